@@ -1,0 +1,50 @@
+"""The command line. `memfix --help` must not import torch: commands import the flow when they run."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from memfix import __version__
+from memfix.cli import demo, detect, doctor, listing, recheck, report, run, schema, unlearn
+
+app = typer.Typer(
+    name="memfix", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Find the prompts that make a Stable Diffusion model reproduce training images, unlearn them, prove it.",
+)  # fmt: skip
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+app.command("detect")(detect.detect)
+app.command("unlearn")(unlearn.unlearn)
+app.command("recheck")(recheck.recheck)
+app.command("report")(report.report)
+app.command("run")(run.run)
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+app.command("list")(listing.list_)
+app.command("schema")(schema.schema)
+
+
+def main() -> None:
+    """Entry point. Options may be written with underscores, as training scripts write theirs."""
+    sys.argv[1:] = [_dashed(a) for a in sys.argv[1:]]
+    app()
+
+
+def _dashed(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+__all__ = ["app", "main"]

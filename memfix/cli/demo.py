@@ -1,0 +1,25 @@
+"""`memfix demo`: the whole chain on the bundled model."""
+
+from memfix.cli.options import Call, Out, command
+from memfix.cli.run import chain
+from memfix.cli.unlearn import Full, Lora, weights
+
+EQUIVALENT = "memfix run demo -m demo --references demo --controls controls"
+
+
+@command("detect", "unlearn", "recheck")
+def demo(call: Call, out: Out = None, lora: Lora = False, full: Full = False) -> None:
+    """See it work: detect, unlearn, re-check and report on the bundled model. The same as `memfix run demo -m demo`."""
+    call.given["unlearn"] |= weights(lora, full)
+    flags = {"model": "demo", "references": "demo", "controls": "controls"}
+    call.given["detect"] = {**flags, **{k: v for k, v in call.given["detect"].items() if v is not None}}
+    call.talk.say(f"This is `{EQUIVALENT}`.", "quiet")
+    chain(call, "demo", out)
+    call.talk.say("\nFor your own model, the same in steps:", "title")
+    for line in (
+        "memfix detect prompts.txt -m MODEL --references DIR --controls controls.txt",
+        f"memfix unlearn {'--full' if full else '--lora'}",
+        "memfix recheck",
+        "memfix report --open",
+    ):
+        call.talk.say(f"  {line}", "hint")

@@ -1,0 +1,25 @@
+"""`memfix detect`: which prompts of a list make the model reproduce a training image?"""
+
+from typing import Annotated
+
+import typer
+
+from memfix.cli import show
+from memfix.cli.options import Call, FailOn, Out, command, fail_on, runs_root
+from memfix.config import DetectSettings
+
+PromptList = Annotated[str, typer.Argument(help="Prompt list: .txt, .csv, .tsv, .jsonl, or 'demo'.", show_default=False)]
+
+
+@command("detect")
+def detect(call: Call, prompts: PromptList, out: Out = None, fail: Annotated[FailOn, typer.Option("--fail-on")] = None) -> None:
+    """Sample every prompt, compare the samples with the training images, give verdicts."""
+    settings = call.settings(DetectSettings)
+    if call.dry_run:
+        show.plan(call, prompts, settings)
+        return
+    from memfix import flow
+
+    run = flow.detect(prompts, settings, out, runs_root(), call.argv, call.talk)
+    memorized = show.verdicts(call, run)
+    fail_on(fail, memorized)

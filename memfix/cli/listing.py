@@ -1,0 +1,50 @@
+"""`memfix list`: methods, measures, runs."""
+
+from typing import Annotated
+
+import typer
+
+from memfix.cli.options import Call, command, runs_root
+from memfix.console import emit
+from memfix.errors import ExitCode, MemfixError, did_you_mean
+
+KINDS = ["methods", "measures", "runs"]
+
+
+@command()
+def list_(call: Call, what: Annotated[str, typer.Argument(help=f"One of: {', '.join(KINDS)}.")]) -> None:
+    """List unlearning methods, measures or runs."""
+    if what not in KINDS:
+        raise MemfixError(f"There is no list of '{what}'.", did_you_mean(what, KINDS), ExitCode.USAGE)
+    rows = {"methods": _methods, "measures": _measures, "runs": _runs}[what]()
+    if call.json:
+        emit(rows)
+    elif rows:
+        call.talk.table(what, list(rows[0]), [[str(v) for v in row.values()] for row in rows])
+    else:
+        call.talk.say(f"There are no {what} yet.")
+
+
+def _methods() -> list[dict[str, object]]:
+    from memfix.unlearn.methods import METHODS
+
+    return [{"name": m.name, "summary": m.summary} for m in METHODS.values()]
+
+
+def _measures() -> list[dict[str, object]]:
+    from memfix.measures import MEASURES
+
+    return [
+        {"name": m.name, "threshold": m.threshold, "closer is": "higher" if m.higher_is_closer else "lower", "source": m.source}
+        for m in MEASURES.values()
+    ]
+
+
+def _runs() -> list[dict[str, object]]:
+    from memfix.runs import Run
+
+    runs = [Run.open(file.parent) for file in sorted(runs_root().glob("*/run.json"))]
+    return [
+        {"run": str(r.path), "status": r.header["status"], "stages": " ".join(r.header["stages"]), "created": r.header["created"]}
+        for r in runs
+    ]

@@ -1,0 +1,148 @@
+"""Command-line options made from the settings classes, and what every command does around its work."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import typer
+
+from memfix.config import DEMO, STAGES, Settings, read_config, read_environment, resolve
+from memfix.console import Talk
+from memfix.errors import ExitCode, MemfixError, did_you_mean
+
+S = TypeVar("S", bound=Settings)
+
+SHORT = {"model": ["-m", "--model", "--pretrained-model-name-or-path"]}
+RunArgument = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; the newest one when not given.")]
+FailOn = Annotated[str | None, typer.Option(help="Exit with code 3 when a prompt has this verdict: memorized.", metavar="VERDICT")]
+Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; runs/<list>-<digest> when not given.")]
+
+COMMON: dict[str, Any] = {
+    "config": Annotated[Path | None, typer.Option(help="TOML file of settings, one table a stage.")],
+    "dry_run": Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")],
+    "json_": Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")],
+    "quiet": Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")],
+    "verbose": Annotated[bool, typer.Option("-v", "--verbose", help="More detail.")],
+    "offline": Annotated[bool, typer.Option("--offline", help="Never reach for the network.")],
+    "debug": Annotated[bool, typer.Option("--debug", help="Show tracebacks.")],
+}
+
+
+@dataclass
+class Call:
+    """One invocation: the voice, the flags common to all commands, and the settings given on the command line."""
+
+    talk: Talk
+    json: bool = False
+    dry_run: bool = False
+    config: Path | None = None
+    given: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def argv(self) -> list[str]:
+        """The command line as typed."""
+        return sys.argv[1:]
+
+    def settings(self, stage: type[S], model: str | None = None) -> S:
+        """Settings of a stage: flags > environment > --config > the model's preset > defaults."""
+        name = next(n for n, cls in STAGES.items() if cls is stage)
+        flags, environment = self.given.get(name, {}), read_environment(stage)
+        file = read_config(self.config).get(name, {}) if self.config else {}
+        layers = [flags, environment, file]
+        model = model or next((layer["model"] for layer in layers if layer.get("model")), None)
+        if model == DEMO:
+            from memfix.demo import SETTINGS
+
+            layers.append(read_config(SETTINGS).get(name, {}))
+        return resolve(stage, *layers)
+
+
+def runs_root() -> Path:
+    """Where runs go that are given no folder: $MEMFIX_RUNS, else ./runs."""
+    return Path(os.environ.get("MEMFIX_RUNS", "runs"))
+
+
+def _plain_type(annotation: Any) -> Any:
+    """The type typer should parse: unions with None lose it, literals are words."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        annotation = next(a for a in get_args(annotation) if a is not type(None))
+    return str if get_origin(annotation) is Literal else annotation
+
+
+def _option(stage: str, name: str, info: Any) -> Any:
+    plain = _plain_type(info.annotation)
+    dashed = f"--{name.replace('_', '-')}"
+    names = SHORT.get(name, [f"{dashed}/--no-{dashed[2:]}" if plain is bool else dashed])
+    words = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
+    text = str(info.description)
+    text += f" One of: {', '.join(words)}." if words else ""
+    text += f" [{info.default}]" if info.default is not None else ""
+    return Annotated[
+        plain | None, typer.Option(*names, help=text.replace("[", "\\["), rich_help_panel=f"Settings of {stage}", show_default=False)
+    ]
+
+
+def command(*stages: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of the stages it runs, and those common to all.
+
+    The function takes a `Call` first. MemfixError becomes a message and an exit code, Ctrl-C exit code 130.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        options = {n: (s, _option(s, n, f)) for s in stages for n, f in STAGES[s].model_fields.items()}
+        taken = {p.name for p in own}
+        options = {n: o for n, o in options.items() if n not in taken and (n != "weights")}
+
+        @functools.wraps(function)
+        def wrapper(**kwargs: Any) -> None:
+            common = {n: kwargs.pop(n) for n in COMMON}
+            given: dict[str, dict[str, Any]] = {s: {} for s in stages}
+            for name, (stage, _) in options.items():
+                given[stage][name] = kwargs.pop(name)
+            if common["offline"]:
+                os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+            talk = Talk(quiet=common["quiet"], verbose=common["verbose"])
+            call = Call(talk, common["json_"], common["dry_run"], common["config"], given)
+            try:
+                function(call, **kwargs)
+            except MemfixError as error:
+                if common["debug"]:
+                    raise
+                talk.error(error.message, error.hint)
+                raise typer.Exit(int(error.exit_code)) from None
+            except KeyboardInterrupt:
+                talk.error("Interrupted.", "Run the same command again to go on where it stopped.")
+                raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
+
+        empty = inspect.Parameter.empty
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        for name, (_, annotation) in options.items():
+            parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+        for name, annotation in COMMON.items():
+            default = None if name == "config" else False
+            parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {p.name: p.annotation for p in parameters if p.annotation is not empty}
+        del wrapper.__wrapped__  # type: ignore[attr-defined]
+        return wrapper
+
+    return decorate
+
+
+def fail_on(word: str | None, memorized: int) -> None:
+    """Exit with code 3 if the user asked to fail on this finding."""
+    if word is None:
+        return
+    if word != "memorized":
+        raise MemfixError(f"--fail-on takes 'memorized', not '{word}'.", did_you_mean(word, ["memorized"]), ExitCode.USAGE)
+    if memorized:
+        raise typer.Exit(int(ExitCode.FINDINGS))

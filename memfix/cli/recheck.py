@@ -1,0 +1,30 @@
+"""`memfix recheck`: the same check on the new weights."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memfix.cli import show
+from memfix.cli.options import Call, RunArgument, command
+from memfix.cli.unlearn import Overwrite, open_run
+from memfix.config import RecheckSettings
+
+Adapter = Annotated[Path | None, typer.Option("--lora", help="Check this adapter instead of the run's.")]
+Model = Annotated[Path | None, typer.Option("-m", "--model", help="Check this diffusers folder instead of the run's.")]
+
+
+@command("recheck")
+def recheck(call: Call, run: RunArgument = None, lora: Adapter = None, model: Model = None, overwrite: Overwrite = False) -> None:
+    """Sample the same prompts from the unlearned model, from the same noise and from fresh noise."""
+    opened = open_run(run)
+    settings = call.settings(RecheckSettings)
+    if call.dry_run:
+        show.settings(call, {"recheck": settings})
+        return
+    if overwrite:
+        opened.discard("recheck")
+    from memfix import flow
+
+    flow.recheck(opened, settings, call.argv, call.talk, adapter=lora, model=model)
+    show.changes(call, opened)

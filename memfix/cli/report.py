@@ -1,0 +1,23 @@
+"""`memfix report`: report.json, report.html and the model card."""
+
+from typing import Annotated
+
+import typer
+
+from memfix.cli import show
+from memfix.cli.options import Call, RunArgument, command
+from memfix.cli.unlearn import open_run
+
+Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
+
+
+@command()
+def report(call: Call, run: RunArgument = None, open_: Open = False) -> None:
+    """Write the report of a run; it can be written again at any time."""
+    opened = open_run(run)
+    from memfix import flow
+
+    page = flow.report(opened)
+    show.reported(call, opened, page)
+    if open_:
+        typer.launch(str(page))

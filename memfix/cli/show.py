@@ -1,0 +1,127 @@
+"""What a command prints at its end: a summary table, or JSON on stdout, and the next command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memfix.cli.options import Call
+from memfix.console import emit, percent
+from memfix.records import Change, Label, Outcome, Prompt, Role, Step, Verdict
+
+if TYPE_CHECKING:
+    from memfix.config import DetectSettings, Settings
+    from memfix.runs import Run
+
+
+def settings(call: Call, stages: dict[str, Settings], **more: Any) -> None:
+    """`--dry-run`: resolved settings, and what else is known beforehand."""
+    data = {**more, "settings": {name: s.model_dump(mode="json") for name, s in stages.items()}}
+    if call.json:
+        emit(data)
+        return
+    for key, value in more.items():
+        call.talk.say(f"{key}: {value}")
+    for name, values in data["settings"].items():
+        call.talk.table(f"[{name}]", ["setting", "value"], [[k, str(v)] for k, v in values.items()])
+
+
+def plan(call: Call, prompt_list: str, detecting: DetectSettings, later: dict[str, Settings] | None = None) -> None:
+    """`--dry-run` of a detection: rows read and images to come."""
+    from memfix.inputs.prompts import read_prompts
+    from memfix.inputs.references import read_references
+
+    prompts = read_prompts(prompt_list, limit=detecting.limit)
+    controls = read_prompts(detecting.controls, Role.CONTROL) if detecting.controls else []
+    references = read_references(detecting.references, prompts)
+    images = (len(prompts) + len(controls)) * detecting.num_samples
+    settings(
+        call, {"detect": detecting, **(later or {})}, prompts=len(prompts), controls=len(controls),
+        references=len(references), images=images, unet_evaluations=2 * images * detecting.num_inference_steps,
+    )  # fmt: skip
+
+
+def verdicts(call: Call, run: Run, last: bool = True) -> int:
+    """Verdicts of the first check; returns how many prompts are memorized."""
+    prompts = {p.id: p for p in run.read("prompts.jsonl", Prompt)}
+    found = run.read("before/verdicts.jsonl", Verdict)
+    own = [v for v in found if prompts[v.prompt_id].role is Role.PROMPT]
+    controls = [v for v in found if prompts[v.prompt_id].role is Role.CONTROL]
+    counts = {label.value: sum(v.verdict is label for v in own) for label in Label}
+    rows = [
+        [prompts[v.prompt_id].text, f"{v.copies}/{v.samples}", f"{percent(v.interval[0])} to {percent(v.interval[1])}",
+         f"{v.score:.3f}", v.reference, v.verdict.value]
+        for v in own if v.verdict is not Label.CLEAN or len(own) <= 40
+    ]  # fmt: skip
+    columns = ["prompt", "copies", "share (95 %)", own[0].measure, "reference", "verdict"]
+    call.talk.table("Verdicts", columns, rows)
+    call.talk.say("\n" + ", ".join(f"{n} {word}" for word, n in counts.items()) + f" of {len(own)} prompts", "title")
+    flagged = sum(v.verdict is not Label.CLEAN for v in controls)
+    if controls:
+        call.talk.say(f"{flagged} of {len(controls)} controls are not clean")
+    if last:
+        if call.json:
+            emit({"run": str(run.path), **counts, "verdicts": [v.model_dump(mode="json") for v in found]})
+        call.talk.say(f"Run folder: {run.path}")
+        call.talk.say("Next: memfix unlearn --lora" if counts["memorized"] else "Next: memfix report", "hint")
+    return counts["memorized"]
+
+
+def trained(call: Call, run: Run) -> None:
+    """The end of unlearning. It says that nothing is proven yet."""
+    steps = run.read("training.jsonl", Step)
+    first, final = steps[0], steps[-1]
+    if call.json:
+        emit({"run": str(run.path), "model": str(run.path / "model"), "steps": len(steps), "last": final.model_dump()})
+    call.talk.say(
+        f"\n{len(steps)} steps; keep loss {first.loss_keep:.1f} → {final.loss_keep:.1f}, "
+        f"forget loss {first.loss_forget:.1f} → {final.loss_forget:.1f}. Weights: {run.path / 'model'}"
+    )
+    call.talk.say("Nothing is proven until it is checked. Next: memfix recheck", "hint")
+
+
+def changes(call: Call, run: Run, last: bool = True) -> None:
+    """Before and after."""
+    prompts = {p.id: p for p in run.read("prompts.jsonl", Prompt)}
+    before = {v.prompt_id: v for v in run.read("before/verdicts.jsonl", Verdict)}
+    every = run.read("changes.jsonl", Change)
+    shown = [c for c in every if c.before is Label.MEMORIZED or c.outcome is not Outcome.UNCHANGED]
+    rows = [
+        [prompts[c.prompt_id].text, f"{before[c.prompt_id].copies}/{before[c.prompt_id].samples}",
+         f"{c.copies_same}/{c.samples_same}", f"{c.copies_fresh}/{c.samples_fresh}", c.outcome.value]
+        for c in shown
+    ]  # fmt: skip
+    call.talk.table("Before and after", ["prompt", "copies before", "same noise", "fresh noise", "outcome"], rows)
+    controls = [c for c in every if c.role is Role.CONTROL]
+    if controls:
+        moved = sum(c.outcome is not Outcome.UNCHANGED for c in controls)
+        drift = sum(c.drift for c in controls) / len(controls)
+        call.talk.say(f"\n{moved} of {len(controls)} controls changed; same-noise difference {drift:.3f} rms")
+    if last:
+        if call.json:
+            emit({"run": str(run.path), "changes": [c.model_dump(mode="json") for c in every]})
+        call.talk.say("Next: memfix report --open", "hint")
+
+
+def reported(call: Call, run: Run, page: Path) -> None:
+    """The closing summary and where the report lies."""
+    from memfix.report.html import headline
+    from memfix.report.schema import Report
+
+    report = Report.model_validate_json((run.path / "report.json").read_text(encoding="utf-8"))
+    s = report.summary
+    tone, text, basis = headline(report)
+    style = {"good": "bold green", "bad": "bold red", "warn": "bold yellow"}.get(tone, "title")
+    call.talk.say(f"\n{text}", style)
+    call.talk.say(basis)
+    if s.copies_after is not None:
+        call.talk.table("Summary", ["", "before", "after"], [
+            ["memorized prompts", str(s.memorized_before), str(s.memorized_after)],
+            ["copies in their samples", percent(s.copies_before, 1), percent(s.copies_after, 1)],
+            ["mitigated", "", f"{s.mitigated} of {s.memorized_before}"],
+            ["controls changed", "", f"{s.controls_changed} of {s.controls}"],
+            ["intact pictures", percent(s.quality_before), percent(s.quality_after)],
+        ])  # fmt: skip
+    call.talk.say(f"\nReport: {page}", "title")
+    if call.json:
+        emit(report.model_dump(mode="json", by_alias=True))

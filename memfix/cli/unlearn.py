@@ -1,0 +1,47 @@
+"""`memfix unlearn`: make the model forget what was found."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from memfix.cli import show
+from memfix.cli.options import Call, RunArgument, command, runs_root
+from memfix.config import DetectSettings, UnlearnSettings
+from memfix.errors import ExitCode, MemfixError
+
+Lora = Annotated[bool, typer.Option("--lora", help="Train a LoRA adapter (default).")]
+Full = Annotated[bool, typer.Option("--full", help="Train all weights of the UNet.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what this run has of this stage and the later ones.")]
+
+
+def weights(lora: bool, full: bool) -> dict[str, Any]:
+    """The `weights` setting from the two flags."""
+    if lora and full:
+        raise MemfixError("--lora and --full exclude each other.", "Give one of them.", ExitCode.USAGE)
+    return {"weights": "full" if full else "lora" if lora else None}
+
+
+def open_run(path: Path | None) -> Any:
+    """The run given, else the newest."""
+    from memfix.runs import Run
+
+    return Run.open(path) if path else Run.newest(runs_root())
+
+
+@command("unlearn")
+def unlearn(call: Call, run: RunArgument = None, lora: Lora = False, full: Full = False, overwrite: Overwrite = False) -> None:
+    """Fine-tune the model on the image-prompt pairs that the detection found, keeping everything else."""
+    call.given["unlearn"] |= weights(lora, full)
+    opened = open_run(run)
+    detected = opened.settings("detect") or {}
+    settings = call.settings(UnlearnSettings, DetectSettings.model_validate(detected).model if detected else None)
+    if call.dry_run:
+        show.settings(call, {"unlearn": settings})
+        return
+    if overwrite:
+        opened.discard("unlearn", "recheck")
+    from memfix import flow
+
+    if flow.unlearn(opened, settings, call.argv, call.talk):
+        show.trained(call, opened)

@@ -1,0 +1,146 @@
+"""Typed settings, one class per stage, and how they are put together: flags > environment > file > preset > defaults.
+
+The description of a field is its help text on the command line. Knows nothing of torch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from memfix.errors import MemfixError, did_you_mean
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ENV_PREFIX = "MEMFIX_"
+DEMO = "demo"
+
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class DetectSettings(Settings):
+    """The first check: what is sampled, what it is compared with, and when it counts as a copy."""
+
+    model: str = Field(
+        "CompVis/stable-diffusion-v1-4",
+        description="Diffusers folder, hub id, single .safetensors file, or 'demo' for the bundled model.",
+    )
+    revision: str | None = Field(None, description="Hub revision of the model; pin it to make a run repeatable.")
+    variant: str | None = Field(None, description="Weight variant of the model, for instance fp16.")
+    references: str | None = Field(
+        None, description="Folder of training images (imagefolder), or 'demo'. Without it, prompts must name theirs."
+    )
+    controls: str | None = Field(
+        None, description="List of prompts that must not change; 'demo' for the bundled one. They are checked too."
+    )
+    num_samples: int = Field(16, ge=1, description="Samples a prompt. 16 clean ones bound the share of copies at 21 %.")
+    seed: int = Field(0, ge=0, description="Seed of a prompt's first sample; the next ones count up.")
+    num_inference_steps: int = Field(50, ge=1, description="Denoising steps a sample.")
+    guidance_scale: float = Field(7.5, ge=0, description="Classifier-free guidance; 1 switches it off.")
+    batch_size: int = Field(8, ge=1, description="Images sampled at once; lower it when memory runs out.")
+    limit: int | None = Field(None, ge=1, description="Only the first N prompts.")
+    measure: str = Field("tiled_l2", description="Measure that decides what a copy is; see 'memfix list measures'.")
+    threshold: float | None = Field(None, description="Threshold of the measure; its own default when not given.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the interval of the share of copies.")
+    tolerance: float = Field(
+        0.25, gt=0, le=1, description="A prompt without copies is clean once the interval of its share lies below this."
+    )
+    mixed_precision: Literal["auto", "no", "fp16", "bf16"] = Field(
+        "auto", description="Precision of the model's arithmetic; auto is bf16 where the device is fast at it."
+    )
+
+
+class UnlearnSettings(Settings):
+    """Which weights change, by which method, how far."""
+
+    method: str = Field("siss", description="Unlearning method; see 'memfix list methods'.")
+    weights: Literal["lora", "full"] = Field("lora", description="LoRA adapter, or all weights of the UNet.")
+    rank: int = Field(16, ge=1, description="Rank of the LoRA adapter.")
+    learning_rate: float | None = Field(
+        None, gt=0, description="Learning rate of AdamW; 1e-4 for LoRA and 1e-5 for full weights when not given."
+    )
+    max_train_steps: int = Field(100, ge=1, description="Optimizer steps.")
+    lr_warmup_steps: int = Field(5, ge=0, description="Steps over which the learning rate rises to its value.")
+    train_batch_size: int = Field(16, ge=2, description="Items of the forget/keep mixture in one pass.")
+    prior_batch_size: int = Field(8, ge=0, description="Further keep items in one pass, from prompts outside the mixture.")
+    gradient_accumulation_steps: int = Field(1, ge=1, description="Passes an optimizer step.")
+    gradient_checkpointing: bool = Field(False, description="Trade time for memory.")
+    mixture: float = Field(0.5, gt=0, lt=1, description="Lambda: share of the mixture that starts from forget images.")
+    forget_ratio: float = Field(0.1, gt=0, description="Rho: norm of the forget gradient over that of the keep gradient.")
+    timestep_min: int = Field(0, ge=0, description="First training timestep that is drawn.")
+    timestep_max: int = Field(1000, ge=1, description="One past the last training timestep that is drawn.")
+    keep_variants: int = Field(
+        8, ge=0, description="Samples drawn from each shortened wording of a fully memorized prompt, as its keep images."
+    )
+    max_grad_norm: float = Field(1.0, gt=0, description="Clip the combined gradient to this norm.")
+    adam_weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
+    train_seed: int = Field(0, ge=0, description="Seed of the training draws.")
+
+    def resolved_learning_rate(self) -> float:
+        """The rate in force."""
+        return self.learning_rate or (1e-4 if self.weights == "lora" else 1e-5)
+
+
+class RecheckSettings(Settings):
+    """The second check, on the new weights."""
+
+    num_fresh: int = Field(16, ge=1, description="Samples a prompt from noise the first check did not use.")
+    fresh_seed: int = Field(100_000, ge=1, description="Seed of the first of them.")
+
+
+STAGES: dict[str, type[Settings]] = {"detect": DetectSettings, "unlearn": UnlearnSettings, "recheck": RecheckSettings}
+
+
+def read_config(path: Path) -> dict[str, dict[str, Any]]:
+    """Read a TOML file with one table per stage."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MemfixError(f"There is no settings file {path}.", "Give the path of a TOML file to --config.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MemfixError(f"{path} is not valid TOML: {error}", "See docs/settings.md for an example.") from None
+    for stage, table in data.items():
+        if stage not in STAGES:
+            raise MemfixError(f"{path}: unknown table [{stage}].", did_you_mean(stage, list(STAGES)))
+        if not isinstance(table, dict):
+            raise MemfixError(f"{path}: '{stage}' must be a table.", f"Write [{stage}] above its settings.")
+    return data
+
+
+def read_environment(stage: type[Settings], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Settings given as `MEMFIX_<NAME>`."""
+    return {k: environ[v] for k in stage.model_fields if (v := ENV_PREFIX + k.upper()) in environ}
+
+
+def resolve(stage: type[S], *layers: Mapping[str, Any]) -> S:
+    """Settings of a stage from layers, the strongest first; None in a layer means 'not given there'."""
+    merged: dict[str, Any] = {}
+    for layer in reversed(layers):
+        merged |= {k: v for k, v in layer.items() if v is not None}
+    try:
+        return stage.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise MemfixError(f"Unknown setting '{name}'.", did_you_mean(name, list(stage.model_fields))) from None
+        raise MemfixError(f"Setting '{name}' is {first['input']!r}: {first['msg']}.", _describe(stage, name)) from None
+
+
+def _describe(stage: type[Settings], name: str) -> str:
+    field = stage.model_fields.get(name)
+    return f"--{name.replace('_', '-')}: {field.description}" if field else ""

@@ -1,0 +1,1 @@
+"""The check: samples against references, verdicts."""

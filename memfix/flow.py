@@ -1,0 +1,259 @@
+"""The story on one screen: detect, unlearn, recheck, report. The stages meet here, through records and the run folder."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from diffusers import StableDiffusionPipeline
+
+from memfix.config import DetectSettings, RecheckSettings, UnlearnSettings
+from memfix.console import Talk
+from memfix.detect.check import check, verdicts
+from memfix.errors import MemfixError
+from memfix.inputs.prompts import read_prompts
+from memfix.inputs.references import read_references
+from memfix.measures.gallery import Gallery
+from memfix.models import lora, pipeline
+from memfix.models.device import peak_memory
+from memfix.models.sampling import batches, generate, plan_samples
+from memfix.models.text import TextCache
+from memfix.recheck.outcomes import change, detail_range, rms_difference
+from memfix.records import Change, Label, Pair, Prompt, Reference, Role, Sample, Score, Seeds, Side, Verdict
+from memfix.report import build, card, html
+from memfix.runs import Run, digest, slug
+from memfix.unlearn.methods import get_method
+from memfix.unlearn.pairs import ENOUGH_KEEP, build_pairs, shortened
+from memfix.unlearn.prepare import build_bank, encode_pairs
+from memfix.unlearn.trainer import train
+
+BEFORE, AFTER, MODEL, VARIANTS = "before", "after", "model", "variants"
+
+
+def detect(prompt_list: str, settings: DetectSettings, out: Path | None, root: Path, argv: list[str], talk: Talk) -> Run:
+    """Sample every prompt, compare with the references, give verdicts."""
+    prompts = read_prompts(prompt_list, limit=settings.limit)
+    if settings.controls:
+        known = {p.text for p in prompts}
+        prompts += [p for p in read_prompts(settings.controls, Role.CONTROL) if p.text not in known]
+    references = read_references(settings.references, prompts)
+    source = pipeline.locate(settings.model, settings.revision, settings.variant)
+    inputs = {
+        "prompts": digest(*(p.model_dump_json() for p in prompts)),
+        "reference_files": pipeline.sha256(Path(r.path) for r in references),
+        "model_sha256": source.sha256,
+        "model_revision": source.revision,
+    }
+    name = f"{slug(Path(prompt_list).stem)}-{digest(settings.model_dump_json(), *map(str, inputs.values()))}"
+    run = Run.create(out or root / name)
+    with run.lock(), run.stage("detect", settings, inputs, argv) as entry, _timed(entry):
+        if (run.path / BEFORE / "verdicts.jsonl").exists():
+            talk.say(f"Detection in {run.path} is complete already; nothing to do.")
+            return run
+        talk.say(f"Model {settings.model}, {len(prompts)} prompts, {len(references)} references → {run.path}")
+        gallery = Gallery(references, settings.measure, settings.threshold)
+        pipe = pipeline.load(source, settings.variant)
+        prompts = [p.model_copy(update={"cut_tokens": pipeline.cut_tokens(pipe, p.text)}) for p in prompts]
+        for p in prompts:
+            if p.cut_tokens:
+                talk.warn(f"{p.source}: the prompt is {p.cut_tokens} tokens too long; the model never sees its end.")
+        run.write("prompts.jsonl", prompts)
+        run.write("references.jsonl", references)
+        plan = plan_samples(
+            prompts, range(settings.seed, settings.seed + settings.num_samples),
+            steps=settings.num_inference_steps, guidance=settings.guidance_scale,
+        )  # fmt: skip
+        found = _check(run, BEFORE, pipe, gallery, plan, settings, "Sampling", talk)
+        run.write(f"{BEFORE}/verdicts.jsonl", found)
+    return run
+
+
+def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) -> bool:
+    """Fine-tune on the pairs of the memorized prompts; False when there is nothing to unlearn."""
+    method = get_method(settings.method)
+    detected = _detect_settings(run)
+    prompts, found = run.read("prompts.jsonl", Prompt), run.read(f"{BEFORE}/verdicts.jsonl", Verdict)
+    if not any(v.verdict is Label.MEMORIZED for v in found):
+        talk.say("No memorized prompt was found, so nothing is unlearned.", "title")
+        return False
+    if detected.mixed_precision == "fp16":
+        raise MemfixError("Unlearning in fp16 overflows.", "Detect with --mixed-precision bf16 or no.")
+    with run.lock(), run.stage("unlearn", settings, {}, argv) as entry, _timed(entry):
+        if (run.path / MODEL).exists():
+            talk.say(f"{run.path / MODEL} is there already; nothing to do.")
+            return True
+        pipe = _load(run)
+        references = run.read("references.jsonl", Reference)
+        pairs = build_pairs(
+            prompts, found, run.read(f"{BEFORE}/scores.jsonl", Score), references, (run.path / BEFORE).resolve()
+        )
+        gallery = Gallery(references, detected.measure, detected.threshold)
+        pairs += _keep_variants(run, pipe, gallery, pairs, settings.keep_variants, detected, talk)
+        run.write("pairs.jsonl", pairs)
+        latents = list(talk.track(encode_pairs(pipe, pairs), "Encoding pictures", len(pairs)))
+        bank = build_bank(pipe, pairs, latents)
+
+        if settings.gradient_checkpointing:
+            pipe.unet.enable_gradient_checkpointing()
+        if settings.weights == "lora":
+            parameters = lora.add(pipe.unet, settings.rank)
+        else:
+            parameters = list(pipe.unet.requires_grad_(True).parameters())
+        pipe.unet.train()
+        (run.path / "training.jsonl").unlink(missing_ok=True)
+        with talk.progress(f"Unlearning {len(bank.targets)} prompts", settings.max_train_steps) as bar:
+            for step in train(pipe.unet, parameters, bank, method, settings, detected.mixed_precision):
+                run.append("training.jsonl", [step])
+                bar.at(step.step, f"keep {step.loss_keep:.1f}  forget {step.loss_forget:.1f}")
+        _save(run, pipe, settings)
+        entry["peak_memory_bytes"] = peak_memory()
+    return True
+
+
+def recheck(run: Run, settings: RecheckSettings, argv: list[str], talk: Talk, adapter: Path | None = None, model: Path | None = None) -> list[Change]:
+    """Repeat the check on the new weights, with the same and with fresh noise; say what became of each prompt."""
+    detected = _detect_settings(run)
+    if adapter is None and model is None and not run.finished("unlearn"):
+        raise MemfixError(f"{run.path} holds no unlearned model.", "Run 'memfix unlearn' first, or give --lora or --model.")
+    inputs = {"lora": str(adapter or ""), "model": str(model or "")}
+    with run.lock(), run.stage("recheck", settings, inputs, argv) as entry, _timed(entry):
+        if (run.path / "changes.jsonl").exists():
+            talk.say(f"The re-check in {run.path} is complete already; nothing to do.")
+            return run.read("changes.jsonl", Change)
+        prompts = run.read("prompts.jsonl", Prompt)
+        gallery = Gallery(run.read("references.jsonl", Reference), detected.measure, detected.threshold)
+        pipe = _load(run, adapter, model, unlearned=True)
+        same = run.read(f"{BEFORE}/metadata.jsonl", Sample)
+        fresh = plan_samples(
+            prompts, range(settings.fresh_seed, settings.fresh_seed + settings.num_fresh),
+            steps=detected.num_inference_steps, guidance=detected.guidance_scale, kind=Seeds.FRESH,
+        )  # fmt: skip
+        after = _check(run, AFTER, pipe, gallery, [*same, *fresh], detected, "Sampling again", talk)
+        run.write(f"{AFTER}/verdicts.jsonl", after)
+        changes = _changes(run, prompts, after)
+        run.write("changes.jsonl", changes)
+    return changes
+
+
+def report(run: Run) -> Path:
+    """Write report.json, report.html and the model card; the path of the page."""
+    result = build.build(run)
+    if run.finished("unlearn"):
+        card.write(run.path / MODEL, result)
+    return html.write(run.path, result)
+
+
+# -- the parts of the story -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _timed(entry: dict[str, Any]) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    entry["timings"].setdefault("seconds", round(time.monotonic() - started, 2))
+
+
+def _detect_settings(run: Run) -> DetectSettings:
+    settings = run.settings("detect")
+    if settings is None or not run.finished("detect"):
+        raise MemfixError(f"The detection in {run.path} is not finished.", "Run the same 'memfix detect' again to go on.")
+    return DetectSettings.model_validate(settings)
+
+
+def _check(
+    run: Run, folder: str, pipe: StableDiffusionPipeline, gallery: Gallery, plan: Sequence[Sample],
+    settings: DetectSettings, title: str, talk: Talk,
+) -> list[Verdict]:  # fmt: skip
+    with talk.progress(title, len(plan)) as bar:
+        for done in check(run, folder, pipe, gallery, plan, settings):
+            bar.at(done)
+    return verdicts(run.read(f"{folder}/scores.jsonl", Score), gallery, settings)
+
+
+def _load(run: Run, adapter: Path | None = None, model: Path | None = None, unlearned: bool = False) -> StableDiffusionPipeline:
+    """The run's model; with `unlearned`, under the run's new weights or the ones given."""
+    detected = _detect_settings(run)
+    source = pipeline.locate(detected.model, detected.revision, detected.variant)
+    if source.sha256 != run.header["stages"]["detect"]["inputs"]["model_sha256"]:
+        raise MemfixError(f"Model {detected.model} has changed since the detection.", "Detect again in a new run.")
+    if not unlearned:
+        return pipeline.load(source, detected.variant)
+    if model is not None:
+        return pipeline.load(pipeline.locate(str(model)))
+    if adapter is None and (run.settings("unlearn") or {}).get("weights") == "full":
+        return pipeline.load(pipeline.locate(str(run.path / MODEL)))
+    pipe = pipeline.load(source, detected.variant)
+    lora.load(pipe, adapter or run.path / MODEL)
+    return pipe
+
+
+def _save(run: Run, pipe: StableDiffusionPipeline, settings: UnlearnSettings) -> None:
+    """Write the weights beside their place, then move them there: a model folder is whole or absent."""
+    temporary = run.path / f".{MODEL}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    if settings.weights == "lora":
+        lora.save(pipe, temporary)
+    else:
+        pipe.save_pretrained(temporary)
+    temporary.rename(run.path / MODEL)
+
+
+def _keep_variants(
+    run: Run, pipe: StableDiffusionPipeline, gallery: Gallery, pairs: Sequence[Pair], each: int,
+    settings: DetectSettings, talk: Talk,
+) -> list[Pair]:  # fmt: skip
+    """Keep images for prompts whose own samples are (nearly) all copies: non-copies sampled from shortened wordings."""
+    forget = {p.prompt_id: p.text for p in pairs if p.side is Side.FORGET}
+    own = [p.prompt_id for p in pairs if p.side is Side.KEEP]
+    wordings = [
+        Prompt(id=f"{i}-v{n}", text=wording)
+        for i, text in forget.items() if own.count(i) < ENOUGH_KEEP
+        for n, wording in enumerate(shortened(text))
+    ]  # fmt: skip
+    plan = plan_samples(
+        wordings, range(settings.seed, settings.seed + each), steps=settings.num_inference_steps,
+        guidance=settings.guidance_scale,
+    )  # fmt: skip
+    if not plan:
+        return []
+    (run.path / VARIANTS).mkdir(exist_ok=True)
+    texts, found = TextCache(pipe), []
+    with talk.progress("Sampling keep images", len(plan)) as bar:
+        done = 0
+        for batch in batches(plan, settings.batch_size):
+            images = generate(pipe, batch, texts, settings.mixed_precision)
+            for sample, image, score in zip(batch, images, gallery.score(batch, images), strict=True):
+                if score.copy_:
+                    continue
+                path = (run.path / VARIANTS / sample.file_name).resolve()
+                image.save(path, compress_level=1)
+                target = sample.prompt_id.rsplit("-v", 1)[0]
+                found.append(
+                    Pair(side=Side.KEEP, path=str(path), text=forget[target], prompt_id=target, origin="variant")
+                )
+            done += len(batch)
+            bar.at(done)
+    for missing in sorted(forget.keys() - set(own) - {p.prompt_id for p in found}):
+        talk.warn(f"'{forget[missing]}' has no keep image of its own: every wording tried gives copies.")
+    return found
+
+
+def _changes(run: Run, prompts: Sequence[Prompt], after: Sequence[Verdict]) -> list[Change]:
+    before = {v.prompt_id: v for v in run.read(f"{BEFORE}/verdicts.jsonl", Verdict)}
+    now = {v.prompt_id: v for v in after}
+    old_scores, scores = run.read(f"{BEFORE}/scores.jsonl", Score), run.read(f"{AFTER}/scores.jsonl", Score)
+    detail = detail_range(old_scores)
+    changes = []
+    for prompt in prompts:
+        own = [s for s in scores if s.prompt_id == prompt.id]
+        drifts = [
+            rms_difference(run.path / BEFORE / s.file_name, run.path / AFTER / s.file_name)
+            for s in own if s.seeds is Seeds.SAME
+        ]  # fmt: skip
+        drift = sum(drifts) / len(drifts)
+        changes.append(change(prompt, before[prompt.id], now[prompt.id], own, drift, detail))
+    return changes

@@ -1,0 +1,1 @@
+"""Reading prompt lists and reference images."""

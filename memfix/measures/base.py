@@ -1,0 +1,35 @@
+"""What a measure is: features of pictures, and a number for each (sample, reference)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from PIL import Image
+
+
+class Measure(Protocol):
+    """A similarity or distance between pictures."""
+
+    name: str
+    higher_is_closer: bool
+    threshold: float
+    source: str
+
+    def features(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """[n, …] of n pictures; independent of how pictures are batched."""
+        ...
+
+    def compare(self, samples: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
+        """[n, m]: every sample against every reference."""
+        ...
+
+    def pair(self, samples: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
+        """[n]: each sample against the reference beside it."""
+        ...
+
+
+def is_copy(measure: Measure, value: float, threshold: float) -> bool:
+    """Whether a value passes the threshold on the side that means 'close'."""
+    return value >= threshold if measure.higher_is_closer else value <= threshold

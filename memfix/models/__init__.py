@@ -1,0 +1,1 @@
+"""Loading, sampling and saving pipelines; devices, latents, noise."""

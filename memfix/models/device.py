@@ -1,0 +1,50 @@
+"""Which device, in which precision. The only place that asks the hardware."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+
+def device() -> torch.device:
+    """The device of this process, as accelerate sees it."""
+    return torch.device(PartialState().device)
+
+
+def autocast_dtype(mixed_precision: str) -> torch.dtype | None:
+    """The dtype that arithmetic is cast to, None for none. `auto`: bf16 where the device is fast at it."""
+    match mixed_precision:
+        case "no":
+            return None
+        case "fp16":
+            return torch.float16
+        case "bf16":
+            return torch.bfloat16
+        case _:
+            return torch.bfloat16 if _fast_bf16() else None
+
+
+def _fast_bf16() -> bool:
+    if device().type == "cuda":
+        return torch.cuda.get_device_capability()[0] >= 8
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer torch tells what the processor has
+    return device().type == "cpu" and bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def autocast(mixed_precision: str) -> contextlib.AbstractContextManager[Any]:
+    """A context in which the model computes in `mixed_precision`."""
+    dtype = autocast_dtype(mixed_precision)
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device().type, dtype)
+
+
+def peak_memory() -> int:
+    """Bytes: of the GPU when there is one, else of the process."""
+    if device().type == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    import resource
+    import sys
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

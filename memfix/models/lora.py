@@ -1,0 +1,47 @@
+"""LoRA on a UNet through peft, saved as diffusers' pipelines load it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffusers import StableDiffusionPipeline
+from diffusers.utils import convert_state_dict_to_diffusers
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from safetensors import SafetensorError
+from torch import nn
+
+from memfix.errors import MemfixError
+
+ADAPTER = "memfix"
+FILE = "pytorch_lora_weights.safetensors"
+TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut", "proj_in", "proj_out"]
+
+
+def add(unet: nn.Module, rank: int) -> list[nn.Parameter]:
+    """Add a fresh adapter on attention and convolutions; return what there is to train."""
+    unet.add_adapter(  # type: ignore[operator]
+        LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS, init_lora_weights="gaussian"), adapter_name=ADAPTER
+    )
+    return [p for p in unet.parameters() if p.requires_grad]
+
+
+def save(pipe: StableDiffusionPipeline, folder: Path) -> None:
+    """Write `pytorch_lora_weights.safetensors`."""
+    state = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet, adapter_name=ADAPTER))
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=state, weight_name=FILE)
+
+
+def load(pipe: StableDiffusionPipeline, path: Path) -> None:
+    """Put an adapter on a pipeline and merge it, so that sampling costs no more than without it."""
+    folder, name = (path, FILE) if path.is_dir() else (path.parent, path.name)
+    if not (folder / name).is_file():
+        raise MemfixError(f"There is no LoRA {folder / name}.", "Run 'memfix unlearn' first, or give --lora FILE.")
+    try:
+        pipe.load_lora_weights(folder, weight_name=name, use_safetensors=True)
+    except (ValueError, SafetensorError, KeyError, RuntimeError, OSError) as error:
+        raise MemfixError(
+            f"LoRA {folder / name} does not fit the model: {str(error).splitlines()[0]}", "Give the model it was made for."
+        ) from None
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()

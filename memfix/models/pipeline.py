@@ -1,0 +1,116 @@
+"""Loading and saving Stable Diffusion pipelines. The bundled model goes through the same code as a user's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors import SafetensorError
+
+from memfix.demo import DEMO, MODEL
+from memfix.errors import MemfixError
+from memfix.models.device import device
+
+PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model on this disk, and what identifies it."""
+
+    name: str
+    path: Path
+    revision: str | None
+    sha256: str
+
+
+def locate(model: str, revision: str | None = None, variant: str | None = None) -> ModelSource:
+    """Find a model: the bundled one, a folder, a .safetensors file, else a hub id, which is downloaded to the cache."""
+    path = MODEL if model == DEMO and not Path(model).exists() else Path(model)
+    if path.suffix in PICKLES:
+        raise MemfixError(
+            f"{path} is a pickle, which can run any code when it is opened.", "Convert it to .safetensors first."
+        )
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise MemfixError(f"{path} is no model.", "Give a diffusers folder, a .safetensors file or a hub id.")
+        return ModelSource(model, path, None, sha256([path]))
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise MemfixError(
+                f"{path} is not a diffusers model: it has no model_index.json.",
+                "Give the folder that pipeline.save_pretrained wrote.",
+            )
+        return ModelSource(model, path, None, sha256(path.rglob("*.safetensors")))
+    if path.is_absolute() or model.startswith(".") or model.count("/") != 1:
+        raise MemfixError(f"There is no model {model}.", "Give a diffusers folder, a .safetensors file or a hub id.")
+    folder = _download(model, revision, variant)
+    return ModelSource(model, folder, folder.name, sha256(folder.rglob("*.safetensors")))
+
+
+def _download(model: str, revision: str | None, variant: str | None) -> Path:
+    try:
+        return Path(DiffusionPipeline.download(model, revision=revision, variant=variant, use_safetensors=True))
+    except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError, ValueError) as error:
+        offline = os.environ.get("HF_HUB_OFFLINE") in {"1", "true", "TRUE"}
+        raise MemfixError(
+            f"Model {model} could not be fetched from the hub: {str(error).splitlines()[0]}",
+            "It is not in the cache, and offline mode is on." if offline else
+            "Check the name, the network and HF_TOKEN, or give a local folder.",
+        ) from None  # fmt: skip
+
+
+def sha256(files: Iterable[Path]) -> str:
+    """One hash over the contents of files, in order of their names."""
+    total = hashlib.sha256()
+    for path in sorted(files):
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                total.update(chunk)
+    return total.hexdigest()
+
+
+def load(source: ModelSource, variant: str | None = None, unet: Path | None = None) -> StableDiffusionPipeline:
+    """Load a pipeline in fp32 on this process's device; autocast chooses the precision of its arithmetic.
+
+    `unet`: a diffusers folder of other UNet weights, as `memfix unlearn --full` writes them.
+    """
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    try:
+        if source.path.is_file():
+            pipe = StableDiffusionPipeline.from_single_file(source.path, torch_dtype=torch.float32)
+        else:
+            pipe = DiffusionPipeline.from_pretrained(
+                source.path, torch_dtype=torch.float32, variant=variant, use_safetensors=True, safety_checker=None,
+                requires_safety_checker=False,
+            )  # fmt: skip
+    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+        raise MemfixError(
+            f"Model {source.name} cannot be loaded: {str(error).splitlines()[0]}",
+            "Weights must be safetensors in the diffusers layout; 'memfix doctor' shows the installed versions.",
+        ) from None
+    if not isinstance(pipe, StableDiffusionPipeline):
+        raise MemfixError(
+            f"{source.name} is a {type(pipe).__name__}; so far only Stable Diffusion 1 and 2 models are supported.",
+            "Give a StableDiffusionPipeline.",
+        )
+    if unet is not None:
+        pipe.unet = type(pipe.unet).from_pretrained(unet, torch_dtype=torch.float32, use_safetensors=True)
+    pipe.set_progress_bar_config(disable=True)
+    for module in (pipe.unet, pipe.vae, pipe.text_encoder):
+        module.requires_grad_(False).eval()
+    return pipe.to(device())
+
+
+def cut_tokens(pipe: StableDiffusionPipeline, text: str) -> int:
+    """How many tokens of a text the text encoder never sees."""
+    ids = pipe.tokenizer(text, truncation=False, verbose=False).input_ids
+    return max(0, len(ids) - int(pipe.tokenizer.model_max_length))

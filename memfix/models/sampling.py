@@ -1,0 +1,59 @@
+"""Generate samples, batched across prompts: one generator an image, so that no image depends on its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+from memfix.models.device import autocast
+from memfix.models.text import TextCache
+from memfix.records import Prompt, Sample, Seeds
+
+
+def plan_samples(
+    prompts: Sequence[Prompt], seeds: Sequence[int], *, steps: int, guidance: float, kind: Seeds = Seeds.SAME
+) -> list[Sample]:
+    """Every (prompt, seed), prompt by prompt."""
+    return [
+        Sample(
+            file_name=f"{p.id}-{seed}.png", text=p.text, prompt_id=p.id, seed=seed, seeds=kind, steps=steps,
+            guidance=guidance,
+        )
+        for p in prompts
+        for seed in seeds
+    ]  # fmt: skip
+
+
+def batches(
+    plan: Sequence[Sample], batch_size: int, done: AbstractSet[str] = frozenset()
+) -> Iterator[Sequence[Sample]]:
+    """The plan in fixed batches, without those whose every file is done: what is left never moves a batch's bounds."""
+    for i in range(0, len(plan), batch_size):
+        batch = plan[i : i + batch_size]
+        if any(s.file_name not in done for s in batch):
+            yield batch
+
+
+@torch.no_grad()
+def generate(
+    pipe: StableDiffusionPipeline, batch: Sequence[Sample], texts: TextCache, mixed_precision: str
+) -> list[Image.Image]:
+    """Sample one batch. All its samples share steps and guidance; each starts from its own seed's noise."""
+    texts.add([*(s.text for s in batch), ""])
+    first = batch[0]
+    with autocast(mixed_precision):
+        out = pipe(
+            prompt_embeds=texts.stack(s.text for s in batch),
+            negative_prompt_embeds=texts.stack([""] * len(batch)),
+            generator=[torch.Generator("cpu").manual_seed(s.seed) for s in batch],
+            num_inference_steps=first.steps,
+            guidance_scale=first.guidance,
+            output_type="np",
+        ).images
+    pixels = np.clip(np.nan_to_num(np.asarray(out, np.float32)) * 255, 0, 255).round().astype(np.uint8)
+    return [Image.fromarray(p) for p in pixels]

@@ -1,0 +1,62 @@
+"""Before and after → what became of each prompt. Pure: records and pictures in, records out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from memfix.records import Change, Label, Outcome, Prompt, Role, Score, Seeds, Verdict
+
+LOOSE = 1.5  # a sample is broken when its detail is this many times outside the range seen before unlearning
+MOST_BROKEN = 0.25  # a prompt is damaged when more than this share of its samples is broken
+
+
+def detail_range(before: Sequence[Score]) -> tuple[float, float]:
+    """The detail that pictures of this model have: 1st to 99th percentile of all samples before, widened by LOOSE."""
+    low, high = np.percentile([s.detail for s in before], [1, 99])
+    return float(low) / LOOSE, float(high) * LOOSE
+
+
+def rms_difference(a: Path, b: Path) -> float:
+    """Root mean square difference of two pictures of one size, 0 to 1."""
+    first, second = (np.asarray(Image.open(p).convert("RGB"), np.float32) / 255 for p in (a, b))
+    return float(np.sqrt(np.mean((first - second) ** 2)))
+
+
+def change(
+    prompt: Prompt, before: Verdict, after: Verdict, scores: Sequence[Score], drift: float, detail: tuple[float, float]
+) -> Change:
+    """The change of one prompt; `scores` are those after unlearning, of both kinds of seeds."""
+    counts = {
+        kind: (sum(s.copy_ for s in scores if s.seeds is kind), sum(s.seeds is kind for s in scores)) for kind in Seeds
+    }
+    broken = sum(not detail[0] <= s.detail <= detail[1] for s in scores) / len(scores)
+    outcome, reason = _outcome(prompt, before, after, counts, broken)
+    (copies_same, samples_same), (copies_fresh, samples_fresh) = counts[Seeds.SAME], counts[Seeds.FRESH]
+    return Change(
+        prompt_id=prompt.id, role=prompt.role, before=before.verdict, after=after.verdict, outcome=outcome,
+        copies_same=copies_same, samples_same=samples_same, copies_fresh=copies_fresh, samples_fresh=samples_fresh,
+        drift=round(drift, 5), broken=round(broken, 4), reason=reason,
+    )  # fmt: skip
+
+
+def _outcome(
+    prompt: Prompt, before: Verdict, after: Verdict, counts: dict[Seeds, tuple[int, int]], broken: float
+) -> tuple[Outcome, str]:
+    found = ", ".join(f"{k} of {n} with {kind} seeds" for kind, (k, n) in counts.items() if n)
+    if before.verdict is Label.MEMORIZED and after.copies:
+        return Outcome.PERSISTENT, f"still reproduces a reference: {found}"
+    if broken > MOST_BROKEN:
+        return Outcome.DAMAGED, f"{broken:.0%} of the samples are blank or noise"
+    if before.verdict is Label.MEMORIZED:
+        if after.verdict is Label.UNDECIDED:
+            return Outcome.UNDECIDED, after.reason
+        return Outcome.MITIGATED, f"no copy is left: {found}"
+    if before.verdict is Label.UNDECIDED and prompt.role is Role.PROMPT:
+        return Outcome.UNDECIDED, f"undecided before unlearning: {before.reason}"
+    if before.verdict is not after.verdict:
+        return Outcome.CHANGED, f"was {before.verdict}, is {after.verdict}: {found}"
+    return Outcome.UNCHANGED, f"{before.verdict} before and after"

@@ -1,0 +1,163 @@
+"""The nouns that travel between the stages. Each is one line of a JSONL file in the run folder."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Word(str, Enum):
+    """A choice that prints and serialises as its word (StrEnum, which Python 3.10 lacks)."""
+
+    __str__ = str.__str__
+
+
+class Role(Word):
+    """Why a prompt is in a run."""
+
+    PROMPT = "prompt"
+    CONTROL = "control"
+
+
+class Label(Word):
+    """Three-valued finding about a prompt."""
+
+    MEMORIZED = "memorized"
+    CLEAN = "clean"
+    UNDECIDED = "undecided"
+
+
+class Outcome(Word):
+    """What became of a prompt between the two checks."""
+
+    MITIGATED = "mitigated"
+    PERSISTENT = "persistent"
+    DAMAGED = "damaged"
+    UNDECIDED = "undecided"
+    UNCHANGED = "unchanged"
+    CHANGED = "changed"
+
+
+class Seeds(Word):
+    """Which noise a sample started from: that of the first check, or noise the model was never checked on."""
+
+    SAME = "same"
+    FRESH = "fresh"
+
+
+class Prompt(Record):
+    """A text given to the model, with the reference images its own row names (absolute paths)."""
+
+    id: str
+    text: str
+    role: Role = Role.PROMPT
+    source: str = Field("", description="file:line")
+    references: tuple[str, ...] = ()
+    cut_tokens: int = Field(0, description="tokens past the text encoder's limit; the model never sees them")
+
+
+class Reference(Record):
+    """A training image. `file_name` is relative to the folder it was read from, and names it everywhere."""
+
+    file_name: str
+    path: str
+    text: str = ""
+
+
+class Sample(Record):
+    """One generated image. Together the lines are a valid imagefolder `metadata.jsonl`."""
+
+    file_name: str
+    text: str
+    prompt_id: str
+    seed: int
+    seeds: Seeds = Seeds.SAME
+    steps: int
+    guidance: float
+
+
+class Score(Record):
+    """A sample held against the references: the nearest one, and every measure on that pair."""
+
+    file_name: str
+    prompt_id: str
+    seed: int
+    seeds: Seeds = Seeds.SAME
+    reference: str
+    measures: dict[str, float]
+    copy_: bool = Field(alias="copy", description="the deciding measure passes its threshold")
+    detail: float = Field(description="mean absolute difference of neighbouring pixels, 0 to 1; extremes are broken images")
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Verdict(Record):
+    """What the samples of one prompt say. `interval` holds the true share of copies at `confidence`."""
+
+    prompt_id: str
+    verdict: Label
+    copies: int
+    samples: int
+    share: float
+    interval: tuple[float, float]
+    confidence: float
+    measure: str
+    threshold: float
+    score: float = Field(description="the closest sample's value of the measure")
+    reference: str = Field(description="the reference that most copies show, else the nearest one")
+    reason: str
+
+
+class Side(Word):
+    """The two sides of unlearning: A, and what must survive."""
+
+    FORGET = "forget"
+    KEEP = "keep"
+
+
+class Pair(Record):
+    """An image and the text it is unlearned from, or kept for."""
+
+    side: Side
+    path: str
+    text: str
+    prompt_id: str
+    origin: Literal["reference", "sample", "variant", "control"]
+
+
+class Step(Record):
+    """One optimizer step of unlearning; norms are of the whole gradient, losses are summed over a latent."""
+
+    step: int
+    loss_keep: float
+    loss_forget: float
+    norm_keep: float
+    norm_forget: float
+    scale: float
+    learning_rate: float
+    seconds: float
+
+
+class Change(Record):
+    """Before and after, for one prompt or control."""
+
+    prompt_id: str
+    role: Role
+    before: Label
+    after: Label
+    outcome: Outcome
+    copies_same: int
+    samples_same: int
+    copies_fresh: int
+    samples_fresh: int
+    drift: float = Field(description="rms difference of same-seed samples, 0 to 1")
+    broken: float = Field(description="share of samples whose detail left the range seen before")
+    reason: str

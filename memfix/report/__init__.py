@@ -1,0 +1,1 @@
+"""From a run folder to report.json, report.html and a model card."""

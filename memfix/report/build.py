@@ -1,0 +1,153 @@
+"""Run folder → report.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from memfix.errors import MemfixError
+from memfix.records import Change, Label, Outcome, Pair, Prompt, Reference, Role, Score, Side, Step, Verdict
+from memfix.report.schema import Picture, PromptEntry, Report, Summary
+from memfix.runs import Run, write_atomic
+from memfix.stats import clopper_pearson
+
+NAME = "report.json"
+
+
+def build(run: Run) -> Report:
+    """Put a report together from what a run folder holds, and write it. After `detect` alone it has no second half."""
+    if not run.finished("detect"):
+        raise MemfixError(f"{run.path} has no finished detection to report.", "Run the same 'memfix detect' again.")
+    prompts = run.read("prompts.jsonl", Prompt)
+    rechecked = run.finished("recheck")
+    before = {v.prompt_id: v for v in run.read("before/verdicts.jsonl", Verdict)}
+    after = {v.prompt_id: v for v in run.read("after/verdicts.jsonl", Verdict)} if rechecked else {}
+    changes = {c.prompt_id: c for c in run.read("changes.jsonl", Change)} if rechecked else {}
+    scores_before = _by_prompt(run.read("before/scores.jsonl", Score))
+    scores_after = _by_prompt(run.read("after/scores.jsonl", Score)) if rechecked else {}
+    paths = {r.file_name: r.path for r in run.read("references.jsonl", Reference)}
+    entries = [
+        _entry(
+            p, before[p.id], after.get(p.id), changes.get(p.id), scores_before[p.id], scores_after.get(p.id, []), paths
+        )
+        for p in prompts
+    ]
+    report = Report(
+        run=_run(run),
+        summary=_summary(prompts, before, changes, scores_before),
+        prompts=[e for e in entries if e.role is Role.PROMPT],
+        controls=[e for e in entries if e.role is Role.CONTROL],
+        training=_training(run),
+        timings={f"{stage}.{k}": v for stage, e in run.header["stages"].items() for k, v in e["timings"].items()},
+        environment=run.header.get("environment", {}),
+    )
+    write_atomic(run.path / NAME, json.dumps(report.model_dump(mode="json", by_alias=True), indent=1) + "\n")
+    return report
+
+
+def _by_prompt(scores: Sequence[Score]) -> dict[str, list[Score]]:
+    groups: dict[str, list[Score]] = {}
+    for score in scores:
+        groups.setdefault(score.prompt_id, []).append(score)
+    return groups
+
+
+def _entry(
+    prompt: Prompt, before: Verdict, after: Verdict | None, change: Change | None, scores_before: Sequence[Score],
+    scores_after: Sequence[Score], paths: dict[str, str],
+) -> PromptEntry:  # fmt: skip
+    shown = dict.fromkeys([before.reference, *(s.reference for s in [*scores_before, *scores_after] if s.copy_)])
+    return PromptEntry(
+        id=prompt.id, text=prompt.text, role=prompt.role, source=prompt.source, cut_tokens=prompt.cut_tokens,
+        verdict_before=before.verdict, verdict_after=after.verdict if after else None,
+        outcome=change.outcome if change else None, reason=change.reason if change else before.reason,
+        scores_before=_numbers(before), scores_after=_numbers(after) if after else {},
+        drift=change.drift if change else None,
+        references=[Picture(path=paths[name]) for name in shown],
+        samples_before=[_picture("before", s) for s in scores_before],
+        samples_after=[_picture("after", s) for s in scores_after],
+    )  # fmt: skip
+
+
+def _numbers(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "copies": verdict.copies, "samples": verdict.samples, "share": verdict.share, "interval": verdict.interval,
+        "measure": verdict.measure, "threshold": verdict.threshold, "closest": verdict.score,
+    }  # fmt: skip
+
+
+def _picture(folder: str, score: Score) -> Picture:
+    return Picture(
+        path=f"{folder}/{score.file_name}", seed=score.seed, seeds=score.seeds.value, copy=score.copy_,
+        measures=score.measures,
+    )  # fmt: skip
+
+
+def _summary(
+    prompts: Sequence[Prompt], before: dict[str, Verdict], changes: dict[str, Change],
+    scores_before: dict[str, list[Score]],
+) -> Summary:  # fmt: skip
+    own = [p for p in prompts if p.role is Role.PROMPT]
+    controls = [p for p in prompts if p.role is Role.CONTROL]
+    labels = [before[p.id].verdict for p in own]
+    found = [p for p in prompts if before[p.id].verdict is Label.MEMORIZED]
+    share_before = _share(sum(before[p.id].copies for p in found), sum(before[p.id].samples for p in found))
+    base = {
+        "prompts": len(own), "memorized_before": labels.count(Label.MEMORIZED), "clean_before": labels.count(Label.CLEAN),
+        "undecided_before": labels.count(Label.UNDECIDED), "copies_before": share_before or 0.0,
+        "controls": len(controls), "quality_before": 1.0,
+    }  # fmt: skip
+    if not changes:
+        absent = (
+            "memorized_after", "mitigated", "persistent", "damaged", "undecided", "mitigation_rate",
+            "mitigation_rate_interval", "copies_after", "controls_changed", "control_drift", "quality_after",
+        )  # fmt: skip
+        return Summary(**base, **dict.fromkeys(absent))
+    outcomes = [changes[p.id].outcome for p in own]
+    targets = [changes[p.id] for p in found]
+    mitigated = sum(c.outcome is Outcome.MITIGATED for c in targets)
+    fresh = _share(sum(c.copies_fresh for c in targets), sum(c.samples_fresh for c in targets))
+    every = [changes[p.id] for p in prompts]
+    return Summary(
+        **base,
+        memorized_after=sum(changes[p.id].after is Label.MEMORIZED for p in own),
+        mitigated=outcomes.count(Outcome.MITIGATED), persistent=outcomes.count(Outcome.PERSISTENT),
+        damaged=outcomes.count(Outcome.DAMAGED), undecided=outcomes.count(Outcome.UNDECIDED),
+        mitigation_rate=_share(mitigated, len(targets)),
+        mitigation_rate_interval=clopper_pearson(mitigated, len(targets)) if targets else None,
+        copies_after=fresh,
+        controls_changed=sum(changes[p.id].outcome is not Outcome.UNCHANGED for p in controls),
+        control_drift=sum(changes[p.id].drift for p in controls) / len(controls) if controls else None,
+        quality_after=1 - sum(c.broken for c in every) / len(every),
+    )  # fmt: skip
+
+
+def _share(k: int, n: int) -> float | None:
+    return k / n if n else None
+
+
+def _run(run: Run) -> dict[str, Any]:
+    stages = {
+        name: {k: v for k, v in entry.items() if k != "timings"} for name, entry in run.header["stages"].items()
+    }
+    return {
+        "name": run.path.name, "created": run.header["created"], "status": run.header["status"], "stages": stages,
+        "unlearned": run.finished("unlearn"), "rechecked": run.finished("recheck"),
+    }  # fmt: skip
+
+
+def _training(run: Run) -> dict[str, Any]:
+    steps = run.read("training.jsonl", Step)
+    if not run.finished("unlearn") or not steps:
+        return {}
+    pairs = run.read("pairs.jsonl", Pair)
+    counts: dict[str, int] = {}
+    for pair in pairs:
+        key = f"{pair.side.value}: {pair.origin}"
+        counts[key] = counts.get(key, 0) + 1
+    return {
+        "settings": run.settings("unlearn"), "steps": len(steps), "seconds": sum(s.seconds for s in steps),
+        "targets": len({p.prompt_id for p in pairs if p.side is Side.FORGET}), "pairs": counts,
+        "loss_keep": [round(s.loss_keep, 3) for s in steps], "loss_forget": [round(s.loss_forget, 3) for s in steps],
+    }  # fmt: skip

@@ -1,0 +1,20 @@
+"""The model card beside unlearned weights: what they are, what they were made from, what the re-check found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from memfix.console import percent
+from memfix.report.schema import Report
+from memfix.runs import write_atomic
+
+
+def write(folder: Path, report: Report) -> Path:
+    """Write `folder`/README.md."""
+    environment = Environment(loader=PackageLoader("memfix.report"), undefined=StrictUndefined, trim_blocks=True)
+    environment.filters |= {"percent": percent, "line": lambda text: " ".join(str(text).split()).replace("`", "'")}
+    text = environment.get_template("card.md.j2").render(r=report, s=report.summary)
+    write_atomic(folder / "README.md", text)
+    return folder / "README.md"

@@ -1,0 +1,111 @@
+"""report.json → report.html: one self-contained page. Every text is escaped; pictures are inlined, small."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from memfix.console import percent
+from memfix.errors import MemfixError
+from memfix.inputs.references import open_image
+from memfix.records import Outcome
+from memfix.report.schema import Picture, Report, Summary
+from memfix.runs import write_atomic
+
+NAME = "report.html"
+LARGEST = 160  # pixels of a picture's longer side on the page
+SHOWN = 8  # pictures in a row
+
+
+def write(folder: Path, report: Report) -> Path:
+    """Render a report beside its pictures in `folder`."""
+    environment = Environment(loader=PackageLoader("memfix.report"), autoescape=True, undefined=StrictUndefined,
+                              trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    pictures = Pictures(folder)
+    environment.globals |= {"picture": pictures.inline, "curve": curve, "shown": SHOWN}
+    environment.filters |= {"percent": percent}
+    page = environment.get_template("report.html.j2").render(r=report, s=report.summary, headline=headline(report))
+    write_atomic(folder / NAME, page)
+    return folder / NAME
+
+
+def headline(report: Report) -> tuple[str, str, str]:
+    """Tone (good, bad, warn, plain), the finding in one sentence, and what it rests on."""
+    s = report.summary
+    if s.memorized_before == 0 and s.mitigated is None:
+        if s.undecided_before:
+            return "warn", "No memorized prompt was found, but not every prompt could be decided.", _undecided(s)
+        return "good", f"None of {s.prompts} prompts is memorized.", "Nothing was unlearned."
+    if not report.run["unlearned"] and s.mitigated is None:
+        return "bad", f"{s.memorized_before} of {s.prompts} prompts reproduce a training image.", "Nothing was unlearned."
+    if s.mitigated is None:
+        return "bad", "Unlearned, but not checked: there is no proof that anything was erased.", "Run memfix recheck."
+    broken = [f"{n} {word}" for n, word in [(s.persistent, "persistent"), (s.damaged, "damaged"),
+                                            (s.undecided, "undecided")] if n]  # fmt: skip
+    if s.controls_changed:
+        broken.append(f"{s.controls_changed} of {s.controls} controls changed")
+    proof = f"{s.controls - (s.controls_changed or 0)} of {s.controls} controls are unchanged."
+    if s.persistent:
+        tone, text = "bad", f"{s.persistent} of {s.memorized_before} memorized prompts still reproduce a training image."
+    elif broken:
+        tone, text = "warn", f"{s.mitigated} of {s.memorized_before} memorized prompts are mitigated; not all is well."
+    else:
+        tone, text = "good", f"All {s.mitigated} memorized prompts are mitigated."
+    return tone, text, ", ".join(broken) + ". " + proof if broken else proof
+
+
+def _undecided(s: Summary) -> str:
+    return f"{s.undecided_before} of {s.prompts} prompts are undecided; give --num-samples a higher number."
+
+
+class Pictures:
+    """Pictures as data URIs, each encoded once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, str] = {}
+
+    def inline(self, picture: Picture) -> Markup:
+        """The `src` of an <img>. A picture that is gone becomes a grey square."""
+        if picture.path not in self._known:
+            self._known[picture.path] = self._encode(self._folder / picture.path)
+        return Markup(self._known[picture.path])  # noqa: S704  # base64 of our own making
+
+    @staticmethod
+    def _encode(path: Path) -> str:
+        try:
+            image = open_image(path)
+        except MemfixError:
+            return "data:image/svg+xml;base64," + base64.b64encode(
+                b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"><rect width="1" height="1" fill="#ddd"/></svg>'
+            ).decode()
+        image.thumbnail((LARGEST, LARGEST))
+        buffer = io.BytesIO()
+        image.save(buffer, "WEBP", quality=86)
+        return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def curve(values: list[float], width: int = 600, height: int = 120) -> str:
+    """Points of an SVG polyline, smoothed over a twentieth of the steps."""
+    if not values:
+        return ""
+    span = max(1, len(values) // 20)
+    smooth = [sum(values[max(0, i - span) : i + 1]) / len(values[max(0, i - span) : i + 1]) for i in range(len(values))]
+    low, high = min(smooth), max(smooth)
+    scale = (high - low) or 1.0
+    step = width / max(1, len(values) - 1)
+    return " ".join(f"{i * step:.1f},{height - (v - low) / scale * (height - 8) - 4:.1f}" for i, v in enumerate(smooth))
+
+
+def outcome_rows(report: Report) -> list[dict[str, Any]]:
+    """The summary table of the terminal: one row a prompt that was memorized or did not stay as it was."""
+    rows = []
+    for e in [*report.prompts, *report.controls]:
+        if e.verdict_before.value == "memorized" or e.outcome not in (None, Outcome.UNCHANGED):
+            rows.append({"text": e.text, "before": e.scores_before, "after": e.scores_after, "outcome": e.outcome})
+    return rows

@@ -1,0 +1,76 @@
+"""The stable contract of report.json. `memfix schema` prints it as JSON schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from memfix.records import Label, Outcome, Record, Role
+
+
+class Picture(Record):
+    """An image in or beside the run folder. `path` is relative to the run folder, or absolute for references."""
+
+    path: str
+    seed: int | None = None
+    seeds: str | None = None
+    copy_: bool | None = Field(None, alias="copy")
+    measures: dict[str, float] = {}
+
+
+class PromptEntry(Record):
+    """One prompt, before and after. `scores_*` hold share, interval, copies, samples and the closest value."""
+
+    id: str
+    text: str
+    role: Role
+    source: str
+    cut_tokens: int
+    verdict_before: Label
+    verdict_after: Label | None
+    outcome: Outcome | None
+    reason: str
+    scores_before: dict[str, Any]
+    scores_after: dict[str, Any]
+    drift: float | None
+    references: list[Picture]
+    samples_before: list[Picture]
+    samples_after: list[Picture]
+    variants: list[str] = Field([], description="harder wordings that were tried; none so far")
+
+
+class Summary(Record):
+    """The numbers on the first page. Intervals are exact binomial (Clopper-Pearson, 95 %)."""
+
+    prompts: int
+    memorized_before: int
+    clean_before: int
+    undecided_before: int
+    memorized_after: int | None
+    mitigated: int | None
+    persistent: int | None
+    damaged: int | None
+    undecided: int | None
+    mitigation_rate: float | None
+    mitigation_rate_interval: tuple[float, float] | None
+    copies_before: float = Field(description="share of copies in all samples of memorized prompts")
+    copies_after: float | None = Field(description="the same, in samples from fresh seeds after unlearning")
+    controls: int
+    controls_changed: int | None
+    control_drift: float | None
+    quality_before: float = Field(description="share of samples whose detail is in the range of the original model")
+    quality_after: float | None
+
+
+class Report(Record):
+    """Everything the HTML shows."""
+
+    schema_version: int = 1
+    run: dict[str, Any]
+    summary: Summary
+    prompts: list[PromptEntry]
+    controls: list[PromptEntry]
+    training: dict[str, Any]
+    timings: dict[str, float]
+    environment: dict[str, Any]

@@ -1,0 +1,263 @@
+"""The run folder: append-only JSONL, atomic JSON, one lock, resume. Knows nothing of what the stages mean."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
+
+from memfix import __version__
+from memfix.config import Settings
+from memfix.errors import MemfixError
+from memfix.records import Record
+
+SCHEMA_VERSION = 1
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "scikit-image", "numpy", "pillow")
+
+OUTPUTS = {
+    "unlearn": ("pairs.jsonl", "variants", "training.jsonl", "model"),
+    "recheck": ("after", "changes.jsonl"),
+}
+
+R = TypeVar("R", bound=Record)
+
+
+def now() -> str:
+    """UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file so that no reader, and no crash, ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for the record."""
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "missing"
+    return {
+        "memfix": __version__, **_commit(), "python": sys.version.split()[0], "platform": platform.platform(),
+        "cpus": os.cpu_count(), "packages": packages,
+    }  # fmt: skip
+
+
+def _commit() -> dict[str, Any]:
+    """Commit and dirty flag, when memfix runs from its own repository; an installed wheel has its version."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return {"commit": None, "dirty": None}
+
+    def git(*args: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+def digest(*parts: str) -> str:
+    """Eight hex digits that name a combination of inputs."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+
+
+class Run:
+    """One run folder. Create with `Run.open`; hold `run.lock()` while a stage works in it."""
+
+    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+        self.path = path
+        self.header = header
+
+    # -- opening ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """Open an existing run; errors name what is wrong with the folder."""
+        file = path / "run.json"
+        if not file.is_file():
+            raise MemfixError(f"{path} is not a run folder: it has no run.json.", "Start one with 'memfix detect'.")
+        try:
+            header = json.loads(file.read_text(encoding="utf-8"))
+            schema = header["schema_version"]
+        except (ValueError, KeyError, TypeError):
+            raise MemfixError(
+                f"{file} is damaged: it does not hold a run's header.", "Restore it from a copy, or start a new run."
+            ) from None
+        if schema != SCHEMA_VERSION:
+            raise MemfixError(
+                f"{path} was written by another version of memfix (schema {schema}, this one reads {SCHEMA_VERSION}).",
+                f"Use memfix {header.get('environment', {}).get('memfix', 'of that time')}, or start a new run.",
+            )
+        return cls(path, header)
+
+    @classmethod
+    def create(cls, path: Path) -> Run:
+        """A new run in `path`, or the one that is there already."""
+        if (path / "run.json").exists():
+            return cls.open(path)
+        if path.exists() and any(path.iterdir()):
+            raise MemfixError(f"{path} is not empty and not a run folder.", "Give -o another folder.")
+        run = cls(path, {"schema_version": SCHEMA_VERSION, "status": "started", "created": now(), "stages": {}})
+        run.save()
+        return run
+
+    @classmethod
+    def newest(cls, root: Path) -> Run:
+        """The run under `root` whose header was written last."""
+        headers = sorted(root.glob("*/run.json"), key=lambda file: file.stat().st_mtime)
+        if not headers:
+            raise MemfixError(f"There is no run under {root}.", "Start one: memfix detect prompts.txt -m MODEL")
+        return cls.open(headers[-1].parent)
+
+    # -- header -------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write the header."""
+        write_atomic(self.path / "run.json", json.dumps(self.header, indent=2, ensure_ascii=False) + "\n")
+
+    def settings(self, stage: str) -> dict[str, Any] | None:
+        """Settings of a stage as resolved when it ran, None if it did not."""
+        entry = self.header["stages"].get(stage)
+        return None if entry is None else dict(entry["settings"])
+
+    def finished(self, stage: str) -> bool:
+        """Whether a stage ran to its end."""
+        return bool(self.header["stages"].get(stage, {}).get("status") == "finished")
+
+    def discard(self, *stages: str) -> None:
+        """Forget stages and delete what they wrote."""
+        with self.lock():
+            for stage in stages:
+                self.header["stages"].pop(stage, None)
+                for name in OUTPUTS[stage]:
+                    path = self.path / name
+                    if path.is_dir():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink(missing_ok=True)
+            self.save()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep every other process out of this run."""
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise MemfixError(
+                f"{self.path} is in use by another memfix process.", "Wait until it ends, or give -o another folder."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def stage(self, name: str, settings: Settings, inputs: dict[str, Any], argv: list[str]) -> Iterator[dict[str, Any]]:
+        """Record that a stage runs, and how it ends. Refuses to go on with other settings than it began with.
+
+        Yields the stage's entry in the header, for timings and the like. `inputs` identify what the stage reads.
+        """
+        resolved = settings.model_dump(mode="json")
+        entry = self.header["stages"].get(name)
+        if entry is not None:
+            old = {**entry["settings"], **entry["inputs"]}
+            new = {**resolved, **inputs}
+            differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+            if differing:
+                listed = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differing)
+                raise MemfixError(
+                    f"The {name} stage in {self.path} was begun with other settings. {listed}.",
+                    "Give -o another folder." if name == "detect" else "Give --overwrite to discard what is there.",
+                )
+        else:
+            entry = {"settings": resolved, "inputs": inputs, "timings": {}}
+            self.header["stages"][name] = entry
+        self.header["environment"] = environment()
+        entry |= {"status": "started", "argv": argv, "started": now()}
+        self.header["status"] = "started"
+        self.save()
+        status = "failed"
+        try:
+            yield entry
+            status = "finished"
+        except KeyboardInterrupt:
+            status = "cancelled"
+            raise
+        finally:
+            entry["status"] = status
+            entry["ended"] = now()
+            self.header["status"] = status
+            self.save()
+
+    # -- lines --------------------------------------------------------------------------------------------------
+
+    def read(self, name: str, kind: type[R]) -> list[R]:
+        """All lines of a JSONL file; none if there is no file. A last line that was cut off is left out."""
+        path = self.path / name
+        if not path.exists():
+            return []
+        text = path.read_bytes().decode("utf-8", errors="replace")
+        lines = text.split("\n")
+        records = []
+        for number, line in enumerate(lines[:-1], 1):
+            try:
+                records.append(kind.model_validate_json(line))
+            except ValueError as error:
+                raise MemfixError(
+                    f"{path}:{number} is damaged: {str(error).splitlines()[0]}",
+                    "Delete the file to have the stage write it again, or start a new run.",
+                ) from None
+        return records
+
+    def write(self, name: str, records: Iterable[Record]) -> None:
+        """Write a whole JSONL file at once."""
+        write_atomic(self.path / name, "".join(to_line(r) for r in records))
+
+    def append(self, name: str, records: Iterable[Record]) -> None:
+        """Add lines; what an interruption cut off before is removed first."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
+            file.write("".join(to_line(r) for r in records).encode())
+
+
+def to_line(record: Record) -> str:
+    """One JSONL line."""
+    return record.model_dump_json(by_alias=True) + "\n"
+
+
+def slug(text: str) -> str:
+    """A file-name-safe stem of a text."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "run"

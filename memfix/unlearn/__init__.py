@@ -1,0 +1,1 @@
+"""Pairs → objective → combiner → trainer."""

@@ -1,0 +1,54 @@
+"""From the first check to the forget and keep items of unlearning. Pure: records in, records out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from memfix.records import Label, Pair, Prompt, Reference, Score, Side, Verdict
+
+ENOUGH_KEEP = 4  # fewer non-memorized samples of a prompt than this, and shortened wordings of it are sampled too
+MOST_VARIANTS = 4
+
+
+def build_pairs(
+    prompts: Sequence[Prompt], verdicts: Sequence[Verdict], scores: Sequence[Score], references: Sequence[Reference],
+    folder: Path,
+) -> list[Pair]:  # fmt: skip
+    """Pairs from the samples in `folder`.
+
+    A memorized prompt: every reference that its copies show and the copies themselves are forgotten, its other
+    samples kept. A clean prompt: all its samples are kept. An undecided one is left alone.
+    """
+    label = {v.prompt_id: v.verdict for v in verdicts}
+    path = {r.file_name: r.path for r in references}
+    pairs = []
+    for prompt in prompts:
+        own = [s for s in scores if s.prompt_id == prompt.id]
+        common = {"text": prompt.text, "prompt_id": prompt.id}
+        match label.get(prompt.id):
+            case Label.MEMORIZED:
+                for name in dict.fromkeys(s.reference for s in own if s.copy_):
+                    pairs.append(Pair(side=Side.FORGET, path=path[name], origin="reference", **common))
+                for s in own:
+                    side = Side.FORGET if s.copy_ else Side.KEEP
+                    pairs.append(Pair(side=side, path=str(folder / s.file_name), origin="sample", **common))
+            case Label.CLEAN:
+                for s in own:
+                    pairs.append(
+                        Pair(side=Side.KEEP, path=str(folder / s.file_name), origin="control", **common)
+                    )
+    return pairs
+
+
+def shortened(text: str) -> list[str]:
+    """Beginnings of a text, longest first: wordings that say the same with less, and may not be memorized.
+
+    At most MOST_VARIANTS, spread over its length.
+    """
+    words = text.split()
+    lengths = range(len(words) - 1, 0, -1)
+    if len(lengths) > MOST_VARIANTS:
+        stride = len(lengths) / MOST_VARIANTS
+        lengths = [lengths[int(i * stride)] for i in range(MOST_VARIANTS)]  # type: ignore[assignment]
+    return [" ".join(words[:n]) for n in lengths]

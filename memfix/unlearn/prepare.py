@@ -1,0 +1,37 @@
+"""From pairs on disk to the bank that training draws from: each picture and each text encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+from memfix.inputs.references import open_image
+from memfix.models.latents import NoiseSchedule, encode
+from memfix.models.text import TextCache
+from memfix.records import Pair, Side
+from memfix.unlearn.bank import Bank, Target
+
+
+def encode_pairs(pipe: StableDiffusionPipeline, pairs: Sequence[Pair]) -> Iterator[torch.Tensor]:
+    """The latent of each pair's picture, in order."""
+    step = 64
+    for i in range(0, len(pairs), step):
+        yield from encode(pipe, [open_image(p.path) for p in pairs[i : i + step]])
+
+
+def build_bank(pipe: StableDiffusionPipeline, pairs: Sequence[Pair], latents: Sequence[torch.Tensor]) -> Bank:
+    """Sort encoded pairs into targets and prior items."""
+    targets: dict[str, Target] = {p.prompt_id: Target(p.text) for p in pairs if p.side is Side.FORGET}
+    prior: list[tuple[str, torch.Tensor]] = []
+    for pair, latent in zip(pairs, latents, strict=True):
+        if pair.prompt_id not in targets:
+            prior.append((pair.text, latent))
+        elif pair.side is Side.FORGET:
+            targets[pair.prompt_id].forget.append(latent)
+        else:
+            targets[pair.prompt_id].keep.append(latent)
+    texts = TextCache(pipe)
+    texts.add([*(t.text for t in targets.values()), *(text for text, _ in prior)])
+    return Bank(list(targets.values()), prior, texts, NoiseSchedule(pipe))
