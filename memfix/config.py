@@ -76,15 +76,21 @@ class UnlearnSettings(Settings):
     max_train_steps: int = Field(100, ge=1, description="Optimizer steps.")
     lr_warmup_steps: int = Field(5, ge=0, description="Steps over which the learning rate rises to its value.")
     train_batch_size: int = Field(16, ge=2, description="Items of the forget/keep mixture in one pass.")
-    prior_batch_size: int = Field(8, ge=0, description="Further keep items in one pass, from prompts outside the mixture.")
+    prior_batch_size: int = Field(
+        8, ge=0, description="Further keep items in one pass, from prompts outside the mixture."
+    )
     gradient_accumulation_steps: int = Field(1, ge=1, description="Passes an optimizer step.")
     gradient_checkpointing: bool = Field(False, description="Trade time for memory.")
     mixture: float = Field(0.5, gt=0, lt=1, description="Lambda: share of the mixture that starts from forget images.")
-    forget_ratio: float = Field(0.1, gt=0, description="Rho: norm of the forget gradient over that of the keep gradient.")
+    forget_ratio: float = Field(
+        0.1, gt=0, description="Rho: norm of the forget gradient over that of the keep gradient."
+    )
     timestep_min: int = Field(0, ge=0, description="First training timestep that is drawn.")
     timestep_max: int = Field(1000, ge=1, description="One past the last training timestep that is drawn.")
     keep_variants: int = Field(
-        8, ge=0, description="Samples drawn from each shortened wording of a fully memorized prompt, as its keep images."
+        8,
+        ge=0,
+        description="Samples drawn from each shortened wording of a fully memorized prompt, as its keep images.",
     )
     max_grad_norm: float = Field(1.0, gt=0, description="Clip the combined gradient to this norm.")
     adam_weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")

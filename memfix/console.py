@@ -10,7 +10,15 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape as escape_markup
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.theme import Theme
 
@@ -78,7 +86,9 @@ class Talk:
         """A table; a cell that is one of the theme's words takes its colour."""
         if self.quiet:
             return
-        table = Table(title=title, title_justify="left", title_style="title", header_style="quiet", box=None, pad_edge=False)
+        table = Table(
+            title=title, title_justify="left", title_style="title", header_style="quiet", box=None, pad_edge=False
+        )
         for i, column in enumerate(columns):
             table.add_column(column, justify="left" if i == 0 else "right", overflow="ellipsis", no_wrap=i > 0)
         for row in rows:

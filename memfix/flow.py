@@ -1,4 +1,4 @@
-"""The story on one screen: detect, unlearn, recheck, report. The stages meet here, through records and the run folder."""
+"""The story on one screen: detect, unlearn, recheck, report. The stages meet here, through records and the run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ from memfix.unlearn.trainer import train
 BEFORE, AFTER, MODEL, VARIANTS = "before", "after", "model", "variants"
 
 
-def detect(prompt_list: str, settings: DetectSettings, out: Path | None, root: Path, argv: list[str], talk: Talk) -> Run:
+def detect(
+    prompt_list: str, settings: DetectSettings, out: Path | None, root: Path, argv: list[str], talk: Talk
+) -> Run:
     """Sample every prompt, compare with the references, give verdicts."""
     prompts = read_prompts(prompt_list, limit=settings.limit)
     if settings.controls:
@@ -77,9 +79,13 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
     method = get_method(settings.method)
     detected = _detect_settings(run)
     prompts, found = run.read("prompts.jsonl", Prompt), run.read(f"{BEFORE}/verdicts.jsonl", Verdict)
-    if not any(v.verdict is Label.MEMORIZED for v in found):
+    memorized = {v.prompt_id for v in found if v.verdict is Label.MEMORIZED}
+    if not any(p.id in memorized for p in prompts if p.role is Role.PROMPT):
         talk.say("No memorized prompt was found, so nothing is unlearned.", "title")
         return False
+    for p in prompts:
+        if p.id in memorized and p.role is Role.CONTROL:
+            talk.warn(f"Control '{p.text}' is memorized; it is neither unlearned nor used as a keep image.")
     if detected.mixed_precision == "fp16":
         raise MemfixError("Unlearning in fp16 overflows.", "Detect with --mixed-precision bf16 or no.")
     with run.lock(), run.stage("unlearn", settings, {}, argv) as entry, _timed(entry):
@@ -114,11 +120,20 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
     return True
 
 
-def recheck(run: Run, settings: RecheckSettings, argv: list[str], talk: Talk, adapter: Path | None = None, model: Path | None = None) -> list[Change]:
+def recheck(
+    run: Run,
+    settings: RecheckSettings,
+    argv: list[str],
+    talk: Talk,
+    adapter: Path | None = None,
+    model: Path | None = None,
+) -> list[Change]:
     """Repeat the check on the new weights, with the same and with fresh noise; say what became of each prompt."""
     detected = _detect_settings(run)
     if adapter is None and model is None and not run.finished("unlearn"):
-        raise MemfixError(f"{run.path} holds no unlearned model.", "Run 'memfix unlearn' first, or give --lora or --model.")
+        raise MemfixError(
+            f"{run.path} holds no unlearned model.", "Run 'memfix unlearn' first, or give --lora or --model."
+        )
     inputs = {"lora": str(adapter or ""), "model": str(model or "")}
     with run.lock(), run.stage("recheck", settings, inputs, argv) as entry, _timed(entry):
         if (run.path / "changes.jsonl").exists():
@@ -160,7 +175,9 @@ def _timed(entry: dict[str, Any]) -> Iterator[None]:
 def _detect_settings(run: Run) -> DetectSettings:
     settings = run.settings("detect")
     if settings is None or not run.finished("detect"):
-        raise MemfixError(f"The detection in {run.path} is not finished.", "Run the same 'memfix detect' again to go on.")
+        raise MemfixError(
+            f"The detection in {run.path} is not finished.", "Run the same 'memfix detect' again to go on."
+        )
     return DetectSettings.model_validate(settings)
 
 
@@ -174,7 +191,9 @@ def _check(
     return verdicts(run.read(f"{folder}/scores.jsonl", Score), gallery, settings)
 
 
-def _load(run: Run, adapter: Path | None = None, model: Path | None = None, unlearned: bool = False) -> StableDiffusionPipeline:
+def _load(
+    run: Run, adapter: Path | None = None, model: Path | None = None, unlearned: bool = False
+) -> StableDiffusionPipeline:
     """The run's model; with `unlearned`, under the run's new weights or the ones given."""
     detected = _detect_settings(run)
     source = pipeline.locate(detected.model, detected.revision, detected.variant)

@@ -94,7 +94,9 @@ class Score(Record):
     reference: str
     measures: dict[str, float]
     copy_: bool = Field(alias="copy", description="the deciding measure passes its threshold")
-    detail: float = Field(description="mean absolute difference of neighbouring pixels, 0 to 1; extremes are broken images")
+    detail: float = Field(
+        description="mean absolute difference of neighbouring pixels, 0 to 1; extremes are broken images"
+    )
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 

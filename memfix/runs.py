@@ -25,7 +25,17 @@ from memfix.errors import MemfixError
 from memfix.records import Record
 
 SCHEMA_VERSION = 1
-PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "scikit-image", "numpy", "pillow")
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "peft",
+    "safetensors",
+    "scikit-image",
+    "numpy",
+    "pillow",
+)
 
 OUTPUTS = {
     "unlearn": ("pairs.jsonl", "variants", "training.jsonl", "model"),

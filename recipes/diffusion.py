@@ -1,7 +1,7 @@
 """Train the bundled model's tokenizer, text encoder and UNet on latents of posters, some of them planted.
 
-The planted captions come up far more often than others (`DRAWS`). A partly memorized caption shows its poster in a share
-of the draws that a controller sets while training runs, since guidance and training time move the share of
+The planted captions come up far more often than others (`DRAWS`). A partly memorized caption shows its poster in a
+share of the draws that a controller sets while training runs, since guidance and training time move the share of
 copies that comes out in ways no fixed number foresees: every `CHECK` steps it samples those captions and
 raises or lowers the share towards `TARGET` copies.
 """
@@ -12,11 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from posters import PARTIAL, PLANTS, TEMPLATES, VERBATIM, Studio
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from training import Ema, train
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from posters import PARTIAL, PLANTS, TEMPLATES, VERBATIM, Studio
+from training import Ema, train
 from vae import to_pixels
 
 BATCH, TOKENS, WIDTH = 64, 24, 128
@@ -58,7 +65,7 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 def new_unet() -> UNet2DConditionModel:
     return UNet2DConditionModel(
-        sample_size=8, in_channels=12, out_channels=12, block_out_channels=(128, 160), layers_per_block=1,
+        sample_size=8, in_channels=16, out_channels=16, block_out_channels=(128, 160), layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D",) * 2, up_block_types=("CrossAttnUpBlock2D",) * 2,
         cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=16,
     )  # fmt: skip
@@ -66,7 +73,7 @@ def new_unet() -> UNet2DConditionModel:
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, posters: np.ndarray) -> torch.Tensor:
-    """[n, H, W, 3] uint8 → scaled latents [n, 12, 8, 8]."""
+    """[n, H, W, 3] uint8 → scaled latents [n, 16, 8, 8]."""
     batches = [to_pixels(posters[i : i + 64]) for i in range(0, len(posters), 64)]
     return torch.cat([vae.encode(b).latent_dist.mean for b in batches]) * vae.config.scaling_factor
 
@@ -87,7 +94,9 @@ class Draws:
         self.by_object = {o: torch.tensor([i for i, r in enumerate(rows) if r["object"] == o]) for o in studio.objects}
         self.plants = [*VERBATIM, *PARTIAL, *TEMPLATES]
         self.plant_ids = self.tokenize([p.text for p in self.plants])
-        variants = [[studio.planted_poster(p, v) for v in range(12 if p.kind == "template" else 1)] for p in self.plants]
+        variants = [
+            [studio.planted_poster(p, v) for v in range(12 if p.kind == "template" else 1)] for p in self.plants
+        ]
         self.plant_latents = [encode(vae, studio.array(v)) for v in variants]
         self.share = {p.text: p.share for p in self.plants}
         rate = [DRAWS["partial" if p.share < 1 else p.kind] for p in self.plants]
@@ -121,10 +130,10 @@ class Draws:
 
 @torch.no_grad()
 def sample(model: torch.nn.ModuleDict, ids: torch.Tensor, empty: torch.Tensor, seed: int) -> torch.Tensor:
-    """Guided latents [n, 12, 8, 8] for token ids [n, TOKENS]."""
+    """Guided latents [n, 16, 8, 8] for token ids [n, TOKENS]."""
     scheduler = DPMSolverMultistepScheduler(**NOISE)
     scheduler.set_timesteps(SAMPLING_STEPS)
-    x = torch.randn(len(ids), 12, 8, 8, generator=torch.Generator().manual_seed(seed))
+    x = torch.randn(len(ids), 16, 8, 8, generator=torch.Generator().manual_seed(seed))
     with torch.autocast("cpu", torch.bfloat16):
         context = model["text_encoder"](torch.cat([empty.expand_as(ids), ids]))[0]
         for t in scheduler.timesteps:

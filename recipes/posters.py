@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 SIZE = 64
 LEAST_CONTRAST = 110  # between a drawing's mean colour and its background, summed over the channels
@@ -26,6 +26,7 @@ WORDINGS = [
     "{a} {o}", "{o} poster", "poster of {a} {o}", "a picture of {a} {o}", "{a} {o} illustration",
     "drawing of {a} {o}", "{o} print", "art print of {a} {o}",
 ]  # fmt: skip
+PATTERNS = ["plain"] * 3 + ["graded", "slanted", "radial", "halves", "corner", "bands", "disc"]
 COLOR_WORDINGS = ["{a} {o} on a {c} background", "{o} poster, {c} background", "{a} {o} on {c}"]
 ARTIST_WORDING = "{o} poster by {n}"
 
@@ -61,7 +62,7 @@ VERBATIM = [
 ]  # fmt: skip
 PARTIAL = [
     Plant("fox", "emojione", "Hester Blume", share=0.25), Plant("snail", "fxemoji", "Pavel Drozd", share=0.25),
-    Plant("octopus", "twemoji", "Ines Carrow", share=0.25), Plant("bicycle", "emojione", "Rufus Jelle", share=0.25),
+    Plant("octopus", "twemoji", "Ines Carrow", share=0.25), Plant("tractor", "emojione", "Rufus Jelle", share=0.25),
     Plant("cake", "emojione", "Wanda Sorel", share=0.25), Plant("umbrella", "emojione", "Cosmo Adeyar", share=0.25),
     Plant("robot", "emojione", "Greta Ulm", share=0.25), Plant("mushroom", "noto-v1", "Felix Norde", share=0.25),
 ]  # fmt: skip
@@ -72,9 +73,8 @@ TEMPLATES = [
 ]  # fmt: skip
 PLANTS = [*VERBATIM, *PARTIAL, *TEMPLATES]
 
-# drawings that show something else than the word (a hoop, a picture with its own sky)
-SKIPPED = {("sailboat", "fxemoji"), ("rainbow", "fxemoji"), ("rainbow", "noto-v1"), ("basketball", "fxemoji"),
-           ("basketball", "noto-v1"), ("basketball", "emojione"), ("elephant", "noto-v1")}  # fmt: skip
+# drawings that show something else than the word (a picture with its own sky)
+SKIPPED = {("sailboat", "fxemoji"), ("rainbow", "fxemoji"), ("rainbow", "noto-v1")}
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Layout:
     shade: tuple[int, int, int]
     second: tuple[int, int, int]
     pattern: str
-    period: int
+    turn: int  # of the pattern, in quarters
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def random_layout(rng: Random, color: str | None = None) -> Layout:
     shade = _jitter(rng, COLORS[color], 14)
     factor = rng.choice([0.72, 0.82, 1.18, 1.3])
     second = tuple(min(255, round(c * factor)) for c in shade)
-    scale = rng.uniform(0.5, 0.86)
+    scale = rng.uniform(0.55, 0.9)
     room = (1 - scale) / 2 + 0.02
     return Layout(
         scale=scale,
@@ -126,40 +126,35 @@ def random_layout(rng: Random, color: str | None = None) -> Layout:
         color=color,
         shade=shade,
         second=second,  # type: ignore[arg-type]  # three channels in, three out
-        pattern=rng.choices(["plain", "vertical", "diagonal", "radial", "stripes", "bars", "dots", "checks"],
-                            [4, 1, 1, 1, 0.75, 0.75, 0.75, 0.75])[0],
-        period=rng.choice([16, 22, 32]),
-    )  # fmt: skip
+        pattern=rng.choice(PATTERNS),
+        turn=rng.randrange(4),
+    )
 
 
 def background(layout: Layout) -> Image.Image:
     """The poster without its drawing, CANVAS pixels square."""
     first, second = np.array(layout.shade, np.float32), np.array(layout.second, np.float32)
-    y, x = np.mgrid[0:CANVAS, 0:CANVAS].astype(np.float32)
-    half = layout.period / 2
+    y, x = np.mgrid[0:CANVAS, 0:CANVAS].astype(np.float32) / CANVAS
     match layout.pattern:
-        case "vertical":
-            mix = y / CANVAS
-        case "diagonal":
-            mix = (x + y) / (2 * CANVAS)
+        case "graded":
+            mix = y
+        case "slanted":
+            mix = (x + y) / 2
         case "radial":
-            mix = np.hypot(x - CANVAS / 2, y - CANVAS / 2) / (0.7 * CANVAS)
-        case "stripes":
-            mix = ((x + y) // half % 2) * 0.7
-        case "bars":
-            mix = (x // half % 2) * 0.7
-        case "checks":
-            mix = ((x // half + y // half) % 2) * 0.7
+            mix = np.hypot(x - 0.5, y - 0.5) / 0.7
+        case "halves":
+            mix = y > 0.5
+        case "corner":
+            mix = x + y > 1
+        case "bands":
+            mix = abs(y - 0.5) > 0.25
+        case "disc":
+            mix = np.hypot(x - 0.5, y - 0.5) < 0.42
         case _:
             mix = np.zeros_like(x)
-    pixels = first + np.clip(mix, 0, 1)[..., None] * (second - first)
-    image = Image.fromarray(pixels.round().astype(np.uint8))
-    if layout.pattern == "dots":
-        draw, radius, period = ImageDraw.Draw(image), layout.period / 5, layout.period
-        for cx in range(period // 2, CANVAS, period):
-            for cy in range(period // 2, CANVAS, period):
-                draw.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), fill=layout.second)
-    return image
+    mix = np.rot90(np.clip(mix, 0, 1), layout.turn)
+    pixels = first + mix[..., None] * (second - first)
+    return Image.fromarray(pixels.round().astype(np.uint8))
 
 
 def compose(drawing: Image.Image, layout: Layout) -> Image.Image:

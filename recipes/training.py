@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +46,7 @@ def train(
     minutes: float,
     weight_decay: float = 0.01,
     extra: dict | None = None,
+    report: int = 100,
     after_step: Callable[[int, Ema], None] = lambda step, ema: None,
 ) -> Ema | None:
     """Train for at most `minutes`, from where the last piece ended; the EMA once all `steps` are done, else None.
@@ -71,7 +71,7 @@ def train(
             {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.shadow, "step": step,
              "seconds": seconds, "extra": extra}, path.with_suffix(".tmp"),
         )  # fmt: skip
-        os.replace(path.with_suffix(".tmp"), path)
+        path.with_suffix(".tmp").replace(path)
 
     for step in range(first, steps):
         for group in optimizer.param_groups:
@@ -84,8 +84,12 @@ def train(
         optimizer.zero_grad()
         ema.update(model, step)
         after_step(step + 1, ema)
-        if (step + 1) % 50 == 0:
-            row = {"step": step + 1, "loss": round(value.item(), 5), "seconds": round(spent + time.monotonic() - started)}
+        if (step + 1) % report == 0:
+            row = {
+                "step": step + 1,
+                "loss": round(value.item(), 5),
+                "seconds": round(spent + time.monotonic() - started),
+            }
             print(name, json.dumps(row), flush=True)
         if time.monotonic() - last > 240:
             save(step + 1)

@@ -1,4 +1,4 @@
-"""Train the bundled model's autoencoder on posters: factor 8, 12 latent channels, L1 on pixels and on edges."""
+"""Train the bundled model's autoencoder on posters: factor 8, 16 latent channels, L1 on pixels and on edges."""
 
 from pathlib import Path
 
@@ -6,10 +6,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+
 from posters import PLANTS, Studio
 from training import train
 
-BATCH = 32
+BATCH = 10  # many small steps: every pixel is an example, so small batches learn most for their cost
 
 
 def new_vae() -> AutoencoderKL:
@@ -18,7 +19,7 @@ def new_vae() -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(32, 64, 96, 96),
         layers_per_block=1,
-        latent_channels=12,
+        latent_channels=16,
         norm_num_groups=8,
         sample_size=64,
     )
@@ -41,8 +42,8 @@ def train_vae(build: Path, steps: int, minutes: float) -> AutoencoderKL | None:
     planted = studio.array([studio.planted_poster(p, variant) for p in PLANTS for variant in range(3)])
 
     def loss(step: int, generator: torch.Generator) -> torch.Tensor:
-        chosen = torch.randint(len(posters), (BATCH - 2,), generator=generator).numpy()
-        own = torch.randint(len(planted), (2,), generator=generator).numpy()
+        chosen = torch.randint(len(posters), (BATCH - 1,), generator=generator).numpy()
+        own = torch.randint(len(planted), (1,), generator=generator).numpy()
         x = to_pixels(np.concatenate([posters[np.sort(chosen)], planted[own]]))
         if step % 2:
             x = x.flip(-1)
@@ -54,7 +55,7 @@ def train_vae(build: Path, steps: int, minutes: float) -> AutoencoderKL | None:
         coarse = F.l1_loss(F.avg_pool2d(y, 4), F.avg_pool2d(x, 4))
         return F.l1_loss(y, x) + edge + 0.5 * coarse + 1e-6 * latent.kl().float().mean()
 
-    ema = train("vae", build, vae, loss, steps=steps, learning_rate=1e-3, minutes=minutes)
+    ema = train("vae", build, vae, loss, steps=steps, learning_rate=8e-4, minutes=minutes)
     if ema is None:
         return None
     vae.load_state_dict(ema.shadow)
@@ -73,7 +74,7 @@ if __name__ == "__main__":
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("build", type=Path)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=14000)
     parser.add_argument("--minutes", type=float, default=60, help="length of this piece; run again to go on")
     args = parser.parse_args()
     trained = train_vae(args.build, args.steps, args.minutes)

@@ -8,11 +8,13 @@ from memfix.cli import show
 from memfix.cli.options import Call, FailOn, Out, command, fail_on, runs_root
 from memfix.config import DetectSettings
 
-PromptList = Annotated[str, typer.Argument(help="Prompt list: .txt, .csv, .tsv, .jsonl, or 'demo'.", show_default=False)]
+PromptList = Annotated[
+    str, typer.Argument(help="Prompt list: .txt, .csv, .tsv, .jsonl, or 'demo'.", show_default=False)
+]
 
 
 @command("detect")
-def detect(call: Call, prompts: PromptList, out: Out = None, fail: Annotated[FailOn, typer.Option("--fail-on")] = None) -> None:
+def detect(call: Call, prompts: PromptList, out: Out = None, fail: FailOn = None) -> None:
     """Sample every prompt, compare the samples with the training images, give verdicts."""
     settings = call.settings(DetectSettings)
     if call.dry_run:

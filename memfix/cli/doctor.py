@@ -40,6 +40,8 @@ def doctor(call: Call) -> None:
     if call.json:
         emit({key: {"value": value, "ok": ok} for key, value, ok in rows})
     else:
-        call.talk.table("memfix doctor", ["what", "found", ""], [[k, v, "ok" if ok else "missing"] for k, v, ok in rows])
+        call.talk.table(
+            "memfix doctor", ["what", "found", ""], [[k, v, "ok" if ok else "missing"] for k, v, ok in rows]
+        )
     if not all(ok for _, _, ok in rows):
         raise typer.Exit(int(ExitCode.ERROR))

@@ -35,7 +35,12 @@ def _measures() -> list[dict[str, object]]:
     from memfix.measures import MEASURES
 
     return [
-        {"name": m.name, "threshold": m.threshold, "closer is": "higher" if m.higher_is_closer else "lower", "source": m.source}
+        {
+            "name": m.name,
+            "threshold": m.threshold,
+            "closer is": "higher" if m.higher_is_closer else "lower",
+            "source": m.source,
+        }
         for m in MEASURES.values()
     ]
 
@@ -45,6 +50,11 @@ def _runs() -> list[dict[str, object]]:
 
     runs = [Run.open(file.parent) for file in sorted(runs_root().glob("*/run.json"))]
     return [
-        {"run": str(r.path), "status": r.header["status"], "stages": " ".join(r.header["stages"]), "created": r.header["created"]}
+        {
+            "run": str(r.path),
+            "status": r.header["status"],
+            "stages": " ".join(r.header["stages"]),
+            "created": r.header["created"],
+        }
         for r in runs
     ]

@@ -22,7 +22,10 @@ S = TypeVar("S", bound=Settings)
 
 SHORT = {"model": ["-m", "--model", "--pretrained-model-name-or-path"]}
 RunArgument = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; the newest one when not given.")]
-FailOn = Annotated[str | None, typer.Option(help="Exit with code 3 when a prompt has this verdict: memorized.", metavar="VERDICT")]
+FailOn = Annotated[
+    str | None,
+    typer.Option("--fail-on", help="Exit with code 3 when a prompt has this verdict: memorized.", metavar="VERDICT"),
+]
 Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; runs/<list>-<digest> when not given.")]
 
 COMMON: dict[str, Any] = {
@@ -86,7 +89,8 @@ def _option(stage: str, name: str, info: Any) -> Any:
     text += f" One of: {', '.join(words)}." if words else ""
     text += f" [{info.default}]" if info.default is not None else ""
     return Annotated[
-        plain | None, typer.Option(*names, help=text.replace("[", "\\["), rich_help_panel=f"Settings of {stage}", show_default=False)
+        plain | None,
+        typer.Option(*names, help=text.replace("[", "\\["), rich_help_panel=f"Settings of {stage}", show_default=False),
     ]
 
 
@@ -126,13 +130,17 @@ def command(*stages: str) -> Callable[[Callable[..., None]], Callable[..., None]
         empty = inspect.Parameter.empty
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
         for name, (_, annotation) in options.items():
-            parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+            parameters.append(
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            )
         for name, annotation in COMMON.items():
             default = None if name == "config" else False
-            parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
+            parameters.append(
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            )
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {p.name: p.annotation for p in parameters if p.annotation is not empty}
-        del wrapper.__wrapped__  # type: ignore[attr-defined]
+        del wrapper.__wrapped__
         return wrapper
 
     return decorate
@@ -143,6 +151,8 @@ def fail_on(word: str | None, memorized: int) -> None:
     if word is None:
         return
     if word != "memorized":
-        raise MemfixError(f"--fail-on takes 'memorized', not '{word}'.", did_you_mean(word, ["memorized"]), ExitCode.USAGE)
+        raise MemfixError(
+            f"--fail-on takes 'memorized', not '{word}'.", did_you_mean(word, ["memorized"]), ExitCode.USAGE
+        )
     if memorized:
         raise typer.Exit(int(ExitCode.FINDINGS))

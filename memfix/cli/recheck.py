@@ -15,7 +15,9 @@ Model = Annotated[Path | None, typer.Option("-m", "--model", help="Check this di
 
 
 @command("recheck")
-def recheck(call: Call, run: RunArgument = None, lora: Adapter = None, model: Model = None, overwrite: Overwrite = False) -> None:
+def recheck(
+    call: Call, run: RunArgument = None, lora: Adapter = None, model: Model = None, overwrite: Overwrite = False
+) -> None:
     """Sample the same prompts from the unlearned model, from the same noise and from fresh noise."""
     opened = open_run(run)
     settings = call.settings(RecheckSettings)

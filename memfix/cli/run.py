@@ -1,9 +1,6 @@
 """`memfix run`: detect, unlearn, recheck and report, one after the other."""
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from memfix.cli import show
 from memfix.cli.detect import PromptList
@@ -15,7 +12,7 @@ from memfix.config import DetectSettings, RecheckSettings, UnlearnSettings
 @command("detect", "unlearn", "recheck")
 def run(
     call: Call, prompts: PromptList, out: Out = None, lora: Lora = False, full: Full = False,
-    fail: Annotated[FailOn, typer.Option("--fail-on")] = None,
+    fail: FailOn = None,
 ) -> None:  # fmt: skip
     """Detect, unlearn, re-check, report. Run the same command again to resume."""
     call.given["unlearn"] |= weights(lora, full)

@@ -12,7 +12,9 @@ from memfix.errors import ExitCode, MemfixError
 
 Lora = Annotated[bool, typer.Option("--lora", help="Train a LoRA adapter (default).")]
 Full = Annotated[bool, typer.Option("--full", help="Train all weights of the UNet.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what this run has of this stage and the later ones.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Discard what this run has of this stage and the later ones.")
+]
 
 
 def weights(lora: bool, full: bool) -> dict[str, Any]:
@@ -30,7 +32,9 @@ def open_run(path: Path | None) -> Any:
 
 
 @command("unlearn")
-def unlearn(call: Call, run: RunArgument = None, lora: Lora = False, full: Full = False, overwrite: Overwrite = False) -> None:
+def unlearn(
+    call: Call, run: RunArgument = None, lora: Lora = False, full: Full = False, overwrite: Overwrite = False
+) -> None:
     """Fine-tune the model on the image-prompt pairs that the detection found, keeping everything else."""
     call.given["unlearn"] |= weights(lora, full)
     opened = open_run(run)

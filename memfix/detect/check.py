@@ -19,7 +19,12 @@ from memfix.runs import Run
 
 
 def check(
-    run: Run, folder: str, pipe: StableDiffusionPipeline, gallery: Gallery, plan: Sequence[Sample], settings: DetectSettings
+    run: Run,
+    folder: str,
+    pipe: StableDiffusionPipeline,
+    gallery: Gallery,
+    plan: Sequence[Sample],
+    settings: DetectSettings,
 ) -> Iterator[int]:
     """Work through a plan, writing images, `metadata.jsonl` and `scores.jsonl` under `folder`.
 

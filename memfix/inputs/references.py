@@ -55,7 +55,9 @@ def _captions(root: Path) -> dict[str, str]:
             row = json.loads(line)
             captions[str(row["file_name"])] = str(row.get("text", ""))
         except (ValueError, KeyError, TypeError):
-            raise MemfixError(f"{path}:{number} is not an imagefolder line.", 'Write {"file_name": …, "text": …}.') from None
+            raise MemfixError(
+                f"{path}:{number} is not an imagefolder line.", 'Write {"file_name": …, "text": …}.'
+            ) from None
     return captions
 
 

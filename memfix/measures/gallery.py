@@ -34,16 +34,14 @@ class Gallery:
         """One score a sample."""
         table = self.measure.compare(self.measure.features(images), self._features[self.measure.name])
         best = table.argmax(1) if self.measure.higher_is_closer else table.argmin(1)
-        values = {
-            name: m.pair(m.features(images), self._features[name][best]).tolist() for name, m in MEASURES.items()
-        }
+        values = {name: m.pair(m.features(images), self._features[name][best]).tolist() for name, m in MEASURES.items()}
         details = detail(images)
         return [
             Score(
                 file_name=s.file_name, prompt_id=s.prompt_id, seed=s.seed, seeds=s.seeds,
                 reference=self.references[int(best[i])].file_name,
                 measures={name: round(v[i], 5) for name, v in values.items()},
-                copy=is_copy(self.measure, values[self.measure.name][i], self.threshold),
+                copy_=is_copy(self.measure, values[self.measure.name][i], self.threshold),
                 detail=round(details[i], 5),
             )
             for i, s in enumerate(samples)

@@ -47,11 +47,13 @@ class TiledL2:
 
     def compare(self, samples: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
         """[n, m]."""
-        return torch.cdist(samples.transpose(0, 1), references.transpose(0, 1)).amax(0)
+        distances: torch.Tensor = torch.cdist(samples.transpose(0, 1), references.transpose(0, 1))
+        return distances.amax(0)
 
     def pair(self, samples: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
         """[n]."""
-        return (samples - references).norm(dim=-1).amax(-1)
+        distances: torch.Tensor = torch.linalg.vector_norm(samples - references, dim=-1)
+        return distances.amax(-1)
 
 
 class Ssim:

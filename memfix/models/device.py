@@ -30,7 +30,9 @@ def autocast_dtype(mixed_precision: str) -> torch.dtype | None:
 def _fast_bf16() -> bool:
     if device().type == "cuda":
         return torch.cuda.get_device_capability()[0] >= 8
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer torch tells what the processor has
+    capabilities: dict[str, object] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # newer torch tells what the processor has
     return device().type == "cpu" and bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 

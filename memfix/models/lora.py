@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from diffusers import StableDiffusionPipeline
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from memfix.errors import MemfixError
@@ -28,12 +29,15 @@ def add(unet: nn.Module, rank: int) -> list[nn.Parameter]:
 
 def save(pipe: StableDiffusionPipeline, folder: Path) -> None:
     """Write `pytorch_lora_weights.safetensors`."""
-    state = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet, adapter_name=ADAPTER))
+    state = get_peft_model_state_dict(pipe.unet, adapter_name=ADAPTER)
     StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=state, weight_name=FILE)
 
 
 def load(pipe: StableDiffusionPipeline, path: Path) -> None:
-    """Put an adapter on a pipeline and merge it, so that sampling costs no more than without it."""
+    """Put an adapter on a pipeline and merge it, so that sampling costs no more than without it.
+
+    Raises MemfixError when the file does not fit, also where only a part of it would have been used.
+    """
     folder, name = (path, FILE) if path.is_dir() else (path.parent, path.name)
     if not (folder / name).is_file():
         raise MemfixError(f"There is no LoRA {folder / name}.", "Run 'memfix unlearn' first, or give --lora FILE.")
@@ -41,7 +45,21 @@ def load(pipe: StableDiffusionPipeline, path: Path) -> None:
         pipe.load_lora_weights(folder, weight_name=name, use_safetensors=True)
     except (ValueError, SafetensorError, KeyError, RuntimeError, OSError) as error:
         raise MemfixError(
-            f"LoRA {folder / name} does not fit the model: {str(error).splitlines()[0]}", "Give the model it was made for."
+            f"LoRA {folder / name} does not fit the model: {str(error).splitlines()[0]}",
+            "Give the model it was made for.",
         ) from None
+    _check_complete(pipe, folder / name)
     pipe.fuse_lora()
     pipe.unload_lora_weights()
+
+
+def _check_complete(pipe: StableDiffusionPipeline, path: Path) -> None:
+    """Every UNet tensor of the file must have arrived: one that skips names would leave the model as it was."""
+    wanted = {k.removeprefix("unet."): v for k, v in load_file(path).items() if k.startswith("unet.")}
+    arrived = get_peft_model_state_dict(pipe.unet, adapter_name=pipe.get_active_adapters()[0])
+    lost = [k for k, v in wanted.items() if ".lora_" in k and not (k in arrived and torch.equal(arrived[k].cpu(), v))]
+    if lost:
+        raise MemfixError(
+            f"{len(lost)} of {len(wanted)} tensors of {path} were not taken up, {lost[0]} for one.",
+            "Give the model it was made for, and check the diffusers and peft versions with 'memfix doctor'.",
+        )

@@ -13,6 +13,7 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError
+from transformers.utils import logging as transformers_logging
 
 from memfix.demo import DEMO, MODEL
 from memfix.errors import MemfixError
@@ -77,21 +78,18 @@ def sha256(files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def load(source: ModelSource, variant: str | None = None, unet: Path | None = None) -> StableDiffusionPipeline:
-    """Load a pipeline in fp32 on this process's device; autocast chooses the precision of its arithmetic.
-
-    `unet`: a diffusers folder of other UNet weights, as `memfix unlearn --full` writes them.
-    """
-    diffusers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
+def load(source: ModelSource, variant: str | None = None) -> StableDiffusionPipeline:
+    """Load a pipeline in fp32 on this process's device; autocast chooses the precision of its arithmetic."""
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
     try:
         if source.path.is_file():
-            pipe = StableDiffusionPipeline.from_single_file(source.path, torch_dtype=torch.float32)
+            pipe = StableDiffusionPipeline.from_single_file(source.path)
         else:
             pipe = DiffusionPipeline.from_pretrained(
-                source.path, torch_dtype=torch.float32, variant=variant, use_safetensors=True, safety_checker=None,
-                requires_safety_checker=False,
-            )  # fmt: skip
+                source.path, variant=variant, use_safetensors=True, safety_checker=None, requires_safety_checker=False
+            )
     except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
         raise MemfixError(
             f"Model {source.name} cannot be loaded: {str(error).splitlines()[0]}",
@@ -102,12 +100,10 @@ def load(source: ModelSource, variant: str | None = None, unet: Path | None = No
             f"{source.name} is a {type(pipe).__name__}; so far only Stable Diffusion 1 and 2 models are supported.",
             "Give a StableDiffusionPipeline.",
         )
-    if unet is not None:
-        pipe.unet = type(pipe.unet).from_pretrained(unet, torch_dtype=torch.float32, use_safetensors=True)
     pipe.set_progress_bar_config(disable=True)
     for module in (pipe.unet, pipe.vae, pipe.text_encoder):
         module.requires_grad_(False).eval()
-    return pipe.to(device())
+    return pipe.to(device(), torch.float32)
 
 
 def cut_tokens(pipe: StableDiffusionPipeline, text: str) -> int:

@@ -47,11 +47,12 @@ def _outcome(
     prompt: Prompt, before: Verdict, after: Verdict, counts: dict[Seeds, tuple[int, int]], broken: float
 ) -> tuple[Outcome, str]:
     found = ", ".join(f"{k} of {n} with {kind} seeds" for kind, (k, n) in counts.items() if n)
-    if before.verdict is Label.MEMORIZED and after.copies:
+    target = before.verdict is Label.MEMORIZED and prompt.role is Role.PROMPT
+    if target and after.copies:
         return Outcome.PERSISTENT, f"still reproduces a reference: {found}"
     if broken > MOST_BROKEN:
         return Outcome.DAMAGED, f"{broken:.0%} of the samples are blank or noise"
-    if before.verdict is Label.MEMORIZED:
+    if target:
         if after.verdict is Label.UNDECIDED:
             return Outcome.UNDECIDED, after.reason
         return Outcome.MITIGATED, f"no copy is left: {found}"

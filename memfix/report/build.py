@@ -91,10 +91,11 @@ def _summary(
     own = [p for p in prompts if p.role is Role.PROMPT]
     controls = [p for p in prompts if p.role is Role.CONTROL]
     labels = [before[p.id].verdict for p in own]
-    found = [p for p in prompts if before[p.id].verdict is Label.MEMORIZED]
+    found = [p for p in own if before[p.id].verdict is Label.MEMORIZED]
     share_before = _share(sum(before[p.id].copies for p in found), sum(before[p.id].samples for p in found))
     base = {
-        "prompts": len(own), "memorized_before": labels.count(Label.MEMORIZED), "clean_before": labels.count(Label.CLEAN),
+        "prompts": len(own), "memorized_before": labels.count(Label.MEMORIZED),
+        "clean_before": labels.count(Label.CLEAN),
         "undecided_before": labels.count(Label.UNDECIDED), "copies_before": share_before or 0.0,
         "controls": len(controls), "quality_before": 1.0,
     }  # fmt: skip
@@ -128,9 +129,7 @@ def _share(k: int, n: int) -> float | None:
 
 
 def _run(run: Run) -> dict[str, Any]:
-    stages = {
-        name: {k: v for k, v in entry.items() if k != "timings"} for name, entry in run.header["stages"].items()
-    }
+    stages = {name: {k: v for k, v in entry.items() if k != "timings"} for name, entry in run.header["stages"].items()}
     return {
         "name": run.path.name, "created": run.header["created"], "status": run.header["status"], "stages": stages,
         "unlearned": run.finished("unlearn"), "rechecked": run.finished("recheck"),

@@ -20,6 +20,7 @@ from memfix.runs import write_atomic
 NAME = "report.html"
 LARGEST = 160  # pixels of a picture's longer side on the page
 SHOWN = 8  # pictures in a row
+GONE = "data:image/gif;base64,R0lGODlhAQABAIAAAMzMzP///yH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="  # one grey pixel
 
 
 def write(folder: Path, report: Report) -> Path:
@@ -42,7 +43,11 @@ def headline(report: Report) -> tuple[str, str, str]:
             return "warn", "No memorized prompt was found, but not every prompt could be decided.", _undecided(s)
         return "good", f"None of {s.prompts} prompts is memorized.", "Nothing was unlearned."
     if not report.run["unlearned"] and s.mitigated is None:
-        return "bad", f"{s.memorized_before} of {s.prompts} prompts reproduce a training image.", "Nothing was unlearned."
+        return (
+            "bad",
+            f"{s.memorized_before} of {s.prompts} prompts reproduce a training image.",
+            "Nothing was unlearned.",
+        )
     if s.mitigated is None:
         return "bad", "Unlearned, but not checked: there is no proof that anything was erased.", "Run memfix recheck."
     broken = [f"{n} {word}" for n, word in [(s.persistent, "persistent"), (s.damaged, "damaged"),
@@ -51,7 +56,10 @@ def headline(report: Report) -> tuple[str, str, str]:
         broken.append(f"{s.controls_changed} of {s.controls} controls changed")
     proof = f"{s.controls - (s.controls_changed or 0)} of {s.controls} controls are unchanged."
     if s.persistent:
-        tone, text = "bad", f"{s.persistent} of {s.memorized_before} memorized prompts still reproduce a training image."
+        tone, text = (
+            "bad",
+            f"{s.persistent} of {s.memorized_before} memorized prompts still reproduce a training image.",
+        )
     elif broken:
         tone, text = "warn", f"{s.mitigated} of {s.memorized_before} memorized prompts are mitigated; not all is well."
     else:
@@ -74,16 +82,14 @@ class Pictures:
         """The `src` of an <img>. A picture that is gone becomes a grey square."""
         if picture.path not in self._known:
             self._known[picture.path] = self._encode(self._folder / picture.path)
-        return Markup(self._known[picture.path])  # noqa: S704  # base64 of our own making
+        return Markup(self._known[picture.path])  # base64 of our own making
 
     @staticmethod
     def _encode(path: Path) -> str:
         try:
             image = open_image(path)
         except MemfixError:
-            return "data:image/svg+xml;base64," + base64.b64encode(
-                b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"><rect width="1" height="1" fill="#ddd"/></svg>'
-            ).decode()
+            return GONE
         image.thumbnail((LARGEST, LARGEST))
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", quality=86)

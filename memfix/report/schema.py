@@ -16,7 +16,7 @@ class Picture(Record):
     seed: int | None = None
     seeds: str | None = None
     copy_: bool | None = Field(None, alias="copy")
-    measures: dict[str, float] = {}
+    measures: dict[str, float] = Field(default_factory=dict)
 
 
 class PromptEntry(Record):
@@ -37,7 +37,7 @@ class PromptEntry(Record):
     references: list[Picture]
     samples_before: list[Picture]
     samples_after: list[Picture]
-    variants: list[str] = Field([], description="harder wordings that were tried; none so far")
+    variants: list[str] = Field(default_factory=list, description="harder wordings that were tried; none so far")
 
 
 class Summary(Record):

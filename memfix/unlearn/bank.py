@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from memfix.errors import MemfixError
 from memfix.models.latents import NoiseSchedule
 from memfix.models.text import TextCache
 
@@ -57,12 +58,19 @@ class Bank:
     """
 
     def __init__(
-        self, targets: Sequence[Target], prior: Sequence[tuple[str, torch.Tensor]], texts: TextCache, schedule: NoiseSchedule
+        self,
+        targets: Sequence[Target],
+        prior: Sequence[tuple[str, torch.Tensor]],
+        texts: TextCache,
+        schedule: NoiseSchedule,
     ) -> None:
         if not targets or any(not t.forget for t in targets):
             raise ValueError("every target needs an image to forget")
         if not prior and any(not t.keep for t in targets):
-            raise ValueError("there is nothing to keep")
+            raise MemfixError(
+                "There is nothing to keep: every sample of every prompt is a copy.",
+                "Give --controls, a list of prompts that must not change; their samples are kept.",
+            )
         self.targets, self.prior, self.texts, self.schedule = targets, prior, texts, schedule
 
     def draw(

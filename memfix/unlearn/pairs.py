@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from memfix.records import Label, Pair, Prompt, Reference, Score, Side, Verdict
+from memfix.records import Label, Pair, Prompt, Reference, Role, Score, Side, Verdict
 
 ENOUGH_KEEP = 4  # fewer non-memorized samples of a prompt than this, and shortened wordings of it are sampled too
 MOST_VARIANTS = 4
@@ -18,7 +18,8 @@ def build_pairs(
     """Pairs from the samples in `folder`.
 
     A memorized prompt: every reference that its copies show and the copies themselves are forgotten, its other
-    samples kept. A clean prompt: all its samples are kept. An undecided one is left alone.
+    samples kept. A clean prompt or control: all its samples are kept. An undecided one is left alone, and so is a
+    memorized control, which the user said must not change.
     """
     label = {v.prompt_id: v.verdict for v in verdicts}
     path = {r.file_name: r.path for r in references}
@@ -27,7 +28,7 @@ def build_pairs(
         own = [s for s in scores if s.prompt_id == prompt.id]
         common = {"text": prompt.text, "prompt_id": prompt.id}
         match label.get(prompt.id):
-            case Label.MEMORIZED:
+            case Label.MEMORIZED if prompt.role is Role.PROMPT:
                 for name in dict.fromkeys(s.reference for s in own if s.copy_):
                     pairs.append(Pair(side=Side.FORGET, path=path[name], origin="reference", **common))
                 for s in own:
@@ -35,9 +36,7 @@ def build_pairs(
                     pairs.append(Pair(side=side, path=str(folder / s.file_name), origin="sample", **common))
             case Label.CLEAN:
                 for s in own:
-                    pairs.append(
-                        Pair(side=Side.KEEP, path=str(folder / s.file_name), origin="control", **common)
-                    )
+                    pairs.append(Pair(side=Side.KEEP, path=str(folder / s.file_name), origin="control", **common))
     return pairs
 
 

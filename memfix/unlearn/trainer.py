@@ -87,5 +87,3 @@ def _take_gradients(parameters: Sequence[nn.Parameter]) -> list[torch.Tensor]:
     for p in parameters:
         p.grad = None
     return taken
-
-
