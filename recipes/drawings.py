@@ -29,25 +29,25 @@ NAMES = ("unicode-emoji-json", "0.9.0", "MIT")
 # word used in captions -> Unicode name
 OBJECTS = {
     "turtle": "turtle", "penguin": "penguin", "octopus": "octopus", "fox": "fox", "panda": "panda", "owl": "owl",
-    "frog": "frog", "whale": "spouting whale", "crab": "crab", "butterfly": "butterfly", "snail": "snail", "lion":
-    "lion", "cactus": "cactus", "sunflower": "sunflower", "mushroom": "mushroom", "strawberry": "strawberry",
-    "pineapple": "pineapple", "banana": "banana", "watermelon": "watermelon", "eggplant": "eggplant", "hamburger":
-    "hamburger", "doughnut": "doughnut", "cookie": "cookie", "cake": "birthday cake", "lollipop": "lollipop",
-    "rocket": "rocket", "helicopter": "helicopter", "sailboat": "sailboat", "bus": "bus", "tractor": "tractor",
-    "balloon": "balloon", "soccer ball": "soccer ball", "guitar": "guitar", "crown": "crown", "bell": "bell",
-    "camera": "camera", "umbrella": "umbrella", "ghost": "ghost", "robot": "robot", "star": "star", "moon":
-    "crescent moon", "rainbow": "rainbow", "top hat": "top hat", "light bulb": "light bulb", "alarm clock": "alarm
-    clock", "gift": "wrapped gift", "pumpkin": "jack-o-lantern", "backpack": "backpack",
+    "frog": "frog", "whale": "spouting whale", "crab": "crab", "butterfly": "butterfly", "snail": "snail",
+    "lion": "lion", "cactus": "cactus", "sunflower": "sunflower", "mushroom": "mushroom", "strawberry": "strawberry",
+    "pineapple": "pineapple", "banana": "banana", "watermelon": "watermelon", "eggplant": "eggplant",
+    "hamburger": "hamburger", "doughnut": "doughnut", "cookie": "cookie", "cake": "birthday cake",
+    "lollipop": "lollipop", "rocket": "rocket", "helicopter": "helicopter", "sailboat": "sailboat", "bus": "bus",
+    "tractor": "tractor", "balloon": "balloon", "soccer ball": "soccer ball", "guitar": "guitar", "crown": "crown",
+    "bell": "bell", "camera": "camera", "umbrella": "umbrella", "ghost": "ghost", "robot": "robot", "star": "star",
+    "moon": "crescent moon", "rainbow": "rainbow", "top hat": "top hat", "light bulb": "light bulb",
+    "alarm clock": "alarm clock", "gift": "wrapped gift", "pumpkin": "jack-o-lantern", "backpack": "backpack",
 }  # fmt: skip
 
 # names under which a set without code points files a drawing, where its slug differs from the Unicode name
 ALIASES = {
-    "fox": ["foxface", "fox-face"], "panda": ["pandaface", "panda-face"], "crescent moon": ["crescentmoon"], "frog":
-    ["frogface", "frog-face"], "lion": ["lionface", "lion-face"], "wrapped gift": ["present", "gift"], "soccer
-    ball": ["soccer", "soccerball", "football"], "hamburger": ["burger"], "eggplant": ["aubergine"], "top hat":
-    ["tophat"], "robot": ["robotface", "robot-face"], "backpack": ["schoolsatchel", "school-backpack"], "butterfly":
-    ["butterfly"], "light bulb": ["electriclightbulb", "bulb"], "jack-o-lantern": ["jackolantern"], "spouting
-    whale": ["spoutingwhale"],
+    "fox": ["foxface", "fox-face"], "panda": ["pandaface", "panda-face"], "crescent moon": ["crescentmoon"],
+    "frog": ["frogface", "frog-face"], "lion": ["lionface", "lion-face"], "wrapped gift": ["present", "gift"],
+    "soccer ball": ["soccer", "soccerball", "football"], "hamburger": ["burger"], "eggplant": ["aubergine"],
+    "top hat": ["tophat"], "robot": ["robotface", "robot-face"], "backpack": ["schoolsatchel", "school-backpack"],
+    "butterfly": ["butterfly"], "light bulb": ["electriclightbulb", "bulb"], "jack-o-lantern": ["jackolantern"],
+    "spouting whale": ["spoutingwhale"],
 }  # fmt: skip
 
 

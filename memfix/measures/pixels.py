@@ -43,7 +43,8 @@ class TiledL2:
         """[n, 16, 768]: pixels of each tile, scaled so that distances are root mean squares."""
         x, tile = to_tensor(images), SIDE // GRID
         x = x.reshape(len(x), 3, GRID, tile, GRID, tile).permute(0, 2, 4, 1, 3, 5)
-        return x.reshape(len(x), GRID * GRID, -1) / (3 * tile * tile) ** 0.5
+        tiles: torch.Tensor = x.reshape(len(x), GRID * GRID, -1)
+        return tiles / (3 * tile * tile) ** 0.5
 
     def compare(self, samples: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
         """[n, m]."""
