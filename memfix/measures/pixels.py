@@ -44,7 +44,7 @@ class TiledL2:
         x, tile = to_tensor(images), SIDE // GRID
         x = x.reshape(len(x), 3, GRID, tile, GRID, tile).permute(0, 2, 4, 1, 3, 5)
         tiles: torch.Tensor = x.reshape(len(x), GRID * GRID, -1)
-        return tiles / (3 * tile * tile) ** 0.5
+        return tiles.div((3 * tile * tile) ** 0.5)
 
     def compare(self, samples: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
         """[n, m]."""
