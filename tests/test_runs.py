@@ -1,0 +1,105 @@
+"""The run folder: lock, resume, damage, versions."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from memfix.config import RecheckSettings
+from memfix.errors import MemfixError
+from memfix.records import Prompt
+from memfix.runs import Run, slug
+
+
+def prompt(i: int) -> Prompt:
+    return Prompt(id=f"p{i}", text=f"text {i}")
+
+
+def test_a_locked_run_is_refused(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "r")
+    with run.lock(), pytest.raises(MemfixError, match="in use by another"), Run.open(run.path).lock():
+        pass
+    with Run.open(run.path).lock():  # free again
+        pass
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "damaged"), ("[]", "damaged"), ('{"schema_version": 99}', "another version"), ("", "damaged")],
+)
+def test_unusable_headers(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(MemfixError, match=message) as caught:
+        Run.open(tmp_path)
+    assert caught.value.hint
+
+
+def test_not_a_run(tmp_path: Path) -> None:
+    with pytest.raises(MemfixError, match="not a run folder"):
+        Run.open(tmp_path)
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(MemfixError, match="not empty"):
+        Run.create(tmp_path)
+    with pytest.raises(MemfixError, match="no run under"):
+        Run.newest(tmp_path / "none")
+
+
+def test_a_line_cut_off_is_dropped_and_written_over(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "r")
+    run.append("p.jsonl", [prompt(1)])
+    with (run.path / "p.jsonl").open("a") as file:
+        file.write('{"id": "p2", "te')
+    assert [p.id for p in run.read("p.jsonl", Prompt)] == ["p1"]
+    run.append("p.jsonl", [prompt(2)])
+    assert [p.id for p in run.read("p.jsonl", Prompt)] == ["p1", "p2"]
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "r")
+    run.write("p.jsonl", [prompt(1)])
+    (run.path / "p.jsonl").write_text('{"id": 1}\n')
+    with pytest.raises(MemfixError, match=r"p\.jsonl:1 is damaged"):
+        run.read("p.jsonl", Prompt)
+
+
+def test_status_is_written_last_and_says_how_a_stage_ended(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "r")
+    with run.stage("recheck", RecheckSettings(), {}, []):
+        assert json.loads((run.path / "run.json").read_text())["status"] == "started"
+        assert not Run.open(run.path).finished("recheck")
+    assert Run.open(run.path).finished("recheck")
+    with pytest.raises(RuntimeError), run.stage("recheck", RecheckSettings(), {}, []):
+        raise RuntimeError
+    assert Run.open(run.path).header["status"] == "failed"
+    with pytest.raises(KeyboardInterrupt), run.stage("recheck", RecheckSettings(), {}, []):
+        raise KeyboardInterrupt
+    assert Run.open(run.path).header["status"] == "cancelled"
+
+
+def test_changed_settings_are_refused_by_name(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "r")
+    with run.stage("recheck", RecheckSettings(), {"lora": "a"}, []):
+        pass
+    with pytest.raises(MemfixError, match="num_fresh: 16 there, 4 now") as caught:
+        with run.stage("recheck", RecheckSettings(num_fresh=4), {"lora": "a"}, []):
+            pass
+    assert "--overwrite" in caught.value.hint
+    run.discard("recheck")
+    with run.stage("recheck", RecheckSettings(num_fresh=4), {"lora": "a"}, []):
+        pass
+
+
+def test_discard_removes_what_the_stage_wrote(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "r")
+    (run.path / "after").mkdir()
+    (run.path / "after" / "x.png").write_text("")
+    (run.path / "changes.jsonl").write_text("")
+    (run.path / "prompts.jsonl").write_text("")
+    run.discard("recheck")
+    assert sorted(p.name for p in run.path.iterdir() if p.name != ".lock") == ["prompts.jsonl", "run.json"]
+
+
+def test_slug_is_safe() -> None:
+    assert slug("../../etc/passwd") == "etc-passwd"
+    assert slug("\u2028💥") == "run"
+    assert len(slug("x" * 500)) == 40

@@ -1,0 +1,59 @@
+"""The folders are the flow: imports form a DAG, stages do not know each other."""
+
+import ast
+from pathlib import Path
+
+import memfix
+
+PACKAGE = Path(memfix.__file__).parent
+STAGES = {"detect", "unlearn", "recheck", "report"}
+
+
+def module_name(path: Path) -> str:
+    parts = ["memfix", *path.relative_to(PACKAGE).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports() -> dict[str, set[str]]:
+    files = {module_name(p): p for p in PACKAGE.rglob("*.py")}
+    graph: dict[str, set[str]] = {}
+    for name, path in files.items():
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {a.name for a in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found |= {f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in files else node.module for a in node.names}
+        graph[name] = {f for f in found if f in files and f != name}
+    return graph
+
+
+def test_imports_form_a_dag() -> None:
+    graph, done, path = imports(), set(), []
+
+    def visit(name: str) -> None:
+        assert name not in path, " -> ".join([*path, name])
+        if name in done:
+            return
+        path.append(name)
+        for other in graph[name]:
+            visit(other)
+        done.add(path.pop())
+
+    for name in graph:
+        visit(name)
+    assert len(graph) > 30
+
+
+def test_stages_do_not_import_each_other() -> None:
+    for name, found in imports().items():
+        stage = name.split(".")[1] if "." in name else ""
+        if stage in STAGES:
+            others = {f.split(".")[1] for f in found if "." in f} & (STAGES - {stage})
+            assert not others, f"{name} imports {others}"
+
+
+def test_pure_parts_know_nothing_of_runs_and_command_line() -> None:
+    for name, found in imports().items():
+        if name.startswith(("memfix.measures", "memfix.models", "memfix.unlearn", "memfix.recheck", "memfix.inputs")):
+            assert not {f for f in found if f.startswith(("memfix.runs", "memfix.cli", "memfix.flow"))}, name
