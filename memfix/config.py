@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from memfix.errors import MemfixError, did_you_mean
+from memfix.errors import ExitCode, MemfixError, did_you_mean
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -143,8 +143,12 @@ def resolve(stage: type[S], *layers: Mapping[str, Any]) -> S:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise MemfixError(f"Unknown setting '{name}'.", did_you_mean(name, list(stage.model_fields))) from None
-        raise MemfixError(f"Setting '{name}' is {first['input']!r}: {first['msg']}.", _describe(stage, name)) from None
+            raise MemfixError(
+                f"Unknown setting '{name}'.", did_you_mean(name, list(stage.model_fields)), ExitCode.USAGE
+            ) from None
+        raise MemfixError(
+            f"Setting '{name}' is {first['input']!r}: {first['msg']}.", _describe(stage, name), ExitCode.USAGE
+        ) from None
 
 
 def _describe(stage: type[Settings], name: str) -> str:

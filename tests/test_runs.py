@@ -80,9 +80,9 @@ def test_changed_settings_are_refused_by_name(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "r")
     with run.stage("recheck", RecheckSettings(), {"lora": "a"}, []):
         pass
-    with pytest.raises(MemfixError, match="num_fresh: 16 there, 4 now") as caught:
-        with run.stage("recheck", RecheckSettings(num_fresh=4), {"lora": "a"}, []):
-            pass
+    changed = run.stage("recheck", RecheckSettings(num_fresh=4), {"lora": "a"}, [])
+    with pytest.raises(MemfixError, match="num_fresh: 16 there, 4 now") as caught, changed:
+        pass
     assert "--overwrite" in caught.value.hint
     run.discard("recheck")
     with run.stage("recheck", RecheckSettings(num_fresh=4), {"lora": "a"}, []):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
-import torch
 from diffusers import StableDiffusionPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
@@ -16,6 +16,7 @@ from memfix.errors import MemfixError
 
 ADAPTER = "memfix"
 FILE = "pytorch_lora_weights.safetensors"
+TEXT_PREFIXES = ("text_encoder", "lora_te")
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut", "proj_in", "proj_out"]
 
 
@@ -42,7 +43,9 @@ def load(pipe: StableDiffusionPipeline, path: Path) -> None:
     if not (folder / name).is_file():
         raise MemfixError(f"There is no LoRA {folder / name}.", "Run 'memfix unlearn' first, or give --lora FILE.")
     try:
-        pipe.load_lora_weights(folder, weight_name=name, use_safetensors=True)
+        with warnings.catch_warnings():  # peft warns of what _check_complete decides
+            warnings.simplefilter("ignore", RuntimeWarning)
+            pipe.load_lora_weights(folder, weight_name=name, use_safetensors=True)
     except (ValueError, SafetensorError, KeyError, RuntimeError, OSError) as error:
         raise MemfixError(
             f"LoRA {folder / name} does not fit the model: {str(error).splitlines()[0]}",
@@ -54,12 +57,15 @@ def load(pipe: StableDiffusionPipeline, path: Path) -> None:
 
 
 def _check_complete(pipe: StableDiffusionPipeline, path: Path) -> None:
-    """Every UNet tensor of the file must have arrived: one that skips names would leave the model as it was."""
-    wanted = {k.removeprefix("unet."): v for k, v in load_file(path).items() if k.startswith("unet.")}
+    """Every UNet weight of the file must have arrived: a loader that skips names would leave the model as it was.
+
+    Counted, not compared by name, since adapters come under several naming schemes.
+    """
+    wanted = sum(v.numel() for k, v in load_file(path).items() if v.ndim > 1 and not k.startswith(TEXT_PREFIXES))
     arrived = get_peft_model_state_dict(pipe.unet, adapter_name=pipe.get_active_adapters()[0])
-    lost = [k for k, v in wanted.items() if ".lora_" in k and not (k in arrived and torch.equal(arrived[k].cpu(), v))]
-    if lost:
+    taken = sum(v.numel() for v in arrived.values() if v.ndim > 1)
+    if taken != wanted:
         raise MemfixError(
-            f"{len(lost)} of {len(wanted)} tensors of {path} were not taken up, {lost[0]} for one.",
+            f"Of {wanted:,} weights in {path} only {taken:,} were taken up.",
             "Give the model it was made for, and check the diffusers and peft versions with 'memfix doctor'.",
         )

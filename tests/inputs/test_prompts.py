@@ -35,7 +35,10 @@ def test_tables(tmp_path: Path) -> None:
         ("p.csv", 'Caption,file_name\n"a cat, asleep",x.png\n"a cat, asleep",y.png\n'),
         ("p.tsv", "id\ttext\timage\n0\ta cat, asleep\tx.png\n1\ta cat, asleep\ty.png\n"),
         ("p2.csv", "n;Caption;file_name\n1;a cat, asleep;x.png\n2;a cat, asleep;y.png\n"),
-        ("p.jsonl", '{"prompt": "a cat, asleep", "file_name": "x.png"}\n\n{"text": "a cat, asleep", "image": "y.png"}\n'),
+        (
+            "p.jsonl",
+            '{"prompt": "a cat, asleep", "file_name": "x.png"}\n\n{"text": "a cat, asleep", "image": "y.png"}\n',
+        ),
     ]:
         (prompt,) = read_prompts(write(tmp_path, name, text))
         assert prompt.text == "a cat, asleep"

@@ -64,9 +64,7 @@ def test_routed_terms_are_the_definition(bank: Bank, prediction_type: str) -> No
         wanted = siss.target(batch.noisy, clean, batch.signal, batch.noise, prediction_type)
         return (weight * (answer - wanted).flatten(1).square().sum(1)).sum() / 16
 
-    wanted = siss.target(
-        batch.prior_noisy, batch.prior_clean, batch.prior_signal, batch.prior_noise, prediction_type
-    )
+    wanted = siss.target(batch.prior_noisy, batch.prior_clean, batch.prior_signal, batch.prior_noise, prediction_type)
     keep_loss = loss(w.keep.float(), batch.keep) + (prior - wanted).square().sum() / 16
     forget_loss = loss(w.forget.float(), batch.forget)
     keep, forget = gradient(model, keep_loss), None
@@ -74,16 +72,26 @@ def test_routed_terms_are_the_definition(bank: Bank, prediction_type: str) -> No
     forget = gradient(model, loss(w.forget.float(), batch.forget))
 
     method = METHODS["siss"]
-    routed_keep, routed_forget = method.keep(batch, model, prediction_type), method.forget(batch, model, prediction_type)
+    routed_keep, routed_forget = (
+        method.keep(batch, model, prediction_type),
+        method.forget(batch, model, prediction_type),
+    )
     torch.testing.assert_close(routed_keep, keep_loss, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(routed_forget, forget_loss, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(gradient(model, routed_keep), keep, rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(gradient(model, method.forget(batch, model, prediction_type)), forget, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(
+        gradient(model, method.forget(batch, model, prediction_type)), forget, rtol=1e-4, atol=1e-3
+    )
 
 
 def test_routing_spares_forward_passes(bank: Bank) -> None:
     model = Linear()
-    far = Bank([Target("a", [torch.full((4, 8, 8), 3.0)], [torch.full((4, 8, 8), -3.0)])], bank.prior, bank.texts, bank.schedule)
+    far = Bank(
+        [Target("a", [torch.full((4, 8, 8), 3.0)], [torch.full((4, 8, 8), -3.0)])],
+        bank.prior,
+        bank.texts,
+        bank.schedule,
+    )
     batch = draw(far, (0, 500))
     for term in (METHODS["siss"].keep, METHODS["siss"].forget):
         term(batch, model, "epsilon")

@@ -54,7 +54,9 @@ def test_accumulated_passes_equal_one_pass_of_their_items(model_folder: Path, mo
     weights = []
     for passes in (1, 2):
         pipe = pipeline.load(pipeline.locate(str(model_folder)))
-        steps(pipe, list(pipe.unet.requires_grad_(True).parameters()), weights="full", gradient_accumulation_steps=passes)
+        steps(
+            pipe, list(pipe.unet.requires_grad_(True).parameters()), weights="full", gradient_accumulation_steps=passes
+        )
         weights.append(torch.cat([p.flatten() for p in pipe.unet.parameters()]).detach())
     torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
 
@@ -65,7 +67,13 @@ def test_lora_trains_only_the_adapter(model_folder: Path) -> None:
     parameters = lora.add(pipe.unet, 2)
     steps(pipe, parameters, learning_rate=1e-2)
     after = dict(pipe.unet.named_parameters())
-    assert all(torch.equal(p, after.get(n, after.get(n.replace(".weight", ".base_layer.weight").replace(".bias", ".base_layer.bias"), p))) for n, p in before.items())
+    assert all(
+        torch.equal(
+            p,
+            after.get(n, after.get(n.replace(".weight", ".base_layer.weight").replace(".bias", ".base_layer.bias"), p)),
+        )
+        for n, p in before.items()
+    )
     assert any(p.abs().max() > 0 for n, p in after.items() if "lora_B" in n)
 
 

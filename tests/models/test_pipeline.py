@@ -1,0 +1,111 @@
+"""Finding and loading models, good and bad."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TOKENS, tiny_pipeline
+
+from memfix.errors import MemfixError
+from memfix.models import pipeline
+from memfix.models.latents import NoiseSchedule, encode
+from memfix.models.sampling import batches, generate, plan_samples
+from memfix.models.text import TextCache
+from memfix.records import Prompt
+
+
+def test_half_precision_weights_are_loaded_as_fp32(tmp_path: Path) -> None:
+    tiny_pipeline().to(torch.float16).save_pretrained(tmp_path)
+    pipe = pipeline.load(pipeline.locate(str(tmp_path)))
+    kinds = {p.dtype for m in (pipe.unet, pipe.vae, pipe.text_encoder) for p in m.parameters()}
+    assert kinds == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("empty", "no model_index.json"),
+        ("x.ckpt", "pickle"),
+        ("x.png", "no model"),
+        ("/none/at/all", "There is no model"),
+    ],
+)
+def test_what_is_no_model(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x.ckpt").write_bytes(b"")
+    (tmp_path / "x.png").write_bytes(b"")
+    with pytest.raises(MemfixError, match=message) as caught:
+        pipeline.locate(str(tmp_path / name))
+    assert caught.value.hint
+
+
+def test_damaged_weights(model_folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(model_folder, tmp_path / "m")
+    next((tmp_path / "m" / "unet").glob("*.safetensors")).write_bytes(b"broken")
+    with pytest.raises(MemfixError, match="cannot be loaded"):
+        pipeline.load(pipeline.locate(str(tmp_path / "m")))
+
+
+def test_hub_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(MemfixError, match="could not be fetched"):
+        pipeline.locate("memfix-test/no-such-model")
+
+
+def test_the_hash_follows_the_weights(model_folder: Path, tmp_path: Path) -> None:
+    assert pipeline.locate(str(model_folder)).sha256 == pipeline.locate(str(model_folder)).sha256
+    pipe = tiny_pipeline()
+    with torch.no_grad():
+        pipe.unet.conv_in.weight.add_(1)
+    pipe.save_pretrained(tmp_path)
+    assert pipeline.locate(str(tmp_path)).sha256 != pipeline.locate(str(model_folder)).sha256
+
+
+def test_cut_tokens(model_folder: Path) -> None:
+    pipe = pipeline.load(pipeline.locate(str(model_folder)))
+    assert pipeline.cut_tokens(pipe, "cat") == 0
+    assert pipeline.cut_tokens(pipe, "c" * TOKENS) == 2  # start and end take two places
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_samples_do_not_depend_on_their_batch(prediction_type: str) -> None:
+    pipe = tiny_pipeline(prediction_type)
+    pipe.set_progress_bar_config(disable=True)
+    prompts = [Prompt(id=f"p{i}", text=text) for i, text in enumerate(["cat", "a dog", "<b>"])]
+    plan = plan_samples(prompts, range(3), steps=3, guidance=4.0)
+    runs = []
+    for size in (1, 4, 9):
+        texts = TextCache(pipe)
+        images = [image for batch in batches(plan, size) for image in generate(pipe, batch, texts, "no")]
+        runs.append(torch.stack([torch.frombuffer(bytearray(i.tobytes()), dtype=torch.uint8) for i in images]).int())
+    assert (runs[0] - runs[1]).abs().max() <= 2
+    assert (runs[0] - runs[2]).abs().max() <= 2
+    assert (runs[0][0] - runs[0][1]).abs().max() > 2  # seeds differ
+
+
+def test_batches_keep_their_bounds() -> None:
+    plan = plan_samples([Prompt(id="p", text="t")], range(6), steps=1, guidance=1.0)
+    left = list(batches(plan, 2, {"p-0.png", "p-2.png", "p-3.png"}))
+    assert [[s.seed for s in b] for b in left] == [[0, 1], [4, 5]]
+
+
+def test_noise_schedule_is_the_schedulers() -> None:
+    pipe = tiny_pipeline()
+    schedule = NoiseSchedule(pipe)
+    x, eps, t = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8), torch.tensor([0, 500, 999])
+    mine = schedule.signal_scale[t].reshape(3, 1, 1, 1) * x + schedule.noise_scale[t].reshape(3, 1, 1, 1) * eps
+    torch.testing.assert_close(mine.float(), pipe.scheduler.add_noise(x, eps, t), atol=1e-5, rtol=1e-5)
+
+
+def test_latents_are_scaled_and_batched(reference_folder: Path) -> None:
+    from PIL import Image
+
+    pipe = tiny_pipeline()
+    images = [Image.open(p).convert("RGB") for p in sorted(reference_folder.glob("*.png"))] * 3
+    latents = list(encode(pipe, images))
+    assert len(latents) == 12
+    assert latents[0].shape == (4, 8, 8)
+    (alone,) = encode(pipe, images[:1])
+    torch.testing.assert_close(latents[0], alone, atol=1e-5, rtol=1e-5)

@@ -1,0 +1,64 @@
+"""Every way a prompt can end."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from memfix.recheck.outcomes import change, detail_range, rms_difference
+from memfix.records import Label, Outcome, Prompt, Role, Score, Seeds, Verdict
+
+
+def score(copy: bool = False, seeds: Seeds = Seeds.FRESH, detail: float = 0.1) -> Score:
+    return Score(
+        file_name="x.png", prompt_id="p", seed=0, seeds=seeds, reference="r", measures={}, copy_=copy, detail=detail
+    )
+
+
+def verdict(label: Label, copies: int = 0) -> Verdict:
+    return Verdict(
+        prompt_id="p", verdict=label, copies=copies, samples=16, share=copies / 16, interval=(0, 1), confidence=0.95,
+        measure="tiled_l2", threshold=0.15, score=0.2, reference="r", reason="because",
+    )  # fmt: skip
+
+
+SAME, FRESH = [score(seeds=Seeds.SAME)] * 4, [score()] * 4
+BLANK = [score(detail=0.0)] * 8
+COPY = [score(copy=True)]
+MEMORIZED, CLEAN, UNDECIDED = verdict(Label.MEMORIZED, 3), verdict(Label.CLEAN), verdict(Label.UNDECIDED)
+
+
+@pytest.mark.parametrize(
+    ("role", "before", "after", "scores", "outcome"),
+    [
+        (Role.PROMPT, MEMORIZED, CLEAN, SAME + FRESH, Outcome.MITIGATED),
+        (Role.PROMPT, MEMORIZED, verdict(Label.MEMORIZED, 1), SAME + FRESH + COPY, Outcome.PERSISTENT),
+        (Role.PROMPT, MEMORIZED, CLEAN, SAME + BLANK, Outcome.DAMAGED),
+        (Role.PROMPT, MEMORIZED, UNDECIDED, SAME + FRESH, Outcome.UNDECIDED),
+        (Role.PROMPT, UNDECIDED, CLEAN, SAME + FRESH, Outcome.UNDECIDED),
+        (Role.PROMPT, CLEAN, CLEAN, SAME + FRESH, Outcome.UNCHANGED),
+        (Role.PROMPT, CLEAN, verdict(Label.MEMORIZED, 1), SAME + COPY, Outcome.CHANGED),
+        (Role.CONTROL, CLEAN, CLEAN, SAME + FRESH, Outcome.UNCHANGED),
+        (Role.CONTROL, CLEAN, verdict(Label.MEMORIZED, 1), SAME + COPY, Outcome.CHANGED),
+        (Role.CONTROL, CLEAN, CLEAN, BLANK, Outcome.DAMAGED),
+        (Role.CONTROL, MEMORIZED, verdict(Label.MEMORIZED, 2), SAME + COPY, Outcome.UNCHANGED),
+    ],
+)
+def test_outcomes(role: Role, before: Verdict, after: Verdict, scores: list[Score], outcome: Outcome) -> None:
+    result = change(Prompt(id="p", text="t", role=role), before, after, scores, 0.1, (0.05, 0.2))
+    assert result.outcome is outcome
+    assert result.reason
+    assert result.samples_same + result.samples_fresh == len(scores)
+    assert result.copies_same + result.copies_fresh == sum(s.copy_ for s in scores)
+
+
+def test_detail_range_is_that_of_before() -> None:
+    low, high = detail_range([score(detail=d / 100) for d in range(10, 21)])
+    assert 0.05 < low < 0.10
+    assert 0.20 < high < 0.31
+
+
+def test_rms_difference_by_hand(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), (0, 0, 0)).save(tmp_path / "a.png")
+    Image.new("RGB", (4, 4), (255, 0, 0)).save(tmp_path / "b.png")
+    assert rms_difference(tmp_path / "a.png", tmp_path / "b.png") == pytest.approx((1 / 3) ** 0.5)
