@@ -188,7 +188,9 @@ def _check(
     with talk.progress(title, len(plan)) as bar:
         for done in check(run, folder, pipe, gallery, plan, settings):
             bar.at(done)
-    return verdicts(run.read(f"{folder}/scores.jsonl", Score), gallery, settings)
+    place = {sample.file_name: i for i, sample in enumerate(plan)}  # a resumed run wrote its lines in another order
+    scores = sorted(run.read(f"{folder}/scores.jsonl", Score), key=lambda score: place[score.file_name])
+    return verdicts(scores, gallery, settings)
 
 
 def _load(

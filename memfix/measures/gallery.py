@@ -10,14 +10,15 @@ from PIL import Image
 from memfix.inputs.references import open_image
 from memfix.measures import MEASURES, get_measure
 from memfix.measures.base import is_copy
-from memfix.measures.pixels import detail
+from memfix.measures.pixels import TiledL2, detail
 from memfix.records import Reference, Sample, Score
 
 CHUNK = 256
+SEARCH = TiledL2()  # finds the nearest reference in one matrix product; the deciding measure is taken on that pair
 
 
 class Gallery:
-    """References under one deciding measure; the other measures are taken on each sample's nearest reference."""
+    """References, and the measure that decides what a copy is; all measures are taken on a sample's nearest reference."""
 
     def __init__(self, references: Sequence[Reference], measure: str, threshold: float | None = None) -> None:
         self.references = list(references)
@@ -32,8 +33,8 @@ class Gallery:
 
     def score(self, samples: Sequence[Sample], images: Sequence[Image.Image]) -> list[Score]:
         """One score a sample."""
-        table = self.measure.compare(self.measure.features(images), self._features[self.measure.name])
-        best = table.argmax(1) if self.measure.higher_is_closer else table.argmin(1)
+        table = SEARCH.compare(SEARCH.features(images), self._features[SEARCH.name])
+        best = table.argmin(1)
         values = {name: m.pair(m.features(images), self._features[name][best]).tolist() for name, m in MEASURES.items()}
         details = detail(images)
         return [
