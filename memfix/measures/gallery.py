@@ -18,7 +18,7 @@ SEARCH = TiledL2()  # finds the nearest reference in one matrix product; the dec
 
 
 class Gallery:
-    """References, and the measure that decides what a copy is; all measures are taken on a sample's nearest reference."""
+    """References, and the measure that decides what a copy is; all are taken on a sample's nearest reference."""
 
     def __init__(self, references: Sequence[Reference], measure: str, threshold: float | None = None) -> None:
         self.references = list(references)
