@@ -32,7 +32,8 @@ def check(
     once its score is written, which is the last thing that happens to it.
     """
     scores = f"{folder}/scores.jsonl"
-    done = {s.file_name for s in run.read(scores, Score) if (run.path / folder / s.file_name).is_file()}
+    scored = {s.file_name for s in run.read(scores, Score)}
+    done = {name for name in scored if (run.path / folder / name).is_file()}
     listed = {s.file_name for s in run.read(f"{folder}/metadata.jsonl", Sample)}
     (run.path / folder).mkdir(exist_ok=True)
     yield len(done)
@@ -43,7 +44,8 @@ def check(
         for sample, image in new:
             image.save(run.path / folder / sample.file_name, compress_level=1)
         run.append(f"{folder}/metadata.jsonl", [s for s, _ in new if s.file_name not in listed])
-        run.append(scores, gallery.score([s for s, _ in new], [image for _, image in new]))
+        found = gallery.score([s for s, _ in new], [image for _, image in new])
+        run.append(scores, [score for score in found if score.file_name not in scored])
         done |= {s.file_name for s, _ in new}
         yield len(done)
 
