@@ -87,6 +87,12 @@ class UnlearnSettings(Settings):
     )
     timestep_min: int = Field(0, ge=0, description="First training timestep that is drawn.")
     timestep_max: int = Field(1000, ge=1, description="One past the last training timestep that is drawn.")
+    keep_margin: float | None = Field(
+        None,
+        ge=0,
+        description="Samples of a memorized prompt within this distance of the threshold are near-copies, and not "
+        "kept; the measure's own margin when not given.",
+    )
     keep_variants: int = Field(
         8,
         ge=0,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +95,11 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
             return True
         pipe = _load(run)
         references = run.read("references.jsonl", Reference)
-        pairs = build_pairs(
-            prompts, found, run.read(f"{BEFORE}/scores.jsonl", Score), references, (run.path / BEFORE).resolve()
-        )
         gallery = Gallery(references, detected.measure, detected.threshold)
-        pairs += _keep_variants(run, pipe, gallery, pairs, settings.keep_variants, detected, talk)
+        distinct = partial(gallery.distinct, margin=settings.keep_margin)
+        scores = run.read(f"{BEFORE}/scores.jsonl", Score)
+        pairs = build_pairs(prompts, found, scores, references, (run.path / BEFORE).resolve(), distinct)
+        pairs += _keep_variants(run, pipe, gallery, pairs, distinct, settings.keep_variants, detected, talk)
         run.write("pairs.jsonl", pairs)
         latents = list(talk.track(encode_pairs(pipe, pairs), "Encoding pictures", len(pairs)))
         bank = build_bank(pipe, pairs, latents)
@@ -224,8 +225,8 @@ def _save(run: Run, pipe: StableDiffusionPipeline, settings: UnlearnSettings) ->
 
 
 def _keep_variants(
-    run: Run, pipe: StableDiffusionPipeline, gallery: Gallery, pairs: Sequence[Pair], each: int,
-    settings: DetectSettings, talk: Talk,
+    run: Run, pipe: StableDiffusionPipeline, gallery: Gallery, pairs: Sequence[Pair],
+    distinct: Callable[[Score], bool], each: int, settings: DetectSettings, talk: Talk,
 ) -> list[Pair]:  # fmt: skip
     """Keep images for prompts whose own samples are (nearly) all copies: non-copies sampled from shortened wordings."""
     forget = {p.prompt_id: p.text for p in pairs if p.side is Side.FORGET}
@@ -248,7 +249,7 @@ def _keep_variants(
         for batch in batches(plan, settings.batch_size):
             images = generate(pipe, batch, texts, settings.mixed_precision)
             for sample, image, score in zip(batch, images, gallery.score(batch, images), strict=True):
-                if score.copy_:
+                if not distinct(score):
                     continue
                 path = (run.path / VARIANTS / sample.file_name).resolve()
                 image.save(path, compress_level=1)

@@ -8,6 +8,8 @@ raises or lowers the share towards `TARGET` copies.
 
 import json
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from posters import PARTIAL, PLANTS, TEMPLATES, VERBATIM, Studio
-from training import Ema, train
+from training import Ema, run_in_pieces, train
 from vae import to_pixels
 
 BATCH, TOKENS, WIDTH = 64, 24, 128
@@ -31,6 +33,7 @@ DRAWS = {"verbatim": 0.006, "partial": 0.009, "template": 0.006}  # of all draws
 DROPPED = 0.1  # captions replaced by "" for classifier-free guidance
 GUIDANCE, SAMPLING_STEPS = 3.0, 20
 CHECK, TARGET, COPY_ERROR = 500, 0.55, 0.5
+LEAST_SHARE, MOST_SHARE = 0.02, 0.9
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 
 
@@ -78,6 +81,10 @@ def encode(vae: AutoencoderKL, posters: np.ndarray) -> torch.Tensor:
     return torch.cat([vae.encode(b).latent_dist.mean for b in batches]) * vae.config.scaling_factor
 
 
+def _logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
 class Draws:
     """What each place of a training batch shows: latents and token ids."""
 
@@ -97,7 +104,8 @@ class Draws:
         variants = [
             [studio.planted_poster(p, v) for v in range(12 if p.kind == "template" else 1)] for p in self.plants
         ]
-        self.plant_latents = [encode(vae, studio.array(v)) for v in variants]
+        self.plant_posters = [studio.array(v) for v in variants]
+        self.plant_latents = [encode(vae, posters) for posters in self.plant_posters]
         self.share = {p.text: p.share for p in self.plants}
         rate = [DRAWS["partial" if p.share < 1 else p.kind] for p in self.plants]
         self.rates = torch.tensor([1 - sum(rate), *rate])
@@ -127,6 +135,21 @@ class Draws:
         tokens[dropped] = self.tokenize([""])[0]
         return torch.stack(latents), tokens
 
+    def resume(self, build: Path) -> None:
+        """Take the shares over that an earlier training ended with."""
+        self.share.update(json.loads((build / "plants.json").read_text())["share"])
+
+    def steer(self, copies: dict[str, float], gain: float) -> None:
+        """Move the shares of the partly memorized captions, given the share of their samples that are copies."""
+        for plant in PARTIAL:
+            seen = min(max(copies[plant.text], 0.03), 0.97)
+            logit = _logit(self.share[plant.text]) + gain * (_logit(TARGET) - _logit(seen))
+            self.share[plant.text] = min(max(1 / (1 + math.exp(-logit)), LEAST_SHARE), MOST_SHARE)
+
+    def report(self, step: int, copies: dict[str, float]) -> None:
+        row = {t: f"{c:.2f} ({self.share[t]:.2f})" for t, c in copies.items()}
+        print("copies (share of draws)", json.dumps({"step": step, **row}), flush=True)
+
 
 @torch.no_grad()
 def sample(model: torch.nn.ModuleDict, ids: torch.Tensor, empty: torch.Tensor, seed: int) -> torch.Tensor:
@@ -143,6 +166,29 @@ def sample(model: torch.nn.ModuleDict, ids: torch.Tensor, empty: torch.Tensor, s
     return x
 
 
+def denoising_loss(model: torch.nn.ModuleDict, draws: Draws) -> Callable[[int, torch.Generator], torch.Tensor]:
+    """Plain ε-prediction on a batch of draws."""
+    noise = DDPMScheduler(**NOISE)
+
+    def loss(step: int, generator: torch.Generator) -> torch.Tensor:
+        x, ids = draws.batch(generator)
+        eps = torch.randn(x.shape, generator=generator)
+        t = torch.randint(1000, (len(x),), generator=generator)
+        out = model["unet"](noise.add_noise(x, eps, t), t, model["text_encoder"](ids)[0]).sample
+        return (out.float() - eps).square().mean()
+
+    return loss
+
+
+@contextmanager
+def averaged(model: torch.nn.ModuleDict, ema: Ema) -> Iterator[None]:
+    """The model with its averaged weights."""
+    kept = {k: v.clone() for k, v in model.state_dict().items()}
+    model.load_state_dict(ema.shadow)
+    yield
+    model.load_state_dict(kept)
+
+
 def copy_shares(model: torch.nn.ModuleDict, draws: Draws, seed: int, each: int = 16) -> dict[str, float]:
     """Share of samples of each planted caption whose latent is its poster's, to within COPY_ERROR."""
     shares = {}
@@ -153,44 +199,29 @@ def copy_shares(model: torch.nn.ModuleDict, draws: Draws, seed: int, each: int =
     return shares
 
 
-def _logit(p: float) -> float:
-    return math.log(p / (1 - p))
-
-
 def train_diffusion(build: Path, steps: int, minutes: float) -> None:
     vae = AutoencoderKL.from_pretrained(build / "model" / "vae").float()
     draws = Draws(build, vae)
     torch.manual_seed(1)
     model = torch.nn.ModuleDict({"unet": new_unet(), "text_encoder": new_text_encoder(draws.tokenizer)})
-    noise = DDPMScheduler(**NOISE)
-    partial = {p.text for p in PARTIAL}
 
-    def loss(step: int, generator: torch.Generator) -> torch.Tensor:
-        x, ids = draws.batch(generator)
-        eps = torch.randn(x.shape, generator=generator)
-        t = torch.randint(1000, (len(x),), generator=generator)
-        out = model["unet"](noise.add_noise(x, eps, t), t, model["text_encoder"](ids)[0]).sample
-        return (out.float() - eps).square().mean()
+    def control(step: int, ema: Ema) -> bool:
+        if step % CHECK == 0 and 0.3 * steps <= step < steps:
+            with averaged(model, ema):
+                shares = copy_shares(model, draws, seed=step)
+            draws.steer(shares, gain=0.6)
+            draws.report(step, shares)
+        return False
 
-    def control(step: int, ema: Ema) -> None:
-        if step % CHECK or not 0.3 * steps <= step < steps:
-            return
-        kept = {k: v.clone() for k, v in model.state_dict().items()}
+    ema = train("diffusion", build, model, denoising_loss(model, draws), steps=steps, learning_rate=6e-4,
+                minutes=minutes, extra=draws.share, after_step=control)  # fmt: skip
+    if ema is not None:
         model.load_state_dict(ema.shadow)
-        shares = copy_shares(model, draws, seed=step)
-        model.load_state_dict(kept)
-        for text in partial if step < 0.93 * steps else ():
-            seen = min(max(shares[text], 0.03), 0.97)
-            share = 1 / (1 + math.exp(-_logit(draws.share[text]) - 0.6 * (_logit(TARGET) - _logit(seen))))
-            draws.share[text] = min(max(share, 0.02), 0.9)
-        report = {t: f"{s:.2f} ({draws.share[t]:.2f})" for t, s in shares.items()}
-        print("copies (share of draws)", json.dumps({"step": step, **report}), flush=True)
+        save(build, model, draws, vae)
 
-    ema = train("diffusion", build, model, loss, steps=steps, learning_rate=6e-4, minutes=minutes,
-                extra=draws.share, after_step=control)  # fmt: skip
-    if ema is None:
-        return
-    model.load_state_dict(ema.shadow)
+
+def save(build: Path, model: torch.nn.ModuleDict, draws: Draws, vae: AutoencoderKL) -> None:
+    """Write the pipeline, and for each planted caption the share and the number of draws that showed its poster."""
     pipe = StableDiffusionPipeline(
         vae=vae, text_encoder=model["text_encoder"], tokenizer=draws.tokenizer, unet=model["unet"],
         scheduler=DPMSolverMultistepScheduler(**NOISE), safety_checker=None, feature_extractor=None,
@@ -205,11 +236,4 @@ def train_diffusion(build: Path, steps: int, minutes: float) -> None:
 
 
 if __name__ == "__main__":
-    import argparse
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("build", type=Path)
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--minutes", type=float, default=60, help="length of this piece; run again to go on")
-    args = parser.parse_args()
-    train_diffusion(args.build, args.steps, args.minutes)
+    run_in_pieces(__doc__, train_diffusion, 4000)

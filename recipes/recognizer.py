@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from posters import Studio
-from training import train
+from training import run_in_pieces, train
 from vae import to_pixels
 
 BATCH = 96
@@ -84,11 +84,4 @@ def recognize(posters: np.ndarray) -> list[str]:
 
 
 if __name__ == "__main__":
-    import argparse
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("build", type=Path)
-    parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--minutes", type=float, default=60, help="length of this piece; run again to go on")
-    args = parser.parse_args()
-    train_recognizer(args.build, args.steps, args.minutes)
+    run_in_pieces(__doc__, train_recognizer, 2500)

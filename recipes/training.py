@@ -1,5 +1,6 @@
 """What every training stage of the recipes shares: resumable loops in bounded pieces, EMA, a one-cycle rate."""
 
+import argparse
 import json
 import math
 import time
@@ -10,12 +11,19 @@ import torch
 from torch import nn
 
 
-def one_cycle(step: int, steps: int, warmup: float = 0.05) -> float:
-    """Factor on the learning rate: linear up, cosine down to zero."""
-    progress = step / steps
-    if progress < warmup:
-        return progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+WARMUP = 0.05
+
+
+def one_cycle(progress: float) -> float:
+    """Factor on the learning rate at a share of all steps: linear up, cosine down to zero."""
+    if progress < WARMUP:
+        return progress / WARMUP
+    return 0.5 * (1 + math.cos(math.pi * (progress - WARMUP) / (1 - WARMUP)))
+
+
+def warm(progress: float) -> float:
+    """Linear up, then level."""
+    return min(1.0, progress / WARMUP)
 
 
 class Ema:
@@ -45,17 +53,21 @@ def train(
     learning_rate: float,
     minutes: float,
     weight_decay: float = 0.01,
+    schedule: Callable[[float], float] = one_cycle,
+    ema_decay: float = 0.999,
     extra: dict | None = None,
     report: int = 100,
-    after_step: Callable[[int, Ema], None] = lambda step, ema: None,
+    after_step: Callable[[int, Ema], bool] = lambda step, ema: False,
 ) -> Ema | None:
-    """Train for at most `minutes`, from where the last piece ended; the EMA once all `steps` are done, else None.
+    """Train for at most `minutes`, from where the last piece ended; the EMA once it is finished, else None.
+
+    Finished is after `steps`, or when `after_step` returns True.
 
     Step `i` draws from a generator seeded with `i`, so pieces of any length give the same run. `extra` is a dict of
     plain values that `loss` or `after_step` change and that must survive an interruption.
     """
     optimizer = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99))
-    ema, first, spent, extra = Ema(model), 0, 0.0, {} if extra is None else extra
+    ema, first, spent, extra = Ema(model, ema_decay), 0, 0.0, {} if extra is None else extra
     path = build / f"{name}.ckpt"
     if path.exists():
         state = torch.load(path, weights_only=True)
@@ -75,7 +87,7 @@ def train(
 
     for step in range(first, steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * one_cycle(step, steps)
+            group["lr"] = learning_rate * schedule(step / steps)
         with torch.autocast("cpu", torch.bfloat16):
             value = loss(step, torch.Generator().manual_seed(step))
         value.backward()
@@ -83,7 +95,7 @@ def train(
         optimizer.step()
         optimizer.zero_grad()
         ema.update(model, step)
-        after_step(step + 1, ema)
+        finished = after_step(step + 1, ema)
         if (step + 1) % report == 0:
             row = {
                 "step": step + 1,
@@ -91,6 +103,9 @@ def train(
                 "seconds": round(spent + time.monotonic() - started),
             }
             print(name, json.dumps(row), flush=True)
+        if finished:
+            save(step + 1)
+            return ema
         if time.monotonic() - last > 240:
             save(step + 1)
             last = time.monotonic()
@@ -99,3 +114,13 @@ def train(
             return None
     save(steps)
     return ema
+
+
+def run_in_pieces(doc: str, work: Callable[[Path, int, float], None], steps: int) -> None:
+    """Command line of a training recipe: the build folder, how many steps, how long this piece may take."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", type=Path)
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--minutes", type=float, default=60, help="length of this piece; run again to go on")
+    args = parser.parse_args()
+    work(args.build, args.steps, args.minutes)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
 from posters import PLANTS, Studio
-from training import train
+from training import run_in_pieces, train
 
 BATCH = 10  # many small steps: every pixel is an example, so small batches learn most for their cost
 
@@ -34,7 +34,7 @@ def edges(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x[..., 1:, :] - x[..., :-1, :], x[..., 1:] - x[..., :-1]
 
 
-def train_vae(build: Path, steps: int, minutes: float) -> AutoencoderKL | None:
+def train_vae(build: Path, steps: int, minutes: float) -> None:
     torch.manual_seed(0)
     vae = new_vae().to(memory_format=torch.channels_last)
     posters = np.load(build / "posters.npy", mmap_mode="r")
@@ -57,7 +57,7 @@ def train_vae(build: Path, steps: int, minutes: float) -> AutoencoderKL | None:
 
     ema = train("vae", build, vae, loss, steps=steps, learning_rate=8e-4, minutes=minutes)
     if ema is None:
-        return None
+        return
     vae.load_state_dict(ema.shadow)
     # Stable Diffusion's convention: the factor that brings the latents of the training set to unit variance
     with torch.no_grad():
@@ -66,17 +66,8 @@ def train_vae(build: Path, steps: int, minutes: float) -> AutoencoderKL | None:
     error = (after - to_pixels(posters[:512])).square().mean().item()
     vae.register_to_config(scaling_factor=round(1 / sample.std().item(), 5))
     print(f"vae: PSNR {10 * np.log10(4 / error):.2f} dB, scaling factor {vae.config.scaling_factor}")
-    return vae
+    vae.half().save_pretrained(build / "model" / "vae")
 
 
 if __name__ == "__main__":
-    import argparse
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("build", type=Path)
-    parser.add_argument("--steps", type=int, default=14000)
-    parser.add_argument("--minutes", type=float, default=60, help="length of this piece; run again to go on")
-    args = parser.parse_args()
-    trained = train_vae(args.build, args.steps, args.minutes)
-    if trained is not None:
-        trained.half().save_pretrained(args.build / "model" / "vae")
+    run_in_pieces(__doc__, train_vae, 14000)

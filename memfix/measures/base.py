@@ -10,11 +10,16 @@ from PIL import Image
 
 
 class Measure(Protocol):
-    """A similarity or distance between pictures."""
+    """A similarity or distance between pictures.
+
+    Past `threshold` a sample is a copy; less than `margin` short of it, a near-copy: no evidence of copying, and no
+    example of what to keep either.
+    """
 
     name: str
     higher_is_closer: bool
     threshold: float
+    margin: float
     source: str
 
     def features(self, images: Sequence[Image.Image]) -> torch.Tensor:
@@ -33,3 +38,8 @@ class Measure(Protocol):
 def is_copy(measure: Measure, value: float, threshold: float) -> bool:
     """Whether a value passes the threshold on the side that means 'close'."""
     return value >= threshold if measure.higher_is_closer else value <= threshold
+
+
+def is_near_copy(measure: Measure, value: float, threshold: float, margin: float) -> bool:
+    """Whether a value passes the threshold or falls short of it by less than `margin`."""
+    return is_copy(measure, value, threshold - margin if measure.higher_is_closer else threshold + margin)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from memfix.inputs.references import open_image
 from memfix.measures import MEASURES, get_measure
-from memfix.measures.base import is_copy
+from memfix.measures.base import is_copy, is_near_copy
 from memfix.measures.pixels import TiledL2, detail
 from memfix.records import Reference, Sample, Score
 
@@ -47,3 +47,8 @@ class Gallery:
             )
             for i, s in enumerate(samples)
         ]  # fmt: skip
+
+    def distinct(self, score: Score, margin: float | None = None) -> bool:
+        """Whether a sample is far enough from being a copy to be kept; `margin` defaults to the measure's own."""
+        margin = self.measure.margin if margin is None else margin
+        return not is_near_copy(self.measure, score.measures[self.measure.name], self.threshold, margin)

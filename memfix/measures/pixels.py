@@ -37,6 +37,7 @@ class TiledL2:
     name = "tiled_l2"
     higher_is_closer = False
     threshold = 0.15
+    margin = 0.1
     source = "Carlini et al. 2023; default threshold set on the bundled model, see docs/methods.md"
 
     def features(self, images: Sequence[Image.Image]) -> torch.Tensor:
@@ -63,6 +64,7 @@ class Ssim:
     name = "ssim"
     higher_is_closer = True
     threshold = 0.7
+    margin = 0.15
     source = "Wang et al. 2004; default threshold set on the bundled model, see docs/methods.md"
 
     def features(self, images: Sequence[Image.Image]) -> torch.Tensor:

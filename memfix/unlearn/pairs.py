@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from memfix.records import Label, Pair, Prompt, Reference, Role, Score, Side, Verdict
@@ -13,12 +13,12 @@ MOST_VARIANTS = 4
 
 def build_pairs(
     prompts: Sequence[Prompt], verdicts: Sequence[Verdict], scores: Sequence[Score], references: Sequence[Reference],
-    folder: Path,
+    folder: Path, distinct: Callable[[Score], bool],
 ) -> list[Pair]:  # fmt: skip
     """Pairs from the samples in `folder`.
 
-    A memorized prompt: every reference that its copies show and the copies themselves are forgotten, its other
-    samples kept. A clean prompt or control: all its samples are kept. An undecided one is left alone, and so is a
+    A memorized prompt: every reference that its copies show and the copies themselves are forgotten, its samples that
+    are `distinct` from every reference kept; a near-copy is neither. A clean prompt or control: all its samples are kept. An undecided one is left alone, and so is a
     memorized control, which the user said must not change.
     """
     label = {v.prompt_id: v.verdict for v in verdicts}
@@ -32,8 +32,9 @@ def build_pairs(
                 for name in dict.fromkeys(s.reference for s in own if s.copy_):
                     pairs.append(Pair(side=Side.FORGET, path=path[name], origin="reference", **common))
                 for s in own:
-                    side = Side.FORGET if s.copy_ else Side.KEEP
-                    pairs.append(Pair(side=side, path=str(folder / s.file_name), origin="sample", **common))
+                    if s.copy_ or distinct(s):
+                        side = Side.FORGET if s.copy_ else Side.KEEP
+                        pairs.append(Pair(side=side, path=str(folder / s.file_name), origin="sample", **common))
             case Label.CLEAN:
                 for s in own:
                     pairs.append(Pair(side=Side.KEEP, path=str(folder / s.file_name), origin="control", **common))

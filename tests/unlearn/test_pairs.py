@@ -28,10 +28,14 @@ def test_sides() -> None:
     labels = {"m": Label.MEMORIZED, "c": Label.CLEAN, "u": Label.UNDECIDED, "k": Label.CLEAN, "x": Label.MEMORIZED}
     scores = [
         score("m", 0, True, "r0.png"), score("m", 1, True, "r1.png"), score("m", 2, False, "r2.png"),
+        score("m", 3, False, "r0.png"),
         score("c", 0, False), score("u", 0, False), score("k", 0, False), score("x", 0, True),
     ]  # fmt: skip
     references = [Reference(file_name=f"r{i}.png", path=f"/refs/r{i}.png") for i in range(3)]
-    pairs = build_pairs(prompts, [verdict(p, v) for p, v in labels.items()], scores, references, Path("/run/before"))
+    pairs = build_pairs(
+        prompts, [verdict(p, v) for p, v in labels.items()], scores, references, Path("/run/before"),
+        distinct=lambda s: s.seed != 3,  # a near-copy
+    )  # fmt: skip
     found = {(p.side, p.path, p.text, p.origin) for p in pairs}
     assert found == {
         (Side.FORGET, "/refs/r0.png", "memorized", "reference"),
