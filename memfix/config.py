@@ -53,7 +53,7 @@ class DetectSettings(Settings):
     guidance_scale: float = Field(7.5, ge=0, description="Classifier-free guidance; 1 switches it off.")
     batch_size: int = Field(8, ge=1, description="Images sampled at once; lower it when memory runs out.")
     limit: int | None = Field(None, ge=1, description="Only the first N prompts.")
-    measure: str = Field("tiled_l2", description="Measure that decides what a copy is; see 'memfix list measures'.")
+    measure: str = Field("ssim", description="Measure that decides what a copy is; see 'memfix list measures'.")
     threshold: float | None = Field(None, description="Threshold of the measure; its own default when not given.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the interval of the share of copies.")
     tolerance: float = Field(

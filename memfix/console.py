@@ -82,15 +82,19 @@ class Talk:
                 yield item
                 bar.at(n)
 
-    def table(self, title: str, columns: list[str], rows: Iterable[list[str]], styles: Iterable[str] = ()) -> None:
-        """A table; a cell that is one of the theme's words takes its colour."""
+    def table(self, title: str, columns: list[str], rows: Iterable[list[str]], text: Iterable[int] = (0,)) -> None:
+        """A table; a cell that is one of the theme's words takes its colour.
+
+        Where the terminal is narrow, the columns in `text` wrap, and the others stay whole.
+        """
         if self.quiet:
             return
         table = Table(
             title=title, title_justify="left", title_style="title", header_style="quiet", box=None, pad_edge=False
         )
+        wraps = set(text)
         for i, column in enumerate(columns):
-            table.add_column(column, justify="left" if i == 0 else "right", overflow="ellipsis", no_wrap=i > 0)
+            table.add_column(column, justify="left" if i in wraps else "right", overflow="fold", no_wrap=i not in wraps)
         for row in rows:
             table.add_row(*(f"[{cell}]{cell}[/]" if cell in THEME.styles else escape(cell) for cell in row))
         self.err.print()

@@ -19,11 +19,12 @@ from memfix.errors import MemfixError
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import read_references
 from memfix.measures.gallery import Gallery
+from memfix.measures.quality import detail_range
 from memfix.models import lora, pipeline
 from memfix.models.device import peak_memory
 from memfix.models.sampling import batches, generate, plan_samples
 from memfix.models.text import TextCache
-from memfix.recheck.outcomes import change, detail_range, rms_difference
+from memfix.recheck.outcomes import change, rms_difference
 from memfix.records import Change, Label, Pair, Prompt, Reference, Role, Sample, Score, Seeds, Side, Verdict
 from memfix.report import build, card, html
 from memfix.runs import Run, digest, slug

@@ -11,6 +11,7 @@ from random import Random
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -70,13 +71,17 @@ def train_recognizer(build: Path, steps: int, minutes: float) -> None:
     print(f"recognizer: {right:.1%} of {len(fresh)} new posters named")
 
 
+def object_names() -> list[str]:
+    """What the trained recognizer can name, in the order of its logits."""
+    with safe_open(WEIGHTS, "pt") as file:
+        names: list[str] = json.loads(file.metadata()["objects"])
+    return names
+
+
 @torch.no_grad()
 def recognize(posters: np.ndarray) -> list[str]:
     """[n, 64, 64, 3] uint8 → the object on each."""
-    from safetensors import safe_open
-
-    with safe_open(WEIGHTS, "pt") as file:
-        objects = json.loads(file.metadata()["objects"])
+    objects = object_names()
     model = Recognizer(len(objects)).eval()
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(WEIGHTS).items()})
     chosen = [model(to_pixels(posters[i : i + 256])).argmax(1) for i in range(0, len(posters), 256)]

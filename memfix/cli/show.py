@@ -53,8 +53,9 @@ def verdicts(call: Call, run: Run, last: bool = True) -> int:
          f"{v.score:.3f}", v.reference, v.verdict.value]
         for v in own if v.verdict is not Label.CLEAN or len(own) <= 40
     ]  # fmt: skip
-    columns = ["prompt", "copies", "share (95 %)", own[0].measure, "reference", "verdict"]
-    call.talk.table("Verdicts", columns, rows)
+    share = f"share ({percent(own[0].confidence)})"
+    columns = ["prompt", "copies", share, own[0].measure, "reference", "verdict"]
+    call.talk.table("Verdicts", columns, rows, text=(0, 4))
     call.talk.say("\n" + ", ".join(f"{n} {word}" for word, n in counts.items()) + f" of {len(own)} prompts", "title")
     flagged = sum(v.verdict is not Label.CLEAN for v in controls)
     if controls:

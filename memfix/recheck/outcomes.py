@@ -8,16 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from memfix.measures.quality import broken_share
 from memfix.records import Change, Label, Outcome, Prompt, Role, Score, Seeds, Verdict
 
-LOOSE = 1.5  # a sample is broken when its detail is this many times outside the range seen before unlearning
 MOST_BROKEN = 0.25  # a prompt is damaged when more than this share of its samples is broken
-
-
-def detail_range(before: Sequence[Score]) -> tuple[float, float]:
-    """The detail that pictures of this model have: 1st to 99th percentile of all samples before, widened by LOOSE."""
-    low, high = np.percentile([s.detail for s in before], [1, 99])
-    return float(low) / LOOSE, float(high) * LOOSE
 
 
 def rms_difference(a: Path, b: Path) -> float:
@@ -33,7 +27,7 @@ def change(
     counts = {
         kind: (sum(s.copy_ for s in scores if s.seeds is kind), sum(s.seeds is kind for s in scores)) for kind in Seeds
     }
-    broken = sum(not detail[0] <= s.detail <= detail[1] for s in scores) / len(scores)
+    broken = broken_share(scores, detail)
     outcome, reason = _outcome(prompt, before, after, counts, broken)
     (copies_same, samples_same), (copies_fresh, samples_fresh) = counts[Seeds.SAME], counts[Seeds.FRESH]
     return Change(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from memfix.errors import MemfixError
+from memfix.measures.quality import broken_share, detail_range
 from memfix.records import Change, Label, Outcome, Pair, Prompt, Reference, Role, Score, Side, Step, Verdict
 from memfix.report.schema import Picture, PromptEntry, Report, Summary
 from memfix.runs import Run, write_atomic
@@ -93,11 +94,12 @@ def _summary(
     labels = [before[p.id].verdict for p in own]
     found = [p for p in own if before[p.id].verdict is Label.MEMORIZED]
     share_before = _share(sum(before[p.id].copies for p in found), sum(before[p.id].samples for p in found))
+    every_score = [s for scores in scores_before.values() for s in scores]
     base = {
         "prompts": len(own), "memorized_before": labels.count(Label.MEMORIZED),
         "clean_before": labels.count(Label.CLEAN),
         "undecided_before": labels.count(Label.UNDECIDED), "copies_before": share_before or 0.0,
-        "controls": len(controls), "quality_before": 1.0,
+        "controls": len(controls), "quality_before": 1 - broken_share(every_score, detail_range(every_score)),
     }  # fmt: skip
     if not changes:
         absent = (

@@ -18,8 +18,8 @@ def build_pairs(
     """Pairs from the samples in `folder`.
 
     A memorized prompt: every reference that its copies show and the copies themselves are forgotten, its samples that
-    are `distinct` from every reference kept; a near-copy is neither. A clean prompt or control: all its samples are kept. An undecided one is left alone, and so is a
-    memorized control, which the user said must not change.
+    are `distinct` from every reference kept; a near-copy is neither. A clean prompt or control: all its samples are
+    kept. An undecided one is left alone, and so is a memorized control, which the user said must not change.
     """
     label = {v.prompt_id: v.verdict for v in verdicts}
     path = {r.file_name: r.path for r in references}
