@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from memfix.demo import REFERENCES
+from memfix.measures import MEASURES
+from memfix.measures.base import is_copy
 from memfix.records import Change, Label, Outcome, Prompt, Role, Score, Seeds, Verdict
 from memfix.runs import Run
 
@@ -85,10 +87,27 @@ def collect(run: Run) -> dict[str, Group]:
     return groups
 
 
+def separation(run: Run) -> Table:
+    """How well each measure tells samples of fully memorized prompts from those of prompts that were not planted."""
+    planted = kinds()
+    group = {p.id: planted.get(p.text, "other") for p in run.read("prompts.jsonl", Prompt)}
+    scores = run.read("before/scores.jsonl", Score)
+    table = Table("measure", "closest of the others", "threshold", "copies past it", box=None, pad_edge=False)
+    for name, measure in MEASURES.items():
+        sign = 1 if measure.higher_is_closer else -1
+        values = {g: [s.measures[name] for s in scores if group[s.prompt_id] == g] for g in ("other", GROUPS[0])}
+        closest = sign * max(sign * v for v in values["other"])
+        past = np.mean([is_copy(measure, v, measure.threshold) for v in values[GROUPS[0]]])
+        others = f"{closest:.3f} of {len(values['other'])}"
+        table.add_row(name, others, str(measure.threshold), f"{past:.1%} of {len(values[GROUPS[0]])}")
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    groups = collect(Run.open(parser.parse_args().run))
+    run = Run.open(parser.parse_args().run)
+    groups = collect(run)
     columns = ["group", "prompts", "memorized", "copies before", "mitigated", "fresh copies", "object shown: before"]
     moments = [m for m in groups[GROUPS[0]].shown if m != "before"]
     table = Table(*columns, *moments, box=None, pad_edge=False)
@@ -97,7 +116,10 @@ def main() -> None:
         fresh = f"{sum(g.fresh[::2]) / sum(g.fresh[1::2]):.2%}" if g.fresh else "-"
         marks = [f"{np.mean(g.shown[m]):.1%}" for m in ["before", *moments]]
         table.add_row(name, str(len(g.prompts)), str(g.memorized), share, str(g.mitigated), fresh, *marks)
-    Console(width=160).print(table)
+    console = Console(width=160)
+    console.print(table)
+    console.print()
+    console.print(separation(run))
 
 
 if __name__ == "__main__":

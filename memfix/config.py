@@ -22,6 +22,7 @@ else:
 
 ENV_PREFIX = "MEMFIX_"
 DEMO = "demo"
+WEIGHTS = ("lora", "full")
 
 S = TypeVar("S", bound="Settings")
 
@@ -45,7 +46,7 @@ class DetectSettings(Settings):
         None, description="Folder of training images (imagefolder), or 'demo'. Without it, prompts must name theirs."
     )
     controls: str | None = Field(
-        None, description="List of prompts that must not change; 'demo' for the bundled one. They are checked too."
+        None, description="List of prompts that must not change, 'controls' for the bundled one. They are checked too."
     )
     num_samples: int = Field(16, ge=1, description="Samples a prompt. 16 clean ones bound the share of copies at 21 %.")
     seed: int = Field(0, ge=0, description="Seed of a prompt's first sample; the next ones count up.")
@@ -131,6 +132,12 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
         if not isinstance(table, dict):
             raise MemfixError(f"{path}: '{stage}' must be a table.", f"Write [{stage}] above its settings.")
     return data
+
+
+def for_weights(table: Mapping[str, Any], weights: str) -> dict[str, Any]:
+    """A table of a settings file, with what its sub-table of these weights ([unlearn.lora], [unlearn.full]) overrides."""
+    overrides = {k: v for k, v in table.items() if k in WEIGHTS and isinstance(v, dict)}
+    return {k: v for k, v in table.items() if k not in overrides} | overrides.get(weights, {})
 
 
 def read_environment(stage: type[Settings], environ: Mapping[str, str] = os.environ) -> dict[str, str]:

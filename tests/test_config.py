@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from memfix.config import DetectSettings, UnlearnSettings, read_config, read_environment, resolve
+from memfix.config import DetectSettings, UnlearnSettings, for_weights, read_config, read_environment, resolve
 from memfix.errors import MemfixError
 
 
@@ -51,3 +51,12 @@ def test_learning_rate_depends_on_the_weights() -> None:
     assert UnlearnSettings().resolved_learning_rate() == 1e-4
     assert UnlearnSettings(weights="full").resolved_learning_rate() == 1e-5
     assert UnlearnSettings(weights="full", learning_rate=3e-4).resolved_learning_rate() == 3e-4
+
+
+def test_tables_of_the_weights_override() -> None:
+    table = {"rank": 4, "learning_rate": 1.0, "lora": {"learning_rate": 2.0}, "full": {"learning_rate": 3.0}}
+    assert for_weights(table, "lora") == {"rank": 4, "learning_rate": 2.0}
+    assert for_weights(table, "full") == {"rank": 4, "learning_rate": 3.0}
+    assert for_weights({"rank": 4}, "full") == {"rank": 4}
+    with pytest.raises(MemfixError, match="Unknown setting 'lora'"):
+        resolve(UnlearnSettings, for_weights({"lora": 1}, "lora"))

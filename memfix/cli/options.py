@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
-from memfix.config import DEMO, STAGES, Settings, read_config, read_environment, resolve
+from memfix.config import DEMO, STAGES, Settings, for_weights, read_config, read_environment, resolve
 from memfix.console import Talk
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 
@@ -58,14 +58,16 @@ class Call:
         """Settings of a stage: flags > environment > --config > the model's preset > defaults."""
         name = next(n for n, cls in STAGES.items() if cls is stage)
         flags, environment = self.given.get(name, {}), read_environment(stage)
-        file = read_config(self.config).get(name, {}) if self.config else {}
-        layers = [flags, environment, file]
-        model = model or next((layer["model"] for layer in layers if layer.get("model")), None)
+        files = [read_config(self.config).get(name, {})] if self.config else []
+        model = model or next((layer["model"] for layer in [flags, environment, *files] if layer.get("model")), None)
         if model == DEMO:
             from memfix.demo import SETTINGS
 
-            layers.append(read_config(SETTINGS).get(name, {}))
-        return resolve(stage, *layers)
+            files.append(read_config(SETTINGS).get(name, {}))
+        if "weights" in stage.model_fields:
+            weights = next((layer["weights"] for layer in [flags, environment, *files] if layer.get("weights")), "lora")
+            files = [for_weights(table, weights) for table in files]
+        return resolve(stage, flags, environment, *files)
 
 
 def runs_root() -> Path:

@@ -1,0 +1,51 @@
+"""Write docs/settings.md from the settings classes: python docs/settings_table.py"""
+
+from pathlib import Path
+from typing import Any
+
+from memfix.config import STAGES
+
+INTRO = """# Settings
+
+Every setting is a flag (`--num-samples 32`), an environment variable (`MEMFIX_NUM_SAMPLES=32`) and a key of a TOML file
+given as `--config FILE`, with one table a stage:
+
+```toml
+[detect]
+model = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+revision = "0123abcd…"
+controls = "controls.txt"
+num_samples = 16
+
+[unlearn]
+max_train_steps = 200
+
+[recheck]
+num_fresh = 32
+```
+
+Tables `[unlearn.lora]` and `[unlearn.full]` override `[unlearn]` for these weights.
+
+A flag wins over the environment, that over the file, that over the preset of the bundled model
+(`memfix/demo/settings.toml`), that over the default. `--dry-run` shows what is in force and does nothing. A run keeps
+the settings of each stage in its `run.json`, and refuses to go on with others.
+
+This page is written by `python docs/settings_table.py`.
+"""
+
+
+def plain(value: Any) -> str:
+    return "" if value is None else f"`{value}`"
+
+
+def page() -> str:
+    parts = [INTRO]
+    for stage, settings in STAGES.items():
+        parts.append(f"\n## `[{stage}]`\n\n{settings.__doc__}\n\n| setting | default | meaning |\n|---|---|---|\n")
+        for name, field in settings.model_fields.items():
+            parts.append(f"| `{name}` | {plain(field.default)} | {str(field.description).replace('|', '/')} |\n")
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("settings.md").write_text(page())
