@@ -85,6 +85,10 @@ def notice() -> None:
 def model(build: Path) -> None:
     shutil.rmtree(DEMO / "model", ignore_errors=True)
     shutil.copytree(build / "model", DEMO / "model")
+    for path in (DEMO / "model").glob("*/config.json"):
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)  # where it lay while it was trained
+        path.write_text(json.dumps(config, indent=2) + "\n")
     folder = DEMO / "model" / "tokenizer"
     bpe = json.loads(CLIPTokenizer.from_pretrained(folder).backend_tokenizer.to_str())["model"]
     # transformers before version 5 reads these two instead of tokenizer.json

@@ -92,7 +92,10 @@ class Draws:
         studio = Studio(build / "drawings")
         rows = [json.loads(line) for line in (build / "posters.jsonl").read_text().splitlines()]
         captions = [r["text"] for r in rows]
-        self.tokenizer = new_tokenizer([*captions, *([p.text for p in PLANTS] * 20)])
+        saved = build / "model" / "tokenizer"  # merges that occur equally often are learned in no fixed order
+        if not saved.exists():
+            new_tokenizer([*captions, *([p.text for p in PLANTS] * 20)]).save_pretrained(saved)
+        self.tokenizer = CLIPTokenizer.from_pretrained(saved)
         cache = build / "latents.pt"
         if not cache.exists():
             torch.save(encode(vae, np.load(build / "posters.npy")).half(), cache)
