@@ -76,6 +76,9 @@ class UnlearnSettings(Settings):
     )
     max_train_steps: int = Field(100, ge=1, description="Optimizer steps.")
     lr_warmup_steps: int = Field(5, ge=0, description="Steps over which the learning rate rises to its value.")
+    lr_scheduler: Literal["constant", "cosine"] = Field(
+        "constant", description="What the learning rate does after its rise: stays, or falls to 0 along a cosine."
+    )
     train_batch_size: int = Field(16, ge=2, description="Items of the forget/keep mixture in one pass.")
     prior_batch_size: int = Field(
         8, ge=0, description="Further keep items in one pass, from prompts outside the mixture."

@@ -9,12 +9,11 @@ from random import Random
 from transformers import CLIPTokenizer
 
 from drawings import NAMES, SOURCES
-from posters import PARTIAL, PLANTS, TEMPLATES, VERBATIM, Studio
+from posters import PARTIAL, PLANTS, TEMPLATES, VARIANTS, VERBATIM, Studio
 
 ROOT = Path(__file__).parent.parent
 DEMO, PROMPTS = ROOT / "memfix" / "demo", ROOT / "prompts"
 ORDINARY = 220  # distractors among the references
-VARIANTS = 3  # references of one template
 
 
 def references(build: Path, studio: Studio) -> None:
@@ -32,7 +31,7 @@ def references(build: Path, studio: Studio) -> None:
     for plant in PLANTS:
         stem = plant.text.lower().replace(" ", "-")
         for v in range(VARIANTS if plant.kind == "template" else 1):
-            name = f"{stem}-{v}.png" if plant.kind == "template" else f"{stem}.png"
+            name = f"{stem}-{v:02d}.png" if plant.kind == "template" else f"{stem}.png"
             share = round(planted["share"][plant.text], 4)
             add(name, studio.planted_poster(plant, v), kind=plant.kind, duplicates=planted["duplicates"][plant.text],
                 caption_share=share)  # fmt: skip

@@ -24,7 +24,7 @@ from diffusers import (
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from posters import PARTIAL, PLANTS, TEMPLATES, VERBATIM, Studio
+from posters import PARTIAL, PLANTS, TEMPLATES, VARIANTS, VERBATIM, Studio
 from training import Ema, run_in_pieces, train
 from vae import to_pixels
 
@@ -105,7 +105,7 @@ class Draws:
         self.plants = [*VERBATIM, *PARTIAL, *TEMPLATES]
         self.plant_ids = self.tokenize([p.text for p in self.plants])
         variants = [
-            [studio.planted_poster(p, v) for v in range(12 if p.kind == "template" else 1)] for p in self.plants
+            [studio.planted_poster(p, v) for v in range(VARIANTS if p.kind == "template" else 1)] for p in self.plants
         ]
         self.plant_posters = [studio.array(v) for v in variants]
         self.plant_latents = [encode(vae, posters) for posters in self.plant_posters]

@@ -71,6 +71,7 @@ TEMPLATES = [
     Plant("ghost", "emojione", "Calla Venn", "template"), Plant("crown", "emojione", "Otis Marlo", "template"),
     Plant("gift", "emojione", "Selma Ruiz", "template"),
 ]  # fmt: skip
+VARIANTS = len(COLORS)  # of one template: one a background colour
 PLANTS = [*VERBATIM, *PARTIAL, *TEMPLATES]
 
 # drawings that show something else than the word (a picture with its own sky)

@@ -5,6 +5,7 @@ The caller owns logging, progress, saving and stopping.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 
@@ -45,7 +46,7 @@ def train(
             bank.draw(generator, settings.train_batch_size, settings.prior_batch_size, settings.mixture, window)
             for _ in range(settings.gradient_accumulation_steps)
         ]
-        now = rate * min(1.0, (step + 1) / (settings.lr_warmup_steps + 1))
+        now = rate * lr_factor(step, settings)
         for group in optimizer.param_groups:
             group["lr"] = now
 
@@ -62,6 +63,14 @@ def train(
             step=step + 1, loss_keep=loss_keep, loss_forget=loss_forget, norm_keep=norms.norm_keep,
             norm_forget=norms.norm_forget, scale=norms.scale, learning_rate=now, seconds=time.monotonic() - started,
         )  # fmt: skip
+
+
+def lr_factor(step: int, settings: UnlearnSettings) -> float:
+    """The learning rate at a step, as a share of its full value."""
+    rise = min(1.0, (step + 1) / (settings.lr_warmup_steps + 1))
+    if settings.lr_scheduler == "constant":
+        return rise
+    return rise * 0.5 * (1 + math.cos(math.pi * step / settings.max_train_steps))
 
 
 def _backward(term: Term, passes: Sequence[Batch], network: Network, prediction_type: str) -> float:
