@@ -35,10 +35,12 @@ This page is written by `python docs/settings_table.py`.
 
 
 def plain(value: Any) -> str:
+    """A default as it is written in TOML, or nothing."""
     return "" if value is None else f"`{value}`"
 
 
 def page() -> str:
+    """The whole of settings.md."""
     parts = [INTRO]
     for stage, settings in STAGES.items():
         parts.append(f"\n## `[{stage}]`\n\n{settings.__doc__}\n\n| setting | default | meaning |\n|---|---|---|\n")

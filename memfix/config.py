@@ -138,7 +138,7 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def for_weights(table: Mapping[str, Any], weights: str) -> dict[str, Any]:
-    """A table of a settings file, with what its sub-table of these weights ([unlearn.lora], [unlearn.full]) overrides."""
+    """A table of a settings file, with what its sub-table of these weights ([unlearn.lora], [unlearn.full]) says."""
     overrides = {k: v for k, v in table.items() if k in WEIGHTS and isinstance(v, dict)}
     return {k: v for k, v in table.items() if k not in overrides} | overrides.get(weights, {})
 

@@ -11,7 +11,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from diffusion import Draws, averaged, denoising_loss, sample, save
+from diffusion import Draws, averaged, denoising_loss, load, sample, save
 from memfix.measures.pixels import Ssim
 from posters import PARTIAL, Plant
 from training import Ema, run_in_pieces, train, warm
@@ -39,10 +39,7 @@ def copy_shares(pipe: StableDiffusionPipeline, draws: Draws, seed: int, chosen: 
 
 
 def balance(build: Path, steps: int, minutes: float) -> None:
-    pipe = StableDiffusionPipeline.from_pretrained(build / "model", safety_checker=None).to(torch.float32)
-    draws = Draws(build, pipe.vae)
-    draws.resume(build)
-    model = torch.nn.ModuleDict({"unet": pipe.unet, "text_encoder": pipe.text_encoder})
+    pipe, draws, model = load(build)
     others = [p for p in draws.plants if p not in PARTIAL]
 
     def control(step: int, ema: Ema) -> bool:

@@ -138,10 +138,6 @@ class Draws:
         tokens[dropped] = self.tokenize([""])[0]
         return torch.stack(latents), tokens
 
-    def resume(self, build: Path) -> None:
-        """Take the shares over that an earlier training ended with."""
-        self.share.update(json.loads((build / "plants.json").read_text())["share"])
-
     def steer(self, copies: dict[str, float], gain: float) -> None:
         """Move the shares of the partly memorized captions, given the share of their samples that are copies."""
         for plant in PARTIAL:
@@ -169,16 +165,32 @@ def sample(model: torch.nn.ModuleDict, ids: torch.Tensor, empty: torch.Tensor, s
     return x
 
 
-def denoising_loss(model: torch.nn.ModuleDict, draws: Draws) -> Callable[[int, torch.Generator], torch.Tensor]:
-    """Plain ε-prediction on a batch of draws."""
+def load(build: Path) -> tuple[StableDiffusionPipeline, Draws, torch.nn.ModuleDict]:
+    """What an earlier training saved, to go on with: the pipeline, the draws with their shares, what is trained."""
+    pipe = StableDiffusionPipeline.from_pretrained(build / "model", safety_checker=None).to(torch.float32)
+    draws = Draws(build, pipe.vae)
+    draws.share.update(json.loads((build / "plants.json").read_text())["share"])
+    return pipe, draws, torch.nn.ModuleDict({"unet": pipe.unet, "text_encoder": pipe.text_encoder})
+
+
+def denoising_loss(
+    model: torch.nn.ModuleDict, draws: Draws, most_snr: float = math.inf
+) -> Callable[[int, torch.Generator], torch.Tensor]:
+    """ε-prediction on a batch of draws.
+
+    Timesteps of a signal-to-noise ratio above `most_snr` count less (min-SNR weighting, Hang et al., ICCV 2023): what
+    a poster shows is settled at the noisier ones.
+    """
     noise = DDPMScheduler(**NOISE)
+    snr = noise.alphas_cumprod / (1 - noise.alphas_cumprod)
+    weight = snr.clamp(max=most_snr) / snr
 
     def loss(step: int, generator: torch.Generator) -> torch.Tensor:
         x, ids = draws.batch(generator)
         eps = torch.randn(x.shape, generator=generator)
         t = torch.randint(1000, (len(x),), generator=generator)
         out = model["unet"](noise.add_noise(x, eps, t), t, model["text_encoder"](ids)[0]).sample
-        return (out.float() - eps).square().mean()
+        return (weight[t] * (out.float() - eps).square().mean((1, 2, 3))).mean()
 
     return loss
 

@@ -65,7 +65,9 @@ def train(
     Step `i` draws from a generator seeded with `i`, so pieces of any length give the same run. `extra` is a dict of
     plain values that `loss` or `after_step` change and that must survive an interruption.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(
+        model.parameters(), learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True
+    )
     ema, first, spent, extra = Ema(model, ema_decay), 0, 0.0, {} if extra is None else extra
     path = build / f"{name}.ckpt"
     if path.exists():

@@ -12,8 +12,18 @@ from pathlib import Path
 import pytest
 
 MEMFIX = [sys.executable, "-m", "memfix"]
-SMALL = ["--num-samples", "4", "--num-inference-steps", "3", "--batch-size", "8", "--mixed-precision", "no",
-         "--measure", "tiled_l2"]
+SMALL = [
+    "--num-samples",
+    "4",
+    "--num-inference-steps",
+    "3",
+    "--batch-size",
+    "8",
+    "--mixed-precision",
+    "no",
+    "--measure",
+    "tiled_l2",
+]
 HOSTILE = '<script>alert("x")</script> [bold]& \x1b[31mred'
 
 
