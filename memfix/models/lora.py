@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError
@@ -20,9 +20,9 @@ TEXT_PREFIXES = ("text_encoder", "lora_te")
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut", "proj_in", "proj_out"]
 
 
-def add(unet: nn.Module, rank: int) -> list[nn.Parameter]:
+def add(unet: UNet2DConditionModel, rank: int) -> list[nn.Parameter]:
     """Add a fresh adapter on attention and convolutions; return what there is to train."""
-    unet.add_adapter(  # type: ignore[operator]
+    unet.add_adapter(
         LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS, init_lora_weights="gaussian"), adapter_name=ADAPTER
     )
     return [p for p in unet.parameters() if p.requires_grad]

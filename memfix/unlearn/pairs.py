@@ -47,8 +47,8 @@ def shortened(text: str) -> list[str]:
     At most MOST_VARIANTS, spread over its length.
     """
     words = text.split()
-    lengths = range(len(words) - 1, 0, -1)
+    lengths: Sequence[int] = range(len(words) - 1, 0, -1)
     if len(lengths) > MOST_VARIANTS:
         stride = len(lengths) / MOST_VARIANTS
-        lengths = [lengths[int(i * stride)] for i in range(MOST_VARIANTS)]  # type: ignore[assignment]
+        lengths = [lengths[int(i * stride)] for i in range(MOST_VARIANTS)]
     return [" ".join(words[:n]) for n in lengths]
