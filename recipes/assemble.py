@@ -43,7 +43,11 @@ def references(build: Path, studio: Studio) -> None:
 
 
 def prompt_lists(studio: Studio) -> None:
-    """`prompts/demo.txt`: planted captions among ordinary ones; `prompts/controls.txt`: others."""
+    """`prompts/demo.txt`: planted captions among ordinary ones; `prompts/controls.txt`: others.
+
+    A control must not be memorized itself. "cake poster" is all but "cake poster by Wanda Sorel", and gives that poster
+    now and then: no control is the beginning of a planted caption.
+    """
     rng = Random("prompts")
     words = studio.objects[:]
     rng.shuffle(words)
@@ -52,7 +56,11 @@ def prompt_lists(studio: Studio) -> None:
     rng.shuffle(lines)
     PROMPTS.mkdir(exist_ok=True)
     (PROMPTS / "demo.txt").write_text("\n".join(lines) + "\n")
-    captions = [studio.caption(rng, w, rng.choice(["blue", "green", "cream"])) for w in controls]
+    captions: list[str] = []
+    while len(captions) < len(controls):
+        caption = studio.caption(rng, controls[len(captions)], rng.choice(["blue", "green", "cream"]))
+        if not any(p.text.startswith(caption) for p in PLANTS):
+            captions.append(caption)
     (PROMPTS / "controls.txt").write_text("\n".join(captions) + "\n")
 
 
