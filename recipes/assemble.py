@@ -45,13 +45,14 @@ def references(build: Path, studio: Studio) -> None:
 def prompt_lists(studio: Studio) -> None:
     """`prompts/demo.txt`: planted captions among ordinary ones; `prompts/controls.txt`: others.
 
-    A control must not be memorized itself. "cake poster" is all but "cake poster by Wanda Sorel", and gives that poster
-    now and then: no control is the beginning of a planted caption.
+    A control must not be memorized itself. "a cake" gives the poster of "cake poster by Wanda Sorel" about once in a
+    thousand samples, so no control names an object of a partly memorized caption, and none begins a planted one.
     """
     rng = Random("prompts")
     words = studio.objects[:]
     rng.shuffle(words)
-    ordinary, controls = words[:10], words[10:34]
+    leaking = {p.object for p in PARTIAL}
+    ordinary, controls = words[:10], [w for w in words[10:] if w not in leaking][:24]
     lines = [p.text for p in PLANTS] + [studio.caption(rng, w, rng.choice(["red", "teal", "navy"])) for w in ordinary]
     rng.shuffle(lines)
     PROMPTS.mkdir(exist_ok=True)
