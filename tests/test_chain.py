@@ -24,6 +24,8 @@ SMALL = [
     "--measure",
     "tiled_l2",
 ]
+# the untrained model gives much the same for every prompt: all its samples are near-copies of one another
+FEW = ["--train_batch_size", 4, "--keep-margin", 0]
 HOSTILE = '<script>alert("x")</script> [bold]& \x1b[31mred'
 
 
@@ -50,7 +52,7 @@ def work(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, reference
 
 @pytest.fixture(scope="module")
 def threshold(work: Path) -> float:
-    """A threshold at which some samples of the untrained model count as copies, and the controls' do not."""
+    """A threshold at which some samples of the untrained model count as copies and others do not."""
     done = memfix("detect", "prompts.txt", "-m", "model", "--references", "refs", "--controls", "controls.txt",
                   "-o", "probe", *SMALL, "--json", cwd=work)  # fmt: skip
     scores = [json.loads(line) for line in (work / "probe/before/scores.jsonl").read_text().splitlines()]
@@ -70,7 +72,7 @@ def detect(work: Path, threshold: float, out: str, *more: object, code: int = 0,
 @pytest.fixture(scope="module")
 def run(work: Path, threshold: float) -> Path:
     detect(work, threshold, "run")
-    memfix("unlearn", "run", "--lora", "--max-train-steps", 3, "--keep_variants", 2, "--train_batch_size", 4, cwd=work)
+    memfix("unlearn", "run", "--lora", "--max-train-steps", 3, "--keep_variants", 2, *FEW, cwd=work)
     memfix("recheck", "run", "--num-fresh", 4, cwd=work)
     memfix("report", "run", cwd=work)
     return work / "run"
@@ -154,7 +156,7 @@ def test_full_weights_load_in_diffusers_and_are_checked(work: Path, threshold: f
     from diffusers import StableDiffusionPipeline
 
     detect(work, threshold, "full")
-    memfix("unlearn", "full", "--full", "--max-train-steps", 2, "--train_batch_size", 4, "--keep-variants", 1, cwd=work)
+    memfix("unlearn", "full", "--full", "--max-train-steps", 2, "--keep-variants", 1, *FEW, cwd=work)
     pipe = StableDiffusionPipeline.from_pretrained(work / "full/model")
     original = StableDiffusionPipeline.from_pretrained(work / "model")
     assert (pipe.unet.conv_in.weight - original.unet.conv_in.weight).abs().max() > 0
