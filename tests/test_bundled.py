@@ -1,0 +1,49 @@
+"""The chain on the bundled model, with few prompts, seeds and steps: it memorizes, and SISS takes that away."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("bundled")
+    (work / "prompts.txt").write_text("turtle poster by Odel Varn\nfox poster by Hester Blume\na panda on red\n")
+    (work / "controls.txt").write_text("a hamburger illustration\nart print of a cookie\n")
+    command = [
+        "run", "prompts.txt", "-m", "demo", "--references", "demo", "--controls", "controls.txt", "-o", "run", "--lora",
+        "--num-samples", "6", "--num-fresh", "6", "--max-train-steps", "50", "--train-batch-size", "16",
+        "--prior-batch-size", "8",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "memfix", *command], cwd=work, capture_output=True, text=True, timeout=600,
+        env={**os.environ, "COLUMNS": "160"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return work / "run"
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_planted_captions_are_found_and_others_are_not(run: Path) -> None:
+    copies = {v["prompt_id"]: v["copies"] for v in rows(run / "before/verdicts.jsonl")}
+    assert copies["p0001"] == 6  # fully memorized
+    assert 1 <= copies["p0002"] <= 6  # partly
+    assert copies["p0003"] == copies["c0001"] == copies["c0002"] == 0
+
+
+def test_copies_go_and_controls_stay(run: Path) -> None:
+    changes = {c["prompt_id"]: c for c in rows(run / "changes.jsonl")}
+    assert changes["p0001"]["copies_fresh"] <= 2
+    assert changes["p0002"]["copies_fresh"] <= 2
+    for control in ("c0001", "c0002"):
+        assert changes[control]["copies_same"] == changes[control]["copies_fresh"] == 0
+        assert changes[control]["broken"] == 0
+    report = json.loads((run / "report.json").read_text())
+    assert report["summary"]["copies_after"] < report["summary"]["copies_before"] / 3
