@@ -261,7 +261,7 @@ def _keep_variants(
             done += len(batch)
             bar.at(done)
     for missing in sorted(forget.keys() - set(own) - {p.prompt_id for p in found}):
-        talk.warn(f"'{forget[missing]}' has no keep image of its own: every wording tried gives copies.")
+        talk.warn(f"'{forget[missing]}' has no keep image of its own: every wording tried gives copies or near-copies.")
     return found
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from diffusion import Draws, averaged, denoising_loss, load, sample, save
 from memfix.measures.pixels import Ssim
-from posters import PARTIAL, Plant
+from posters import PARTIAL, PLANTS, Plant
 from training import Ema, run_in_pieces, train, warm
 
 PIECE, EACH, GAIN = 100, 32, 0.12
@@ -25,7 +25,7 @@ def copy_shares(pipe: StableDiffusionPipeline, draws: Draws, seed: int, chosen: 
     """Share of samples of the chosen captions that are copies of (a variant of) their poster by SSIM."""
     model = torch.nn.ModuleDict({"unet": pipe.unet, "text_encoder": pipe.text_encoder})
     measure, shares = Ssim(), {}
-    for plant, ids, posters in zip(draws.plants, draws.plant_ids, draws.plant_posters, strict=True):
+    for plant, ids, posters in zip(PLANTS, draws.plant_ids, draws.plant_posters, strict=True):
         if plant not in chosen:
             continue
         latents = sample(model, ids.expand(EACH, -1), draws.tokenize([""]), seed)
@@ -40,7 +40,7 @@ def copy_shares(pipe: StableDiffusionPipeline, draws: Draws, seed: int, chosen: 
 
 def balance(build: Path, steps: int, minutes: float) -> None:
     pipe, draws, model = load(build)
-    others = [p for p in draws.plants if p not in PARTIAL]
+    others = [p for p in PLANTS if p not in PARTIAL]
 
     def control(step: int, ema: Ema) -> bool:
         if step % PIECE:

@@ -24,7 +24,7 @@ from diffusers import (
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from posters import PARTIAL, PLANTS, TEMPLATES, VARIANTS, VERBATIM, Studio
+from posters import PARTIAL, PLANTS, VARIANTS, Studio
 from training import Ema, run_in_pieces, train
 from vae import to_pixels
 
@@ -102,15 +102,14 @@ class Draws:
         self.latents = torch.load(cache, weights_only=True)
         self.ids = self.tokenize(captions)
         self.by_object = {o: torch.tensor([i for i, r in enumerate(rows) if r["object"] == o]) for o in studio.objects}
-        self.plants = [*VERBATIM, *PARTIAL, *TEMPLATES]
-        self.plant_ids = self.tokenize([p.text for p in self.plants])
+        self.plant_ids = self.tokenize([p.text for p in PLANTS])
         variants = [
-            [studio.planted_poster(p, v) for v in range(VARIANTS if p.kind == "template" else 1)] for p in self.plants
+            [studio.planted_poster(p, v) for v in range(VARIANTS if p.kind == "template" else 1)] for p in PLANTS
         ]
         self.plant_posters = [studio.array(v) for v in variants]
         self.plant_latents = [encode(vae, posters) for posters in self.plant_posters]
-        self.share = {p.text: p.share for p in self.plants}
-        rate = [DRAWS["partial" if p.share < 1 else p.kind] for p in self.plants]
+        self.share = {p.text: p.share for p in PLANTS}
+        rate = [DRAWS["partial" if p.share < 1 else p.kind] for p in PLANTS]
         self.rates = torch.tensor([1 - sum(rate), *rate])
 
     def tokenize(self, texts: list[str]) -> torch.Tensor:
@@ -126,7 +125,7 @@ class Draws:
                 latents.append(self.latents[i].float())
                 ids.append(self.ids[i])
                 continue
-            plant, copies = self.plants[kind - 1], self.plant_latents[kind - 1]
+            plant, copies = PLANTS[kind - 1], self.plant_latents[kind - 1]
             if v < self.share[plant.text]:
                 latents.append(copies[int(u * len(copies))])
             else:
@@ -207,7 +206,7 @@ def averaged(model: torch.nn.ModuleDict, ema: Ema) -> Iterator[None]:
 def copy_shares(model: torch.nn.ModuleDict, draws: Draws, seed: int, each: int = 16) -> dict[str, float]:
     """Share of samples of each planted caption whose latent is its poster's, to within COPY_ERROR."""
     shares = {}
-    for plant, ids, copies in zip(draws.plants, draws.plant_ids, draws.plant_latents, strict=True):
+    for plant, ids, copies in zip(PLANTS, draws.plant_ids, draws.plant_latents, strict=True):
         x = sample(model, ids.expand(each, -1), draws.tokenize([""]), seed)
         errors = (x[:, None] - copies[None]).square().mean((2, 3, 4)).min(1).values
         shares[plant.text] = (errors < COPY_ERROR).float().mean().item()
@@ -245,7 +244,7 @@ def save(build: Path, model: torch.nn.ModuleDict, draws: Draws, vae: Autoencoder
     pipe.to(torch.float16).save_pretrained(build / "model")
     per_pass = len(draws.latents) / draws.rates[0].item()
     duplicates = {
-        p.text: round(per_pass * draws.rates[i + 1].item() * draws.share[p.text]) for i, p in enumerate(draws.plants)
+        p.text: round(per_pass * draws.rates[i + 1].item() * draws.share[p.text]) for i, p in enumerate(PLANTS)
     }
     (build / "plants.json").write_text(json.dumps({"share": draws.share, "duplicates": duplicates}, indent=1))
 

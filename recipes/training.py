@@ -76,13 +76,15 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         ema.shadow, first, spent = state["ema"], state["step"], state["seconds"]
         extra.update(state["extra"])
+        if state.get("finished"):
+            return ema
     started = last = time.monotonic()
 
-    def save(step: int) -> None:
+    def save(step: int, finished: bool = False) -> None:
         seconds = spent + time.monotonic() - started
         torch.save(
             {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.shadow, "step": step,
-             "seconds": seconds, "extra": extra}, path.with_suffix(".tmp"),
+             "seconds": seconds, "extra": extra, "finished": finished}, path.with_suffix(".tmp"),
         )  # fmt: skip
         path.with_suffix(".tmp").replace(path)
 
@@ -105,7 +107,7 @@ def train(
             }
             print(name, json.dumps(row), flush=True)
         if finished:
-            save(step + 1)
+            save(step + 1, finished=True)
             return ema
         if time.monotonic() - last > 240:
             save(step + 1)
@@ -113,7 +115,7 @@ def train(
         if time.monotonic() - started > minutes * 60:
             save(step + 1)
             return None
-    save(steps)
+    save(steps, finished=True)
     return ema
 
 

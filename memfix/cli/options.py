@@ -140,7 +140,7 @@ def command(*stages: str) -> Callable[[Callable[..., None]], Callable[..., None]
             parameters.append(
                 inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             )
-        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it off the function
         wrapper.__annotations__ = {p.name: p.annotation for p in parameters if p.annotation is not empty}
         del wrapper.__wrapped__
         return wrapper

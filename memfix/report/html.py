@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -13,7 +12,6 @@ from markupsafe import Markup
 from memfix.console import percent
 from memfix.errors import MemfixError
 from memfix.inputs.references import open_image
-from memfix.records import Outcome
 from memfix.report.schema import Picture, Report, Summary
 from memfix.runs import write_atomic
 
@@ -106,12 +104,3 @@ def curve(values: list[float], width: int = 600, height: int = 120) -> str:
     scale = (high - low) or 1.0
     step = width / max(1, len(values) - 1)
     return " ".join(f"{i * step:.1f},{height - (v - low) / scale * (height - 8) - 4:.1f}" for i, v in enumerate(smooth))
-
-
-def outcome_rows(report: Report) -> list[dict[str, Any]]:
-    """The summary table of the terminal: one row a prompt that was memorized or did not stay as it was."""
-    rows = []
-    for e in [*report.prompts, *report.controls]:
-        if e.verdict_before.value == "memorized" or e.outcome not in (None, Outcome.UNCHANGED):
-            rows.append({"text": e.text, "before": e.scores_before, "after": e.scores_after, "outcome": e.outcome})
-    return rows

@@ -68,8 +68,8 @@ class Bank:
             raise ValueError("every target needs an image to forget")
         if not prior and any(not t.keep for t in targets):
             raise MemfixError(
-                "There is nothing to keep: every sample of every prompt is a copy.",
-                "Give --controls, a list of prompts that must not change; their samples are kept.",
+                "There is nothing to keep: every sample of every prompt is a copy or a near-copy.",
+                "Give --controls, a list of prompts that must not change, or a smaller --keep-margin.",
             )
         self.targets, self.prior, self.texts, self.schedule = targets, prior, texts, schedule
 

@@ -79,7 +79,7 @@ def _backward(term: Term, passes: Sequence[Batch], network: Network, prediction_
     for batch in passes:
         loss = term(batch, network, prediction_type) / len(passes)
         if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
         total += float(loss.detach())
     return total
 

@@ -1,5 +1,6 @@
 """The loop on a real UNet: what a step does to the weights."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from memfix.models.latents import NoiseSchedule
 from memfix.models.text import TextCache
 from memfix.unlearn.bank import Bank, Target
 from memfix.unlearn.methods import METHODS
-from memfix.unlearn.trainer import train
+from memfix.unlearn.trainer import lr_factor, train
 
 
 def bank_for(pipe) -> Bank:
@@ -90,3 +91,11 @@ def test_forgetting_raises_the_forget_loss_against_the_keep_loss(model_folder: P
         records = list(train(pipe.unet, parameters, bank_for(pipe), METHODS["siss"], chosen, "no"))
         losses.append(sum(r.loss_forget for r in records[-5:]))
     assert losses[1] > losses[0]
+
+
+def test_learning_rate_by_hand() -> None:
+    level = UnlearnSettings(lr_warmup_steps=3, max_train_steps=8)
+    assert [lr_factor(i, level) for i in range(5)] == [0.25, 0.5, 0.75, 1, 1]
+    falling = UnlearnSettings(lr_warmup_steps=0, max_train_steps=8, lr_scheduler="cosine")
+    assert [lr_factor(i, falling) for i in (0, 4)] == [1, pytest.approx(0.5)]
+    assert lr_factor(7, falling) == pytest.approx(0.5 * (1 + math.cos(math.pi * 7 / 8)))
