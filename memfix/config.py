@@ -102,6 +102,11 @@ class UnlearnSettings(Settings):
         ge=0,
         description="Samples drawn from each shortened wording of a fully memorized prompt, as its keep images.",
     )
+    reword: bool = Field(
+        True,
+        description="After training, let a fully memorized prompt that gives no copies any more read like its longest "
+        "wording that never gave any. Its own meaning was lost with the image.",
+    )
     max_grad_norm: float = Field(1.0, gt=0, description="Clip the combined gradient to this norm.")
     adam_weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
     train_seed: int = Field(0, ge=0, description="Seed of the training draws.")

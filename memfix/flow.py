@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,16 +21,17 @@ from memfix.inputs.references import read_references
 from memfix.measures.gallery import Gallery
 from memfix.measures.quality import detail_range
 from memfix.models import lora, pipeline
+from memfix.models.context import ContextEdit, build_in
 from memfix.models.device import peak_memory
-from memfix.models.sampling import batches, generate, plan_samples
-from memfix.models.text import TextCache
+from memfix.models.sampling import plan_samples
 from memfix.recheck.outcomes import change, rms_difference
-from memfix.records import Change, Label, Pair, Prompt, Reference, Role, Sample, Score, Seeds, Side, Verdict
+from memfix.records import Change, Label, Prompt, Reference, Role, Sample, Score, Seeds, Verdict
 from memfix.report import build, card, html
 from memfix.runs import Run, digest, slug
 from memfix.unlearn.methods import get_method
-from memfix.unlearn.pairs import ENOUGH_KEEP, build_pairs, shortened
+from memfix.unlearn.pairs import build_pairs
 from memfix.unlearn.prepare import build_bank, encode_pairs
+from memfix.unlearn.resample import Sampler, keep_variants, reword
 from memfix.unlearn.trainer import train
 
 BEFORE, AFTER, MODEL, VARIANTS = "before", "after", "model", "variants"
@@ -100,7 +101,8 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
         distinct = partial(gallery.distinct, margin=settings.keep_margin)
         scores = run.read(f"{BEFORE}/scores.jsonl", Score)
         pairs = build_pairs(prompts, found, scores, references, (run.path / BEFORE).resolve(), distinct)
-        pairs += _keep_variants(run, pipe, gallery, pairs, distinct, settings.keep_variants, detected, talk)
+        sample = Sampler(pipe, gallery, detected, talk)
+        pairs += keep_variants(sample, pairs, distinct, settings.keep_variants, run.path / VARIANTS)
         run.write("pairs.jsonl", pairs)
         latents = list(talk.track(encode_pairs(pipe, pairs), "Encoding pictures", len(pairs)))
         bank = build_bank(pipe, pairs, latents)
@@ -117,7 +119,14 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
             for step in train(pipe.unet, parameters, bank, method, settings, detected.mixed_precision):
                 run.append("training.jsonl", [step])
                 bar.at(step.step, f"keep {step.loss_keep:.1f}  forget {step.loss_forget:.1f}")
-        _save(run, pipe, settings)
+        pipe.unet.eval()
+        edit = None
+        if settings.reword:
+            rewordings, edit = reword(sample, pairs, settings.keep_variants)
+            run.write("rewordings.jsonl", rewordings)
+            for kept in (r for r in rewordings if not r.applied):
+                talk.warn(f"'{kept.text}' is not reworded: {kept.reason}.")
+        _save(run, pipe, settings, edit)
         entry["peak_memory_bytes"] = peak_memory()
     return True
 
@@ -214,55 +223,17 @@ def _load(
     return pipe
 
 
-def _save(run: Run, pipe: StableDiffusionPipeline, settings: UnlearnSettings) -> None:
+def _save(run: Run, pipe: StableDiffusionPipeline, settings: UnlearnSettings, edit: ContextEdit | None) -> None:
     """Write the weights beside their place, then move them there: a model folder is whole or absent."""
     temporary = run.path / f".{MODEL}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     if settings.weights == "lora":
-        lora.save(pipe, temporary)
+        lora.save(pipe, temporary, edit)
     else:
+        if edit is not None:
+            build_in(pipe.unet, edit)
         pipe.save_pretrained(temporary)
     temporary.rename(run.path / MODEL)
-
-
-def _keep_variants(
-    run: Run, pipe: StableDiffusionPipeline, gallery: Gallery, pairs: Sequence[Pair],
-    distinct: Callable[[Score], bool], each: int, settings: DetectSettings, talk: Talk,
-) -> list[Pair]:  # fmt: skip
-    """Keep images for prompts whose own samples are (nearly) all copies: non-copies sampled from shortened wordings."""
-    forget = {p.prompt_id: p.text for p in pairs if p.side is Side.FORGET}
-    own = [p.prompt_id for p in pairs if p.side is Side.KEEP]
-    wordings = [
-        Prompt(id=f"{i}-v{n}", text=wording)
-        for i, text in forget.items() if own.count(i) < ENOUGH_KEEP
-        for n, wording in enumerate(shortened(text))
-    ]  # fmt: skip
-    plan = plan_samples(
-        wordings, range(settings.seed, settings.seed + each), steps=settings.num_inference_steps,
-        guidance=settings.guidance_scale,
-    )  # fmt: skip
-    if not plan:
-        return []
-    (run.path / VARIANTS).mkdir(exist_ok=True)
-    texts, found = TextCache(pipe), []
-    with talk.progress("Sampling keep images", len(plan)) as bar:
-        done = 0
-        for batch in batches(plan, settings.batch_size):
-            images = generate(pipe, batch, texts, settings.mixed_precision)
-            for sample, image, score in zip(batch, images, gallery.score(batch, images), strict=True):
-                if not distinct(score):
-                    continue
-                path = (run.path / VARIANTS / sample.file_name).resolve()
-                image.save(path, compress_level=1)
-                target = sample.prompt_id.rsplit("-v", 1)[0]
-                found.append(
-                    Pair(side=Side.KEEP, path=str(path), text=forget[target], prompt_id=target, origin="variant")
-                )
-            done += len(batch)
-            bar.at(done)
-    for missing in sorted(forget.keys() - set(own) - {p.prompt_id for p in found}):
-        talk.warn(f"'{forget[missing]}' has no keep image of its own: every wording tried gives copies or near-copies.")
-    return found
 
 
 def _changes(run: Run, prompts: Sequence[Prompt], after: Sequence[Verdict]) -> list[Change]:

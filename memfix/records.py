@@ -133,6 +133,19 @@ class Pair(Record):
     text: str
     prompt_id: str
     origin: Literal["reference", "sample", "variant", "control"]
+    wording: str | None = Field(None, description="the text that a variant was sampled from")
+
+
+class Rewording(Record):
+    """A memorized prompt that had nothing of its own to keep, and the wording it was made to read like."""
+
+    prompt_id: str
+    text: str
+    wording: str | None
+    copies: int = Field(description="copies in samples of the trained weights, before the rewording")
+    samples: int
+    applied: bool
+    reason: str
 
 
 class Step(Record):

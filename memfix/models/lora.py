@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
+import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
@@ -13,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from memfix.errors import MemfixError
+from memfix.models.context import ContextEdit, readers
 
 ADAPTER = "memfix"
 FILE = "pytorch_lora_weights.safetensors"
@@ -28,10 +31,31 @@ def add(unet: UNet2DConditionModel, rank: int) -> list[nn.Parameter]:
     return [p for p in unet.parameters() if p.requires_grad]
 
 
-def save(pipe: StableDiffusionPipeline, folder: Path) -> None:
-    """Write `pytorch_lora_weights.safetensors`."""
+def save(pipe: StableDiffusionPipeline, folder: Path, edit: ContextEdit | None = None) -> None:
+    """Write `pytorch_lora_weights.safetensors`: the adapter, and with `edit` that edit on top of it.
+
+    Alpha is the rank in every layer (scale 1). It is written into the file's metadata, since layers differ in rank
+    once an edit has widened some of them.
+    """
     state = get_peft_model_state_dict(pipe.unet, adapter_name=ADAPTER)
-    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=state, weight_name=FILE)
+    config = pipe.unet.peft_config[ADAPTER].to_dict()
+    if edit is not None:
+        config["rank_pattern"] = {name: _widen(state, name, layer, edit) for name, layer in readers(pipe.unet)}
+        config["alpha_pattern"] = dict(config["rank_pattern"])
+    StableDiffusionPipeline.save_lora_weights(
+        folder, unet_lora_layers=state, weight_name=FILE, unet_lora_adapter_metadata=config
+    )
+
+
+@torch.no_grad()
+def _widen(state: dict[str, torch.Tensor], name: str, layer: Any, edit: ContextEdit) -> int:
+    """Append an edit to a layer's adapter: BA + (W + BA) write read = [B, (W + BA) write] [A; read]. Its new rank."""
+    a, b = (f"{name}.lora_{side}.weight" for side in "AB")
+    down, up, weight = state[a], state[b], layer.base_layer.weight
+    read, write = edit.read.to(down), edit.write.to(down)
+    state[a] = torch.cat([down, read])
+    state[b] = torch.cat([up, weight.to(down) @ write + up @ (down @ write)], dim=1)
+    return len(state[a])
 
 
 def load(pipe: StableDiffusionPipeline, path: Path) -> None:

@@ -7,9 +7,6 @@ from pathlib import Path
 
 from memfix.records import Label, Pair, Prompt, Reference, Role, Score, Side, Verdict
 
-ENOUGH_KEEP = 4  # fewer non-memorized samples of a prompt than this, and shortened wordings of it are sampled too
-MOST_VARIANTS = 4
-
 
 def build_pairs(
     prompts: Sequence[Prompt], verdicts: Sequence[Verdict], scores: Sequence[Score], references: Sequence[Reference],
@@ -39,16 +36,3 @@ def build_pairs(
                 for s in own:
                     pairs.append(Pair(side=Side.KEEP, path=str(folder / s.file_name), origin="control", **common))
     return pairs
-
-
-def shortened(text: str) -> list[str]:
-    """Beginnings of a text, longest first: wordings that say the same with less, and may not be memorized.
-
-    At most MOST_VARIANTS, spread over its length.
-    """
-    words = text.split()
-    lengths: Sequence[int] = range(len(words) - 1, 0, -1)
-    if len(lengths) > MOST_VARIANTS:
-        stride = len(lengths) / MOST_VARIANTS
-        lengths = [lengths[int(i * stride)] for i in range(MOST_VARIANTS)]
-    return [" ".join(words[:n]) for n in lengths]
