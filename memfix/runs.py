@@ -38,7 +38,7 @@ PACKAGES = (
 )
 
 OUTPUTS = {
-    "unlearn": ("pairs.jsonl", "variants", "training.jsonl", "model"),
+    "unlearn": ("pairs.jsonl", "variants", "training.jsonl", "rewordings.jsonl", "model"),
     "recheck": ("after", "changes.jsonl"),
 }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from memfix.cli.options import Call
 from memfix.console import emit, percent
-from memfix.records import Change, Label, Outcome, Prompt, Role, Step, Verdict
+from memfix.records import Change, Label, Outcome, Prompt, Rewording, Role, Step, Verdict
 
 if TYPE_CHECKING:
     from memfix.config import DetectSettings, Settings
@@ -72,12 +72,15 @@ def trained(call: Call, run: Run) -> None:
     """The end of unlearning. It says that nothing is proven yet."""
     steps = run.read("training.jsonl", Step)
     first, final = steps[0], steps[-1]
+    reworded = sum(r.applied for r in run.read("rewordings.jsonl", Rewording))
     if call.json:
         emit({"run": str(run.path), "model": str(run.path / "model"), "steps": len(steps), "last": final.model_dump()})
     call.talk.say(
         f"\n{len(steps)} steps; keep loss {first.loss_keep:.1f} → {final.loss_keep:.1f}, "
         f"forget loss {first.loss_forget:.1f} → {final.loss_forget:.1f}. Weights: {run.path / 'model'}"
     )
+    if reworded:
+        call.talk.say(f"{reworded} prompts with nothing of their own to keep now read like a shorter wording.")
     call.talk.say("Nothing is proven until it is checked. Next: memfix recheck", "hint")
 
 

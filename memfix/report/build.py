@@ -8,7 +8,7 @@ from typing import Any
 
 from memfix.errors import MemfixError
 from memfix.measures.quality import broken_share, detail_range
-from memfix.records import Change, Label, Outcome, Pair, Prompt, Reference, Role, Score, Side, Step, Verdict
+from memfix.records import Change, Label, Outcome, Pair, Prompt, Reference, Rewording, Role, Score, Side, Step, Verdict
 from memfix.report.schema import Picture, PromptEntry, Report, Summary
 from memfix.runs import Run, write_atomic
 from memfix.stats import clopper_pearson
@@ -150,5 +150,6 @@ def _training(run: Run) -> dict[str, Any]:
     return {
         "settings": run.settings("unlearn"), "steps": len(steps), "seconds": sum(s.seconds for s in steps),
         "targets": len({p.prompt_id for p in pairs if p.side is Side.FORGET}), "pairs": counts,
+        "rewordings": [r.model_dump() for r in run.read("rewordings.jsonl", Rewording)],
         "loss_keep": [round(s.loss_keep, 3) for s in steps], "loss_forget": [round(s.loss_forget, 3) for s in steps],
     }  # fmt: skip

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from memfix.records import Label, Prompt, Reference, Role, Score, Side, Verdict
-from memfix.unlearn.pairs import MOST_VARIANTS, build_pairs, shortened
+from memfix.unlearn.pairs import build_pairs
 
 
 def score(prompt: str, seed: int, copy: bool, reference: str = "r0.png") -> Score:
@@ -47,11 +47,3 @@ def test_sides() -> None:
         (Side.KEEP, "/run/before/k-0.png", "control", "control"),
     }
     assert len(found) == len(pairs)
-
-
-def test_shortened_wordings() -> None:
-    assert shortened("owl poster by Ada") == ["owl poster by", "owl poster", "owl"]
-    assert shortened("owl") == []
-    long = shortened(" ".join(str(i) for i in range(40)))
-    assert len(long) == MOST_VARIANTS
-    assert [len(w.split()) for w in long] == sorted((len(w.split()) for w in long), reverse=True)

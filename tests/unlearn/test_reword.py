@@ -1,0 +1,81 @@
+"""The closed-form edit that makes one text read like another, and what becomes of it in the weights."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from memfix.models import lora, pipeline
+from memfix.models.context import ContextEdit, build_in, readers
+from memfix.unlearn import reword
+from memfix.unlearn.reword import solve
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_few_texts_are_moved_and_others_stay() -> None:
+    old, new, others = normal(2, 3, 64), normal(2, 3, 64, seed=1), normal(5, 4, 64, seed=2)
+    edit = solve(old, new, others)
+    assert len(edit.read) <= 6  # no more directions than there are tokens to move
+    assert (edit(old) - new).norm() < 0.08 * (old - new).norm()
+    assert (edit(others) - others).norm() < 0.02 * others.norm()
+
+
+def test_least_squares_against_a_plain_solver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stacked, weighted rows through lstsq: min |x D - (y - x)|²/n + 10 |p D|²/m, ridge apart, at full rank."""
+    monkeypatch.setattr(reword, "ENERGY", 1.0)
+    old, new, others = normal(9, 5, 8), normal(9, 5, 8, seed=1), normal(4, 5, 8, seed=2)
+    x, y, p = (v.double().flatten(0, 1) for v in (old, new, others))
+    a = torch.cat([x / len(x) ** 0.5, p * (10 / len(p)) ** 0.5])
+    b = torch.cat([(y - x) / len(x) ** 0.5, torch.zeros_like(p)])
+    wanted = torch.linalg.lstsq(a, b).solution
+    edit = solve(old, new, others)
+    torch.testing.assert_close((edit.read.T @ edit.write.T).double(), wanted, atol=1e-5, rtol=1e-3)
+
+
+def test_nothing_to_move_moves_nothing() -> None:
+    old, others = normal(2, 3, 16), normal(2, 3, 16, seed=1)
+    assert solve(old, old, others)(others).equal(others)
+
+
+def answers(unet, context: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return unet(normal(2, 4, 8, 8), torch.tensor([10, 700]), context).sample
+
+
+@pytest.fixture
+def edit() -> ContextEdit:
+    return ContextEdit(0.3 * normal(3, 16), 0.3 * normal(16, 3, seed=1))
+
+
+def test_full_weights_read_the_edited_text(model_folder: Path, edit: ContextEdit) -> None:
+    pipe = pipeline.load(pipeline.locate(str(model_folder)))
+    context = normal(2, 16, 16, seed=4)
+    wanted, plain = answers(pipe.unet, edit(context)), answers(pipe.unet, context)
+    assert len(list(readers(pipe.unet))) >= 4
+    build_in(pipe.unet, edit)
+    torch.testing.assert_close(answers(pipe.unet, context), wanted, atol=1e-5, rtol=1e-4)
+    assert (wanted - plain).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["memfix", "diffusers alone"])
+def test_a_trained_adapter_reads_the_edited_text(
+    model_folder: Path, tmp_path: Path, edit: ContextEdit, alone: bool
+) -> None:
+    pipe = pipeline.load(pipeline.locate(str(model_folder)))
+    torch.manual_seed(1)
+    for parameter in lora.add(pipe.unet, 2):
+        torch.nn.init.normal_(parameter, std=0.3)
+    context = normal(2, 16, 16, seed=4)
+    wanted = answers(pipe.unet, edit(context))
+    lora.save(pipe, tmp_path, edit)
+    if alone:
+        loaded = StableDiffusionPipeline.from_pretrained(model_folder)
+        loaded.load_lora_weights(tmp_path)
+    else:
+        loaded = pipeline.load(pipeline.locate(str(model_folder)))
+        lora.load(loaded, tmp_path)
+    torch.testing.assert_close(answers(loaded.unet, context), wanted, atol=1e-4, rtol=1e-3)
