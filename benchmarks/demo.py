@@ -88,18 +88,22 @@ def collect(run: Run) -> dict[str, Group]:
 
 
 def separation(run: Run) -> Table:
-    """How well each measure tells samples of fully memorized prompts from those of prompts that were not planted."""
+    """How well each measure tells copies from the rest: the samples of fully memorized prompts and templates before
+    unlearning, against those of prompts that were not planted, before and after it."""
     planted = kinds()
     group = {p.id: planted.get(p.text, "other") for p in run.read("prompts.jsonl", Prompt)}
-    scores = run.read("before/scores.jsonl", Score)
-    table = Table("measure", "closest of the others", "threshold", "copies past it", box=None, pad_edge=False)
+    before, after = run.read("before/scores.jsonl", Score), run.read("after/scores.jsonl", Score)
+    copies = [s for s in before if group[s.prompt_id] in (GROUPS[0], GROUPS[2])]
+    rest = [s for s in [*before, *after] if group[s.prompt_id] == "other"]
+    columns = ["measure", "closest of the others", "threshold", "farthest copy", "copies past the threshold"]
+    table = Table(*columns, box=None, pad_edge=False)
     for name, measure in MEASURES.items():
         sign = 1 if measure.higher_is_closer else -1
-        values = {g: [s.measures[name] for s in scores if group[s.prompt_id] == g] for g in ("other", GROUPS[0])}
-        closest = sign * max(sign * v for v in values["other"])
-        past = np.mean([is_copy(measure, v, measure.threshold) for v in values[GROUPS[0]]])
-        others = f"{closest:.3f} of {len(values['other'])}"
-        table.add_row(name, others, str(measure.threshold), f"{past:.1%} of {len(values[GROUPS[0]])}")
+        closest = sign * max(sign * s.measures[name] for s in rest)
+        farthest = sign * min(sign * s.measures[name] for s in copies)
+        past = np.mean([is_copy(measure, s.measures[name], measure.threshold) for s in copies])
+        found = f"{past:.1%} of {len(copies)}"
+        table.add_row(name, f"{closest:.3f} of {len(rest)}", str(measure.threshold), f"{farthest:.3f}", found)
     return table
 
 

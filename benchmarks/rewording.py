@@ -2,7 +2,7 @@
 
     python benchmarks/rewording.py runs/demo-…
 
-Each row is a state of the weights: share of copies in fresh samples of the prompts that have a safe shorter wording, and
+Each row is a state of the weights: copies in fresh samples of the prompts that have a safe shorter wording, and the
 share of their pictures on which the recipe's recognizer names their object.
 """
 

@@ -16,6 +16,7 @@ from memfix.config import DetectSettings, RecheckSettings, UnlearnSettings
 from memfix.console import Talk
 from memfix.detect.check import check, verdicts
 from memfix.errors import MemfixError
+from memfix.hashing import sha256
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import read_references
 from memfix.measures.gallery import Gallery
@@ -49,7 +50,7 @@ def detect(
     source = pipeline.locate(settings.model, settings.revision, settings.variant)
     inputs = {
         "prompts": digest(*(p.model_dump_json() for p in prompts)),
-        "reference_files": pipeline.sha256(Path(r.path) for r in references),
+        "reference_files": sha256(Path(r.path) for r in references),
         "model_sha256": source.sha256,
         "model_revision": source.revision,
     }

@@ -68,8 +68,8 @@ class Ssim:
 
     name = "ssim"
     higher_is_closer = True
-    threshold = 0.65
-    margin = 0.15
+    threshold = 0.68
+    margin = 0.18
     source = "Wang et al. 2004; default threshold set on the bundled model, see docs/methods.md"
 
     def features(self, images: Sequence[Image.Image]) -> torch.Tensor:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from memfix.demo import DEMO, MODEL
 from memfix.errors import MemfixError
+from memfix.hashing import sha256
 from memfix.models.device import device
 
 PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
@@ -66,16 +65,6 @@ def _download(model: str, revision: str | None, variant: str | None) -> Path:
             "It is not in the cache, and offline mode is on." if offline else
             "Check the name, the network and HF_TOKEN, or give a local folder.",
         ) from None  # fmt: skip
-
-
-def sha256(files: Iterable[Path]) -> str:
-    """One hash over the contents of files, in order of their names."""
-    total = hashlib.sha256()
-    for path in sorted(files):
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                total.update(chunk)
-    return total.hexdigest()
 
 
 def load(source: ModelSource, variant: str | None = None) -> StableDiffusionPipeline:

@@ -1,0 +1,98 @@
+"""Weights of descriptors: where they come from, what they hash to, and whether they may be run.
+
+A TorchScript file is a program. It is loaded only when its hash is one that is known, or when the user vouches for it.
+"""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+
+from memfix.errors import MemfixError
+from memfix.hashing import sha256
+
+CHUNK = 1 << 20
+TIMEOUT = 60
+
+
+class Known(NamedTuple):
+    """Published weights: address, size in bytes, sha256, and who says so."""
+
+    url: str
+    size: int
+    sha256: str
+    source: str
+
+
+KNOWN = {
+    "sscd_disc_mixup": Known(
+        "https://dl.fbaipublicfiles.com/sscd-copy-detection/sscd_disc_mixup.torchscript.pt",
+        98_791_638,
+        "9f26bd4c848cc19b73d2ae92eea6e04886f61a7b764ceb7a13aeee62e6a6db56",
+        "Pizzi et al., CVPR 2022, MIT; the hash is a third party's",
+    )
+}
+
+
+class Weights(NamedTuple):
+    """A file that may be run."""
+
+    path: Path
+    sha256: str
+
+
+def cache_folder() -> Path:
+    """$MEMFIX_CACHE, else beside the hub's cache."""
+    hub = os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")
+    return Path(os.environ.get("MEMFIX_CACHE", Path(hub).parent / "memfix"))
+
+
+def obtain(name_or_path: str, *, trust: bool = False) -> Weights:
+    """Weights by name (downloaded once) or by path.
+
+    Raises MemfixError when they cannot be had, or when their hash is unknown and the user does not `trust` them.
+    """
+    known = KNOWN.get(name_or_path)
+    path = Path(name_or_path)
+    if known is not None and not path.exists():
+        path = cache_folder() / known.url.rsplit("/", 1)[1]
+        if not path.is_file():
+            download(known, path)
+    if not path.is_file():
+        raise MemfixError(
+            f"There are no weights {name_or_path}.", f"Give the path of a file, or one of: {', '.join(KNOWN)}."
+        )
+    found = sha256([path])
+    if found not in {k.sha256 for k in KNOWN.values()} and not trust:
+        raise MemfixError(
+            f"{path} holds a program, and its sha256 {found} is not a known one.",
+            "If you know where the file comes from, give --trust-weights.",
+        )
+    return Weights(path, found)
+
+
+def download(known: Known, target: Path) -> None:
+    """Fetch weights to `target`, which is whole or absent."""
+    by_hand = f"Download {known.url} ({known.size:,} bytes, sha256 {known.sha256}) yourself and give its path."
+    if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "TRUE"):
+        raise MemfixError(f"{target.name} is not in {target.parent}, and memfix is offline.", by_hand)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        size = 0
+        with urllib.request.urlopen(known.url, timeout=TIMEOUT) as answer, part.open("wb") as file:
+            while chunk := answer.read(CHUNK):
+                size += len(chunk)
+                if size > known.size:
+                    break
+                file.write(chunk)
+        if size != known.size:
+            raise MemfixError(f"{known.url} gave {size:,} bytes instead of {known.size:,}.", by_hand)
+        part.replace(target)
+    except (urllib.error.URLError, TimeoutError, ConnectionError, OSError) as error:
+        raise MemfixError(f"{known.url} cannot be reached: {error}.", by_hand) from None
+    finally:
+        part.unlink(missing_ok=True)
