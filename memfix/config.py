@@ -43,7 +43,9 @@ class DetectSettings(Settings):
     revision: str | None = Field(None, description="Hub revision of the model; pin it to make a run repeatable.")
     variant: str | None = Field(None, description="Weight variant of the model, for instance fp16.")
     references: str | None = Field(
-        None, description="Folder of training images (imagefolder), or 'demo'. Without it, prompts must name theirs."
+        None,
+        description="Folder of training images (imagefolder), a table that names them (CSV, JSONL, parquet), or 'demo'. "
+        "Without it, prompts must name theirs.",
     )
     controls: str | None = Field(
         None, description="List of prompts that must not change, 'controls' for the bundled one. They are checked too."
@@ -54,6 +56,9 @@ class DetectSettings(Settings):
     guidance_scale: float = Field(7.5, ge=0, description="Classifier-free guidance; 1 switches it off.")
     batch_size: int = Field(8, ge=1, description="Images sampled at once; lower it when memory runs out.")
     limit: int | None = Field(None, ge=1, description="Only the first N prompts.")
+    skip_invalid: bool = Field(
+        False, description="Leave out wrong rows of prompt lists and reference tables, and say which."
+    )
     measure: str = Field("ssim", description="Measure that decides what a copy is; see 'memfix list measures'.")
     threshold: float | None = Field(None, description="Threshold of the measure; its own default when not given.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the interval of the share of copies.")

@@ -19,6 +19,7 @@ from memfix.errors import MemfixError
 from memfix.hashing import sha256
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import read_references
+from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures.gallery import Gallery
 from memfix.measures.quality import detail_range
 from memfix.models import lora, pipeline
@@ -42,11 +43,14 @@ def detect(
     prompt_list: str, settings: DetectSettings, out: Path | None, root: Path, argv: list[str], talk: Talk
 ) -> Run:
     """Sample every prompt, compare with the references, give verdicts."""
-    prompts = read_prompts(prompt_list, limit=settings.limit)
+    wrong = WrongRows(settings.skip_invalid)
+    prompts = read_prompts(prompt_list, limit=settings.limit, wrong=wrong)
     if settings.controls:
         known = {p.text for p in prompts}
-        prompts += [p for p in read_prompts(settings.controls, Role.CONTROL) if p.text not in known]
-    references = read_references(settings.references, prompts)
+        prompts += [p for p in read_prompts(settings.controls, Role.CONTROL, wrong=wrong) if p.text not in known]
+    references = read_references(settings.references, prompts, wrong)
+    for line in wrong.told():
+        talk.warn(line)
     source = pipeline.locate(settings.model, settings.revision, settings.variant)
     inputs = {
         "prompts": digest(*(p.model_dump_json() for p in prompts)),
@@ -57,6 +61,7 @@ def detect(
     name = f"{slug(Path(prompt_list).stem)}-{digest(settings.model_dump_json(), *map(str, inputs.values()))}"
     run = Run.create(out or root / name)
     with run.lock(), run.stage("detect", settings, inputs, argv) as entry, _timed(entry):
+        entry["wrong_rows"] = wrong.count
         if (run.path / BEFORE / "verdicts.jsonl").exists():
             talk.say(f"Detection in {run.path} is complete already; nothing to do.")
             return run

@@ -61,6 +61,10 @@ class Prompt(Record):
     role: Role = Role.PROMPT
     source: str = Field("", description="file:line")
     references: tuple[str, ...] = ()
+    urls: tuple[str, ...] = Field(
+        (), description="reference images that its list names by URL; nothing is fetched here"
+    )
+    ground_truth: str = Field("", description="what its list says of it: MV, TV, RV, N (Webster), VM, TM (NeMo)")
     cut_tokens: int = Field(0, description="tokens past the text encoder's limit; the model never sees them")
 
 

@@ -9,7 +9,10 @@ from memfix.cli.options import Call, FailOn, Out, command, fail_on, runs_root
 from memfix.config import DetectSettings
 
 PromptList = Annotated[
-    str, typer.Argument(help="Prompt list: .txt, .csv, .tsv, .jsonl, or 'demo'.", show_default=False)
+    str,
+    typer.Argument(
+        help="Prompt list: .txt, .csv, .tsv, .json, .jsonl, .parquet, imagefolder, or 'demo'.", show_default=False
+    ),
 ]
 
 

@@ -30,14 +30,19 @@ def plan(call: Call, prompt_list: str, detecting: DetectSettings, later: dict[st
     """`--dry-run` of a detection: rows read and images to come."""
     from memfix.inputs.prompts import read_prompts
     from memfix.inputs.references import read_references
+    from memfix.inputs.wrong_rows import WrongRows
 
-    prompts = read_prompts(prompt_list, limit=detecting.limit)
-    controls = read_prompts(detecting.controls, Role.CONTROL) if detecting.controls else []
-    references = read_references(detecting.references, prompts)
+    wrong = WrongRows(detecting.skip_invalid)
+    prompts = read_prompts(prompt_list, limit=detecting.limit, wrong=wrong)
+    controls = read_prompts(detecting.controls, Role.CONTROL, wrong=wrong) if detecting.controls else []
+    references = read_references(detecting.references, prompts, wrong)
+    for line in wrong.told():
+        call.talk.warn(line)
     images = (len(prompts) + len(controls)) * detecting.num_samples
     settings(
         call, {"detect": detecting, **(later or {})}, prompts=len(prompts), controls=len(controls),
-        references=len(references), images=images, unet_evaluations=2 * images * detecting.num_inference_steps,
+        references=len(references), wrong_rows=wrong.count, images=images,
+        unet_evaluations=2 * images * detecting.num_inference_steps,
     )  # fmt: skip
 
 

@@ -1,94 +1,107 @@
-"""Prompt lists: one prompt a line, or CSV, TSV and JSONL with the column names in use."""
+"""Prompt lists as others publish them: lines of text, or any table with the column names in use."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from memfix.demo import LISTS, list_path
 from memfix.errors import ExitCode, MemfixError
+from memfix.inputs import columns, tables
+from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Role
 
-TEXT_COLUMNS = ("text", "prompt", "caption")
-IMAGE_COLUMNS = ("file_name", "image", "image_path", "reference")
+HINT = f"One of these columns must hold the text: {', '.join(columns.TEXT)}; and one of these, if any, the images: " + (
+    f"{', '.join((*columns.IMAGE[:4], *columns.URL[:2]))}."
+)
 
-Row = tuple[int, str, tuple[str, ...]]  # line, text, references
+
+class PromptRow(NamedTuple):
+    """One text of a list. `references` are absolute paths of files that exist, `urls` as they are written."""
+
+    line: int
+    text: str
+    references: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
+    ground_truth: str = ""
 
 
-def read_prompts(source: str, role: Role = Role.PROMPT, limit: int | None = None) -> list[Prompt]:
-    """Read a prompt list; a text that comes again is read once, with the references of all its rows.
+def read_prompts(
+    source: str, role: Role = Role.PROMPT, limit: int | None = None, wrong: WrongRows | None = None
+) -> list[Prompt]:
+    """Read a prompt list; a text that comes again is read once, with the references and URLs of all its rows.
 
-    Raises MemfixError, naming file and line, for a missing, empty or malformed list.
+    With `limit`, reading ends at the first text beyond it. Raises MemfixError, naming file and line, for a missing,
+    empty or malformed list; `wrong` says what becomes of single wrong rows.
     """
+    wrong = wrong or WrongRows()
+    path = locate(source)
+    merged: dict[str, PromptRow] = {}
+    for row in stream(path, wrong):
+        known = merged.get(row.text)
+        if known is None and len(merged) == limit:
+            break
+        merged[row.text] = _merge(known, row) if known else row
+    if not merged:
+        left_out = f" that can be read; {wrong.first[0]}" if wrong.first else ""
+        raise MemfixError(f"{path} holds no prompt{left_out}.", "Write one prompt a line.")
+    prefix = "p" if role is Role.PROMPT else "c"
+    return [
+        Prompt(
+            id=f"{prefix}{i:04d}", text=row.text, role=role, source=f"{path}:{row.line}",
+            references=row.references, urls=row.urls, ground_truth=row.ground_truth,
+        )
+        for i, row in enumerate(merged.values(), 1)
+    ]  # fmt: skip
+
+
+def locate(source: str) -> Path:
+    """The file of a prompt list: a bundled one by its name, a file, or the table of an imagefolder."""
     path = list_path(source) if source in LISTS and not Path(source).exists() else Path(source)
     if path.is_dir():
-        path = path / "metadata.jsonl"
+        table = tables.metadata(path)
+        if table is None:
+            raise MemfixError(
+                f"There is no prompt list in the folder {path}.",
+                f"Put one of these there: {', '.join(tables.METADATA)}.",
+            )
+        return table
     if not path.is_file():
         raise MemfixError(f"There is no prompt list {path}.", "Give a text file, one prompt a line.", ExitCode.USAGE)
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise MemfixError(f"{path} is not UTF-8 text (byte {error.start}).", "Save it as UTF-8.") from None
-    merged: dict[str, tuple[int, tuple[str, ...]]] = {}
-    for line, text, images in _rows(path, content):
-        for name in images:
-            if not Path(name).is_file():
-                raise MemfixError(f"{path}:{line}: there is no reference image {name}.", "Correct or drop the path.")
-        first, known = merged.get(text, (line, ()))
-        merged[text] = (first, tuple(dict.fromkeys((*known, *images))))
-    if not merged:
-        raise MemfixError(f"{path} holds no prompt.", "Write one prompt a line.")
-    prefix = "p" if role is Role.PROMPT else "c"
-    prompts = [
-        Prompt(id=f"{prefix}{i:04d}", text=text, role=role, source=f"{path}:{line}", references=images)
-        for i, (text, (line, images)) in enumerate(merged.items(), 1)
-    ]
-    return prompts[:limit]
+    return path
 
 
-def _rows(path: Path, content: str) -> Iterator[Row]:
-    match path.suffix.lower():
-        case ".csv" | ".tsv":
-            yield from _read_csv(path, content)
-        case ".jsonl" | ".ndjson":
-            yield from _read_jsonl(path, content)
-        case _:
-            for line, text in enumerate(content.split("\n"), 1):
-                if text.strip():
-                    yield line, text.strip(), ()
-
-
-def _read_csv(path: Path, content: str) -> Iterator[Row]:
-    header = content.split("\n", 1)[0]
-    delimiter = max("\t;,", key=header.count)
-    reader = csv.DictReader(content.splitlines(keepends=True), delimiter=delimiter)
-    for row in reader:
-        yield _row(path, reader.line_num, {k: v for k, v in row.items() if k is not None})
-
-
-def _read_jsonl(path: Path, content: str) -> Iterator[Row]:
-    for line, text in enumerate(content.split("\n"), 1):
-        if not text.strip():
-            continue
+def stream(path: Path, wrong: WrongRows) -> Iterator[PromptRow]:
+    """Every text of a list in order, repeated ones too; a row of several paraphrases gives one each."""
+    if path.suffix.lower() not in tables.SUFFIXES:
+        for number, text in tables.lines(path, wrong):
+            if text.strip():
+                yield PromptRow(number, text.strip())
+        return
+    for number, cells in tables.rows(path, wrong):
         try:
-            row = json.loads(text)
-        except ValueError as error:
-            raise MemfixError(f"{path}:{line} is not JSON: {error}", "Correct the line.") from None
-        if not isinstance(row, dict):
-            raise MemfixError(f"{path}:{line} is not a JSON object.", 'Write {"text": "…"} a line.')
-        yield _row(path, line, row)
+            texts, images, urls = columns.texts(cells), columns.images(cells), tuple(columns.urls(cells))
+        except columns.WrongCellError as error:
+            wrong.add(f"{path}:{number}", str(error), HINT)
+            continue
+        files = [(name, tables.existing(path, name)) for name in images]
+        missing = [name for name, file in files if file is None]
+        if missing:
+            wrong.add(f"{path}:{number}:", f"there is no reference image {missing[0]}", "Correct or drop the path.")
+            continue
+        references = tuple(file for _, file in files if file)
+        for text in texts:
+            yield PromptRow(number, text, references, urls, columns.ground_truth(cells))
 
 
-def _row(path: Path, line: int, row: dict[str, Any]) -> Row:
-    by_name = {str(k).strip().lower(): v for k, v in row.items()}
-    text = next((by_name[c] for c in TEXT_COLUMNS if c in by_name), None)
-    if not isinstance(text, str) or not text.strip():
-        raise MemfixError(
-            f"{path}:{line} has no prompt text.", f"One of these columns must hold it: {', '.join(TEXT_COLUMNS)}."
-        )
-    images = next((by_name[c] for c in IMAGE_COLUMNS if by_name.get(c)), ())
-    names = [images] if isinstance(images, str) else [str(i) for i in images]
-    return line, " ".join(text.split()), tuple(str((path.parent / name).resolve()) for name in names)
+def _merge(first: PromptRow, again: PromptRow) -> PromptRow:
+    return first._replace(
+        references=_union(first.references, again.references),
+        urls=_union(first.urls, again.urls),
+        ground_truth=first.ground_truth or again.ground_truth,
+    )
+
+
+def _union(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*first, *second)))

@@ -1,42 +1,40 @@
-"""Reference images: a folder of training pictures, and those that prompts name themselves."""
+"""Reference images: a folder of training pictures, a table that names them, and those that prompts name themselves."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
 from memfix.demo import DEMO, REFERENCES
 from memfix.errors import MemfixError
+from memfix.inputs import columns, tables
+from memfix.inputs.tables import existing
+from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Reference
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
-def read_references(folder: str | None, prompts: Iterable[Prompt]) -> list[Reference]:
-    """Every reference of a run, each once: the folder's, sorted by name, then the prompts' own.
+def read_references(source: str | None, prompts: Iterable[Prompt], wrong: WrongRows | None = None) -> list[Reference]:
+    """Every reference of a run, each once: those of `source`, then the prompts' own.
 
-    Raises MemfixError when there is none.
+    `source` is a folder (sorted by name; captions from the table of an imagefolder), or a table whose rows name one or
+    several images. Raises MemfixError when there is no reference; `wrong` says what becomes of wrong rows of a table.
     """
     found: dict[str, Reference] = {}
-    if folder is not None:
-        root = REFERENCES if folder == DEMO and not Path(folder).exists() else Path(folder)
-        if not root.is_dir():
-            raise MemfixError(f"There is no folder of references {root}.", "Give a folder of images to --references.")
-        texts = _captions(root)
-        for path in sorted(root.rglob("*")):
-            if path.suffix.lower() in SUFFIXES and path.is_file():
-                name = path.relative_to(root).as_posix()
-                found[str(path.resolve())] = Reference(
-                    file_name=name, path=str(path.resolve()), text=texts.get(name, "")
-                )
-        if not found:
-            raise MemfixError(f"{root} holds no image.", f"Known endings: {', '.join(sorted(SUFFIXES))}.")
+    if source is not None:
+        root = REFERENCES if source == DEMO and not Path(source).exists() else Path(source)
+        read = _in_table if root.is_file() else _in_folder
+        for reference in read(root, wrong or WrongRows()):
+            found.setdefault(reference.path, reference)
+    names = {reference.file_name for reference in found.values()}
     for prompt in prompts:
-        for name in prompt.references:
-            found.setdefault(name, Reference(file_name=Path(name).name, path=name, text=prompt.text))
+        for path in prompt.references:
+            if path not in found:
+                found[path] = Reference(file_name=_free_name(path, names), path=path, text=prompt.text)
+                names.add(found[path].file_name)
     if not found:
         raise MemfixError(
             "There is no reference image to compare with.",
@@ -45,20 +43,52 @@ def read_references(folder: str | None, prompts: Iterable[Prompt]) -> list[Refer
     return list(found.values())
 
 
-def _captions(root: Path) -> dict[str, str]:
-    path = root / "metadata.jsonl"
-    if not path.is_file():
-        return {}
-    captions = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+def _in_folder(root: Path, wrong: WrongRows) -> Iterator[Reference]:
+    if not root.is_dir():
+        raise MemfixError(f"There is no folder of references {root}.", "Give a folder of images to --references.")
+    table = tables.metadata(root)
+    captions = {name: text for _, name, text in _named_images(table, wrong)} if table else {}
+    images = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if not images:
+        raise MemfixError(f"{root} holds no image.", f"Known endings: {', '.join(sorted(SUFFIXES))}.")
+    for path in images:
+        name = path.relative_to(root).as_posix()
+        yield Reference(file_name=name, path=str(path.resolve()), text=captions.get(name, ""))
+
+
+def _in_table(table: Path, wrong: WrongRows) -> Iterator[Reference]:
+    root, names = table.parent.resolve(), set[str]()
+    for line, name, text in _named_images(table, wrong):
+        path = existing(table, name)
+        if path is None:
+            wrong.add(f"{table}:{line}:", f"there is no reference image {name}", "Correct or drop the path.")
+            continue
+        inside = Path(path).is_relative_to(root)
+        file_name = Path(path).relative_to(root).as_posix() if inside else _free_name(path, names)
+        names.add(file_name)
+        yield Reference(file_name=file_name, path=path, text=text)
+
+
+def _named_images(table: Path, wrong: WrongRows) -> Iterator[tuple[int, str, str]]:
+    """Line, image as written, and caption, for every image that a table names."""
+    for line, cells in tables.rows(table, wrong):
         try:
-            row = json.loads(line)
-            captions[str(row["file_name"])] = str(row.get("text", ""))
-        except (ValueError, KeyError, TypeError):
-            raise MemfixError(
-                f"{path}:{number} is not an imagefolder line.", 'Write {"file_name": …, "text": …}.'
-            ) from None
-    return captions
+            names, text = columns.images(cells), next(iter(columns.texts(cells, required=False)), "")
+        except columns.WrongCellError as error:
+            wrong.add(f"{table}:{line}", str(error), f"See the columns {', '.join(columns.IMAGE[:4])}.")
+            continue
+        if not names:
+            urls = " but URLs; 'memfix fetch' makes files of them" if columns.urls(cells) else ""
+            wrong.add(f"{table}:{line}", f"names no image file{urls}", f"Name it in a column {columns.IMAGE[0]}.")
+        for name in names:
+            yield line, name, text
+
+
+def _free_name(path: str, taken: Container[str]) -> str:
+    """The shortest end of a path that names no other reference: a/1.jpg and b/1.jpg are two pictures."""
+    parts = Path(path).parts
+    ends = ("/".join(parts[-n:]) for n in range(1, len(parts) + 1))
+    return next((end for end in ends if end not in taken), path)
 
 
 def open_image(path: str | Path) -> Image.Image:

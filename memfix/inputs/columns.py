@@ -1,0 +1,112 @@
+"""The column names and cell forms in use for prompts, images and URLs. Knows nothing of files."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+TEXT = ("text", "prompt", "caption", "prompts", "captions")
+IMAGE = (
+    "file_name", "image", "image_path", "reference", "images", "references", "image_file", "img_file", "img_path",
+    "file_path", "filepath", "filename", "path",
+)  # fmt: skip
+URL = ("url", "urls", "image_url", "image_urls", "img_url", "retrieved_urls")
+GROUND_TRUTH = ("overfit_type", "type")
+PARAPHRASE = re.compile(r"(?:text|prompt|caption)[ _-]?(\d{1,6})")
+WITHOUT_COMMAS = re.compile(r"""(['"])\s+\1""")
+
+Cells = Mapping[str, Any]
+
+
+class WrongCellError(Exception):
+    """A cell that holds something else than its column promises; the message goes on from 'file:line'."""
+
+
+def normal(name: Any) -> str:
+    """A column name as this module compares it."""
+    return str(name).strip().lower()
+
+
+def known(name: str) -> bool:
+    """Whether a column, by its normal name, is one that this module reads."""
+    return name in {*TEXT, *IMAGE, *URL, *GROUND_TRUTH} or PARAPHRASE.fullmatch(name) is not None
+
+
+def texts(cells: Cells, required: bool = True) -> list[str]:
+    """The prompt of a row, then its paraphrases by number. Raises WrongCellError if there must be one and is none."""
+    numbered = sorted((int(m[1]), name) for name in cells if (m := PARAPHRASE.fullmatch(name)))
+    main = next((found for name in TEXT if (found := _texts(cells.get(name)))), [])
+    found = [*main, *(text for _, name in numbered for text in _texts(cells[name]))]
+    if required and not found:
+        raise WrongCellError("has no prompt text")
+    return found
+
+
+def _texts(cell: Any) -> list[str]:
+    return [clean(t) for t in (cell if isinstance(cell, list) else [cell]) if isinstance(t, str) and t.strip()]
+
+
+def clean(text: str) -> str:
+    """A prompt on one line. Raises WrongCellError for half characters, which no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise WrongCellError("holds half of a character (a lone surrogate)") from None
+    return " ".join(text.split())
+
+
+def images(cells: Cells) -> list[str]:
+    """Paths of a row's images as written: those of the first column that holds any."""
+    return next((paths for name in IMAGE if (paths := _local(cells, name))), [])
+
+
+def urls(cells: Cells) -> list[str]:
+    """URLs of a row's images: every URL column, and what an image column holds of them."""
+    found = [u for name in URL if name in cells for u in as_list(cells[name], name)]
+    found += [u for name in IMAGE if name in cells for u in as_list(cells[name], name) if is_url(u)]
+    return list(dict.fromkeys(found))
+
+
+def ground_truth(cells: Cells) -> str:
+    """What the list itself says of the prompt (MV, TV, RV, N; VM, TM), or nothing."""
+    return next((c.strip() for name in GROUND_TRUTH if isinstance(c := cells.get(name), str)), "")
+
+
+def is_url(text: str) -> bool:
+    """Whether a cell names something to be fetched."""
+    return text.lower().startswith(("http://", "https://"))
+
+
+def as_list(cell: Any, name: str) -> list[str]:
+    """The texts in a cell: one, or a list, also one written as Python or JSON text; an empty cell holds none.
+
+    Raises WrongCellError, naming the column, for anything else.
+    """
+    if cell is None or (isinstance(cell, float) and cell != cell):  # NaN is how tables of numbers say 'empty'
+        return []
+    if isinstance(cell, str):
+        text = cell.strip()
+        cell = _parse(text, name) if text.startswith("[") and text.endswith("]") else [text]
+    if not isinstance(cell, Sequence) or not all(item is None or isinstance(item, str) for item in cell):
+        raise WrongCellError(f"holds neither text nor a list of texts in column '{name}'")
+    return [item.strip() for item in cell if item and item.strip()]
+
+
+def _local(cells: Cells, name: str) -> list[str]:
+    return [p for p in as_list(cells[name], name) if not is_url(p)] if name in cells else []
+
+
+def _parse(text: str, name: str) -> Any:
+    if WITHOUT_COMMAS.search(text):  # Python would glue the pieces together
+        raise WrongCellError(f"holds a list without commas in column '{name}'")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        raise WrongCellError(f"holds a list that cannot be read in column '{name}'") from None

@@ -1,0 +1,182 @@
+"""Rows of any table that others publish, one at a time, with their lines. Knows nothing of what the columns mean.
+
+A wrong row goes to WrongRows; a file that is wrong as a whole is a MemfixError.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from memfix.errors import MemfixError
+from memfix.inputs import columns
+from memfix.inputs.wrong_rows import WrongRows
+
+SUFFIXES = {".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"}
+METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+SEPARATORS = "\t;,|"
+BATCH = 1024  # rows of parquet in memory at once
+
+
+class Row(NamedTuple):
+    """Cells by normal column name. `line` is the first line of the row; in JSON and parquet its number, from 1."""
+
+    line: int
+    cells: dict[str, Any]
+
+
+def rows(path: Path, wrong: WrongRows) -> Iterator[Row]:
+    """The rows of a table, by its suffix (one of SUFFIXES); all but JSON are streamed."""
+    match path.suffix.lower():
+        case ".csv" | ".tsv":
+            return _csv(path, wrong)
+        case ".jsonl" | ".ndjson":
+            return _jsonl(path, wrong)
+        case ".json":
+            return _json(path, wrong)
+        case ".parquet":
+            return _parquet(path, wrong)
+        case suffix:
+            raise MemfixError(f"{path}: '{suffix}' is no table.", f"Known endings: {', '.join(sorted(SUFFIXES))}.")
+
+
+def metadata(folder: Path) -> Path | None:
+    """The table of an imagefolder."""
+    return next((folder / name for name in METADATA if (folder / name).is_file()), None)
+
+
+def existing(table: Path, name: str) -> str | None:
+    """The absolute path of an image that a table names, relative to the table; None if it is not there."""
+    try:
+        path = (table.parent / name).resolve()
+        return str(path) if path.is_file() else None
+    except (OSError, ValueError):  # a name too long for the system, or with a zero byte in it
+        return None
+
+
+def lines(path: Path, wrong: WrongRows) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a UTF-8 file, with or without byte order mark, line ends kept."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            try:
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                wrong.add(f"{path}:{number}", f"is not UTF-8 text (byte {error.start})", "Save the file as UTF-8.")
+                continue
+            yield number, text
+
+
+def _csv(path: Path, wrong: WrongRows) -> Iterator[Row]:
+    numbered = lines(path, wrong)
+    head = next(numbered, (1, ""))
+    started = 0
+
+    def feed() -> Iterator[str]:
+        nonlocal started
+        for number, text in chain([head], numbered):
+            started = started or number
+            yield text
+
+    # strict: a quote that is opened and not closed is an error here, not a prompt that swallows its neighbours
+    reader = csv.reader(feed(), delimiter=max(SEPARATORS, key=head[1].count), skipinitialspace=True, strict=True)
+    names: list[str] | None = None
+    while True:
+        started = 0
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            wrong.add(f"{path}:{started}", f"is not a row of a table: {error}", "Correct the quotes.")
+            continue
+        if not any(cell.strip() for cell in cells):
+            continue
+        if names is None:
+            names = [columns.normal(cell) for cell in cells]
+        elif any(cell.strip() for cell in cells[len(names) :]):
+            wrong.add(f"{path}:{started}", "has more cells than there are columns", "Put quotes around its text.")
+        else:
+            yield Row(started, dict(zip(names, cells, strict=False)))
+
+
+def _jsonl(path: Path, wrong: WrongRows) -> Iterator[Row]:
+    for number, text in lines(path, wrong):
+        if not text.strip():
+            continue
+        try:
+            item = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            wrong.add(f"{path}:{number}", f"is not JSON: {error}", "Correct the line.")
+            continue
+        yield from _item(path, number, item, wrong)
+
+
+def _json(path: Path, wrong: WrongRows) -> Iterator[Row]:
+    try:
+        data = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise MemfixError(f"{path} is not UTF-8 text (byte {error.start}).", "Save it as UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise MemfixError(f"{path}:{error.lineno} is not JSON: {error.msg}.", "Correct the line.") from None
+    except RecursionError:
+        raise MemfixError(f"{path} is not a list of prompts: it is nested too deeply.", "Write a flat list.") from None
+    for number, item in enumerate(_list_in(path, data), 1):
+        yield from _item(path, number, item, wrong)
+
+
+def _item(path: Path, number: int, item: Any, wrong: WrongRows) -> Iterator[Row]:
+    if isinstance(item, str):
+        yield Row(number, {"text": item})
+    elif isinstance(item, dict):
+        yield Row(number, {columns.normal(name): cell for name, cell in item.items()})
+    else:
+        wrong.add(f"{path}:{number}", "is not a JSON object", 'Write {"text": "…"} there.')
+
+
+def _list_in(path: Path, data: Any) -> list[Any]:
+    """The list itself, or the one in an object: that of objects with a known column, else the only list there is."""
+    if isinstance(data, list):
+        return data
+    lists = {columns.normal(k): v for k, v in data.items() if isinstance(v, list)} if isinstance(data, dict) else {}
+    for items in lists.values():
+        if items and isinstance(items[0], dict) and any(columns.known(columns.normal(name)) for name in items[0]):
+            return items
+    for name, items in lists.items():
+        if name.removesuffix("s") in columns.TEXT or len(lists) == 1:
+            return items
+    raise MemfixError(f"{path} holds no list of prompts.", 'Write ["…", …], [{"text": "…"}, …] or {"prompts": […]}.')
+
+
+def _parquet(path: Path, wrong: WrongRows) -> Iterator[Row]:
+    """Known columns of text and lists of text; pictures inside the table are left where they are."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            names = [f.name for f in file.schema_arrow if columns.known(columns.normal(f.name)) and _is_text(f.type)]
+            number = 0
+            for batch in file.iter_batches(BATCH, columns=names):
+                for i in range(batch.num_rows):
+                    number += 1
+                    try:
+                        (cells,) = batch.slice(i, 1).to_pylist()
+                    except UnicodeDecodeError as error:
+                        wrong.add(f"{path}:{number}", f"is not UTF-8 text (byte {error.start})", "Write it as UTF-8.")
+                        continue
+                    yield Row(number, {columns.normal(name): cell for name, cell in cells.items()})
+    except (pa.ArrowException, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MemfixError(f"{path} cannot be read as parquet: {reason}", "Replace the file.") from None
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_string(kind) or types.is_large_string(kind))
