@@ -8,6 +8,7 @@ from PIL import Image
 
 from memfix.errors import MemfixError
 from memfix.inputs.references import open_image, read_references
+from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt
 
 
@@ -58,3 +59,28 @@ def test_truncated_picture(tmp_path: Path) -> None:
 def test_transparency_is_white(tmp_path: Path) -> None:
     Image.new("RGBA", (2, 2), (255, 0, 0, 0)).save(tmp_path / "x.png")
     assert open_image(tmp_path / "x.png").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_a_table_names_several_images_a_row(tmp_path: Path) -> None:
+    for i, name in enumerate(["a/1.png", "b/1.png", "c.png"]):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture(i).save(tmp_path / name)
+    (tmp_path / "refs.jsonl").write_text('{"images": ["a/1.png", "b/1.png"], "text": "t"}\n{"image": "c.png"}\n')
+    references = read_references(str(tmp_path / "refs.jsonl"), [])
+    assert [(r.file_name, r.text) for r in references] == [("a/1.png", "t"), ("b/1.png", "t"), ("c.png", "")]
+
+
+def test_wrong_rows_of_a_table(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "a.png")
+    (tmp_path / "refs.csv").write_text("image,url\ngone.png,\n,http://x.org/1.jpg\na.png,\n")
+    with pytest.raises(MemfixError, match=r"refs\.csv:2: there is no reference image gone\.png"):
+        read_references(str(tmp_path / "refs.csv"), [])
+    wrong = WrongRows(skip=True)
+    assert [r.file_name for r in read_references(str(tmp_path / "refs.csv"), [], wrong)] == ["a.png"]
+    assert wrong.count == 2 and "memfix fetch" in wrong.first[1]
+
+
+def test_pictures_of_the_same_name_stay_apart(tmp_path: Path) -> None:
+    paths = [tmp_path / name / "1.png" for name in "ab"]
+    prompt = Prompt(id="p", text="t", references=tuple(map(str, paths)))
+    assert [r.file_name for r in read_references(None, [prompt])] == ["1.png", "b/1.png"]

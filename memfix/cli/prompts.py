@@ -1,0 +1,53 @@
+"""`memfix prompts`: published prompt lists, pinned and hashed."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memfix.cli.options import Call, command
+from memfix.console import emit
+from memfix.inputs.published import BASE, PUBLISHED, fetch, get_published
+
+app = typer.Typer(no_args_is_help=True, help="Published prompt lists, memorized and ordinary: list them, get one.")
+
+
+@command()
+def list_(call: Call) -> None:
+    """List the known public prompt lists."""
+    if call.json:
+        emit([{**asdict(entry), "url": entry.url()} for entry in PUBLISHED.values()])
+        return
+    rows = [[e.name, e.about, str(e.prompts), e.kind, e.model, e.licence] for e in PUBLISHED.values()]
+    call.talk.table("Published prompt lists", ["name", "what", "prompts", "kind", "model", "licence"], rows, (1, 4))
+    call.talk.say("Next: memfix prompts get NAME", "hint")
+
+
+@command()
+def get(
+    call: Call,
+    name: Annotated[str, typer.Argument(help="One of 'memfix prompts list'.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="File or folder; ./NAME.csv or .txt otherwise.")
+    ] = None,
+    mirror: Annotated[str, typer.Option(help="Address that answers like raw.githubusercontent.com.")] = BASE,
+) -> None:
+    """Download a published prompt list at its pinned commit, and verify its sha256."""
+    entry = get_published(name)
+    target = out or Path(entry.file_name)
+    if target.is_dir():
+        target /= entry.file_name
+    if call.dry_run:
+        call.talk.say(f"{entry.url(mirror)} (sha256 {entry.sha256}) → {target}")
+        return
+    fresh = fetch(entry, target, mirror, offline=os.environ.get("HF_HUB_OFFLINE") in {"1", "true", "TRUE"})
+    if call.json:
+        emit({**asdict(entry), "url": entry.url(), "file": str(target), "downloaded": fresh})
+    call.talk.say(f"{target}: {'downloaded' if fresh else 'there already'}, sha256 as pinned; licence {entry.licence}.")
+    call.talk.say(f"Next: memfix detect {target}", "hint")
+
+
+app.command("list")(list_)
+app.command("get")(get)

@@ -1,0 +1,234 @@
+"""Forms that prompt lists are published in, read as they are; and tables that are wrong in the ways real ones are."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import picture
+
+from memfix.errors import MemfixError
+from memfix.inputs.columns import WrongCellError, as_list
+from memfix.inputs.prompts import locate, read_prompts, stream
+from memfix.inputs.references import read_references
+from memfix.inputs.tables import lines
+from memfix.inputs.wrong_rows import KEPT, WrongRows
+
+
+def write(folder: Path, name: str, content: str | bytes) -> str:
+    (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(folder / name)
+
+
+PUBLISHED = {
+    "nemo.csv": ";Caption;URL;type;mean_sscd;max_sscd;Index\n0;a cat, asleep;http://x.org/1.jpg;VM;0.8;0.9;7\n"
+    "1;a dog;http://x.org/2.jpg;TM;;;8\n",
+    "wen.jsonl": '{"caption": "a cat, asleep", "index": 7, "url": "http://x.org/1.jpg"}\n'
+    '{"caption": "a dog", "index": 8, "url": "http://x.org/2.jpg"}',
+    "membench.csv": ",prompt,urls\n0,\"a cat, asleep\",['http://x.org/1.jpg']\n1,a dog,\"['http://x.org/2.jpg', 'http://x.org/3.jpg']\"\n",
+    "laion.tsv": "URL\tTEXT\tWIDTH\r\nhttp://x.org/1.jpg\ta cat, asleep\t3\r\nhttp://x.org/2.jpg\ta dog\t4\r\n",
+    "list.json": '["a cat, asleep", "a dog"]',
+    "objects.json": '\ufeff[{"Prompt": "a cat, asleep"}, {"Prompt": "a dog"}]',
+    "coco.json": '{"images": [{"id": 1, "license": 2}], "annotations": [{"image_id": 1, "caption": "a cat, asleep"}, '
+    '{"image_id": 1, "caption": "a dog"}]}',
+    "named.json": '{"authors": ["someone"], "prompts": ["a cat, asleep", "a dog"]}',
+    "strings.jsonl": '"a cat, asleep"\n"a dog"\n',
+    "one.csv": "prompt\na cat, asleep\na dog\n",
+    "spaces.csv": 'index, caption\n0, "a cat, asleep"\n1, "a dog"\n,\n',
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_forms(tmp_path: Path, name: str) -> None:
+    assert [p.text for p in read_prompts(write(tmp_path, name, PUBLISHED[name]))] == ["a cat, asleep", "a dog"]
+
+
+def test_urls_and_ground_truth_are_kept(tmp_path: Path) -> None:
+    cat, dog = read_prompts(write(tmp_path, "nemo.csv", PUBLISHED["nemo.csv"]))
+    assert (cat.urls, cat.ground_truth, dog.ground_truth) == (("http://x.org/1.jpg",), "VM", "TM")
+    _, dog = read_prompts(write(tmp_path, "membench.csv", PUBLISHED["membench.csv"]))
+    assert dog.urls == ("http://x.org/2.jpg", "http://x.org/3.jpg")
+
+
+def test_paraphrases_carry_the_images_of_their_row(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "x.png")
+    row = {
+        "caption10": "c",
+        "caption2": " b ",
+        "caption": "a",
+        "caption3": "",
+        "image": "x.png",
+        "url": "https://x.org/1",
+    }
+    prompts = read_prompts(write(tmp_path, "p.jsonl", json.dumps(row)))
+    assert [p.text for p in prompts] == ["a", "b", "c"]
+    assert {(p.urls, p.references) for p in prompts} == {(("https://x.org/1",), (str(tmp_path / "x.png"),))}
+
+
+def test_a_url_in_an_image_column_is_not_a_path(tmp_path: Path) -> None:
+    (prompt,) = read_prompts(write(tmp_path, "p.csv", "text,image\na,HTTPS://x.org/1.jpg\n"))
+    assert (prompt.urls, prompt.references) == (("HTTPS://x.org/1.jpg",), ())
+
+
+def test_parquet(tmp_path: Path) -> None:
+    table = pa.table({
+        "TEXT": ["a", None, "b", "a"], "similarity": [0.1, 0.2, 0.3, 0.4], "jpg": [b"\xff\xd8"] * 4,
+        "URL": ["http://x.org/1", "http://x.org/2", None, "http://x.org/3"],
+        "retrieved_urls": [["http://x.org/4"], [], None, ["http://x.org/1"]], "overfit_type": ["MV", "N", "TV", "MV"],
+    })  # fmt: skip
+    pq.write_table(table, tmp_path / "p.parquet", row_group_size=2)
+    with pytest.raises(MemfixError, match=r"p\.parquet:2 has no prompt text"):
+        read_prompts(str(tmp_path / "p.parquet"))
+    wrong = WrongRows(skip=True)
+    a, b = read_prompts(str(tmp_path / "p.parquet"), wrong=wrong)
+    assert (a.text, a.urls, a.ground_truth) == ("a", ("http://x.org/1", "http://x.org/4", "http://x.org/3"), "MV")
+    assert (b.text, b.urls, b.source[-2:]) == ("b", (), ":3")
+    assert wrong.count == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 but no more", b"PAR1" + b"\0" * 64 + b"PAR1"])
+def test_broken_parquet(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(MemfixError, match="cannot be read as parquet"):
+        read_prompts(write(tmp_path, "p.parquet", content))
+
+
+def test_parquet_text_that_is_not_text(tmp_path: Path) -> None:
+    broken = pa.array([b"a", b"\xff", b"c"]).view(pa.string())  # pyarrow does not look
+    pq.write_table(pa.table({"text": broken}), tmp_path / "p.parquet")
+    wrong = WrongRows(skip=True)
+    assert [p.text for p in read_prompts(str(tmp_path / "p.parquet"), wrong=wrong)] == ["a", "c"]
+    assert "p.parquet:2 is not UTF-8" in wrong.first[0]
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv", "metadata.parquet"])
+def test_imagefolder(tmp_path: Path, name: str) -> None:
+    picture(0).save(tmp_path / "x.png")
+    rows = {"file_name": ["x.png"], "text": ["a cat"]}
+    match name:
+        case "metadata.jsonl":
+            write(tmp_path, name, '{"file_name": "x.png", "text": "a cat"}\n')
+        case "metadata.csv":
+            write(tmp_path, name, "file_name,text\nx.png,a cat\n")
+        case _:
+            pq.write_table(pa.table(rows), tmp_path / name)
+    (prompt,) = read_prompts(str(tmp_path))
+    assert (prompt.text, prompt.references) == ("a cat", (str(tmp_path / "x.png"),))
+    (reference,) = read_references(str(tmp_path), [])
+    assert (reference.file_name, reference.text) == ("x.png", "a cat")
+    (reference,) = read_references(str(tmp_path / name), [])
+    assert (reference.file_name, reference.text) == ("x.png", "a cat")
+
+
+def test_a_folder_without_a_table(tmp_path: Path) -> None:
+    with pytest.raises(MemfixError, match="no prompt list in the folder"):
+        locate(str(tmp_path))
+
+
+BROKEN = [
+    ("p.csv", "text,url\na,b\nc, d, e\nf,g\n", [3], ["a", "f"]),  # a comma without quotes would cut the prompt
+    ("p.csv", 'text\na\n"b" c\nd\n', [3], ["a", "d"]),
+    ("p.csv", 'text\n"a\nb"\n\n"c', [5], ["a b"]),
+    ("p.csv", b"text\na\n\xe9t\xe9\nb\n", [3], ["a", "b"]),
+    ("p.txt", b"a\n\xff\nb", [2], ["a", "b"]),
+    ("p.jsonl", '{"text": "a"}\n{"text": \n[]\n{"text": "\\ud800"}\n{"text": "b"}\n', [2, 3, 4], ["a", "b"]),
+    ("p.jsonl", '{"text": "a"}\n{"text": "b", "image": ["no.png"]}', [2], ["a"]),
+    ("p.jsonl", '{"text": "a"}\n{"text": "b", "image": "\\u0000"}', [2], ["a"]),
+    ("p.jsonl", '{"text": "a"}\n{"text": "b", "image": "' + "n" * 5000 + '"}', [2], ["a"]),
+    ("p.jsonl", '{"text": "a"}\n{"text": "b", "image": 3}', [2], ["a"]),
+    ("p.jsonl", '{"text": "a"}\n' + "[" * 100_000, [2], ["a"]),
+    ("p.json", '[{"text": "a"}, 3, {"title": "b"}]', [2, 3], ["a"]),
+    ("p.csv", "text;urls\na;['http://x.org' 'http://y.org']\nb;[open\nc;[__import__('os')]\n", [2, 4], ["b"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "numbers", "texts"), BROKEN)
+def test_wrong_rows(tmp_path: Path, name: str, content: str | bytes, numbers: list[int], texts: list[str]) -> None:
+    path = write(tmp_path, name, content)
+    with pytest.raises(MemfixError, match=rf"{name}:{numbers[0]}") as caught:
+        read_prompts(path)
+    assert "--skip-invalid" in caught.value.hint
+    wrong = WrongRows(skip=True)
+    assert [p.text for p in read_prompts(path, wrong=wrong)] == texts
+    assert [row.split(":")[1].split()[0] for row in wrong.first] == [str(n) for n in numbers]
+    assert wrong.count == len(numbers)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"p\.json:1 is not JSON"),
+        ('{"style": {"van gogh": {"target": "x"}}}', "holds no list of prompts"),
+        ("3", "holds no list of prompts"),
+        ("[" * 100_000, "nested too deeply"),
+        ("[]", "holds no prompt"),
+    ],
+)
+def test_json_that_is_no_list(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(MemfixError, match=message):
+        read_prompts(write(tmp_path, "p.json", content))
+
+
+def test_nothing_left(tmp_path: Path) -> None:
+    with pytest.raises(MemfixError, match=r"holds no prompt that can be read; .*p\.jsonl:1 is not JSON"):
+        read_prompts(write(tmp_path, "p.jsonl", "x\ny\n"), wrong=WrongRows(skip=True))
+
+
+def test_many_wrong_rows_are_counted_not_listed() -> None:
+    wrong = WrongRows(skip=True)
+    for i in range(KEPT + 5):
+        wrong.add(f"p.csv:{i}", "is wrong", "")
+    assert (wrong.count, len(wrong.told()), wrong.told()[-1]) == (KEPT + 5, KEPT + 1, "5 more wrong rows are left out")
+
+
+def test_line_numbers_are_those_of_an_editor(tmp_path: Path) -> None:
+    path = write(tmp_path, "p.csv", 'text,image\n\n"a\nb",\nc,\n')
+    assert [(row.line, row.text) for row in stream(Path(path), WrongRows())] == [(3, "a b"), (5, "c")]
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p.jsonl", "p.csv"])
+def test_the_limit_ends_the_reading(tmp_path: Path, name: str) -> None:
+    good = {"p.txt": b"a\nb\na\nc\n", "p.jsonl": b'{"text": "a"}\n"b"\n"a"\n"c"\n', "p.csv": b"text\na\nb\na\nc\n"}[
+        name
+    ]
+    path = write(tmp_path, name, good + b"\xff\n" * 3)
+    assert [p.text for p in read_prompts(path, limit=2)] == ["a", "b"]
+
+
+def test_lines_are_not_held_in_memory(tmp_path: Path) -> None:
+    path = Path(write(tmp_path, "p.txt", b"a\n" * 3))
+    taken = lines(path, WrongRows())
+    assert next(taken) == (1, "a\n")
+    with path.open("ab") as file:
+        file.write(b"b" * 2_000_000)
+    assert sum(len(text) for _, text in taken) == 2_000_004
+
+
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        (None, []), (float("nan"), []), ("", []), (" a ", ["a"]), ("['a', \"b\"]", ["a", "b"]), ('["a", null]', ["a"]),
+        (["a", None, ""], ["a"]), ("[]", []), ("[a].png", ["[a].png"]),
+    ],
+)  # fmt: skip
+def test_cells(cell: object, found: list[str]) -> None:
+    assert as_list(cell, "url") == found
+
+
+@pytest.mark.parametrize("cell", [3, {"bytes": b""}, b"a", "[1]", "['a' 'b']", "[a]", "[" * 9999 + "]" * 9999])
+def test_cells_that_are_no_texts(cell: object) -> None:
+    with pytest.raises(WrongCellError, match="in column 'url'"):
+        as_list(cell, "url")
+
+
+def test_skip_invalid_on_the_command_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "p.jsonl", '{"text": "a"}\noops\n{"text": "b"}\n')
+    words = [sys.executable, "-m", "memfix", "detect", path, "--references", "demo", "--dry-run", "--json"]
+    stopped = subprocess.run(words, capture_output=True, text=True)
+    assert stopped.returncode == 1 and "p.jsonl:2 is not JSON" in "".join(stopped.stderr.splitlines())
+    done = subprocess.run([*words, "--skip-invalid"], capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    assert (found["prompts"], found["wrong_rows"]) == (2, 1)
+    assert "p.jsonl:2 is not JSON" in "".join(done.stderr.splitlines())
