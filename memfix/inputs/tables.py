@@ -109,8 +109,11 @@ def _jsonl(path: Path, wrong: WrongRows) -> Iterator[Row]:
             continue
         try:
             item = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            wrong.add(f"{path}:{number}", f"is not JSON: {error}", "Correct the line.")
+        except json.JSONDecodeError as error:
+            wrong.add(f"{path}:{number}", f"is not JSON: {error.msg} at column {error.colno}", "Correct the line.")
+            continue
+        except RecursionError:
+            wrong.add(f"{path}:{number}", "is nested too deeply", 'Write {"text": "…"} there.')
             continue
         yield from _item(path, number, item, wrong)
 

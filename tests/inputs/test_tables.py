@@ -227,8 +227,8 @@ def test_skip_invalid_on_the_command_line(tmp_path: Path) -> None:
     path = write(tmp_path, "p.jsonl", '{"text": "a"}\noops\n{"text": "b"}\n')
     words = [sys.executable, "-m", "memfix", "detect", path, "--references", "demo", "--dry-run", "--json"]
     stopped = subprocess.run(words, capture_output=True, text=True)
-    assert stopped.returncode == 1 and "p.jsonl:2 is not JSON" in "".join(stopped.stderr.splitlines())
+    assert stopped.returncode == 1 and "p.jsonl:2 is not JSON" in " ".join(stopped.stderr.split())
     done = subprocess.run([*words, "--skip-invalid"], capture_output=True, text=True)
     found = json.loads(done.stdout)
     assert (found["prompts"], found["wrong_rows"]) == (2, 1)
-    assert "p.jsonl:2 is not JSON" in "".join(done.stderr.splitlines())
+    assert "p.jsonl:2 is not JSON" in " ".join(done.stderr.split())
