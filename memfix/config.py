@@ -44,8 +44,8 @@ class DetectSettings(Settings):
     variant: str | None = Field(None, description="Weight variant of the model, for instance fp16.")
     references: str | None = Field(
         None,
-        description="Folder of training images (imagefolder), table that names them (.csv, .jsonl, .parquet), or "
-        "'demo'. Without it, prompts must name theirs.",
+        description="Training images: folder (imagefolder, webdataset tars), tar, table that names them (.csv, .jsonl, "
+        ".parquet), or 'demo'. Without it, prompts must name theirs.",
     )
     controls: str | None = Field(
         None, description="List of prompts that must not change, 'controls' for the bundled one. They are checked too."

@@ -19,6 +19,7 @@ from memfix.errors import MemfixError
 from memfix.hashing import sha256
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import read_references
+from memfix.inputs.tars import container
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures.gallery import Gallery
 from memfix.measures.quality import detail_range
@@ -54,7 +55,7 @@ def detect(
     source = pipeline.locate(settings.model, settings.revision, settings.variant)
     inputs = {
         "prompts": digest(*(p.model_dump_json() for p in prompts)),
-        "reference_files": sha256(Path(r.path) for r in references),
+        "reference_files": sha256({container(r.path) for r in references}),
         "model_sha256": source.sha256,
         "model_revision": source.revision,
     }

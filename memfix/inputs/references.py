@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
 from memfix.demo import DEMO, REFERENCES
 from memfix.errors import MemfixError
-from memfix.inputs import columns, tables
+from memfix.inputs import columns, tables, tars
 from memfix.inputs.tables import existing
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Reference
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
+TAR = ".tar"
+
 
 def read_references(source: str | None, prompts: Iterable[Prompt], wrong: WrongRows | None = None) -> list[Reference]:
     """Every reference of a run, each once: those of `source`, then the prompts' own.
 
-    `source` is a folder (sorted by name; captions from the table of an imagefolder), or a table whose rows name one or
-    several images. Raises MemfixError when there is no reference; `wrong` says what becomes of wrong rows of a table.
+    `source` is a folder of images and tars (sorted by name; captions from the table of an imagefolder), one webdataset
+    tar, or a table whose rows name one or several images; no picture is opened. `wrong` says what becomes of wrong rows
+    of a table. Raises MemfixError when there is no reference.
     """
     found: dict[str, Reference] = {}
     if source is not None:
         root = REFERENCES if source == DEMO and not Path(source).exists() else Path(source)
-        read = _in_table if root.is_file() else _in_folder
-        for reference in read(root, wrong or WrongRows()):
+        wrong = wrong or WrongRows()
+        if root.suffix.lower() == TAR and root.is_file():
+            listed = _in_tar(root, root.name)
+        else:
+            listed = _in_table(root, wrong) if root.is_file() else _in_folder(root, wrong)
+        for reference in listed:
             found.setdefault(reference.path, reference)
     names = {reference.file_name for reference in found.values()}
     for prompt in prompts:
@@ -48,12 +56,24 @@ def _in_folder(root: Path, wrong: WrongRows) -> Iterator[Reference]:
         raise MemfixError(f"There is no folder of references {root}.", "Give a folder of images to --references.")
     table = tables.metadata(root)
     captions = {name: text for _, name, text in _named_images(table, wrong)} if table else {}
-    images = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    known = {*SUFFIXES, TAR}
+    images = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in known and path.is_file()]
     if not images:
         raise MemfixError(f"{root} holds no image.", f"Known endings: {', '.join(sorted(SUFFIXES))}.")
     for path in images:
         name = path.relative_to(root).as_posix()
-        yield Reference(file_name=name, path=str(path.resolve()), text=captions.get(name, ""))
+        if path.suffix.lower() == TAR:
+            yield from _in_tar(path, name)
+        else:
+            yield Reference(file_name=name, path=str(path.resolve()), text=captions.get(name, ""))
+
+
+def _in_tar(tar: Path, label: str) -> Iterator[Reference]:
+    names = set[str]()
+    for number, (name, address, text) in enumerate(tars.members(tar, SUFFIXES), 1):
+        name = f"{label}/{name}" if name not in names else f"{label}/{number}-{name}"
+        names.add(name.removeprefix(f"{label}/"))
+        yield Reference(file_name=name, path=address, text=text)
 
 
 def _in_table(table: Path, wrong: WrongRows) -> Iterator[Reference]:
@@ -92,9 +112,10 @@ def _free_name(path: str, taken: Container[str]) -> str:
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """Decode a picture as RGB, transparent parts on white. Raises MemfixError, naming the file."""
+    """Decode a picture, a file or in a tar, as RGB, transparent parts on white. Raises MemfixError, naming the file."""
     try:
-        with Image.open(path) as image:
+        inside = tars.read(str(path))
+        with Image.open(path if inside is None else BytesIO(inside)) as image:
             if image.has_transparency_data:
                 page = Image.new("RGBA", image.size, "white")
                 page.alpha_composite(image.convert("RGBA"))

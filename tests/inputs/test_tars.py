@@ -1,0 +1,82 @@
+"""Webdataset tars: pictures read in place, captions from their neighbours, hostile and broken archives."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+from conftest import picture
+
+from memfix.errors import MemfixError
+from memfix.inputs.references import SUFFIXES, open_image, read_references
+from memfix.inputs.tars import container, members, read
+
+
+def png(seed: int) -> bytes:
+    data = io.BytesIO()
+    picture(seed).save(data, "PNG")
+    return data.getvalue()
+
+
+def write(path: Path, files: list[tuple[str, bytes]], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for name, data in files:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_pictures_and_captions(tmp_path: Path) -> None:
+    write(tmp_path / "00000.tar", [
+        ("000.png", png(0)), ("000.txt", b"a cat\n"), ("000.json", b"{broken"), ("001.json", b'{"caption": "a dog"}'),
+        ("001.PNG", png(1)), ("002.png", png(2)), ("002.cls", b"3"),
+    ])  # fmt: skip
+    picture(3).save(tmp_path / "own.png")
+    references = read_references(str(tmp_path), [])
+    assert [(r.file_name, r.text) for r in references] == [
+        ("00000.tar/000.png", "a cat"), ("00000.tar/001.PNG", "a dog"), ("00000.tar/002.png", ""), ("own.png", ""),
+    ]  # fmt: skip
+    for seed, reference in enumerate(references):
+        assert open_image(reference.path).tobytes() == picture(seed).tobytes()
+    assert container(references[0].path) == tmp_path / "00000.tar" and container(references[3].path).name == "own.png"
+    assert [r.path for r in read_references(str(tmp_path / "00000.tar"), [])] == [r.path for r in references[:3]]
+
+
+def test_names_in_a_tar_are_no_paths(tmp_path: Path) -> None:
+    tar = write(tmp_path / "x.tar", [("../../etc/1.png", png(0)), ("/1.png", png(1)), ("a/1.png", png(2))])
+    with tarfile.open(tar, "a") as archive:
+        link = tarfile.TarInfo("2.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        archive.addfile(link)
+    references = read_references(str(tar), [])
+    assert [r.file_name for r in references] == ["x.tar/1.png", "x.tar/2-1.png", "x.tar/3-1.png"]
+    assert open_image(references[1].path).tobytes() == picture(1).tobytes()
+    assert [p.name for p in tmp_path.iterdir()] == ["x.tar"]
+
+
+def test_a_file_that_looks_like_an_address_is_a_file(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "x.tar#0+9", "PNG")
+    assert read(str(tmp_path / "x.tar#0+9")) is None
+    assert open_image(tmp_path / "x.tar#0+9").size == (64, 64)
+
+
+@pytest.mark.parametrize("content", [b"", b"no tar at all" * 100])
+def test_broken_archives(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.tar").write_bytes(content)
+    with pytest.raises(MemfixError, match=r"x\.tar cannot be read as a tar"):
+        list(members(tmp_path / "x.tar", SUFFIXES))
+
+
+def test_compressed_and_cut_off(tmp_path: Path) -> None:
+    with pytest.raises(MemfixError, match="cannot be read as a tar") as caught:
+        list(members(write(tmp_path / "x.tar", [("1.png", png(0))], "w:gz"), SUFFIXES))
+    assert "unpack" in caught.value.hint
+    tar = write(tmp_path / "y.tar", [("1.png", png(0)), ("2.png", png(1))])
+    *_, last = members(tar, SUFFIXES)
+    start, size = map(int, last.address.split("#")[1].split("+"))
+    tar.write_bytes(tar.read_bytes()[: start + size // 2])
+    with pytest.raises(MemfixError, match="cannot be read as a tar: unexpected end of data"):
+        list(members(tar, SUFFIXES))
+    with pytest.raises(MemfixError, match=r"y\.tar#\d+\+\d+ cannot be read as a picture"):
+        open_image(last.address)
