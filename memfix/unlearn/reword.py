@@ -12,7 +12,7 @@ import torch
 
 from memfix.models.context import ContextEdit
 
-PRESERVE = 10.0  # weight of what must not move against what must
+PRESERVE = 30.0  # weight of what must not move against what must
 RIDGE = 1e-5  # of the mean squared embedding
 ENERGY = 0.999  # share of the wanted shift (squared) that the low-rank edit keeps
 

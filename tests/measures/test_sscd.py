@@ -1,0 +1,83 @@
+"""Descriptors from TorchScript, in SSCD's form: a small network with that interface, exported as theirs is."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+from torchvision import transforms
+
+from memfix.errors import MemfixError
+from memfix.measures.embedding import Embedding
+from memfix.measures.sscd import Sscd
+from memfix.measures.weights import obtain
+from tests.conftest import picture
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 5, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x).relu().pow(3).mean((2, 3)).pow(1 / 3)  # not yet of length one
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "net.torchscript.pt"
+    torch.jit.script(Net()).save(str(path))
+    return path
+
+
+@pytest.fixture
+def sscd(file: Path) -> Sscd:
+    return Sscd(obtain(str(file), trust=True))
+
+
+def test_the_authors_preprocessing(file: Path, sscd: Sscd) -> None:
+    """Against torchvision's transforms, as the authors' page gives them: short side 288, ImageNet mean and std."""
+    image = picture(1, 300).crop((0, 0, 300, 200))
+    theirs = transforms.Compose(
+        [
+            transforms.Resize(288),
+            transforms.ToTensor(),
+            transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
+        ]
+    )
+    wanted = F.normalize(torch.jit.load(str(file))(theirs(image)[None]), dim=1)
+    torch.testing.assert_close(sscd([image]), wanted, atol=1e-5, rtol=0)
+
+
+def test_no_descriptor_depends_on_its_batch(sscd: Sscd) -> None:
+    images: list[Image.Image] = [picture(i, 64 + 16 * (i % 3)) for i in range(40)]
+    images[5] = images[5].resize((100, 64))
+    together = sscd(images)
+    alone = torch.cat([sscd([image]) for image in images])
+    assert together.shape == (40, 8)
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(together.norm(dim=1), torch.ones(40))
+
+
+def test_as_a_measure(sscd: Sscd) -> None:
+    measure = Embedding(sscd, 0.75, 0.1, "test")
+    a, b = measure.features([picture(1), picture(2)]), measure.features([picture(2), picture(3)])
+    table = measure.compare(a, b)
+    assert table[1, 0] == pytest.approx(1, abs=1e-5)
+    torch.testing.assert_close(measure.pair(a, b), table.diagonal())
+
+
+def test_identity_names_weights_and_preprocessing(file: Path, sscd: Sscd) -> None:
+    weights = obtain(str(file), trust=True)
+    assert weights.sha256 in sscd.identity
+    assert Sscd(weights, side=64).identity != sscd.identity
+
+
+def test_what_is_no_program_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    path.write_bytes(b"nothing")
+    with pytest.raises(MemfixError, match="not TorchScript"):
+        Sscd(obtain(str(path), trust=True))

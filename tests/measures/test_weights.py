@@ -1,0 +1,92 @@
+"""Programs in weight files are run only when their hash is known or the user vouches for them."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from memfix.errors import MemfixError
+from memfix.measures import weights
+from memfix.measures.weights import Known, obtain
+
+BODY = b"program" * 1000
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = BODY[:-1] if "short" in self.path else BODY
+        self.send_response(404 if "gone" in self.path else 200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    monkeypatch.setenv("MEMFIX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    served = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{served.server_port}"
+    served.shutdown()
+
+
+def know(monkeypatch: pytest.MonkeyPatch, url: str, content: bytes = BODY) -> None:
+    entry = Known(url, len(BODY), hashlib.sha256(content).hexdigest(), "test")
+    monkeypatch.setitem(weights.KNOWN, "net", entry)
+
+
+def left(tmp_path: Path) -> list[str]:
+    return [p.name for p in (tmp_path / "cache").rglob("*") if p.is_file()]
+
+
+def test_downloaded_once(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    know(monkeypatch, f"{server}/net.pt")
+    assert obtain("net").path.read_bytes() == BODY
+    know(monkeypatch, "http://127.0.0.1:9/net.pt")  # nobody listens there
+    assert obtain("net").sha256 == hashlib.sha256(BODY).hexdigest()
+    assert left(tmp_path) == ["net.pt"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"), [("short.pt", "6,999 bytes instead of 7,000"), ("gone.pt", "cannot be reached")]
+)
+def test_failed_downloads_leave_nothing(
+    server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str, message: str
+) -> None:
+    know(monkeypatch, f"{server}/{path}")
+    with pytest.raises(MemfixError, match=message) as error:
+        obtain("net")
+    assert server in error.value.hint
+    assert left(tmp_path) == []
+
+
+def test_other_content_is_not_run(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    know(monkeypatch, f"{server}/net.pt", content=b"what its authors published")
+    with pytest.raises(MemfixError, match="not a known one"):
+        obtain("net")
+    assert obtain("net", trust=True).sha256 == hashlib.sha256(BODY).hexdigest()
+
+
+def test_offline_says_what_to_fetch(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    know(monkeypatch, f"{server}/net.pt")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(MemfixError, match="offline") as error:
+        obtain("net")
+    assert f"{server}/net.pt" in error.value.hint
+
+
+def test_a_file_of_unknown_hash_needs_the_users_word(tmp_path: Path) -> None:
+    path = tmp_path / "own.pt"
+    path.write_bytes(b"x")
+    with pytest.raises(MemfixError, match=hashlib.sha256(b"x").hexdigest()) as error:
+        obtain(str(path))
+    assert "--trust-weights" in error.value.hint
+    assert obtain(str(path), trust=True).path == path
+    with pytest.raises(MemfixError, match="There are no weights"):
+        obtain(str(tmp_path / "missing.pt"))
