@@ -7,7 +7,7 @@ import sys
 import typer
 
 from memfix import __version__
-from memfix.cli import demo, detect, doctor, listing, prompts, recheck, report, run, schema, unlearn
+from memfix.cli import demo, detect, doctor, listing, prompts, recheck, report, run, schema, screen, unlearn
 
 app = typer.Typer(
     name="memfix", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
@@ -32,6 +32,7 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("list")(listing.list_)
 app.command("schema")(schema.schema)
+app.command("screen")(screen.screen)
 app.add_typer(prompts.app, name="prompts")
 
 

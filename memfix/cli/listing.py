@@ -1,4 +1,4 @@
-"""`memfix list`: methods, measures, runs."""
+"""`memfix list`: methods, measures, screens, runs."""
 
 from typing import Annotated
 
@@ -8,15 +8,15 @@ from memfix.cli.options import Call, command, runs_root
 from memfix.console import emit
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 
-KINDS = ["methods", "measures", "runs"]
+KINDS = ["methods", "measures", "screens", "runs"]
 
 
 @command()
 def list_(call: Call, what: Annotated[str, typer.Argument(help=f"One of: {', '.join(KINDS)}.")]) -> None:
-    """List unlearning methods, measures or runs."""
+    """List unlearning methods, measures, screens or runs."""
     if what not in KINDS:
         raise MemfixError(f"There is no list of '{what}'.", did_you_mean(what, KINDS), ExitCode.USAGE)
-    rows = {"methods": _methods, "measures": _measures, "runs": _runs}[what]()
+    rows = {"methods": _methods, "measures": _measures, "screens": _screens, "runs": _runs}[what]()
     if call.json:
         emit(rows)
     elif rows:
@@ -43,6 +43,12 @@ def _measures() -> list[dict[str, object]]:
         }
         for m in MEASURES.values()
     ]
+
+
+def _screens() -> list[dict[str, object]]:
+    from memfix.screens import SCREENS
+
+    return [{"name": s.name, "summary": s.summary, "fewest seeds": s.min_seeds} for s in SCREENS.values()]
 
 
 def _runs() -> list[dict[str, object]]:

@@ -1,0 +1,112 @@
+"""`memfix screen`: rank a prompt list of any size by how memorized each prompt looks, without decoding an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memfix.cli.detect import PromptList
+from memfix.cli.options import SHORT, Call, command, runs_root
+from memfix.config import DetectSettings
+from memfix.console import emit
+from memfix.errors import MemfixError
+
+if TYPE_CHECKING:
+    from memfix.detect.screening import Screening
+
+
+def _help(setting: str) -> str:
+    return str(DetectSettings.model_fields[setting].description)
+
+
+@command()
+def screen(
+    call: Call,
+    prompts: PromptList,
+    model: Annotated[str | None, typer.Option(*SHORT["model"], help=_help("model"))] = None,
+    screens: Annotated[
+        list[str] | None,
+        typer.Option("--screen", help="Screen to score by, see 'memfix list screens'; the first of several ranks."),
+    ] = None,
+    num_seeds: Annotated[int, typer.Option(min=1, help="Seeds a prompt.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="How many of the first denoising steps a screen looks at.")] = 1,
+    top: Annotated[int, typer.Option(min=0, help="Show the N highest.")] = 20,
+    merge: Annotated[bool, typer.Option("--merge", help="Only put together what several ranks have written.")] = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for screens.jsonl.")] = None,
+    revision: Annotated[str | None, typer.Option(help=_help("revision"))] = None,
+    variant: Annotated[str | None, typer.Option(help=_help("variant"))] = None,
+    seed: Annotated[int | None, typer.Option(help="The first seed; the next ones count up.")] = None,
+    num_inference_steps: Annotated[int | None, typer.Option(help=_help("num_inference_steps"))] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help=_help("guidance_scale"))] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Prompts times seeds in one pass of the UNet.")] = None,
+    limit: Annotated[int | None, typer.Option(help=_help("limit"))] = None,
+    skip_invalid: Annotated[bool | None, typer.Option(help="Leave out wrong rows of the list, and say which.")] = None,
+    mixed_precision: Annotated[str | None, typer.Option(help=_help("mixed_precision"))] = None,
+) -> None:
+    """Score every prompt of a list and show the highest. Resumes; RANK and WORLD_SIZE share the work out."""
+    from memfix.detect import shares
+    from memfix.detect.screening import Screening
+    from memfix.inputs.wrong_rows import WrongRows
+    from memfix.screens import get_screen
+    from memfix.screens.sampling import Sampling
+
+    call.given["detect"] = {
+        "model": model, "revision": revision, "variant": variant, "seed": seed, "limit": limit,
+        "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "batch_size": batch_size,
+        "skip_invalid": skip_invalid, "mixed_precision": mixed_precision,
+    }  # fmt: skip
+    settings, share = call.settings(DetectSettings), shares.Share.from_environment()
+    chosen = tuple(get_screen(name) for name in dict.fromkeys(screens or ["magnitude"]))
+    seeds = tuple(range(settings.seed, settings.seed + num_seeds))
+    sampling = Sampling(seeds, steps, settings.num_inference_steps, settings.guidance_scale)
+    work = Screening(prompts, settings, chosen, sampling, WrongRows(settings.skip_invalid))
+    folder = out or runs_root() / work.folder_name
+    if call.dry_run:
+        _plan(call, work, folder)
+        return
+    if not merge:
+        call.talk.say(f"Model {settings.model}, {work.evaluations} UNet evaluations a prompt → {folder}")
+        with shares.open_folder(folder, share, work.identity(share.world)), call.talk.progress("Screening") as bar:
+            for done in work.run(folder, share):
+                bar.at(done)
+        for line in work.wrong.told():
+            call.talk.warn(line)
+    if shares.merge(folder):
+        _show(call, folder, chosen[0].name, top)
+    elif merge:
+        raise MemfixError(
+            f"Not all ranks have finished in {folder}.", "Wait for them, or start the missing ones again."
+        )
+    else:
+        call.talk.say(f"Rank {share.rank} of {share.world} is done; the last one shows the result.")
+
+
+def _plan(call: Call, work: Screening, folder: Path) -> None:
+    from memfix.detect.shares import Share
+
+    prompts = sum(len(batch) for batch in work.batches(Share()))
+    plan = {
+        **work.identity(1), "folder": str(folder), "rows": prompts, "wrong_rows": work.wrong.count,
+        "unet_evaluations": prompts * work.evaluations,
+    }  # fmt: skip
+    if call.json:
+        emit(plan)
+    else:
+        call.talk.table("screen", ["setting", "value"], [[k, str(v)] for k, v in plan.items()], (0, 1))
+
+
+def _show(call: Call, folder: Path, ranked_by: str, top: int) -> None:
+    from memfix.detect.shares import RESULT, count_lines, highest
+
+    file = folder / RESULT
+    prompts, lines = count_lines(file), highest(file, ranked_by, top)
+    if call.json:
+        shown: list[dict[str, Any]] = [line.model_dump() for line in lines]
+        emit({"folder": str(folder), "prompts": prompts, "ranked_by": ranked_by, "highest": shown})
+        return
+    names = list(lines[0].scores) if lines else []
+    rows = [[line.text, *(f"{line.scores[name]:.4g}" for name in names), line.source] for line in lines]
+    call.talk.table(f"{len(lines)} of {prompts} prompts, highest {ranked_by} first", ["prompt", *names, "source"], rows)
+    call.talk.say(f"All scores: {file}. A screen is no verdict: give the highest to 'memfix detect'.", "hint")

@@ -1,0 +1,38 @@
+"""How sharply the pull of the prompt itself changes along the way it pulls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.autograd.forward_ad import dual_level, make_dual, unpack_dual
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from memfix.screens.base import mean_over_seeds, norms
+from memfix.screens.denoiser import Denoiser
+from memfix.screens.sampling import Sampling
+
+
+@torch.no_grad()
+def curvature(denoiser: Denoiser, prompts: Sequence[str], sampling: Sampling) -> torch.Tensor:
+    """Mean over seeds of ‖J_d(x_T) d(x_T)‖₂, where d(x) = ε_θ(x, c) - ε_θ(x, ∅) and J_d is its Jacobian in x; [P].
+
+    Jeon et al., Understanding and Mitigating Memorization in Generative Models via Sharpness of Probability
+    Landscapes, ICML 2025: ‖H_Δ(x_T) s_Δ(x_T)‖, with s_Δ the difference of the scores with and without the prompt and
+    H_Δ that of their Hessians. Scores are -ε/σ and σ ≈ 1 at T, so that this is theirs in units of ε.
+
+    One Jacobian-vector product in forward mode, exact, at the sampler's first timestep. 4 UNet evaluations, of which
+    two carry a tangent and cost about twice as much. Always in the precision of the weights, since autocast has no
+    forward derivative; nor have fused attention kernels, and the plain one is forced.
+    """
+    contexts = denoiser.contexts(prompts, sampling)
+    noise = denoiser.noise(denoiser.generators(sampling.seeds, len(prompts)))
+    timestep = float(denoiser.scheduler(sampling.num_inference_steps).timesteps[0])
+
+    with sdpa_kernel(SDPBackend.MATH), torch.autocast(noise.device.type, enabled=False):
+        pull = denoiser.difference(noise, timestep, contexts)
+        with dual_level():
+            dual = make_dual(noise, pull)  # type: ignore[no-untyped-call]  # torch leaves these two untyped
+            answer = denoiser.difference(dual, timestep, contexts)
+            product: torch.Tensor = unpack_dual(answer).tangent  # type: ignore[no-untyped-call]
+    return mean_over_seeds(norms(product), len(sampling.seeds))
