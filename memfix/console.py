@@ -107,9 +107,9 @@ class Bar:
     def __init__(self, progress: Progress, task: Any) -> None:
         self._progress, self._task = progress, task
 
-    def at(self, done: int, note: str = "") -> None:
-        """Set how much is done."""
-        self._progress.update(self._task, completed=done, note=escape(note))
+    def at(self, done: int, note: str = "", total: int | None = None) -> None:
+        """Set how much is done, and of how much if that was not known before."""
+        self._progress.update(self._task, completed=done, note=escape(note), total=total)
 
 
 def emit(data: Any) -> None:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from memfix import __version__
-from memfix.cli import demo, detect, doctor, listing, prompts, recheck, report, run, schema, screen, unlearn
+from memfix.cli import demo, detect, doctor, fetch, index, listing, prompts, recheck, report, run, schema, screen, unlearn
 
 app = typer.Typer(
     name="memfix", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
@@ -29,6 +29,8 @@ app.command("recheck")(recheck.recheck)
 app.command("report")(report.report)
 app.command("run")(run.run)
 app.command("demo")(demo.demo)
+app.command("index")(index.index)
+app.command("fetch")(fetch.fetch)
 app.command("doctor")(doctor.doctor)
 app.command("list")(listing.list_)
 app.command("schema")(schema.schema)

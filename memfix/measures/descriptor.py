@@ -1,12 +1,15 @@
-"""What a descriptor is: a picture as a vector of length one, the same whatever it is batched with."""
+"""What a descriptor is: a picture as a vector of length one, the same whatever it is batched with. And all by name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
 from PIL import Image
+
+from memfix.errors import ExitCode, MemfixError, did_you_mean
+from memfix.measures.pixels import to_tensor
 
 
 class Descriptor(Protocol):
@@ -19,3 +22,33 @@ class Descriptor(Protocol):
     def __call__(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """[n, dimension] float32 on the CPU, rows of length one."""
         ...
+
+
+class Pixels:
+    """The picture itself at 16x16, without its mean: needs no weights, and finds only copies that keep layout."""
+
+    name = "pixels"
+    side = 16
+    dimension = 3 * side * side
+    identity = "16x16 RGB, box filter, mean removed"
+    blank = 0.5 / 255  # rms contrast under which rounding is all that is left of a picture
+
+    def __call__(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """[n, 768]. Blank pictures, without a direction of their own, share one that is orthogonal to all others."""
+        if not images:
+            return torch.empty(0, self.dimension)
+        x = to_tensor(images, self.side).flatten(1)
+        x = x - x.mean(1, keepdim=True)
+        length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        blank = length < self.blank * self.dimension**0.5
+        return torch.where(blank, self.dimension**-0.5, x / length.clamp_min(1e-12))
+
+
+DESCRIPTORS: dict[str, Callable[[], Descriptor]] = {"pixels": Pixels}
+
+
+def get_descriptor(name: str) -> Descriptor:
+    """Make a descriptor by name. Raises MemfixError for an unknown name."""
+    if name not in DESCRIPTORS:
+        raise MemfixError(f"Unknown descriptor '{name}'.", did_you_mean(name, list(DESCRIPTORS)), ExitCode.USAGE)
+    return DESCRIPTORS[name]()

@@ -1,0 +1,128 @@
+"""`memfix index`: descriptors of a folder of images, for search in any number of them."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from memfix.cli.options import Call, command
+from memfix.console import emit
+from memfix.index.choices import Compression, Precision
+
+SHOWN = 10  # unreadable pictures and groups on the terminal; --json has all
+
+Folder = Annotated[str, typer.Argument(metavar="DIR", help="Images and webdataset tars, or 'demo'.")]
+OutFolder = Annotated[Path | None, typer.Option("-o", "--out", help="Index folder; DIR.index when not given.")]
+DescriptorName = Annotated[str, typer.Option("--descriptor", help="What describes a picture: pixels.")]
+Stored = Annotated[Precision, typer.Option("--precision", help="Of the stored vectors.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Pictures described at once.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Threads that read and decode; one a core when not given.")]
+Rank = Annotated[int, typer.Option(envvar="RANK", help="This process among several, from 0; accelerate sets it.")]
+WorldSize = Annotated[int, typer.Option(envvar="WORLD_SIZE", min=1, help="How many processes share the work.")]
+Approximate = Annotated[
+    Compression | None, typer.Option(help="Also write an approximate index: sq8 (a byte a number) or pq (64 a vector).")
+]
+Recall = Annotated[float, typer.Option(min=0, max=1, help="Share of nearest neighbours it has to find.")]
+Groups = Annotated[
+    float | None, typer.Option(min=-1, max=1, help="Also list near-copies: groups of pictures at least this similar.")
+]
+
+
+@command()
+def index(
+    call: Call, folder: Folder, out: OutFolder = None, descriptor: DescriptorName = "pixels",
+    precision: Stored = Precision.FLOAT16, batch_size: BatchSize = 32, workers: Workers = None, rank: Rank = 0,
+    world_size: WorldSize = 1, approximate: Approximate = None, recall: Recall = 0.95, groups: Groups = None,
+) -> None:  # fmt: skip
+    """Describe the pictures of a folder for search; a second run describes only what is new or changed."""
+    from memfix.index.build import Part, build, preview
+    from memfix.index.store import Store
+    from memfix.measures.descriptor import get_descriptor
+
+    part = Part(rank, world_size).checked()
+    source, where = _places(folder, out)
+    describe = get_descriptor(descriptor)
+    if call.dry_run:
+        is_there = (where / "manifest.json").exists()
+        store = Store.open(where) if is_there else Store.empty(where, source, describe, precision)
+        store.require(describe)
+        _say_counts(call, {"index": str(where), **vars(preview(store, source))})
+        return
+    store = Store.create(where, source, describe, precision)
+    with call.talk.progress("Describe pictures") as bar:
+
+        def watch(done: int, total: int) -> None:
+            bar.at(done, total=total)
+
+        built = build(
+            store, source, describe, part, batch_size=batch_size, workers=workers or os.cpu_count() or 1, watch=watch
+        )
+    result = {"index": str(where), "descriptor": descriptor, **vars(built.counts), "vectors": len(built.store)}
+    result |= {"complete": built.complete, "unreadable": _unreadable(built.store)}
+    if built.complete and approximate is not None:
+        result["approximate"] = _approximate(call, built.store, approximate, recall)
+    if built.complete and groups is not None:
+        result["groups"] = _groups(built.store, groups)
+    if call.json:
+        emit(result)
+    else:
+        _show(call, result)
+
+
+def _places(folder: str, out: Path | None) -> tuple[Path, Path]:
+    """The folder of pictures, and that of the index."""
+    from memfix.demo import DEMO, REFERENCES
+
+    if folder == DEMO and not Path(folder).exists():
+        return REFERENCES, out or Path("demo.index")
+    source = Path(folder).resolve()
+    return source, out or source.with_name(f"{source.name}.index")
+
+
+def _unreadable(store: Any) -> list[dict[str, str]]:
+    return [{"file_name": row.file_name, "reason": row.reason} for row in store.all_rows() if row.reason]
+
+
+def _approximate(call: Call, store: Any, compression: Compression, recall: float) -> dict[str, Any]:
+    from memfix.index.approximate import build, fresh
+
+    report = fresh(store, compression, recall)
+    if report is None:
+        call.talk.say(f"Writing an approximate index of {len(store):,} vectors.")
+        report = build(store, compression, recall)
+    return vars(report)
+
+
+def _groups(store: Any, threshold: float) -> list[list[str]]:
+    from memfix.index.groups import groups
+
+    return [[store.row(int(i)).file_name for i in members] for members in groups(store, threshold)]
+
+
+def _say_counts(call: Call, result: dict[str, Any]) -> None:
+    if call.json:
+        emit(result)
+        return
+    words = ", ".join(f"{result[word]:,} {word}" for word in ("new", "changed", "removed", "same"))
+    call.talk.say(f"{result['index']}: {words}")
+
+
+def _show(call: Call, result: dict[str, Any]) -> None:
+    talk = call.talk
+    _say_counts(call, result)
+    talk.say(f"{result['vectors']:,} vectors of {result['descriptor']}.")
+    if not result["complete"]:
+        talk.say("This part is done; the index is complete once the other ranks have finished theirs.", "hint")
+    for row in result["unreadable"][:SHOWN]:
+        talk.warn(f"{row['file_name']}: {row['reason']}")
+    if (more := len(result["unreadable"]) - SHOWN) > 0:
+        talk.warn(f"{more:,} further pictures cannot be read; --json lists them.")
+    if report := result.get("approximate"):
+        talk.say(
+            f"Approximate search probes {report['probed']} of {report['lists']} lists: "
+            f"recall@1 {report['recall']:.3f} at {report['bytes_per_vector']:.0f} bytes a vector."
+        )
+    if "groups" in result:
+        rows = [[str(len(names)), names[0], names[1]] for names in result["groups"][:SHOWN]]
+        talk.table(f"{len(result['groups'])} groups of near-copies", ["pictures", "first", "second"], rows, (1, 2))

@@ -1,0 +1,204 @@
+"""From a folder to shards: plan, describe what is new, put the shards in place; resumed and shared by rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from memfix.errors import ExitCode, MemfixError
+from memfix.index.atomic import atomic
+from memfix.index.pictures import READ_AHEAD, Looked, ahead, batches, decoded, look
+from memfix.index.plan import Counts, Plan, commit, compare, make_plan
+from memfix.index.rows import Row, as_line, write_lines
+from memfix.index.store import Store
+from memfix.index.walk import walk
+from memfix.measures.descriptor import Descriptor
+
+
+class Part(NamedTuple):
+    """The part of the work that a process takes: every `of`-th new shard, from `rank` on."""
+
+    rank: int = 0
+    of: int = 1
+
+    def checked(self) -> Part:
+        """Itself. Raises MemfixError if there is no such part."""
+        if not 0 <= self.rank < self.of:
+            raise MemfixError(
+                f"There is no rank {self.rank} among {self.of} processes.",
+                f"Ranks count from 0 to {self.of - 1}.",
+                ExitCode.USAGE,
+            )
+        return self
+
+    def shards(self, plan: Plan) -> list[str]:
+        """The names of its shards."""
+        return list(plan.pictures)[self.rank :: self.of]
+
+
+WHOLE = Part()
+
+
+@contextmanager
+def working(path: Path, part: Part) -> Iterator[None]:
+    """Hold a part of an index, so that no second process builds it."""
+    path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path / f".rank-{part.rank}-of-{part.of}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise MemfixError(
+            f"Another process is building part {part.rank} of {part.of} of {path}.",
+            "Wait for it, or give each process a --rank of its own.",
+        ) from None
+    with lock:
+        yield
+        lock.release()
+
+
+class Built(NamedTuple):
+    """What came of a build; it is not `complete` while other processes have shards to build."""
+
+    store: Store
+    counts: Counts
+    complete: bool
+
+
+def build(
+    store: Store, folder: Path, descriptor: Descriptor, part: Part = WHOLE, *, batch_size: int = 32, workers: int = 1,
+    watch: Callable[[int, int], None] = lambda done, total: None,
+) -> Built:  # fmt: skip
+    """Bring an index up to what its folder holds; `watch` hears how many pictures of how many are dealt with.
+
+    Killed at any moment, it goes on behind the last finished shard when it is called again.
+    """
+    counts = Counts()
+    with working(store.path, part):
+        while True:
+            store, plan, resumed = prepare(store, folder)
+            if plan is None:
+                counts.same = sum(shard.rows for shard in store.manifest.shards)
+                return Built(store, counts, complete=True)
+            done, total = 0, sum(plan.pictures[name] for name in part.shards(plan))
+            for more in describe(store, plan, folder, descriptor, part, batch_size, workers):
+                done += more
+                watch(done, total)
+            counts.follow(plan.counts)
+            finished = finish(store, plan)
+            if finished is None or not resumed or part.of > 1:
+                return Built(finished or store, counts, complete=finished is not None)
+            store = finished  # an old plan was carried out: look again for what came since
+
+
+def prepare(store: Store, folder: Path) -> tuple[Store, Plan | None, bool]:
+    """The index as it is, the plan for it, and whether that is an old one; no plan when there is nothing to do.
+
+    Other processes wait for the first. Raises MemfixError when there is no picture at all: an index is not emptied
+    because a disk is not mounted.
+    """
+    with FileLock(store.path / ".lock"):
+        store = Store.open(store.path)
+        if (store.path / "plan").exists():
+            return store, Plan(store.path / "plan"), True
+        found = walk(folder)
+        first = next(found, None)
+        if first is None:
+            raise MemfixError(f"{folder} holds no picture.", "Give a folder of images, or of webdataset tars.")
+        return store, make_plan(store, chain([first], found)), False
+
+
+def preview(store: Store, folder: Path) -> Counts:
+    """What a build would find, without writing anything."""
+    counts = Counts()
+    for _ in compare(store, walk(folder), counts):
+        pass
+    return counts
+
+
+def finish(store: Store, plan: Plan) -> Store | None:
+    """The finished index, or None while other processes still have shards to build."""
+    with FileLock(store.path / ".lock"):
+        return commit(store, plan)
+
+
+def describe(
+    store: Store, plan: Plan, folder: Path, descriptor: Descriptor, part: Part, batch_size: int, workers: int
+) -> Iterator[int]:
+    """Build the missing shards of a part, yielding how many further pictures are dealt with."""
+    with ThreadPoolExecutor(workers) as pool:
+        for name in part.shards(plan):
+            if store.file(name, ".jsonl").exists():
+                yield plan.pictures[name]
+                continue
+            yield from _Shard(store, plan, name, folder).build(descriptor, pool, batch_size)
+
+
+class _Shard:
+    """One shard in the making: rows, and vectors for those that are readable."""
+
+    def __init__(self, store: Store, plan: Plan, name: str, folder: Path) -> None:
+        self._store, self._name, self._folder = store, name, folder
+        base, self._planned = plan.read(name)
+        old = [] if base is None else store.rows(base)
+        self._old_rows, self._base = old, None if base is None else store.mapped(base)
+        self._old_vector = np.cumsum([not row.reason for row in old]) - 1  # a row's place among those with a vector
+        self._rows = [planned.row for planned in self._planned]
+        shape = len(self._rows), store.manifest.dimension
+        self._vectors: NDArray[np.floating] = np.zeros(shape, store.manifest.precision.value)
+
+    def build(self, descriptor: Descriptor, pool: Executor, batch_size: int) -> Iterator[int]:
+        """Carry over what is as it was, describe the rest, write the files."""
+        open_places = [i for i, planned in enumerate(self._planned) if not self._settle(i, planned.row)]
+        yield len(self._rows) - len(open_places)
+        looked = ahead(pool, lambda i: look(self._path(i)), open_places, READ_AHEAD)
+        fresh = ((i, found) for i, found in looked if not self._settle(i, self._seen(i, found)))
+        done = 0
+        for batch in decoded(pool, batches(fresh, batch_size), self._path):
+            images = [(i, image) for i, image in batch if not isinstance(image, str)]
+            for i, reason in batch:
+                if isinstance(reason, str):
+                    self._rows[i] = self._rows[i]._replace(reason=reason)
+            if images:
+                self._fill([i for i, _ in images], descriptor([image for _, image in images]).numpy())
+            done += len(batch)
+            yield len(batch)
+        yield len(open_places) - done
+        self._write()
+
+    def _path(self, place: int) -> str:
+        return str(self._folder / self._planned[place].row.path)
+
+    def _seen(self, place: int, found: Looked) -> Row:
+        """The row once its file was read."""
+        row = self._rows[place] = self._rows[place]._replace(sha256=found.sha256, reason=found.reason)
+        return row
+
+    def _settle(self, place: int, row: Row) -> bool:
+        """Whether the picture needs no decoding: it has no vector, or the one that it had before."""
+        old = self._planned[place].old
+        if row.reason or old is None or row.sha256 != self._old_rows[old].sha256 or self._old_rows[old].reason:
+            return bool(row.reason)
+        assert self._base is not None
+        self._vectors[place] = self._base[self._old_vector[old]]
+        return True
+
+    def _fill(self, places: list[int], vectors: NDArray[np.float32]) -> None:
+        self._vectors[places] = vectors
+        for broken in np.unique(np.nonzero(~np.isfinite(vectors))[0]):
+            i = places[int(broken)]
+            self._rows[i] = self._rows[i]._replace(reason="has no finite descriptor")
+
+    def _write(self) -> None:
+        """The vectors, then the rows, whose presence completes the shard."""
+        with atomic(self._store.file(self._name, ".npy")) as file:
+            readable = np.array([not row.reason for row in self._rows])
+            np.save(file, self._vectors[readable], allow_pickle=False)
+        write_lines(self._store.file(self._name, ".jsonl"), map(as_line, self._rows))

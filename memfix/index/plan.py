@@ -1,0 +1,188 @@
+"""What a build has to do: the folder merged with the index, both in the same order, cut into shards. Reads no picture.
+
+A plan is a folder, `plan/`, made once and then worked on by any number of processes: `plan.json` lists the shards of
+the index to come in order, `<name>.jsonl` the rows of each one that is new. Its cuts depend on folder and index alone,
+so neither the number of processes nor a restart changes what is built.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from memfix.hashing import sha256
+from memfix.index.atomic import atomic
+from memfix.index.rows import Row, as_line, from_line, read_lines, write_lines
+from memfix.index.store import Shard, Store
+
+
+class Planned(NamedTuple):
+    """A row to be, and the place of its forerunner among the rows of the shard that is replaced."""
+
+    row: Row
+    old: int | None
+
+
+@dataclass
+class Counts:
+    """Files that were not in the index, whose size, time or address differs, that are gone, that are as before."""
+
+    new: int = 0
+    changed: int = 0
+    removed: int = 0
+    same: int = 0
+
+    @property
+    def differences(self) -> int:
+        """How many files call for work."""
+        return self.new + self.changed + self.removed
+
+    def follow(self, later: Counts) -> None:
+        """Add what a later plan of the same build does."""
+        self.new, self.changed, self.removed = (
+            self.new + later.new, self.changed + later.changed, self.removed + later.removed,
+        )  # fmt: skip
+        self.same = later.same
+
+
+class Plan:
+    """A plan on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        data = json.loads((path / "plan.json").read_text())
+        self.shards: list[str] = data["shards"]
+        self.counts = Counts(**data["counts"])
+        self.pictures: dict[str, int] = data["pictures"]
+
+    def read(self, shard: str) -> tuple[str | None, list[Planned]]:
+        """The shard that is replaced, if any, and the rows of the new one."""
+        header, *lines = read_lines(self.path / f"{shard}.jsonl")
+        planned = [Planned(old=line.pop("old", None), row=from_line(line)) for line in lines]
+        return header["replaces"], planned
+
+
+class Walk:
+    """The rows of a folder, of which the next can be looked at."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows = iter(rows)
+        self.head = next(self._rows, None)
+
+    def pop(self) -> Row:
+        """The next row."""
+        row, self.head = self.head, next(self._rows, None)
+        assert row is not None
+        return row
+
+
+def merge(old: list[Row], walk: Walk, counts: Counts) -> Iterator[Planned]:
+    """The rows of a shard and the files up to its last row: what the shard becomes."""
+    for place, row in enumerate(old):
+        while walk.head is not None and walk.head.key < row.key:
+            counts.new += 1
+            yield Planned(walk.pop(), None)
+        if walk.head is None or walk.head.key != row.key:
+            counts.removed += 1
+            continue
+        found = walk.pop()
+        if row.unchanged(found):
+            counts.same += 1
+            yield Planned(row, place)
+        else:
+            counts.changed += 1
+            yield Planned(found, place)
+
+
+def rest(walk: Walk, counts: Counts) -> Iterator[Planned]:
+    """The files behind the last row of the index."""
+    while walk.head is not None:
+        counts.new += 1
+        yield Planned(walk.pop(), None)
+
+
+def cut(rows: Iterable[Planned], size: int) -> Iterator[list[Planned]]:
+    """Rows in pieces of `size`; the last one holds up to twice as many, so that no crumb is left."""
+    piece: list[Planned] = []
+    for row in rows:
+        piece.append(row)
+        if len(piece) == 2 * size:
+            yield piece[:size]
+            del piece[:size]
+    if piece:
+        yield piece
+
+
+def compare(store: Store, found: Iterable[Row], counts: Counts) -> Iterator[tuple[str | None, list[Planned] | None]]:
+    """The shards of the index to come, in order: (shard that stays, None), or (shard that is replaced, new rows)."""
+    walk = Walk(found)
+    names = [shard.name for shard in store.manifest.shards]
+    for name in names:
+        before = counts.differences
+        for piece in cut(merge(store.rows(name), walk, counts), store.manifest.shard_size):
+            yield name, None if counts.differences == before else piece
+    yield from ((None, piece) for piece in cut(rest(walk, counts), store.manifest.shard_size))
+
+
+def make_plan(store: Store, found: Iterable[Row]) -> Plan | None:
+    """Write the plan that takes the index to what was found; None if it is there already."""
+    path, counts = store.path / "plan", Counts()
+    draft = path.with_name("plan.draft")
+    shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
+    draft.mkdir(parents=True)
+    shards, pictures, number = [], dict[str, int](), store.manifest.next_shard
+    for base, piece in compare(store, found, counts):
+        if piece is None:
+            assert base is not None
+            shards.append(base)
+            continue
+        name, number = f"{number:08d}", number + 1
+        lines: list[dict[str, object]] = [as_line(p.row) | ({} if p.old is None else {"old": p.old}) for p in piece]
+        write_lines(draft / f"{name}.jsonl", [{"replaces": base}, *lines])
+        shards.append(name)
+        pictures[name] = len(piece)
+    if not counts.differences:
+        draft.rmdir()
+        return None
+    with atomic(draft / "plan.json") as file:
+        file.write(json.dumps({"shards": shards, "pictures": pictures, "counts": asdict(counts)}).encode())
+    _tidy(store, (shard.name for shard in store.manifest.shards))
+    draft.rename(path)
+    return Plan(path)
+
+
+def commit(store: Store, plan: Plan) -> Store | None:
+    """Make the shards of a plan the index; None if some are not there yet.
+
+    A crash in the middle leaves a plan whose shards are all there, and is mended by committing again.
+    """
+    if not plan.path.exists():  # another process was faster
+        return Store.open(store.path)
+    if not all(store.file(name, ".jsonl").exists() for name in plan.shards):
+        return None
+    known = {shard.name: shard for shard in store.manifest.shards}
+    shards = tuple(known.get(name) or _shard(store, name) for name in plan.shards)
+    number = 1 + max((int(name) for name in (*plan.pictures, *known)), default=-1)
+    manifest = store.manifest.model_copy(update={"shards": shards, "next_shard": number})
+    store.save(manifest)
+    shutil.rmtree(plan.path.rename(store.path / "plan.draft"))
+    _tidy(store, plan.shards)
+    return Store(store.path, manifest)
+
+
+def _tidy(store: Store, shards: Iterable[str]) -> None:
+    """Remove what is no part of these shards: replaced ones, and files of processes that were killed."""
+    listed = {f"{name}{suffix}" for name in shards for suffix in (".npy", ".jsonl")}
+    for file in (store.path / "shards").glob("*"):
+        if file.name not in listed:
+            file.unlink()
+
+
+def _shard(store: Store, name: str) -> Shard:
+    rows = store.rows(name)
+    readable = sum(not row.reason for row in rows)
+    return Shard(name=name, rows=len(rows), vectors=readable, sha256=sha256([store.file(name, ".jsonl")]))

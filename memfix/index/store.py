@@ -1,0 +1,226 @@
+"""An index folder: descriptors in shards, the rows they belong to, and a manifest that says what made them.
+
+    manifest.json           descriptor, precision, folder, shards in order
+    shards/<name>.npy       [n, d] float16 or float32, in order of the readable rows
+    shards/<name>.jsonl     rows, readable or not; its presence says that the shard is complete
+    plan/                   what is being built, see plan.py
+    approximate.*           see approximate.py
+
+Shards hold the rows in the order of `Row.key`, so the id of a vector is its place among all readable pictures, however
+often and by however many processes the index was built. Knows nothing of pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from hashlib import sha256
+from itertools import accumulate
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from memfix.errors import MemfixError
+from memfix.index.atomic import atomic
+from memfix.index.choices import Precision
+from memfix.index.rows import Row, from_line, read_lines
+from memfix.measures.descriptor import Descriptor
+
+SHARD_SIZE = 8192
+BLOCK = 16384
+
+Vectors = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+
+class Shard(BaseModel):
+    """A file of vectors; `sha256` is that of its rows, which hold the hash of every picture."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    rows: int
+    vectors: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """What the vectors are, and where."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    descriptor: str
+    identity: str
+    dimension: int
+    precision: Precision
+    shard_size: int
+    folder: str
+    next_shard: int = 0
+    shards: tuple[Shard, ...] = ()
+
+
+class Store:
+    """An index folder, as its manifest was when it was opened."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path, self.manifest = path, manifest
+        self._ends = [0, *accumulate(shard.vectors for shard in manifest.shards)]
+        self._cached_rows = lru_cache(maxsize=32)(self._readable_rows)
+
+    # -- opening ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """The index in a folder. Raises MemfixError where there is none, or a damaged one."""
+        file = path / "manifest.json"
+        try:
+            return cls(path, Manifest.model_validate_json(file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise MemfixError(f"{path} is no index: it has no manifest.json.", "Make one: memfix index DIR") from None
+        except (ValidationError, UnicodeDecodeError):
+            raise MemfixError(
+                f"{file} is damaged, or of another version of memfix.",
+                "Restore it, or remove the folder and index anew.",
+            ) from None
+
+    @classmethod
+    def create(
+        cls, path: Path, folder: Path, descriptor: Descriptor, precision: Precision, shard_size: int = SHARD_SIZE
+    ) -> Store:
+        """A new index of `folder`, or the one that is in `path`, if it is of the same descriptor and precision."""
+        if path.exists() and not path.is_dir():
+            raise MemfixError(f"{path} is a file.", "Give a folder to --out.")
+        path.mkdir(parents=True, exist_ok=True)
+        with FileLock(path / ".lock"):
+            if not (path / "manifest.json").exists():
+                if any(not p.name.startswith(".") for p in path.iterdir()):
+                    raise MemfixError(f"{path} is no index, and not empty.", "Give another folder to --out.")
+                empty = cls.empty(path, folder, descriptor, precision, shard_size)
+                empty.save(empty.manifest)
+            store = cls.open(path)
+            store.require(descriptor)
+            store._require_folder(folder)
+        if store.manifest.precision != precision:
+            have = store.manifest.precision
+            raise MemfixError(f"{path} holds {have}, not {precision}.", "Give another folder to --out.")
+        return store
+
+    @classmethod
+    def empty(
+        cls, path: Path, folder: Path, descriptor: Descriptor, precision: Precision, shard_size: int = SHARD_SIZE
+    ) -> Store:
+        """An index without vectors, of which nothing is written yet."""
+        manifest = Manifest(
+            descriptor=descriptor.name, identity=descriptor.identity, dimension=descriptor.dimension,
+            precision=precision, shard_size=shard_size, folder=str(folder.resolve()),
+        )  # fmt: skip
+        return cls(path, manifest)
+
+    def save(self, manifest: Manifest) -> None:
+        """Put another manifest in place of this one's file."""
+        with atomic(self.path / "manifest.json") as file:
+            file.write(manifest.model_dump_json(indent=1).encode() + b"\n")
+
+    def require(self, descriptor: Descriptor) -> None:
+        """Refuse vectors of another descriptor, of other weights, or prepared otherwise."""
+        m = self.manifest
+        have, other = (m.descriptor, m.identity, m.dimension), _named(descriptor)
+        if have != other:
+            raise MemfixError(
+                f"{self.path} was made with {m.descriptor} ({m.identity}), not with {other[0]} ({other[1]}); "
+                "their vectors cannot be compared.",
+                f"Use {m.descriptor} with the same weights, or give another folder to --out.",
+            )
+
+    def _require_folder(self, folder: Path) -> None:
+        """Refuse another folder, whose pictures would take the place of all; one that was moved may go on."""
+        own = Path(self.manifest.folder)
+        if own == folder.resolve():
+            return
+        if own.exists():
+            raise MemfixError(f"{self.path} is the index of {own}, not of {folder}.", "Give another folder to --out.")
+        self.manifest = self.manifest.model_copy(update={"folder": str(folder.resolve())})
+        self.save(self.manifest)
+
+    # -- content ------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """The number of vectors."""
+        return self._ends[-1]
+
+    @property
+    def content(self) -> str:
+        """A hash of descriptor and rows: the same for the same pictures."""
+        shards = "".join(shard.sha256 for shard in self.manifest.shards)
+        return sha256(f"{self.manifest.identity}\0{shards}".encode()).hexdigest()
+
+    def file(self, shard: str, suffix: str) -> Path:
+        """The path of a shard's .npy or .jsonl."""
+        return self.path / "shards" / f"{shard}{suffix}"
+
+    def rows(self, shard: str) -> list[Row]:
+        """All rows of a shard, readable or not."""
+        return [from_line(line) for line in read_lines(self.file(shard, ".jsonl"))]
+
+    def all_rows(self) -> Iterator[Row]:
+        """All rows of the index, one shard in memory at a time."""
+        for shard in self.manifest.shards:
+            yield from self.rows(shard.name)
+
+    def mapped(self, shard: str) -> NDArray[np.floating]:
+        """[n, d] vectors of a shard, in their precision, mapped from the file."""
+        array: NDArray[np.floating] = np.load(self.file(shard, ".npy"), mmap_mode="r", allow_pickle=False)
+        return array
+
+    def row(self, vector: int) -> Row:
+        """The picture of a vector."""
+        shard = self._shard_of(vector)
+        return self._cached_rows(self.manifest.shards[shard].name)[vector - self._ends[shard]]
+
+    def _readable_rows(self, shard: str) -> list[Row]:
+        return [row for row in self.rows(shard) if not row.reason]
+
+    def _shard_of(self, vector: int) -> int:
+        if not 0 <= vector < len(self):
+            raise IndexError(f"vector {vector} of {len(self)}")
+        return int(np.searchsorted(self._ends, vector, side="right")) - 1
+
+    def vectors(self, ids: Sequence[int] | Ids) -> Vectors:
+        """[n, d] of n ids, in their order; sorted ids read fastest."""
+        ids = np.asarray(ids, np.int64)
+        out = np.empty((len(ids), self.manifest.dimension), np.float32)
+        shards = np.searchsorted(self._ends, ids, side="right") - 1
+        for shard in np.unique(shards):
+            places = np.flatnonzero(shards == shard)
+            out[places] = self.mapped(self.manifest.shards[shard].name)[ids[places] - self._ends[shard]]
+        return out
+
+    def blocks(self, size: int = BLOCK, start: int = 0) -> Iterator[tuple[int, Vectors]]:
+        """The vectors from id `start` on, as (first id, [up to `size`, d]).
+
+        A block is overwritten by the next. Shards are mapped one at a time: what stays in memory is one block.
+        """
+        block = np.empty((size, self.manifest.dimension), np.float32)
+        filled = 0
+        for shard, first, end in zip(self.manifest.shards, self._ends, self._ends[1:], strict=False):
+            if end <= start:
+                continue
+            array, at = self.mapped(shard.name), max(start - first, 0)
+            while at < len(array):
+                part = array[at : at + size - filled]
+                block[filled : filled + len(part)] = part
+                at, filled = at + len(part), filled + len(part)
+                if filled == size:
+                    yield first + at - size, block
+                    filled = 0
+        if filled:
+            yield len(self) - filled, block[:filled]
+
+
+def _named(descriptor: Descriptor) -> tuple[str, str, int]:
+    return descriptor.name, descriptor.identity, descriptor.dimension
