@@ -15,6 +15,7 @@ IMAGE = (
 )  # fmt: skip
 URL = ("url", "urls", "image_url", "image_urls", "img_url", "retrieved_urls")
 GROUND_TRUTH = ("overfit_type", "type")
+HASH = ("sha256", "md5")
 PARAPHRASE = re.compile(r"(?:text|prompt|caption)[ _-]?(\d{1,6})")
 WITHOUT_COMMAS = re.compile(r"""(['"])\s+\1""")
 
@@ -32,7 +33,7 @@ def normal(name: Any) -> str:
 
 def known(name: str) -> bool:
     """Whether a column, by its normal name, is one that this module reads."""
-    return name in {*TEXT, *IMAGE, *URL, *GROUND_TRUTH} or PARAPHRASE.fullmatch(name) is not None
+    return name in {*TEXT, *IMAGE, *URL, *GROUND_TRUTH, *HASH} or PARAPHRASE.fullmatch(name) is not None
 
 
 def texts(cells: Cells, required: bool = True) -> list[str]:

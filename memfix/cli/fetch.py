@@ -1,0 +1,130 @@
+"""`memfix fetch`: reference images of a list by their URLs, into a folder that --references reads."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memfix.cli.options import Call, command
+from memfix.console import emit, percent
+from memfix.errors import MemfixError
+
+if TYPE_CHECKING:
+    from memfix.inputs.coverage import Coverage
+    from memfix.inputs.fetch import Job
+
+SHOWN = 5
+
+
+@command()
+def fetch(
+    call: Call,
+    file: Annotated[str, typer.Argument(help="Table with a URL column, or lines of URLs.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder; ./<list>-references if not given.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Downloads at once.")] = 16,
+    per_host: Annotated[int, typer.Option(min=1, help="Downloads at once from one host.")] = 2,
+    per_second: Annotated[float, typer.Option(min=0.01, help="Downloads started a second, of each host.")] = 5,
+    retries: Annotated[int, typer.Option(min=0, help="Further tries after a failure that may pass.")] = 3,
+    backoff: Annotated[float, typer.Option(min=0, help="Seconds before the first of them, then doubled.")] = 1,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one download, redirects and all.")] = 60,
+    max_bytes: Annotated[int, typer.Option(min=1, help="Larger files are refused while they come.")] = 32 << 20,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Pictures with more are not decoded.")] = 50_000_000,
+    min_side: Annotated[int, typer.Option(min=1, help="Pictures with a shorter side are refused, in pixels.")] = 64,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try again what an earlier run found dead or refused.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows that have a URL.")] = None,
+    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave out wrong rows, and count them.")] = False,
+    user_agent: Annotated[str | None, typer.Option(help="How to introduce itself to hosts.")] = None,
+    allow_port: Annotated[
+        list[int] | None, typer.Option(help="A port beside 80, 443, 8080 and 8443; may come again.")
+    ] = None,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Also reach this machine and its private networks (intranets).")
+    ] = False,
+) -> None:
+    """Download the reference images that a list names by URL. Resumes: run it again for what is missing.
+
+    Pictures that stand in for lost ones are refused. Private addresses are never reached, and no proxy is used.
+    """
+    from memfix.inputs import coverage
+    from memfix.inputs import fetch as fetching
+    from memfix.inputs.addresses import PORTS, Gate, is_public, is_public_or_intranet
+    from memfix.inputs.journal import Journal
+    from memfix.inputs.links import read_links
+    from memfix.inputs.safe_http import Client, Limits
+    from memfix.inputs.wrong_rows import WrongRows
+
+    gate = Gate(is_public_or_intranet if allow_private else is_public, PORTS | set(allow_port or ()))
+    client = Client(gate, Limits(total_seconds=timeout, bytes=max_bytes))
+    if user_agent:
+        client = Client(gate, client.limits, user_agent)
+    settings = fetching.FetchSettings(
+        threads=threads, per_host=per_host, per_second=per_second, retries=retries, backoff=backoff,
+        max_pixels=max_pixels, min_side=min_side,
+    )  # fmt: skip
+    wrong = WrongRows(skip_invalid)
+    links = read_links(file, wrong, limit)
+    for line in wrong.told():
+        call.talk.warn(line)
+    folder = out or Path(f"{Path(file).stem}-references")
+    if call.dry_run and not folder.exists():
+        _plan(call, folder, [fetching.Job(url) for url in dict.fromkeys(link.url for link in links)])
+        return
+    with Journal.open(folder) as journal:
+        jobs = fetching.plan(links, journal, retry)
+        if call.dry_run:
+            _plan(call, folder, jobs)
+            return
+        if jobs and os.environ.get("HF_HUB_OFFLINE") in {"1", "true", "TRUE"}:
+            raise MemfixError(
+                f"{len(jobs)} URLs are still to be fetched: memfix is offline.", "Go online, or leave it."
+            )
+        done = fetching.fetch(jobs, journal, settings, client)
+        fresh = {record.url for record in call.talk.track(done, "Fetching", len(jobs))}
+        found = coverage.settle(links, journal, fresh)
+    _show(call, folder, found, wrong.count)
+    if not found.pictures:
+        raise MemfixError("Not one picture could be fetched.", f"See the reasons above, and in {folder}/fetch.jsonl.")
+    call.talk.say(f"Next: memfix detect {file} --references {folder} -m MODEL", "hint")
+
+
+def _plan(call: Call, folder: Path, jobs: list[Job]) -> None:
+    from memfix.inputs.fetch import host_of
+
+    hosts = Counter(host_of(job.url) for job in jobs)
+    if call.json:
+        emit({"folder": str(folder), "urls": len(jobs), "hosts": dict(hosts.most_common())})
+        return
+    call.talk.say(f"{len(jobs)} URLs of {len(hosts)} hosts would be fetched into {folder}.")
+
+
+def _show(call: Call, folder: Path, found: Coverage, wrong_rows: int) -> None:
+    rows = [("fetched", "", found.fetched), ("already there", "", found.there)]
+    rows += [(status.value, reason, count) for (status, reason), count in found.missing.items()]
+    table = [[what, why, str(count), percent(count / found.urls, 1)] for what, why, count in rows]
+    call.talk.table("Coverage", ["what", "why", "URLs", ""], [*table, ["all", "", str(found.urls), ""]], (0, 1))
+    for group in found.suspects[:SHOWN]:
+        call.talk.warn(
+            f"{len(group)} URLs of one host, {group[0].url} among them, give the same picture {group[0].file_name}: "
+            "see whether it stands in for lost ones."
+        )
+    if len(found.suspects) > SHOWN:
+        call.talk.warn(
+            f"{len(found.suspects) - SHOWN} more pictures come from several URLs of a host; --json names all."
+        )
+    call.talk.say(f"\n{found.pictures} of {found.urls} URLs have a picture, in {folder}", "title")
+    if call.json:
+        emit({"folder": str(folder), "wrong_rows": wrong_rows, **_data(found)})
+
+
+def _data(found: Coverage) -> dict[str, Any]:
+    reasons: dict[str, dict[str, int]] = {"dead": {}, "refused": {}, "failed": {}}
+    for (status, reason), count in found.missing.items():
+        reasons[status.value][reason] = count
+    suspects = [{"file_name": group[0].file_name, "urls": [r.url for r in group]} for group in found.suspects]
+    return {"urls": found.urls, "fetched": found.fetched, "already_there": found.there, **reasons, "suspects": suspects}

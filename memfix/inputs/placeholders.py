@@ -1,0 +1,127 @@
+"""Pictures that stand in for one that is gone: blanks, "no image available", the logo that a redirect leads to.
+
+A repeated picture alone is no proof: training images that a model memorizes are often those that a site shows many
+times. So only repeated plain graphics are refused, other repeated pictures are pointed out. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import PurePosixPath
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from PIL import Image
+
+from memfix.inputs.fetched import Fetched, NotFetchedError, Status, refused
+
+BLANK_SHARE, BLANK_LEVELS = 0.995, 6
+PLAIN_SHARE, PLAIN_LEVELS, PLAIN_COLOURS = 0.5, 10, 24
+LOOK_SIDE, LOOK_LEVELS = 8, 8
+MANY = 3
+"""Different paths of one host that give the same picture, before it counts as repeated."""
+SAME_TARGET = 2
+"""Different file names that are redirected to the same other file, before it counts as a stand-in."""
+
+GENERIC = re.compile(
+    r"logo|placeholder|no[-_ ]?(?:image|photo|pic|img)|(?:image|photo)?[-_ ]?not[-_ ]?(?:found|available)|unavailable"
+    r"|missing|removed|deleted|default|blank|spacer|pixel|error|(?<!\d)404(?!\d)|coming[-_ ]?soon",
+    re.IGNORECASE,
+)
+HOMEPAGE = re.compile(r"/?(?:(?:index|default|home)\.\w{2,5})?", re.IGNORECASE)
+PLACEHOLDER, TARGET = "placeholder", "same target"
+
+
+def is_blank(small: Image.Image) -> bool:
+    """Whether nearly all of an RGB picture is within a few levels of its median colour."""
+    pixels = np.asarray(small, dtype=np.int16).reshape(-1, 3)
+    near = (np.abs(pixels - np.median(pixels, axis=0)) <= BLANK_LEVELS).all(1)
+    return bool(near.mean() >= BLANK_SHARE)
+
+
+def look(small: Image.Image) -> str:
+    """8x8 grey levels in hex if an RGB picture is plain (half of it one flat colour, few colours in all), else ''."""
+    pixels = np.asarray(small, dtype=np.int16).reshape(-1, 3)
+    colours, counts = np.unique(pixels >> 3, axis=0, return_counts=True)
+    main = colours[counts.argmax()] * 8 + 4
+    flat = (np.abs(pixels - main) <= PLAIN_LEVELS).all(1).mean()
+    areas = np.unique(pixels >> 4, axis=0, return_counts=True)[1]
+    if flat < PLAIN_SHARE or (areas >= len(pixels) / 1000).sum() > PLAIN_COLOURS:  # JPEG adds specks of other colours
+        return ""
+    return small.convert("L").resize((LOOK_SIDE, LOOK_SIDE), Image.Resampling.BOX).tobytes().hex()
+
+
+def check_redirect(url: str, final: str) -> None:
+    """Raises NotFetchedError (refused) if a redirect leads to a homepage, or to a file named like a stand-in."""
+    if not led_elsewhere(url, final):
+        return
+    path = urlsplit(final).path
+    if HOMEPAGE.fullmatch(path):
+        raise refused("homepage", f"redirected to {final}")
+    if GENERIC.search(PurePosixPath(path).name) and not GENERIC.search(_name(url)):
+        raise refused("logo", f"redirected to {final}")
+
+
+def led_elsewhere(url: str, final: str) -> bool:
+    """Whether the last part of the path changed; a picture that moved to another host keeps its name."""
+    return _name(url) != _name(final)
+
+
+def _name(url: str) -> str:
+    return PurePosixPath(unquote(urlsplit(url).path)).name
+
+
+class Repeated(NamedTuple):
+    """`stand_ins`: why a URL's picture is one after all. `suspects`: groups of URLs that share an ordinary picture."""
+
+    stand_ins: dict[str, NotFetchedError]
+    suspects: list[list[Fetched]]
+
+
+def repeated(records: Iterable[Fetched]) -> Repeated:
+    """What only shows when all of a list is seen. Pictures whose hash the list gave are above suspicion."""
+    seen = [r for r in records if (r.status is Status.FETCHED or r.reason in {PLACEHOLDER, TARGET}) and not r.verified]
+    stand_ins: dict[str, NotFetchedError] = {}
+    moved = [r for r in seen if led_elsewhere(r.url, r.final_url)]
+    for final, group in _groups(moved, lambda r: r.final_url).items():
+        if len({_name(r.url) for r in group}) >= SAME_TARGET:
+            stand_ins |= {r.url: refused(TARGET, f"{len(group)} URLs are redirected to {final}") for r in group}
+    suspects = []
+    for host, of_host in _groups(seen, lambda r: urlsplit(r.url).netloc.lower()).items():
+        for group in _alike([r for r in of_host if r.look]):
+            if _paths(group) >= MANY:
+                why = refused(PLACEHOLDER, f"{len(group)} URLs of {host} show this plain graphic")
+                stand_ins |= {r.url: why for r in group if r.url not in stand_ins}
+        same = _groups([r for r in of_host if r.url not in stand_ins], lambda r: r.sha256)
+        suspects += [group for group in same.values() if _paths(group) >= MANY]
+    return Repeated(stand_ins, suspects)
+
+
+def _groups(records: Iterable[Fetched], key: Callable[[Fetched], str]) -> dict[str, list[Fetched]]:
+    groups = defaultdict(list)
+    for record in records:
+        groups[key(record)].append(record)
+    return groups
+
+
+def _paths(group: list[Fetched]) -> int:
+    """How many different files; the same one in several sizes or with a session number is no repetition."""
+    return len({urlsplit(r.url).path for r in group})
+
+
+def _alike(plain: list[Fetched]) -> list[list[Fetched]]:
+    """Plain graphics in groups of nearly the same look."""
+    groups: list[list[Fetched]] = []
+    first = np.empty((0, LOOK_SIDE**2), np.int16)
+    for same in _groups(plain, lambda r: r.look).values():
+        levels = np.frombuffer(bytes.fromhex(same[0].look), np.uint8).astype(np.int16)
+        near = np.flatnonzero(np.abs(first - levels).max(1, initial=0) <= LOOK_LEVELS)
+        if len(near):
+            groups[near[0]] += same
+        else:
+            groups.append(list(same))
+            first = np.vstack([first, levels])
+    return groups
