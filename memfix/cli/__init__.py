@@ -7,7 +7,21 @@ import sys
 import typer
 
 from memfix import __version__
-from memfix.cli import demo, detect, doctor, fetch, index, listing, prompts, recheck, report, run, schema, screen, unlearn
+from memfix.cli import (
+    demo,
+    detect,
+    doctor,
+    fetch,
+    index,
+    listing,
+    prompts,
+    recheck,
+    report,
+    run,
+    schema,
+    screen,
+    unlearn,
+)
 
 app = typer.Typer(
     name="memfix", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",

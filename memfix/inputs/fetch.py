@@ -97,6 +97,7 @@ def fetch(jobs: list[Job], journal: Journal, settings: FetchSettings, client: Cl
             try:
                 record = _attempt(job, partial, settings, client)
             except NotFetchedError as error:
+                partial.unlink(missing_ok=True)
                 if error.transient and job.attempt <= settings.retries and (error.wait or 0) <= settings.longest_wait:
                     wait = max(backoff(job.attempt, settings.backoff), error.wait or 0)
                     schedule.again(host, replace(job, attempt=job.attempt + 1), wait, error.wait or 0)
@@ -171,5 +172,3 @@ def _keep(done: _Done, journal: Journal) -> None:
     journal.append(done.record)
     if done.record.status is Status.FETCHED:
         done.partial.replace(journal.folder / done.record.file_name)
-    else:
-        done.partial.unlink(missing_ok=True)
