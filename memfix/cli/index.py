@@ -73,10 +73,11 @@ def index(
 def _places(folder: str, out: Path | None) -> tuple[Path, Path]:
     """The folder of pictures, and that of the index."""
     from memfix.demo import DEMO, REFERENCES
+    from memfix.index.walk import required
 
     if folder == DEMO and not Path(folder).exists():
         return REFERENCES, out or Path("demo.index")
-    source = Path(folder).resolve()
+    source = required(Path(folder)).resolve()
     return source, out or source.with_name(f"{source.name}.index")
 
 

@@ -21,6 +21,7 @@ from memfix.index.store import BLOCK, Ids, Store, Vectors
 
 PER_LIST = 39  # training vectors a list, the fewest FAISS takes without complaint
 PROBES = 1000  # vectors that recall is measured on
+PER_CENTROID = 64  # vectors of the sample that k-means looks at, for each centroid
 ITERATIONS = 10  # of k-means; more hardly move the lists
 CHUNK = 256  # queries whose candidates are scored at once
 
@@ -47,13 +48,13 @@ class Approximate:
         hint = f"Write it: memfix index {store.manifest.folder} --out {store.path} --approximate sq8"
         try:
             self.report = Report(**json.loads(_report(store).read_text()))
-            self._index: Any = faiss.read_index(str(_candidates(store)))
+            index: Any = faiss.read_index(str(_candidates(store)))
         except (OSError, ValueError, TypeError, RuntimeError):
             raise MemfixError(f"{store.path} holds nothing for approximate search.", hint) from None
         if self.report.content != store.content:
             raise MemfixError(f"{_candidates(store)} is older than the index.", hint)
-        self._store = store
-        faiss.extract_index_ivf(self._index).nprobe = self.report.probed
+        self._store, self._index = store, index
+        self._index.nprobe = self.report.probed
 
     def search(self, queries: Vectors, k: int) -> Neighbours:
         """As `search.search`, in a fraction of the time; the scores are exact, a neighbour may be missed."""
@@ -75,16 +76,11 @@ def build(store: Store, compression: Compression, target: float = 0.95, seed: in
             f"{store.path} holds {len(store):,} vectors, too few for {compression}, which needs {max(needed, 2):,}.",
             "Search exactly: so few vectors take no time.",
         )
-    index = faiss.index_factory(
-        store.manifest.dimension, _recipe(store, lists, compression), faiss.METRIC_INNER_PRODUCT
-    )
-    inverted = faiss.extract_index_ivf(index)
-    inverted.cp.niter = ITERATIONS
-    inverted.cp.seed = seed + 1
+    index = _untrained(store, lists, compression, seed)
     index.train(store.vectors(_sample(draw, len(store), needed)))
     for _, vectors in store.blocks(BLOCK):
         index.add(vectors)
-    probed, recall = _tune(store, index, inverted, lists, _sample(draw, len(store), PROBES), target)
+    probed, recall = _tune(store, index, lists, _sample(draw, len(store), PROBES), target)
     path = _candidates(store)
     draft = path.with_name(f".{path.name}.tmp")
     faiss.write_index(index, str(draft))
@@ -113,25 +109,33 @@ def number_of_lists(vectors: int) -> int:
     return 1 << max(0, int(np.log2(max(1, min(2 * vectors**0.5, vectors / PER_LIST)))))
 
 
-def _recipe(store: Store, lists: int, compression: Compression) -> str:
-    """FAISS's name for the index."""
-    if compression is Compression.SQ8:
-        return f"IVF{lists},SQ8"
+def _untrained(store: Store, lists: int, compression: Compression, seed: int) -> Any:
+    import faiss
+
     d = store.manifest.dimension
-    return f"IVF{lists},PQ{max(m for m in range(1, 65) if d % m == 0)}x8"
+    pieces = max(m for m in range(1, max(2, min(64, d // 4) + 1)) if d % m == 0)
+    recipe = f"IVF{lists},SQ8" if compression is Compression.SQ8 else f"IVF{lists},PQ{pieces}x8"
+    index: Any = faiss.index_factory(d, recipe, faiss.METRIC_INNER_PRODUCT)
+    clusterings = [index.cp]
+    if compression is Compression.PQ:
+        clusterings.append(index.pq.cp)
+        index.do_polysemous_training = False  # for a filter that is not used, and slow
+    for clustering in clusterings:
+        clustering.niter, clustering.seed, clustering.max_points_per_centroid = ITERATIONS, seed + 1, PER_CENTROID
+    return index
 
 
 def _sample(draw: np.random.Generator, vectors: int, size: int) -> Ids:
     return np.sort(draw.choice(vectors, min(size, vectors), replace=False))
 
 
-def _tune(store: Store, index: Any, inverted: Any, lists: int, probes: Ids, target: float) -> tuple[int, float]:
+def _tune(store: Store, index: Any, lists: int, probes: Ids, target: float) -> tuple[int, float]:
     """The fewest lists, doubling, that reach the target, and the recall reached."""
     queries = store.vectors(probes)
     truth = _nearest_other(search(store, queries, 2), probes)
     probed = 1
     while True:
-        inverted.nprobe = probed
+        index.nprobe = probed
         found = _nearest_other(_search(store, index, queries, 2), probes)
         recall = float(np.mean(found >= truth - 1e-5))  # by score: of two equally near ones, either will do
         if recall >= target or probed == lists:

@@ -16,9 +16,14 @@ def walk(folder: Path) -> Iterator[Row]:
 
     Memory is that of the largest single folder or tar. Links to files are followed, links to folders are not.
     """
+    return _walk(required(folder), "", "")
+
+
+def required(folder: Path) -> Path:
+    """The folder itself. Raises MemfixError if there is none."""
     if not folder.is_dir():
         raise MemfixError(f"There is no folder {folder}.", "Give a folder of images, or of webdataset tars.")
-    return _walk(folder, "", "")
+    return folder
 
 
 def _walk(folder: Path, path: str, name: str) -> Iterator[Row]:

@@ -1,0 +1,196 @@
+"""A folder becomes an index: any process count, a kill, and any number of later runs give the same one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import picture
+from PIL import Image
+
+from memfix.errors import MemfixError
+from memfix.index.build import Built, Part, build, working
+from memfix.index.choices import Precision
+from memfix.index.store import Store
+from memfix.measures.descriptor import Pixels
+
+SIZE = 4  # rows of a shard
+
+
+class Counting(Pixels):
+    """The real descriptor, which remembers how many pictures it saw."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def __call__(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        self.seen += len(images)
+        return super().__call__(images)
+
+
+def pictures(folder: Path, names: Sequence[str], first: int = 0) -> None:
+    for seed, name in enumerate(names, first):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(seed, 32).save(folder / name)
+
+
+def built(folder: Path, out: Path, part: Part = Part(), descriptor: Pixels | None = None) -> Built:  # noqa: B008
+    descriptor = descriptor or Pixels()
+    return build(Store.create(out, folder, descriptor, Precision.FLOAT16, SIZE), folder, descriptor, part, workers=2)
+
+
+def content(store: Store) -> tuple[list[str], bytes]:
+    """What an index holds, whatever its cuts."""
+    rows = [(row.file_name, row.sha256, row.reason) for row in store.all_rows()]
+    vectors = [np.asarray(store.mapped(shard.name)) for shard in store.manifest.shards]
+    return [str(row) for row in rows], np.concatenate(vectors).tobytes()
+
+
+def shard_bytes(out: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted((out / "shards").iterdir())}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    pictures(tmp_path / "pictures", [f"{i % 3}/{i:02d}.png" for i in range(18)])
+    return tmp_path / "pictures"
+
+
+def test_vectors_belong_to_their_pictures(folder: Path, tmp_path: Path) -> None:
+    done = built(folder, tmp_path / "out")
+    store = done.store
+    assert (done.counts.new, done.complete, len(store)) == (18, True, 18)
+    names = [f"{r}/{i:02d}.png" for r in range(3) for i in range(r, 18, 3)]
+    assert [store.row(i).file_name for i in range(18)] == names
+    expected = Pixels()([Image.open(folder / name) for name in names])
+    torch.testing.assert_close(torch.from_numpy(store.vectors(range(18))), expected, atol=1e-3, rtol=0)
+
+
+def test_unreadable_pictures_are_listed_and_stop_nothing(folder: Path, tmp_path: Path) -> None:
+    (folder / "0/broken.png").write_bytes(b"not a picture")
+    (folder / "1/cut.png").write_bytes((folder / "1/01.png").read_bytes()[:80])
+    (folder / "2/nowhere.png").symlink_to("missing")
+    store = built(folder, tmp_path / "out").store
+    reasons = {row.file_name: row.reason for row in store.all_rows() if row.reason}
+    assert reasons.keys() == {"0/broken.png", "1/cut.png", "2/nowhere.png"}
+    assert "UnidentifiedImageError" in reasons["0/broken.png"] and "No such file" in reasons["2/nowhere.png"]
+    assert len(store) == 18 and sum(s.rows for s in store.manifest.shards) == 21
+    again = Counting()
+    assert built(folder, tmp_path / "out", descriptor=again).counts.same == 21 and again.seen == 0
+
+
+@pytest.mark.parametrize("processes", [2, 3, 7])
+def test_any_number_of_processes_gives_the_same_bytes(folder: Path, tmp_path: Path, processes: int) -> None:
+    alone = built(folder, tmp_path / "one")
+    parts = [built(folder, tmp_path / "many", Part(rank, processes)) for rank in reversed(range(processes))]
+    assert [p.complete for p in parts[:-1]] != [True] * (processes - 1) and parts[-1].complete
+    assert shard_bytes(tmp_path / "one") == shard_bytes(tmp_path / "many")
+    assert alone.store.content == parts[-1].store.content
+
+
+def test_processes_may_run_at_once(folder: Path, tmp_path: Path) -> None:
+    descriptors = [Counting() for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:  # file locks hold between threads as they do between processes
+        parts = [pool.submit(built, folder, tmp_path / "many", Part(rank, 3), descriptors[rank]) for rank in range(3)]
+        assert any(part.result().complete for part in parts)
+    assert sum(d.seen for d in descriptors) == 18 and all(d.seen for d in descriptors)
+    built(folder, tmp_path / "one")
+    assert shard_bytes(tmp_path / "one") == shard_bytes(tmp_path / "many")
+
+
+def test_killed_builds_go_on_behind_the_last_finished_shard(folder: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys, time; sys.path[:0] = sys.argv[1:3]; from pathlib import Path; import test_index_build as t\n"
+        "class Slow(t.Pixels):\n"
+        "    def __call__(self, images): time.sleep(0.4); return super().__call__(images)\n"
+        "t.built(Path(sys.argv[3]), Path(sys.argv[4]), descriptor=Slow())"
+    )
+    here, out = Path(__file__).parent, tmp_path / "killed"
+    victim = subprocess.Popen([sys.executable, "-c", script, str(here), str(here.parent), str(folder), str(out)])
+    deadline = time.monotonic() + 60
+    while len(list((out / "shards").glob("[0-9]*.jsonl"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.wait()
+    kept = len(list((out / "shards").glob("[0-9]*.jsonl")))
+    assert 2 <= kept < 4 and not Store.open(out).manifest.shards
+    (out / "shards" / ".00000003.npy.1.tmp").write_bytes(b"half")
+    descriptor = Counting()
+    done = built(folder, out, descriptor=descriptor)
+    assert done.complete and descriptor.seen == 18 - kept * SIZE
+    built(folder, tmp_path / "whole")
+    assert shard_bytes(out) == shard_bytes(tmp_path / "whole") and not (out / "plan").exists()
+
+
+def test_later_runs_touch_only_what_is_different(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    built(folder, out)
+    before = shard_bytes(out)
+    pictures(folder, ["0/00.png"], first=50)  # another picture
+    (folder / "2/17.png").unlink()
+    os.utime(folder / "2/02.png", ns=(1, 1))  # the same picture
+    descriptor = Counting()
+    done = built(folder, out, descriptor=descriptor)
+    assert vars(done.counts) == {"new": 0, "changed": 2, "removed": 1, "same": 15} and descriptor.seen == 1
+    assert {n for n in before if n in shard_bytes(out)} == {
+        f"0000000{i}{s}" for i in (1, 2) for s in (".npy", ".jsonl")
+    }
+    assert content(done.store) == content(built(folder, tmp_path / "anew").store)
+    assert next(row for row in done.store.all_rows() if row.file_name == "2/02.png").mtime_ns == 1
+
+
+def test_new_files_land_where_a_new_index_would_have_them(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    built(folder, out)
+    pictures(folder, ["0/.first.png", *(f"1/{i:03d}.png" for i in range(11)), "2/zz.png", "3/last.png"], first=100)
+    descriptor = Counting()
+    done = built(folder, out, descriptor=descriptor)
+    assert descriptor.seen == done.counts.new == 14
+    assert content(done.store) == content(built(folder, tmp_path / "anew").store)
+    assert max(shard.rows for shard in done.store.manifest.shards) < 2 * SIZE
+
+
+def test_resumed_builds_see_what_came_meanwhile(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert not built(folder, out, Part(0, 2)).complete
+    pictures(folder, ["4/new.png"], first=60)
+    done = built(folder, out)
+    assert done.complete and done.counts.new == 19 and len(done.store) == 19
+
+
+def test_refusals(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    built(folder, out)
+
+    class Other(Pixels):
+        identity = "16x16 RGB, other filter"
+
+    with pytest.raises(MemfixError, match="other filter"):
+        built(folder, out, descriptor=Other())
+    with pytest.raises(MemfixError, match="float16, not float32"):
+        Store.create(out, folder, Pixels(), Precision.FLOAT32)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MemfixError, match="is the index of"):
+        built(tmp_path / "empty", out)
+    with pytest.raises(MemfixError, match="holds no picture"):
+        built(tmp_path / "empty", tmp_path / "nothing")
+    with pytest.raises(MemfixError, match="not empty"):
+        built(folder, folder)
+    with pytest.raises(MemfixError, match="no rank 2"):
+        Part(2, 2).checked()
+    with working(out, Part()), pytest.raises(MemfixError, match="Another process"):
+        built(folder, out)
+
+
+def test_a_moved_folder_goes_on(folder: Path, tmp_path: Path) -> None:
+    built(folder, tmp_path / "out")
+    moved = folder.rename(tmp_path / "elsewhere")
+    descriptor = Counting()
+    assert built(moved, tmp_path / "out", descriptor=descriptor).counts.same == 18 and descriptor.seen == 0

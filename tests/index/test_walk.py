@@ -1,0 +1,59 @@
+"""The walk: one order for files and members of tars, the names that references have, odd names and folders."""
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+from conftest import picture
+
+from memfix.index.rows import Row, as_line, from_line, read_lines, write_lines
+from memfix.index.walk import walk
+from memfix.inputs.references import open_image, read_references
+
+
+def tar(path: Path, names: list[str]) -> None:
+    with tarfile.open(path, "w") as archive:
+        for seed, name in enumerate(names):
+            data = io.BytesIO()
+            picture(seed, 16).save(data, "PNG")
+            info = tarfile.TarInfo(name)
+            info.size = data.tell()
+            data.seek(0)
+            archive.addfile(info, data)
+
+
+def test_order_and_names_are_those_of_references(tmp_path: Path) -> None:
+    for name in ("b/1.png", "a.png", "b.png", "b-c/1.PNG", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture(0, 16).save(tmp_path / name, "PNG")
+    tar(tmp_path / "b/x.tar", ["9.png", "../1.png"])
+    rows = list(walk(tmp_path))
+    assert [row.file_name for row in rows] == [
+        "a.png", "b/1.png", "b/x.tar/1.png", "b/x.tar/9.png", "b-c/1.PNG", "b.png",
+    ]  # fmt: skip
+    assert [row.key for row in rows] == sorted(row.key for row in rows)
+    assert {row.file_name for row in rows} == {r.file_name for r in read_references(str(tmp_path), [])}
+    for row, seed in ((rows[2], 1), (rows[3], 0)):
+        assert open_image(str(tmp_path / row.path)).tobytes() == picture(seed, 16).tobytes()
+
+
+def test_odd_folders(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "broken.tar").write_bytes(b"no tar at all")
+    (tmp_path / "link.png").symlink_to("missing")
+    with open(os.fsencode(tmp_path) + b"/\xff\n.png", "wb") as file:  # noqa: PTH123  # a name that is no text
+        picture(3, 16).save(file, "PNG")
+    rows = {row.file_name: row for row in walk(tmp_path)}
+    assert rows.keys() == {"broken.tar", "link.png", "\\udcff\n.png"}
+    assert "cannot be read as a tar" in rows["broken.tar"].reason and "No such file" in rows["link.png"].reason
+    odd = rows["\\udcff\n.png"]
+    write_lines(tmp_path / "rows.jsonl", [as_line(odd)])
+    assert [from_line(line) for line in read_lines(tmp_path / "rows.jsonl")] == [odd]
+    assert open_image(str(tmp_path / odd.path)).size == (16, 16)
+
+
+def test_lines_leave_out_what_goes_without_saying() -> None:
+    assert as_line(Row("a.png", "a.png", 1, 2)) == {"file_name": "a.png", "size": 1, "mtime_ns": 2}
+    row = Row("x.tar/a.png", "x.tar#512+9", 9, 2, "ab", "why")
+    assert from_line(as_line(row)) == row
