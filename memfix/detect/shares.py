@@ -134,6 +134,7 @@ def screen_share(
     A batch that was cut off is done again as a whole: a resumed file has the bytes of one that was never interrupted.
     """
     file = folder / share.file_name
+    file.touch()  # a rank may have no prompt at all
     found = count_lines(file)
     yield found
     before = 0

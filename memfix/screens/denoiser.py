@@ -3,6 +3,7 @@ sampler's steps that all screens share. Knows nothing of what the screens make o
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -86,8 +87,11 @@ class Denoiser:
         return torch.stack([torch.randn(self.shape, generator=g) for g in generators]).to(self.pipe.device)
 
     def scheduler(self, num_inference_steps: int) -> Any:
-        """A fresh scheduler of the pipeline's own class and settings."""
-        scheduler = type(self.pipe.scheduler).from_config(self.pipe.scheduler.config)
+        """A scheduler like the pipeline's own, at its beginning.
+
+        A copy, since `from_config` would undo the offset that a pipeline gives to schedulers of old models.
+        """
+        scheduler = copy.deepcopy(self.pipe.scheduler)
         scheduler.set_timesteps(num_inference_steps, device=self.pipe.device)
         return scheduler
 

@@ -30,7 +30,8 @@ def high_pass(latents: torch.Tensor) -> torch.Tensor:
     height, width = latents.shape[-2:]
     rows, columns = (torch.fft.fftfreq(n, device=latents.device) for n in (height, width))
     kept = torch.hypot(rows[:, None], columns[None]) > 1 / 4
-    return torch.fft.ifft2(torch.fft.fft2(latents.float()) * kept).real
+    passed: torch.Tensor = torch.fft.ifft2(torch.fft.fft2(latents.float()) * kept).real
+    return passed
 
 
 def _seed_mean(values: torch.Tensor, prompts: int) -> torch.Tensor:
