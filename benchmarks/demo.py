@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from memfix.demo import REFERENCES
-from memfix.measures import MEASURES
+from memfix.measures import PIXELS
 from memfix.measures.base import is_copy
 from memfix.records import Change, Label, Outcome, Prompt, Role, Score, Seeds, Verdict
 from memfix.runs import Run
@@ -97,7 +97,7 @@ def separation(run: Run) -> Table:
     rest = [s for s in [*before, *after] if group[s.prompt_id] == "other"]
     columns = ["measure", "closest of the others", "threshold", "farthest copy", "copies past the threshold"]
     table = Table(*columns, box=None, pad_edge=False)
-    for name, measure in MEASURES.items():
+    for name, measure in PIXELS.items():
         sign = 1 if measure.higher_is_closer else -1
         closest = sign * max(sign * s.measures[name] for s in rest)
         farthest = sign * min(sign * s.measures[name] for s in copies)

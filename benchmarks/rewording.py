@@ -21,11 +21,10 @@ from rich.table import Table
 from memfix import flow
 from memfix.config import UnlearnSettings
 from memfix.console import Talk
-from memfix.measures.gallery import Gallery
 from memfix.models import lora
 from memfix.models.context import ContextEdit, build_in
 from memfix.models.text import TextCache
-from memfix.records import Pair, Prompt, Reference, Rewording
+from memfix.records import Pair, Prompt, Rewording
 from memfix.runs import Run
 from memfix.unlearn.methods import get_method
 from memfix.unlearn.prepare import build_bank, encode_pairs
@@ -69,7 +68,7 @@ def rows(run: Run) -> Iterator[dict[str, object]]:
     pairs = run.read("pairs.jsonl", Pair)
     reworded = [r for r in run.read("rewordings.jsonl", Rewording) if r.wording]
     prompts = [Prompt(id=r.prompt_id, text=r.text) for r in reworded]
-    gallery = Gallery(run.read("references.jsonl", Reference), detected.measure, detected.threshold)
+    gallery = flow._gallery(run, detected)
     pipe = flow._load(run)
     original = copy.deepcopy(pipe.unet)
     edit = the_edit(pipe, pairs, {r.text: r.wording or "" for r in reworded})

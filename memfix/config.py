@@ -60,6 +60,14 @@ class DetectSettings(Settings):
         False, description="Leave out wrong rows of prompt lists and reference tables, and say which."
     )
     measure: str = Field("ssim", description="Measure that decides what a copy is; see 'memfix list measures'.")
+    sscd_weights: str = Field(
+        "sscd_disc_mixup",
+        description="Weights of measure sscd: the authors' name (downloaded once) or the path of a TorchScript file.",
+    )
+    trust_weights: bool = Field(
+        False,
+        description="Run a TorchScript file whose hash is not a known one: it is a program, and you vouch for it.",
+    )
     threshold: float | None = Field(None, description="Threshold of the measure; its own default when not given.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the interval of the share of copies.")
     tolerance: float = Field(

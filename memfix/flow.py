@@ -21,8 +21,11 @@ from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import read_references
 from memfix.inputs.tars import container
 from memfix.inputs.wrong_rows import WrongRows
+from memfix.measures import get_measure
+from memfix.measures.base import Measure
 from memfix.measures.gallery import Gallery
 from memfix.measures.quality import detail_range
+from memfix.measures.weights import Wanted
 from memfix.models import lora, pipeline
 from memfix.models.context import ContextEdit, build_in
 from memfix.models.device import peak_memory
@@ -53,7 +56,9 @@ def detect(
     for line in wrong.told():
         talk.warn(line)
     source = pipeline.locate(settings.model, settings.revision, settings.variant)
+    measure = _measure(settings)
     inputs = {
+        "measure": measure.identity,
         "prompts": digest(*(p.model_dump_json() for p in prompts)),
         "reference_files": sha256({container(r.path) for r in references}),
         "model_sha256": source.sha256,
@@ -67,7 +72,7 @@ def detect(
             talk.say(f"Detection in {run.path} is complete already; nothing to do.")
             return run
         talk.say(f"Model {settings.model}, {len(prompts)} prompts, {len(references)} references → {run.path}")
-        gallery = Gallery(references, settings.measure, settings.threshold)
+        gallery = Gallery(references, measure, settings.threshold)
         pipe = pipeline.load(source, settings.variant)
         prompts = [p.model_copy(update={"cut_tokens": pipeline.cut_tokens(pipe, p.text)}) for p in prompts]
         for p in prompts:
@@ -104,7 +109,7 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
             return True
         pipe = _load(run)
         references = run.read("references.jsonl", Reference)
-        gallery = Gallery(references, detected.measure, detected.threshold)
+        gallery = _gallery(run, detected)
         distinct = partial(gallery.distinct, margin=settings.keep_margin)
         scores = run.read(f"{BEFORE}/scores.jsonl", Score)
         pairs = build_pairs(prompts, found, scores, references, (run.path / BEFORE).resolve(), distinct)
@@ -158,7 +163,7 @@ def recheck(
             talk.say(f"The re-check in {run.path} is complete already; nothing to do.")
             return run.read("changes.jsonl", Change)
         prompts = run.read("prompts.jsonl", Prompt)
-        gallery = Gallery(run.read("references.jsonl", Reference), detected.measure, detected.threshold)
+        gallery = _gallery(run, detected)
         pipe = _load(run, adapter, model, unlearned=True)
         same = run.read(f"{BEFORE}/metadata.jsonl", Sample)
         fresh = plan_samples(
@@ -197,6 +202,20 @@ def _detect_settings(run: Run) -> DetectSettings:
             f"The detection in {run.path} is not finished.", "Run the same 'memfix detect' again to go on."
         )
     return DetectSettings.model_validate(settings)
+
+
+def _measure(settings: DetectSettings) -> Measure:
+    return get_measure(settings.measure, Wanted(sscd=settings.sscd_weights, trust=settings.trust_weights))
+
+
+def _gallery(run: Run, detected: DetectSettings) -> Gallery:
+    """The run's references under the run's measure."""
+    measure = _measure(detected)
+    if measure.identity != run.header["stages"]["detect"]["inputs"]["measure"]:
+        raise MemfixError(
+            f"The weights of measure {measure.name} have changed since the detection.", "Detect again in a new run."
+        )
+    return Gallery(run.read("references.jsonl", Reference), measure, detected.threshold)
 
 
 def _check(

@@ -37,7 +37,7 @@ def _measures() -> list[dict[str, object]]:
     return [
         {
             "name": m.name,
-            "threshold": m.threshold,
+            "copy past": "-" if m.threshold is None else m.threshold,
             "closer is": "higher" if m.higher_is_closer else "lower",
             "source": m.source,
         }

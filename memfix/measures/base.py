@@ -13,7 +13,7 @@ class Measure(Protocol):
     """A similarity or distance between pictures.
 
     Past `threshold` a sample is a copy; less than `margin` short of it, a near-copy: no evidence of copying, and no
-    example of what to keep either.
+    example of what to keep either. `identity` names weights and preprocessing: numbers compare only under the same one.
     """
 
     name: str
@@ -21,6 +21,7 @@ class Measure(Protocol):
     threshold: float
     margin: float
     source: str
+    identity: str
 
     def features(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """[n, …] of n pictures; independent of how pictures are batched."""

@@ -15,7 +15,6 @@ from safetensors import SafetensorError
 from memfix.errors import MemfixError
 from memfix.models.device import device
 
-DEFAULT = "ViT-B-32/laion2b_s34b_b79k"
 BATCH = 64
 
 
@@ -27,12 +26,14 @@ class Clip:
 
     name = "clip"
 
-    def __init__(self, model: str = DEFAULT) -> None:
+    def __init__(self, model: str) -> None:
         import open_clip
 
         name, _, tag = model.partition("/")
         if name not in open_clip.list_models():
-            raise MemfixError(f"open_clip knows no model {name}.", "Write NAME/TAG, such as " + DEFAULT + ".")
+            raise MemfixError(
+                f"open_clip knows no model {name}.", "Write NAME/TAG, as in ViT-B-32/laion2b_s34b_b79k."
+            )
         if tag.endswith((".pt", ".pth", ".bin", ".ckpt")):
             raise MemfixError(f"{tag} is a pickle, and those are not loaded.", "Give a .safetensors checkpoint.")
         try:

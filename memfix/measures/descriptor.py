@@ -10,6 +10,7 @@ from PIL import Image
 
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 from memfix.measures.pixels import to_tensor
+from memfix.measures.weights import Wanted, obtain
 
 
 class Descriptor(Protocol):
@@ -44,11 +45,23 @@ class Pixels:
         return torch.where(blank, self.dimension**-0.5, x / length.clamp_min(1e-12))
 
 
-DESCRIPTORS: dict[str, Callable[[], Descriptor]] = {"pixels": Pixels}
+def _sscd(wanted: Wanted) -> Descriptor:
+    from memfix.measures.sscd import Sscd
+
+    return Sscd(obtain(wanted.sscd, trust=wanted.trust))
 
 
-def get_descriptor(name: str) -> Descriptor:
-    """Make a descriptor by name. Raises MemfixError for an unknown name."""
+def _clip(wanted: Wanted) -> Descriptor:
+    from memfix.measures.clip import Clip
+
+    return Clip(wanted.clip)
+
+
+DESCRIPTORS: dict[str, Callable[[Wanted], Descriptor]] = {"pixels": lambda _: Pixels(), "sscd": _sscd, "clip": _clip}
+
+
+def get_descriptor(name: str, wanted: Wanted | None = None) -> Descriptor:
+    """Make a descriptor by name. Raises MemfixError for an unknown name, or weights that cannot be had."""
     if name not in DESCRIPTORS:
         raise MemfixError(f"Unknown descriptor '{name}'.", did_you_mean(name, list(DESCRIPTORS)), ExitCode.USAGE)
-    return DESCRIPTORS[name]()
+    return DESCRIPTORS[name](wanted or Wanted())

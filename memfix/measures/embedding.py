@@ -11,15 +11,14 @@ from memfix.measures.descriptor import Descriptor
 
 
 class Embedding:
-    """Cosine similarity of descriptors, -1 to 1. `decides`: whether it may say what a copy is."""
+    """Cosine similarity of descriptors, -1 to 1."""
 
     higher_is_closer = True
 
-    def __init__(
-        self, descriptor: Descriptor, threshold: float, margin: float, source: str, *, decides: bool = True
-    ) -> None:
+    def __init__(self, descriptor: Descriptor, threshold: float, margin: float, source: str) -> None:
         self.descriptor, self.name = descriptor, descriptor.name
-        self.threshold, self.margin, self.source, self.decides = threshold, margin, source, decides
+        self.identity = descriptor.identity
+        self.threshold, self.margin, self.source = threshold, margin, source
 
     def features(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """[n, d], rows of length one."""

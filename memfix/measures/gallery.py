@@ -8,34 +8,42 @@ import torch
 from PIL import Image
 
 from memfix.inputs.references import open_image
-from memfix.measures import MEASURES, get_measure
-from memfix.measures.base import is_copy, is_near_copy
+from memfix.measures import PIXELS
+from memfix.measures.base import Measure, is_copy, is_near_copy
+from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import TiledL2, detail
 from memfix.records import Reference, Sample, Score
 
 CHUNK = 256
-SEARCH = TiledL2()  # finds the nearest reference in one matrix product; the deciding measure is taken on that pair
 
 
 class Gallery:
-    """References, and the measure that decides what a copy is; all are taken on a sample's nearest reference."""
+    """References, and the measure that decides what a copy is. All measures are taken on a sample's nearest reference.
 
-    def __init__(self, references: Sequence[Reference], measure: str, threshold: float | None = None) -> None:
+    Nearest by the deciding measure if it is a matrix product, as embeddings are, else by `tiled_l2`, which is one.
+    """
+
+    def __init__(self, references: Sequence[Reference], measure: Measure, threshold: float | None = None) -> None:
         self.references = list(references)
-        self.measure = get_measure(measure)
-        self.threshold = self.measure.threshold if threshold is None else threshold
-        chunks: dict[str, list[torch.Tensor]] = {name: [] for name in MEASURES}
+        self.measure = measure
+        self.threshold = measure.threshold if threshold is None else threshold
+        self._measures = {**PIXELS, measure.name: measure}
+        self._search = measure if isinstance(measure, Embedding) else PIXELS[TiledL2.name]
+        chunks: dict[str, list[torch.Tensor]] = {name: [] for name in self._measures}
         for i in range(0, len(self.references), CHUNK):
             images = [open_image(r.path) for r in self.references[i : i + CHUNK]]
-            for name, m in MEASURES.items():
+            for name, m in self._measures.items():
                 chunks[name].append(m.features(images))
         self._features = {name: torch.cat(parts) for name, parts in chunks.items()}
 
     def score(self, samples: Sequence[Sample], images: Sequence[Image.Image]) -> list[Score]:
         """One score a sample."""
-        table = SEARCH.compare(SEARCH.features(images), self._features[SEARCH.name])
-        best = table.argmin(1)
-        values = {name: m.pair(m.features(images), self._features[name][best]).tolist() for name, m in MEASURES.items()}
+        described = {name: m.features(images) for name, m in self._measures.items()}
+        nearness = self._search.compare(described[self._search.name], self._features[self._search.name])
+        best = nearness.argmax(1) if self._search.higher_is_closer else nearness.argmin(1)
+        values = {
+            name: m.pair(described[name], self._features[name][best]).tolist() for name, m in self._measures.items()
+        }
         details = detail(images)
         return [
             Score(

@@ -39,6 +39,7 @@ class TiledL2:
     higher_is_closer = False
     threshold = 0.15
     margin = 0.1
+    identity = f"RGB at {SIDE}x{SIDE}, {GRID}x{GRID} tiles"
     source = "Carlini et al. 2023; default threshold set on the bundled model, see docs/methods.md"
 
     def features(self, images: Sequence[Image.Image]) -> torch.Tensor:
@@ -70,6 +71,7 @@ class Ssim:
     higher_is_closer = True
     threshold = 0.68
     margin = 0.18
+    identity = f"RGB at {COARSE}x{COARSE}, gaussian window, sigma 1.5"
     source = "Wang et al. 2004; default threshold set on the bundled model, see docs/methods.md"
 
     def features(self, images: Sequence[Image.Image]) -> torch.Tensor:

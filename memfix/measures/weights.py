@@ -37,6 +37,14 @@ KNOWN = {
 }
 
 
+class Wanted(NamedTuple):
+    """Which weights to use where a measure or descriptor needs some; `trust` vouches for files of unknown hash."""
+
+    sscd: str = "sscd_disc_mixup"
+    clip: str = "ViT-B-32/laion2b_s34b_b79k"
+    trust: bool = False
+
+
 class Weights(NamedTuple):
     """A file that may be run."""
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from memfix.measures import get_measure
 from memfix.measures.base import is_near_copy
 from memfix.measures.gallery import Gallery
 from memfix.measures.pixels import Ssim, TiledL2
@@ -29,7 +30,7 @@ def test_copy_near_copy_and_other(tmp_path, measure: str) -> None:
     for name, pixels in {"first.png": first, "second.png": second}.items():
         Image.fromarray(pixels).save(tmp_path / name)
         references.append(Reference(file_name=name, path=str(tmp_path / name)))
-    gallery = Gallery(references, measure)
+    gallery = Gallery(references, get_measure(measure))
     mixed = (0.7 * second + 0.3 * first).astype(np.uint8)
     other = rng.integers(0, 255, (64, 64, 3), np.uint8)
     images = [Image.fromarray(x) for x in (second, mixed, other)]

@@ -10,9 +10,12 @@ from torch import nn
 from torchvision import transforms
 
 from memfix.errors import MemfixError
+from memfix.measures import get_measure
 from memfix.measures.embedding import Embedding
+from memfix.measures.gallery import Gallery
 from memfix.measures.sscd import Sscd
-from memfix.measures.weights import obtain
+from memfix.measures.weights import Wanted, obtain
+from memfix.records import Reference, Sample
 from tests.conftest import picture
 
 
@@ -81,3 +84,25 @@ def test_what_is_no_program_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(b"nothing")
     with pytest.raises(MemfixError, match="not TorchScript"):
         Sscd(obtain(str(path), trust=True))
+
+
+def test_the_nearest_reference_is_the_one_nearest_by_sscd(file: Path, sscd: Sscd, tmp_path: Path) -> None:
+    references = []
+    for i in range(6):
+        picture(i).save(tmp_path / f"{i}.png")
+        references.append(Reference(file_name=f"{i}.png", path=str(tmp_path / f"{i}.png")))
+    measure = get_measure("sscd", Wanted(sscd=str(file), trust=True))
+    gallery = Gallery(references, measure)
+    images = [picture(3), picture(17)]
+    samples = [Sample(file_name=f"{i}.png", text="", prompt_id="p", seed=i, steps=1, guidance=1) for i in range(2)]
+    copy, other = gallery.score(samples, images)
+    table = sscd(images) @ sscd([picture(i) for i in range(6)]).T
+    assert copy.reference == "3.png" and copy.copy_
+    assert other.reference == f"{int(table[1].argmax())}.png"
+    assert other.measures["sscd"] == pytest.approx(float(table[1].max()), abs=1e-4)
+    assert set(copy.measures) == {"sscd", "ssim", "tiled_l2"}
+
+
+def test_clip_does_not_say_what_a_copy_is() -> None:
+    with pytest.raises(MemfixError, match="not whether it is a copy"):
+        get_measure("clip")

@@ -9,6 +9,7 @@ from PIL import Image
 from memfix.config import DetectSettings
 from memfix.console import Talk
 from memfix.measures.gallery import Gallery
+from memfix.measures.pixels import Ssim
 from memfix.models import pipeline
 from memfix.models.text import TextCache
 from memfix.records import Pair, Prompt, Reference, Sample, Score, Side
@@ -44,7 +45,7 @@ COPIES: dict[str, int] = {}
 def sampler(model_folder: Path, tmp_path: Path) -> Scripted:
     COPIES.clear()
     picture(0).save(tmp_path / "r.png")
-    gallery = Gallery([Reference(file_name="r.png", path=str(tmp_path / "r.png"))], "ssim", None)
+    gallery = Gallery([Reference(file_name="r.png", path=str(tmp_path / "r.png"))], Ssim())
     return Scripted(
         pipeline.load(pipeline.locate(str(model_folder))), gallery, DetectSettings(num_samples=4), Talk(quiet=True)
     )
