@@ -149,7 +149,10 @@ class Gate:
             found = self.resolver(target.host, target.port)
         except socket.gaierror as error:
             if error.errno in NO_SUCH_HOST:
-                raise NotFetchedError(Status.DEAD, "no such host", f"{target.host}: {error.strerror}") from None
+                # transient: without a network, many resolvers say the same of every host
+                raise NotFetchedError(
+                    Status.DEAD, "no such host", f"{target.host}: {error.strerror}", transient=True
+                ) from None
             raise failed("name server", f"{target.host}: {error.strerror}") from None
         except (UnicodeError, OSError) as error:
             raise refused("malformed URL", f"{target.host}: {error}") from None

@@ -98,9 +98,11 @@ def fetch(jobs: list[Job], journal: Journal, settings: FetchSettings, client: Cl
                 record = _attempt(job, partial, settings, client)
             except NotFetchedError as error:
                 partial.unlink(missing_ok=True)
-                if error.transient and job.attempt <= settings.retries and (error.wait or 0) <= settings.longest_wait:
-                    wait = max(backoff(job.attempt, settings.backoff), error.wait or 0)
-                    schedule.again(host, replace(job, attempt=job.attempt + 1), wait, error.wait or 0)
+                wait = error.wait or 0
+                soon = error.transient and error.status is Status.FAILED and wait <= settings.longest_wait
+                if soon and job.attempt <= settings.retries:
+                    pause = max(backoff(job.attempt, settings.backoff), wait)
+                    schedule.again(host, replace(job, attempt=job.attempt + 1), pause, host_wait=wait)
                     continue
                 record = _not_fetched(job, error)
             except Exception as error:  # not lost here: the thread that consumes the results raises it

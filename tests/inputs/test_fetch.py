@@ -4,6 +4,7 @@ import hashlib
 import json
 import resource
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from memfix.errors import MemfixError
-from memfix.inputs.addresses import Gate
+from memfix.inputs.addresses import Gate, Resolver, resolve
 from memfix.inputs.coverage import Coverage, settle
 from memfix.inputs.fetch import FetchSettings, fetch, plan
 from memfix.inputs.fetched import Fetched, NotFetchedError, Status
@@ -39,9 +40,15 @@ Fetch = Callable[..., tuple[dict[str, Fetched], Coverage]]
 def get(server: BadServer, tmp_path: Path) -> Fetch:
     """Fetch paths (or whole links) into tmp_path/refs; records by path, and the coverage."""
 
-    def get(*paths: str | Link, settings: FetchSettings = QUICK, retry: bool = False, **limits: float):
+    def get(
+        *paths: str | Link,
+        settings: FetchSettings = QUICK,
+        retry: bool = False,
+        resolver: Resolver = resolve,
+        **limits: float,
+    ):
         links = [p if isinstance(p, Link) else Link(f"{server.base}/{p}", f"text of {p}") for p in paths]
-        gate = Gate(lambda address, port: port == server.server_port, frozenset({server.server_port, 22}))
+        gate = Gate(lambda address, port: port == server.server_port, frozenset({server.server_port, 22}), resolver)
         client = Client(gate, Limits(**{"bytes": 1 << 20, **limits}))  # type: ignore[arg-type]
         with Journal.open(tmp_path / "refs") as journal:
             fresh = {r.url for r in fetch(plan(links, journal, retry), journal, settings, client)}
@@ -159,6 +166,18 @@ def test_a_rerun_does_only_what_is_missing_or_failed_in_passing(get: Fetch, serv
     before = server.asked.copy()
     get(*paths, retry=True)
     assert dict(server.asked - before) == {"/404/3.png": 1, "/html/4.jpg": 1}
+
+
+def test_names_that_nobody_knows_are_dead_until_the_network_is_back(get: Fetch, server: BadServer) -> None:
+    def offline(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    link = Link(f"http://pictures.example:{server.server_port}/ok/1.png")
+    records, coverage = get(link, resolver=offline)
+    assert records[link.url].attempts == 1
+    assert coverage.missing == {(Status.DEAD, "no such host"): 1}
+    _, coverage = get(link, resolver=lambda host, port: ["127.0.0.1"])
+    assert coverage.fetched == 1
 
 
 def test_a_cut_last_line_is_tolerated_and_a_damaged_one_is_named(get: Fetch, tmp_path: Path) -> None:

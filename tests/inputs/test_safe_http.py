@@ -29,7 +29,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Key and certificate of pictures.example, signed by itself."""
     path = tmp_path_factory.mktemp("tls") / "both.pem"
     made = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", path, "-out", f"{path}.crt",
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", path,
+         "-out", f"{path}.crt",
          "-subj", "/CN=pictures.example", "-addext", "subjectAltName=DNS:pictures.example"], capture_output=True,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
