@@ -45,9 +45,9 @@ CASES = [
     Case("magnitude", 4, 1, "seeds agree at the first step, so that more of them add little"),
     Case("magnitude", 4, 6, "once a copy has formed, prompt and no prompt agree: later steps count against it"),
     Case("magnitude", 4, 12, "the same, diluted"),
-    Case("anisotropy", 1, 1, "magnitude finds what is found; the alignment at low noise tells nothing apart here and blurs it"),
+    Case("anisotropy", 1, 1, "magnitude decides; the alignment at low noise only blurs it here"),
     Case("anisotropy", 4, 1, "the same with less noise"),
-    Case("curvature", 1, 1, "best of the published ones at x_T: the Jacobian weighs the fine part of the pull more than its norm does"),
+    Case("curvature", 1, 1, "best of the published ones at x_T; why is not established"),
     Case("curvature", 4, 1, "the same with less noise"),
     Case("consistency", 4, 1, "at x_T the pull is the same from every seed, memorized or not"),
     Case("consistency", 4, 2, "seeds begin to part unless one picture draws them"),
@@ -56,7 +56,7 @@ CASES = [
     Case("agreement", 4, 8, "sharp for copies; misses captions of which no two of four seeds are copies"),
     Case("variance", 4, 12, "final latents over seeds; a mean over pairs, where agreement takes the nearest"),
     Case("fine_detail", 1, 1, "only a memorized picture is sharp in the mean; one seed is noisy"),
-    Case("fine_detail", 4, 1, "the mean over seeds removes detail that is not the prompt's; costs what magnitude costs"),
+    Case("fine_detail", 4, 1, "the mean over seeds removes detail that is not the prompt's; same cost as magnitude"),
     Case("fine_detail", 8, 1, "as far as 16 evaluations go"),
 ]
 
