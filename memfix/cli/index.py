@@ -15,7 +15,9 @@ SHOWN = 10  # unreadable pictures and groups on the terminal; --json has all
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="Images and webdataset tars, or 'demo'.")]
 OutFolder = Annotated[Path | None, typer.Option("-o", "--out", help="Index folder; DIR.index when not given.")]
 DescriptorName = Annotated[str, typer.Option("--descriptor", help="What describes a picture: pixels.")]
-Stored = Annotated[Precision, typer.Option("--precision", help="Of the stored vectors.")]
+Stored = Annotated[
+    Precision | None, typer.Option("--precision", help="Of the stored vectors; float16 for a new index when not given.")
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pictures described at once.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads that read and decode; one a core when not given.")]
 Rank = Annotated[int, typer.Option(envvar="RANK", help="This process among several, from 0; accelerate sets it.")]
@@ -32,7 +34,7 @@ Groups = Annotated[
 @command()
 def index(
     call: Call, folder: Folder, out: OutFolder = None, descriptor: DescriptorName = "pixels",
-    precision: Stored = Precision.FLOAT16, batch_size: BatchSize = 32, workers: Workers = None, rank: Rank = 0,
+    precision: Stored = None, batch_size: BatchSize = 32, workers: Workers = None, rank: Rank = 0,
     world_size: WorldSize = 1, approximate: Approximate = None, recall: Recall = 0.95, groups: Groups = None,
 ) -> None:  # fmt: skip
     """Describe the pictures of a folder for search; a second run describes only what is new or changed."""
@@ -45,7 +47,7 @@ def index(
     describe = get_descriptor(descriptor)
     if call.dry_run:
         is_there = (where / "manifest.json").exists()
-        store = Store.open(where) if is_there else Store.empty(where, source, describe, precision)
+        store = Store.open(where) if is_there else Store.empty(where, source, describe)
         store.require(describe)
         _say_counts(call, {"index": str(where), **vars(preview(store, source))})
         return
@@ -82,7 +84,7 @@ def _places(folder: str, out: Path | None) -> tuple[Path, Path]:
 
 
 def _unreadable(store: Any) -> list[dict[str, str]]:
-    return [{"file_name": row.file_name, "reason": row.reason} for row in store.all_rows() if row.reason]
+    return [{"file_name": row.file_name, "reason": row.reason} for row in store.unreadable()]
 
 
 def _approximate(call: Call, store: Any, compression: Compression, recall: float) -> dict[str, Any]:

@@ -53,15 +53,14 @@ def working(path: Path, part: Part) -> Iterator[None]:
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / f".rank-{part.rank}-of-{part.of}.lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         raise MemfixError(
             f"Another process is building part {part.rank} of {part.of} of {path}.",
             "Wait for it, or give each process a --rank of its own.",
         ) from None
-    with lock:
+    with held:
         yield
-        lock.release()
 
 
 class Built(NamedTuple):

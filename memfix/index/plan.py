@@ -160,7 +160,7 @@ def commit(store: Store, plan: Plan) -> Store | None:
 
     A crash in the middle leaves a plan whose shards are all there, and is mended by committing again.
     """
-    if not plan.path.exists():  # another process was faster
+    if not plan.path.exists() or Plan(plan.path).shards != plan.shards:  # another process was faster
         return Store.open(store.path)
     if not all(store.file(name, ".jsonl").exists() for name in plan.shards):
         return None

@@ -90,9 +90,13 @@ class Store:
 
     @classmethod
     def create(
-        cls, path: Path, folder: Path, descriptor: Descriptor, precision: Precision, shard_size: int = SHARD_SIZE
-    ) -> Store:
-        """A new index of `folder`, or the one that is in `path`, if it is of the same descriptor and precision."""
+        cls, path: Path, folder: Path, descriptor: Descriptor, precision: Precision | None = None,
+        shard_size: int = SHARD_SIZE,
+    ) -> Store:  # fmt: skip
+        """A new index of `folder`, or the one that is in `path`, if it is of the same descriptor and precision.
+
+        Without a precision, that of the index that is there will do, and a new one takes float16.
+        """
         if path.exists() and not path.is_dir():
             raise MemfixError(f"{path} is a file.", "Give a folder to --out.")
         path.mkdir(parents=True, exist_ok=True)
@@ -100,20 +104,21 @@ class Store:
             if not (path / "manifest.json").exists():
                 if any(not p.name.startswith(".") for p in path.iterdir()):
                     raise MemfixError(f"{path} is no index, and not empty.", "Give another folder to --out.")
-                empty = cls.empty(path, folder, descriptor, precision, shard_size)
+                empty = cls.empty(path, folder, descriptor, precision or Precision.FLOAT16, shard_size)
                 empty.save(empty.manifest)
             store = cls.open(path)
             store.require(descriptor)
             store._require_folder(folder)
-        if store.manifest.precision != precision:
-            have = store.manifest.precision
+        have = store.manifest.precision
+        if precision not in (None, have):
             raise MemfixError(f"{path} holds {have}, not {precision}.", "Give another folder to --out.")
         return store
 
     @classmethod
     def empty(
-        cls, path: Path, folder: Path, descriptor: Descriptor, precision: Precision, shard_size: int = SHARD_SIZE
-    ) -> Store:
+        cls, path: Path, folder: Path, descriptor: Descriptor, precision: Precision = Precision.FLOAT16,
+        shard_size: int = SHARD_SIZE,
+    ) -> Store:  # fmt: skip
         """An index without vectors, of which nothing is written yet."""
         manifest = Manifest(
             descriptor=descriptor.name, identity=descriptor.identity, dimension=descriptor.dimension,
@@ -166,6 +171,12 @@ class Store:
     def rows(self, shard: str) -> list[Row]:
         """All rows of a shard, readable or not."""
         return [from_line(line) for line in read_lines(self.file(shard, ".jsonl"))]
+
+    def unreadable(self) -> Iterator[Row]:
+        """The rows without a vector; only shards that have any are read."""
+        for shard in self.manifest.shards:
+            if shard.rows > shard.vectors:
+                yield from (row for row in self.rows(shard.name) if row.reason)
 
     def all_rows(self) -> Iterator[Row]:
         """All rows of the index, one shard in memory at a time."""

@@ -16,7 +16,7 @@ from conftest import picture
 from PIL import Image
 
 from memfix.errors import MemfixError
-from memfix.index.build import Built, Part, build, working
+from memfix.index.build import Built, Part, build, finish, prepare, working
 from memfix.index.choices import Precision
 from memfix.index.store import Store
 from memfix.measures.descriptor import Pixels
@@ -78,7 +78,7 @@ def test_unreadable_pictures_are_listed_and_stop_nothing(folder: Path, tmp_path:
     (folder / "1/cut.png").write_bytes((folder / "1/01.png").read_bytes()[:80])
     (folder / "2/nowhere.png").symlink_to("missing")
     store = built(folder, tmp_path / "out").store
-    reasons = {row.file_name: row.reason for row in store.all_rows() if row.reason}
+    reasons = {row.file_name: row.reason for row in store.unreadable()}
     assert reasons.keys() == {"0/broken.png", "1/cut.png", "2/nowhere.png"}
     assert "UnidentifiedImageError" in reasons["0/broken.png"] and "No such file" in reasons["2/nowhere.png"]
     assert len(store) == 18 and sum(s.rows for s in store.manifest.shards) == 21
@@ -187,6 +187,19 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         Part(2, 2).checked()
     with working(out, Part()), pytest.raises(MemfixError, match="Another process"):
         built(folder, out)
+
+
+def test_a_plan_that_was_carried_out_by_others_disturbs_no_later_one(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    store, stale, _ = prepare(Store.create(out, folder, Pixels(), None, SIZE), folder)
+    assert stale is not None and finish(store, stale) is None
+    assert built(folder, out).complete
+    pictures(folder, ["5/new.png"], first=70)
+    store, later, resumed = prepare(store, folder)
+    assert later is not None and not resumed
+    done = finish(store, stale)
+    assert done is not None and len(done) == 18 and (out / "plan").exists()
+    assert len(built(folder, out).store) == 19
 
 
 def test_a_moved_folder_goes_on(folder: Path, tmp_path: Path) -> None:
