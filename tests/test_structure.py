@@ -58,6 +58,14 @@ def test_stages_do_not_import_each_other() -> None:
 def test_pure_parts_know_nothing_of_runs_and_command_line() -> None:
     for name, found in imports().items():
         if name.startswith(
-            ("memfix.measures", "memfix.models", "memfix.screens", "memfix.unlearn", "memfix.recheck", "memfix.inputs")
+            (
+                "memfix.measures",
+                "memfix.models",
+                "memfix.screens",
+                "memfix.unlearn",
+                "memfix.recheck",
+                "memfix.inputs",
+                "memfix.index",
+            )
         ):
             assert not {f for f in found if f.startswith(("memfix.runs", "memfix.cli", "memfix.flow"))}, name

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -184,8 +185,8 @@ class Store:
             yield from self.rows(shard.name)
 
     def mapped(self, shard: str) -> NDArray[np.floating]:
-        """[n, d] vectors of a shard, in their precision, mapped from the file."""
-        array: NDArray[np.floating] = np.load(self.file(shard, ".npy"), mmap_mode="r", allow_pickle=False)
+        """[n, d] vectors of a shard, in their precision, mapped from the file, which nothing written to it reaches."""
+        array: NDArray[np.floating] = np.load(self.file(shard, ".npy"), mmap_mode="c", allow_pickle=False)
         return array
 
     def row(self, vector: int) -> Row:
@@ -217,14 +218,14 @@ class Store:
         A block is overwritten by the next. Shards are mapped one at a time: what stays in memory is one block.
         """
         block = np.empty((size, self.manifest.dimension), np.float32)
-        filled = 0
+        target, filled = torch.from_numpy(block), 0
         for shard, first, end in zip(self.manifest.shards, self._ends, self._ends[1:], strict=False):
             if end <= start:
                 continue
             array, at = self.mapped(shard.name), max(start - first, 0)
             while at < len(array):
                 part = array[at : at + size - filled]
-                block[filled : filled + len(part)] = part
+                target[filled : filled + len(part)].copy_(torch.from_numpy(part))  # converts on all cores
                 at, filled = at + len(part), filled + len(part)
                 if filled == size:
                     yield first + at - size, block
