@@ -39,10 +39,10 @@ FRESH = 200_000
 
 
 def the_edit(pipe, pairs: list[Pair], wordings: dict[str, str]) -> ContextEdit:
-    rest = sorted({p.text for p in pairs} - wordings.keys() | {p.wording for p in pairs if p.wording} | {""})
+    rest = sorted({p.text for p in pairs} - wordings.keys() | {""})
     texts = TextCache(pipe)
     texts.add([*wordings, *wordings.values(), *rest])
-    return solve(texts.stack(wordings), texts.stack(wordings.values()), texts.stack(rest))
+    return solve(*(texts.stack(t).cpu() for t in (wordings, wordings.values(), rest)))
 
 
 def inverse(edit: ContextEdit) -> ContextEdit:

@@ -114,7 +114,8 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
         scores = run.read(f"{BEFORE}/scores.jsonl", Score)
         pairs = build_pairs(prompts, found, scores, references, (run.path / BEFORE).resolve(), distinct)
         sample = Sampler(pipe, gallery, detected, talk)
-        pairs += keep_variants(sample, pairs, distinct, settings.keep_variants, run.path / VARIANTS)
+        variants = keep_variants(sample, pairs, distinct, settings.keep_variants, run.path / VARIANTS)
+        pairs += variants
         run.write("pairs.jsonl", pairs)
         latents = list(talk.track(encode_pairs(pipe, pairs), "Encoding pictures", len(pairs)))
         bank = build_bank(pipe, pairs, latents)
@@ -134,7 +135,7 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
         pipe.unet.eval()
         edit = None
         if settings.reword:
-            rewordings, edit = reword(sample, pairs, settings.keep_variants)
+            rewordings, edit = reword(sample, pairs, variants, settings.keep_variants)
             run.write("rewordings.jsonl", rewordings)
             for kept in (r for r in rewordings if not r.applied):
                 talk.warn(f"'{kept.text}' is not reworded: {kept.reason}.")

@@ -31,9 +31,7 @@ class Clip:
 
         name, _, tag = model.partition("/")
         if name not in open_clip.list_models():
-            raise MemfixError(
-                f"open_clip knows no model {name}.", "Write NAME/TAG, as in ViT-B-32/laion2b_s34b_b79k."
-            )
+            raise MemfixError(f"open_clip knows no model {name}.", "Write NAME/TAG, as in ViT-B-32/laion2b_s34b_b79k.")
         if tag.endswith((".pt", ".pth", ".bin", ".ckpt")):
             raise MemfixError(f"{tag} is a pickle, and those are not loaded.", "Give a .safetensors checkpoint.")
         try:

@@ -78,7 +78,8 @@ class Bank:
     ) -> Batch:
         """A batch with a stratified mixture: round(λ·size) items start from forget images, at least 1, not all.
 
-        Targets take turns in random order, so that all of them come up equally often.
+        Targets take turns in random order, so that all of them come up equally often. The window is where forgetting
+        happens; prior items come from the whole schedule, since what must survive must survive everywhere.
         """
         n_forget = min(max(round(mixture * size), 1), size - 1)
         from_forget = torch.zeros(size, dtype=torch.bool)
@@ -99,7 +100,7 @@ class Bank:
 
         prior_size = prior_size if self.prior else 0
         chosen = [self.prior[self._pick(generator, len(self.prior))] for _ in range(prior_size)]
-        prior_t, prior_signal, prior_noise = self._times(generator, prior_size, window)
+        prior_t, prior_signal, prior_noise = self._times(generator, prior_size, (0, len(self.schedule)))
         prior_clean = torch.stack([x for _, x in chosen]) if chosen else kept[:0]
         return Batch(
             noisy=self._noised(generator, clean, signal, noise), keep=kept, forget=forgot, t=t, signal=signal,

@@ -22,8 +22,7 @@ def encode_pairs(pipe: StableDiffusionPipeline, pairs: Sequence[Pair]) -> Iterat
 
 
 def build_bank(pipe: StableDiffusionPipeline, pairs: Sequence[Pair], latents: Sequence[torch.Tensor]) -> Bank:
-    """Sort encoded pairs into targets and prior items. A variant is both: what its target's text should give, and what
-    the wording it was sampled from must go on giving."""
+    """Sort encoded pairs into targets and prior items."""
     targets: dict[str, Target] = {p.prompt_id: Target(p.text) for p in pairs if p.side is Side.FORGET}
     prior: list[tuple[str, torch.Tensor]] = []
     for pair, latent in zip(pairs, latents, strict=True):
@@ -33,8 +32,6 @@ def build_bank(pipe: StableDiffusionPipeline, pairs: Sequence[Pair], latents: Se
             targets[pair.prompt_id].forget.append(latent)
         else:
             targets[pair.prompt_id].keep.append(latent)
-            if pair.wording:
-                prior.append((pair.wording, latent))
     texts = TextCache(pipe)
     texts.add([*(t.text for t in targets.values()), *(text for text, _ in prior)])
     return Bank(list(targets.values()), prior, texts, NoiseSchedule(pipe))

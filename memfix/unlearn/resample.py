@@ -65,13 +65,15 @@ def keep_variants(
     return found
 
 
-def reword(sample: Sampler, pairs: Sequence[Pair], each: int) -> tuple[list[Rewording], ContextEdit | None]:
+def reword(
+    sample: Sampler, pairs: Sequence[Pair], variants: Sequence[Pair], each: int
+) -> tuple[list[Rewording], ContextEdit | None]:
     """Decide which targets are made to read like a shortened wording, and solve for the edit that does it.
 
     Only targets of which the trained weights, sampled as often as in the detection, give no copy any more.
     """
-    texts = {p.prompt_id: p.text for p in pairs}
-    choice = safe_wordings(pairs, each)
+    texts = {p.prompt_id: p.text for p in variants}
+    choice = safe_wordings(variants, each)
     candidates = [Prompt(id=i, text=texts[i]) for i, wording in choice.items() if wording]
     n = sample.settings.num_samples
     copies = dict.fromkeys(choice, 0)
@@ -95,7 +97,7 @@ def reword(sample: Sampler, pairs: Sequence[Pair], each: int) -> tuple[list[Rewo
     applied = {r.text: r.wording or "" for r in decided if r.applied}
     if not applied:
         return decided, None
-    preserved = sorted({p.text for p in pairs} - applied.keys() | {p.wording for p in pairs if p.wording} | {""})
+    preserved = sorted({p.text for p in pairs} - applied.keys() | {p.wording or "" for p in variants} | {""})
     cache = TextCache(sample.pipe)
     cache.add([*applied, *applied.values(), *preserved])
     old, new, rest = (cache.stack(t).cpu() for t in (applied, applied.values(), preserved))

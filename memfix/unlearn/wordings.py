@@ -36,9 +36,8 @@ def wordings(pairs: Sequence[Pair]) -> dict[str, Pair]:
     }
 
 
-def safe_wordings(pairs: Sequence[Pair], each: int) -> dict[str, str | None]:
+def safe_wordings(variants: Sequence[Pair], each: int) -> dict[str, str | None]:
     """For each target that has variants: the longest wording all of whose `each` samples could be kept, if any."""
-    variants = [p for p in pairs if p.origin == "variant"]
     kept = Counter((p.prompt_id, p.wording) for p in variants)
     return {
         i: next((w for w in shortened(text) if kept[i, w] == each), None)

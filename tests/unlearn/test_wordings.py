@@ -35,6 +35,5 @@ def test_a_wording_is_safe_when_all_its_samples_could_be_kept() -> None:
     pairs = [
         *variants("a", {"owl poster by": 3, "owl poster": 4, "owl": 4}),  # the longest gave a copy
         *variants("b", {"owl": 3}),
-        pair("c", Side.KEEP),
     ]
     assert safe_wordings(pairs, 4) == {"a": "owl poster", "b": None}
