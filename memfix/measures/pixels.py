@@ -69,8 +69,8 @@ class Ssim:
 
     name = "ssim"
     higher_is_closer = True
-    threshold = 0.68
-    margin = 0.18
+    threshold = 0.72
+    margin = 0.22
     identity = f"RGB at {COARSE}x{COARSE}, gaussian window, sigma 1.5"
     source = "Wang et al. 2004; default threshold set on the bundled model, see docs/methods.md"
 
