@@ -38,7 +38,7 @@ def main() -> None:
     for i, text in enumerate(ROWS):
         for x, folder in ((0, "before"), (EACH * SIDE + GAP, "after")):
             picture.paste(strip(run, folder, prompts[text]), (x, i * SIDE))
-    picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(TARGET, optimize=True)
+    picture.save(TARGET, optimize=True)
 
 
 if __name__ == "__main__":
