@@ -23,26 +23,17 @@ from memfix.config import UnlearnSettings
 from memfix.console import Talk
 from memfix.models import lora
 from memfix.models.context import ContextEdit, build_in
-from memfix.models.text import TextCache
 from memfix.records import Pair, Prompt, Rewording
 from memfix.runs import Run
 from memfix.unlearn.methods import get_method
 from memfix.unlearn.prepare import build_bank, encode_pairs
-from memfix.unlearn.resample import Sampler
-from memfix.unlearn.reword import solve
+from memfix.unlearn.resample import Sampler, the_edit
 from memfix.unlearn.trainer import train
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
 from recognizer import object_names, recognize
 
 FRESH = 200_000
-
-
-def the_edit(pipe, pairs: list[Pair], wordings: dict[str, str]) -> ContextEdit:
-    rest = sorted({p.text for p in pairs} - wordings.keys() | {""})
-    texts = TextCache(pipe)
-    texts.add([*wordings, *wordings.values(), *rest])
-    return solve(*(texts.stack(t).cpu() for t in (wordings, wordings.values(), rest)))
 
 
 def inverse(edit: ContextEdit) -> ContextEdit:
@@ -71,7 +62,8 @@ def rows(run: Run) -> Iterator[dict[str, object]]:
     gallery = flow._gallery(run, detected)
     pipe = flow._load(run)
     original = copy.deepcopy(pipe.unet)
-    edit = the_edit(pipe, pairs, {r.text: r.wording or "" for r in reworded})
+    others = [p.text for p in run.read("prompts.jsonl", Prompt)]
+    edit = the_edit(pipe, {r.text: r.wording or "" for r in reworded}, others)
     latents = list(encode_pairs(pipe, pairs))
     names = sorted(object_names(), key=len, reverse=True)
 

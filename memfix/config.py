@@ -69,6 +69,13 @@ class DetectSettings(Settings):
         description="Run a TorchScript file whose hash is not a known one: it is a program, and you vouch for it.",
     )
     threshold: float | None = Field(None, description="Threshold of the measure; its own default when not given.")
+    false_alarm_rate: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Set the threshold so that this share of training images would count as a copy of an unrelated "
+        "one; for reference sets with captions.",
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the interval of the share of copies.")
     tolerance: float = Field(
         0.25, gt=0, le=1, description="A prompt without copies is clean once the interval of its share lies below this."

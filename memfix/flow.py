@@ -15,13 +15,14 @@ from diffusers import StableDiffusionPipeline
 from memfix.config import DetectSettings, RecheckSettings, UnlearnSettings
 from memfix.console import Talk
 from memfix.detect.check import check, verdicts
-from memfix.errors import MemfixError
+from memfix.errors import ExitCode, MemfixError
 from memfix.hashing import sha256
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import read_references
 from memfix.inputs.tars import container
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures import get_measure
+from memfix.measures.background import background
 from memfix.measures.base import Measure
 from memfix.measures.gallery import Gallery
 from memfix.measures.quality import detail_range
@@ -73,6 +74,7 @@ def detect(
             return run
         talk.say(f"Model {settings.model}, {len(prompts)} prompts, {len(references)} references → {run.path}")
         gallery = Gallery(references, measure, settings.threshold)
+        _calibrate(gallery, settings, entry)
         pipe = pipeline.load(source, settings.variant)
         prompts = [p.model_copy(update={"cut_tokens": pipeline.cut_tokens(pipe, p.text)}) for p in prompts]
         for p in prompts:
@@ -135,7 +137,7 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
         pipe.unet.eval()
         edit = None
         if settings.reword:
-            rewordings, edit = reword(sample, pairs, variants, settings.keep_variants)
+            rewordings, edit = reword(sample, variants, settings.keep_variants, [p.text for p in prompts])
             run.write("rewordings.jsonl", rewordings)
             for kept in (r for r in rewordings if not r.applied):
                 talk.warn(f"'{kept.text}' is not reworded: {kept.reason}.")
@@ -216,7 +218,17 @@ def _gallery(run: Run, detected: DetectSettings) -> Gallery:
         raise MemfixError(
             f"The weights of measure {measure.name} have changed since the detection.", "Detect again in a new run."
         )
-    return Gallery(run.read("references.jsonl", Reference), measure, detected.threshold)
+    return Gallery(run.read("references.jsonl", Reference), measure, run.header["stages"]["detect"]["threshold"])
+
+
+def _calibrate(gallery: Gallery, settings: DetectSettings, entry: dict[str, Any]) -> None:
+    """Take the threshold from the references themselves if that is wanted; record it beside how alike these are."""
+    if settings.threshold is not None and settings.false_alarm_rate is not None:
+        raise MemfixError("--threshold and --false-alarm-rate exclude each other.", "Give one of them.", ExitCode.USAGE)
+    unrelated = background(gallery)
+    if settings.false_alarm_rate is not None:
+        gallery.threshold = unrelated.threshold(settings.false_alarm_rate)
+    entry["threshold"], entry["background"] = gallery.threshold, unrelated.summary()
 
 
 def _check(

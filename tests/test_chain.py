@@ -187,6 +187,8 @@ def test_json_is_all_there_is_on_stdout(work: Path, run: Path) -> None:
     assert json.loads(memfix("report", "run", "--json", cwd=work).stdout)["summary"]["prompts"] == 3
     assert memfix("report", "run", cwd=work).stdout == ""
     assert {m["name"] for m in json.loads(memfix("list", "measures", "--json", cwd=work).stdout)} == {
+        "clip",
+        "sscd",
         "tiled_l2",
         "ssim",
     }

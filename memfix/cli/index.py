@@ -14,7 +14,10 @@ SHOWN = 10  # unreadable pictures and groups on the terminal; --json has all
 
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="Images and webdataset tars, or 'demo'.")]
 OutFolder = Annotated[Path | None, typer.Option("-o", "--out", help="Index folder; DIR.index when not given.")]
-DescriptorName = Annotated[str, typer.Option("--descriptor", help="What describes a picture: pixels.")]
+DescriptorName = Annotated[str, typer.Option("--descriptor", help="What describes a picture: pixels, sscd or clip.")]
+SscdWeights = Annotated[str | None, typer.Option(help="Weights of sscd: the authors' name, or a TorchScript file.")]
+ClipModel = Annotated[str | None, typer.Option(help="open_clip's NAME/TAG, or NAME/PATH of a .safetensors checkpoint.")]
+Trust = Annotated[bool, typer.Option("--trust-weights", help="Run a TorchScript file of unknown hash.")]
 Stored = Annotated[
     Precision | None, typer.Option("--precision", help="Of the stored vectors; float16 for a new index when not given.")
 ]
@@ -34,6 +37,7 @@ Groups = Annotated[
 @command()
 def index(
     call: Call, folder: Folder, out: OutFolder = None, descriptor: DescriptorName = "pixels",
+    sscd_weights: SscdWeights = None, clip_model: ClipModel = None, trust_weights: Trust = False,
     precision: Stored = None, batch_size: BatchSize = 32, workers: Workers = None, rank: Rank = 0,
     world_size: WorldSize = 1, approximate: Approximate = None, recall: Recall = 0.95, groups: Groups = None,
 ) -> None:  # fmt: skip
@@ -41,10 +45,13 @@ def index(
     from memfix.index.build import Part, build, preview
     from memfix.index.store import Store
     from memfix.measures.descriptor import get_descriptor
+    from memfix.measures.weights import Wanted
 
     part = Part(rank, world_size).checked()
     source, where = _places(folder, out)
-    describe = get_descriptor(descriptor)
+    wanted = Wanted(trust=trust_weights)
+    wanted = wanted._replace(sscd=sscd_weights or wanted.sscd, clip=clip_model or wanted.clip)
+    describe = get_descriptor(descriptor, wanted)
     if call.dry_run:
         is_there = (where / "manifest.json").exists()
         store = Store.open(where) if is_there else Store.empty(where, source, describe)

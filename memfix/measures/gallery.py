@@ -15,6 +15,7 @@ from memfix.measures.pixels import TiledL2, detail
 from memfix.records import Reference, Sample, Score
 
 CHUNK = 256
+ROWS = 64
 
 
 class Gallery:
@@ -55,6 +56,24 @@ class Gallery:
             )
             for i, s in enumerate(samples)
         ]  # fmt: skip
+
+    def nearest_unrelated(self, chosen: Sequence[int], groups: torch.Tensor) -> list[float]:
+        """The deciding measure between each chosen reference and the nearest one of another group; groups: [m].
+
+        A reference without any other group is left out.
+        """
+        own, search = self._features[self.measure.name], self._features[self._search.name]
+        worst = -torch.inf if self._search.higher_is_closer else torch.inf
+        values: list[float] = []
+        for i in range(0, len(chosen), ROWS):
+            rows = torch.tensor(chosen[i : i + ROWS])
+            related = groups[rows][:, None] == groups[None]
+            rows, related = rows[~related.all(1)], related[~related.all(1)]
+            if len(rows):
+                nearness = self._search.compare(search[rows], search).masked_fill(related, worst)
+                best = nearness.argmax(1) if self._search.higher_is_closer else nearness.argmin(1)
+                values += self.measure.pair(own[rows], own[best]).tolist()
+        return values
 
     def distinct(self, score: Score, margin: float | None = None) -> bool:
         """Whether a sample is far enough from being a copy to be kept; `margin` defaults to the measure's own."""

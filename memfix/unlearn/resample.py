@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from memfix.models.context import ContextEdit
 from memfix.models.sampling import batches, generate, plan_samples
 from memfix.models.text import TextCache
 from memfix.records import Pair, Prompt, Rewording, Sample, Score, Side
-from memfix.unlearn.reword import solve
+from memfix.unlearn.reword import random_texts, solve
 from memfix.unlearn.wordings import safe_wordings, wordings
 
 
@@ -66,11 +66,12 @@ def keep_variants(
 
 
 def reword(
-    sample: Sampler, pairs: Sequence[Pair], variants: Sequence[Pair], each: int
+    sample: Sampler, variants: Sequence[Pair], each: int, others: Iterable[str]
 ) -> tuple[list[Rewording], ContextEdit | None]:
     """Decide which targets are made to read like a shortened wording, and solve for the edit that does it.
 
-    Only targets of which the trained weights, sampled as often as in the detection, give no copy any more.
+    Only targets of which the trained weights, sampled as often as in the detection, give no copy any more. `others` are
+    texts that must go on meaning what they do.
     """
     texts = {p.prompt_id: p.text for p in variants}
     choice = safe_wordings(variants, each)
@@ -97,8 +98,12 @@ def reword(
     applied = {r.text: r.wording or "" for r in decided if r.applied}
     if not applied:
         return decided, None
-    preserved = sorted({p.text for p in pairs} - applied.keys() | {p.wording or "" for p in variants} | {""})
-    cache = TextCache(sample.pipe)
-    cache.add([*applied, *applied.values(), *preserved])
-    old, new, rest = (cache.stack(t).cpu() for t in (applied, applied.values(), preserved))
-    return decided, solve(old, new, rest)
+    return decided, the_edit(sample.pipe, applied, {*others, *(p.wording or "" for p in variants)})
+
+
+def the_edit(pipe: StableDiffusionPipeline, applied: Mapping[str, str], others: Iterable[str]) -> ContextEdit:
+    """Solve for the edit that makes each text of `applied` read like its wording."""
+    known, anything = sorted({*others, ""} - applied.keys()), random_texts(pipe.tokenizer.get_vocab())
+    cache = TextCache(pipe)
+    cache.add([*applied, *applied.values(), *known, *anything])
+    return solve(*(cache.stack(texts).cpu() for texts in (applied, applied.values(), known, anything)))

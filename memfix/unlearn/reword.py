@@ -8,29 +8,44 @@ what the weights still hold.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from random import Random
+
 import torch
 
 from memfix.models.context import ContextEdit
 
-PRESERVE = 30.0  # weight of what must not move against what must
+KNOWN = 10.0  # weight of the run's other texts, which must not move, against what must
+ANYTHING = 1.0  # weight of texts out of the model's vocabulary: what nobody listed must not move either
 RIDGE = 1e-5  # of the mean squared embedding
 ENERGY = 0.999  # share of the wanted shift (squared) that the low-rank edit keeps
 
 
-def solve(memorized: torch.Tensor, wording: torch.Tensor, preserved: torch.Tensor) -> ContextEdit:
-    """The edit that brings `memorized` closest to `wording`, token by token, and moves `preserved` least.
+def solve(memorized: torch.Tensor, wording: torch.Tensor, known: torch.Tensor, anything: torch.Tensor) -> ContextEdit:
+    """The edit that brings `memorized` closest to `wording`, token by token, and moves the others least.
 
-    memorized, wording: [n, L, D]; preserved: [m, L, D]. Least squares as in UCE (Gandikota et al., WACV 2024, eq. 7),
-    but on the embeddings instead of on each layer's answer to them, so that one edit serves all layers and is of low
-    rank: the projection on the main directions of the shift that it makes on `memorized`.
+    memorized, wording: [n, L, D]; known: [m, L, D]; anything: [k, L, D]. Least squares as in UCE (Gandikota
+    et al., WACV 2024, eq. 7), but on the embeddings instead of on each layer's answer to them, so that one edit serves
+    all layers and is of low rank: the projection on the main directions of the shift that it makes on `memorized`.
     """
     x, y = (v.double().flatten(0, 1) for v in (memorized, wording))
-    others = preserved.double().flatten(0, 1)
-    covariance = x.T @ x / len(x)
-    moments = covariance + PRESERVE * others.T @ others / len(others)
+    moments = _moments(memorized) + KNOWN * _moments(known) + ANYTHING * _moments(anything)
     moments += RIDGE * moments.diagonal().mean() * torch.eye(len(moments), dtype=moments.dtype)
     shift = torch.linalg.solve(moments, x.T @ (y - x) / len(x))
     _, strength, directions = torch.linalg.svd(x @ shift, full_matrices=False)
     kept = strength.square().cumsum(0) / strength.square().sum().clamp_min(1e-30)
     write = directions[: int((kept < ENERGY).sum()) + 1].T
     return ContextEdit((shift @ write).T.float(), write.float())
+
+
+def _moments(context: torch.Tensor) -> torch.Tensor:
+    """Mean outer product of all tokens of [n, L, D], [D, D]."""
+    tokens = context.double().flatten(0, 1)
+    return tokens.T @ tokens / len(tokens)
+
+
+def random_texts(vocabulary: Iterable[str], count: int = 400, longest: int = 8) -> list[str]:
+    """Texts of 1 to `longest` random words of a CLIP tokenizer's vocabulary, always the same ones."""
+    words = sorted(word for token in vocabulary if (word := token.removesuffix("</w>")) != token and word.isalpha())
+    draw = Random(0)
+    return [" ".join(draw.choices(words, k=draw.randint(1, longest))) for _ in range(count)]

@@ -73,7 +73,7 @@ def test_variants_are_kept_where_they_are_no_copies(sampler: Scripted, tmp_path:
 def test_only_what_is_unlearned_is_reworded(sampler: Scripted, tmp_path: Path) -> None:
     variants = keep_variants(sampler, forget(), not_a_copy, 3, tmp_path / "variants")
     COPIES["p2"] = 1  # the trained weights still give one
-    decided, edit = reword(sampler, forget(), variants, 3)
+    decided, edit = reword(sampler, variants, 3, TEXTS.values())
     assert {r.text: (r.wording, r.applied, r.copies, r.samples) for r in decided} == {
         "owl by a": ("owl by", True, 0, 4),
         "cat by b": ("cat by", False, 1, 4),
@@ -90,6 +90,6 @@ def test_only_what_is_unlearned_is_reworded(sampler: Scripted, tmp_path: Path) -
 def test_nothing_is_reworded_while_everything_is_still_copied(sampler: Scripted, tmp_path: Path) -> None:
     variants = keep_variants(sampler, forget(), not_a_copy, 3, tmp_path / "variants")
     COPIES.update(p1=4, p2=4)
-    decided, edit = reword(sampler, forget(), variants, 3)
+    decided, edit = reword(sampler, variants, 3, TEXTS.values())
     assert edit is None
     assert not any(r.applied for r in decided)

@@ -9,7 +9,7 @@ from diffusers import StableDiffusionPipeline
 from memfix.models import lora, pipeline
 from memfix.models.context import ContextEdit, build_in, readers
 from memfix.unlearn import reword
-from memfix.unlearn.reword import solve
+from memfix.unlearn.reword import random_texts, solve
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -18,27 +18,27 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_few_texts_are_moved_and_others_stay() -> None:
     old, new, others = normal(2, 3, 64), normal(2, 3, 64, seed=1), normal(5, 4, 64, seed=2)
-    edit = solve(old, new, others)
+    edit = solve(old, new, others, others)
     assert len(edit.read) <= 6  # no more directions than there are tokens to move
     assert (edit(old) - new).norm() < 0.08 * (old - new).norm()
     assert (edit(others) - others).norm() < 0.02 * others.norm()
 
 
 def test_least_squares_against_a_plain_solver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stacked, weighted rows through lstsq: min |x D - (y - x)|²/n + 30 |p D|²/m, ridge apart, at full rank."""
+    """Stacked, weighted rows through lstsq: min |x D - (y - x)|²/n + 10 |p D|²/m + |q D|²/k, at full rank."""
     monkeypatch.setattr(reword, "ENERGY", 1.0)
-    old, new, others = normal(9, 5, 8), normal(9, 5, 8, seed=1), normal(4, 5, 8, seed=2)
-    x, y, p = (v.double().flatten(0, 1) for v in (old, new, others))
-    a = torch.cat([x / len(x) ** 0.5, p * (30 / len(p)) ** 0.5])
-    b = torch.cat([(y - x) / len(x) ** 0.5, torch.zeros_like(p)])
+    given = normal(9, 5, 8), normal(9, 5, 8, seed=1), normal(4, 5, 8, seed=2), normal(7, 5, 8, seed=3)
+    x, y, p, q = (v.double().flatten(0, 1) for v in given)
+    a = torch.cat([x / len(x) ** 0.5, p * (10 / len(p)) ** 0.5, q / len(q) ** 0.5])
+    b = torch.cat([(y - x) / len(x) ** 0.5, torch.zeros_like(p), torch.zeros_like(q)])
     wanted = torch.linalg.lstsq(a, b).solution
-    edit = solve(old, new, others)
+    edit = solve(*given)
     torch.testing.assert_close((edit.read.T @ edit.write.T).double(), wanted, atol=1e-5, rtol=1e-3)
 
 
 def test_nothing_to_move_moves_nothing() -> None:
     old, others = normal(2, 3, 16), normal(2, 3, 16, seed=1)
-    assert solve(old, old, others)(others).equal(others)
+    assert solve(old, old, others, others)(others).equal(others)
 
 
 def answers(unet, context: torch.Tensor) -> torch.Tensor:
@@ -79,3 +79,10 @@ def test_a_trained_adapter_reads_the_edited_text(
         loaded = pipeline.load(pipeline.locate(str(model_folder)))
         lora.load(loaded, tmp_path)
     torch.testing.assert_close(answers(loaded.unet, context), wanted, atol=1e-4, rtol=1e-3)
+
+
+def test_random_texts_are_words_of_the_vocabulary() -> None:
+    texts = random_texts({"owl</w>": 0, "cat</w>": 1, "ow": 2, "!</w>": 3, "<|endoftext|>": 4}, count=50, longest=3)
+    assert texts == random_texts(["cat</w>", "owl</w>"], count=50, longest=3)
+    assert {word for text in texts for word in text.split()} == {"owl", "cat"}
+    assert {len(text.split()) for text in texts} == {1, 2, 3}

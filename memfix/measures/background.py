@@ -1,0 +1,60 @@
+"""How alike unrelated training images are: what a score or a threshold of a measure must be read against."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from memfix.errors import ExitCode, MemfixError
+from memfix.measures.gallery import Gallery
+
+MOST = 2000  # references that stand in for samples; more would not move the distribution
+
+
+class Background(NamedTuple):
+    """Each reference against the nearest unrelated one; `values` from the farthest to the closest, maybe none."""
+
+    values: tuple[float, ...]
+    higher_is_closer: bool
+
+    def threshold(self, rate: float) -> float:
+        """The loosest threshold that at most `rate` of the references pass, though none of them is a copy.
+
+        Raises MemfixError for a rate that so few references cannot show.
+        """
+        n = len(self.values)
+        passing = int(rate * n + 1e-9)  # .29 · 100 is 29, whatever floats make of it
+        if not passing:
+            shown = f"the smallest is {1 / n:.2g}" if n else "no two of them have different captions"
+            raise MemfixError(
+                f"The references cannot show a false-alarm rate of {rate:g}: {shown}.",
+                "Add captioned training images, give a larger --false-alarm-rate, or set --threshold.",
+                ExitCode.USAGE,
+            )
+        closest_that_must_not_pass = torch.tensor(self.values[n - passing - 1])
+        beyond = torch.tensor(torch.inf if self.higher_is_closer else -torch.inf)
+        return float(torch.nextafter(closest_that_must_not_pass, beyond))
+
+    def summary(self) -> dict[str, float | int] | None:
+        """For the run's header and the report."""
+        if not self.values:
+            return None
+        n = len(self.values)
+        quantiles = {f"p{q}": round(self.values[min(q * n // 100, n - 1)], 5) for q in (50, 99)}
+        return {"references": n, **quantiles, "closest": round(self.values[-1], 5)}
+
+
+def background(gallery: Gallery, seed: int = 0) -> Background:
+    """Hold references against each other as if they were samples.
+
+    Unrelated are two references with different captions. Those without a caption are unrelated to all others, so
+    duplicates among them make the background look closer than it is.
+    """
+    n = len(gallery.references)
+    chosen = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:MOST].tolist()
+    groups: dict[str, int] = {}
+    captions = [r.text or f"\0{i}" for i, r in enumerate(gallery.references)]
+    related = torch.tensor([groups.setdefault(text, len(groups)) for text in captions])
+    higher = gallery.measure.higher_is_closer
+    return Background(tuple(sorted(gallery.nearest_unrelated(chosen, related), reverse=not higher)), higher)
