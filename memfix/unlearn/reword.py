@@ -16,7 +16,7 @@ import torch
 from memfix.models.context import ContextEdit
 
 KNOWN = 10.0  # weight of the run's other texts, which must not move, against what must
-ANYTHING = 1.0  # weight of texts out of the model's vocabulary: what nobody listed must not move either
+ANYTHING = 0.3  # weight of texts out of the model's vocabulary: what nobody listed must not move either
 RIDGE = 1e-5  # of the mean squared embedding
 ENERGY = 0.999  # share of the wanted shift (squared) that the low-rank edit keeps
 
