@@ -90,7 +90,10 @@ def test_kill_and_resume(server: BadServer, tmp_path: Path) -> None:
 
 def test_an_interrupt_ends_at_once(server: BadServer, tmp_path: Path) -> None:
     write(server, tmp_path, "drip/1.png")
-    process = subprocess.Popen(command(server), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(server), cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # jobs in the background inherit it ignored
+    )  # fmt: skip
     deadline = time.monotonic() + 30
     while not server.asked and time.monotonic() < deadline:
         time.sleep(0.005)
