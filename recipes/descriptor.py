@@ -207,9 +207,7 @@ def quality(studio: Studio, count: int = 2000) -> dict[str, float]:
     threshold = float(np.quantile(others.numpy(), 0.99))
     changes = {**ALONE, "several at once": changed}
     found = {name: describe(torch.cat([f(p, g) for p in x.split(256)])) for name, f in changes.items()}
-    return {name: float(((plain * f).sum(1) > threshold).float().mean()) for name, f in found.items()} | {
-        "threshold": threshold
-    }
+    return {name: float(((plain * f).sum(1) > threshold).float().mean()) for name, f in found.items()}
 
 
 if __name__ == "__main__":

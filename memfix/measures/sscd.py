@@ -5,6 +5,7 @@ That form: TorchScript, ImageNet-normalised [n, 3, h, w] → [n, d].
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,7 +31,9 @@ class Sscd:
 
     def __init__(self, weights: Weights, name: str = "sscd", side: int = SHORT_SIDE) -> None:
         try:
-            network = torch.jit.load(str(weights.path), map_location=device())  # type: ignore[no-untyped-call]
+            with warnings.catch_warnings():  # torch announces the end of TorchScript, in which SSCD is published
+                warnings.simplefilter("ignore", FutureWarning)
+                network = torch.jit.load(str(weights.path), map_location=device())  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             raise MemfixError(
                 f"{weights.path} is not TorchScript: {str(error).strip().splitlines()[0]}",
