@@ -30,9 +30,9 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from memfix.files import atomic
 from memfix.index.approximate import Approximate
 from memfix.index.approximate import build as build_approximate
-from memfix.index.atomic import atomic
 from memfix.index.build import build
 from memfix.index.choices import Compression, Precision
 from memfix.index.groups import groups

@@ -16,7 +16,7 @@ from memfix.config import DetectSettings, RecheckSettings, UnlearnSettings
 from memfix.console import Talk
 from memfix.detect.check import check, verdicts
 from memfix.errors import ExitCode, MemfixError
-from memfix.hashing import sha256
+from memfix.files import sha256
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import read_references
 from memfix.inputs.tars import container

@@ -17,11 +17,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
-
 from memfix import __version__
 from memfix.config import Settings
 from memfix.errors import MemfixError
+from memfix.files import held, write_atomic
 from memfix.records import Record
 
 SCHEMA_VERSION = 1
@@ -48,17 +47,6 @@ R = TypeVar("R", bound=Record)
 def now() -> str:
     """UTC, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file so that no reader, and no crash, ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def environment() -> dict[str, Any]:
@@ -176,17 +164,8 @@ class Run:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep every other process out of this run."""
-        lock = FileLock(self.path / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise MemfixError(
-                f"{self.path} is in use by another memfix process.", "Wait until it ends, or give -o another folder."
-            ) from None
-        try:
+        with held(self.path):
             yield
-        finally:
-            lock.release()
 
     @contextmanager
     def stage(self, name: str, settings: Settings, inputs: dict[str, Any], argv: list[str]) -> Iterator[dict[str, Any]]:

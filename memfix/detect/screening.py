@@ -14,7 +14,7 @@ from typing import Any
 from memfix.config import DetectSettings
 from memfix.detect.shares import Prompt, Screened, Share, batches, screen_share
 from memfix.errors import MemfixError
-from memfix.hashing import sha256
+from memfix.files import sha256
 from memfix.inputs.prompts import locate, stream
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.models import pipeline

@@ -15,13 +15,14 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from pydantic import Field
 
 from memfix.errors import ExitCode, MemfixError
+from memfix.files import held, write_atomic
 from memfix.inputs.prompts import PromptRow
 from memfix.records import Record
-from memfix.runs import to_line, write_atomic
+from memfix.runs import to_line
 
 SETTINGS, RESULT = "screen.json", "screens.jsonl"
 
@@ -78,14 +79,7 @@ class Prompt(NamedTuple):
 def open_folder(folder: Path, share: Share, settings: dict[str, Any]) -> Iterator[None]:
     """Keep a share of a folder to this process; refuse one begun with other settings, naming those that differ."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f".{share.file_name}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise MemfixError(
-            f"{folder} is in use by another memfix process.", "Wait until it ends, or give -o another folder."
-        ) from None
-    with lock:
+    with held(folder, f".{share.file_name}.lock"):
         file = folder / SETTINGS
         if file.exists():
             _refuse_changes(file, settings)

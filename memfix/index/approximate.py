@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from memfix.errors import MemfixError
-from memfix.index.atomic import atomic
+from memfix.files import atomic
 from memfix.index.choices import Compression
 from memfix.index.search import Neighbours, checked, nothing, search
 from memfix.index.store import BLOCK, Ids, Store, Vectors

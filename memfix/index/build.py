@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from memfix.errors import ExitCode, MemfixError
-from memfix.index.atomic import atomic
+from memfix.files import atomic
 from memfix.index.pictures import READ_AHEAD, Looked, ahead, batches, decoded, look
 from memfix.index.plan import Counts, Plan, commit, compare, make_plan
 from memfix.index.rows import Row, as_line, write_lines

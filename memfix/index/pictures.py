@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 from PIL import Image
 
 from memfix.errors import MemfixError
-from memfix.hashing import sha256 as file_sha256
+from memfix.files import sha256 as file_sha256
 from memfix.inputs import tars
 from memfix.inputs.references import open_image
 

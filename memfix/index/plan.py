@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from memfix.hashing import sha256
-from memfix.index.atomic import atomic
+from memfix.files import atomic, sha256
 from memfix.index.rows import Row, as_line, from_line, read_lines, write_lines
 from memfix.index.store import Shard, Store
 

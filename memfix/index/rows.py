@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from memfix.index.atomic import atomic
+from memfix.files import atomic
 
 
 class Row(NamedTuple):

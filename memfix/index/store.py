@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from memfix.errors import MemfixError
-from memfix.index.atomic import atomic
+from memfix.files import atomic
 from memfix.index.choices import Precision
 from memfix.index.rows import Row, from_line, read_lines
 from memfix.measures.descriptor import Descriptor

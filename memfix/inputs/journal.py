@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from memfix.errors import MemfixError
+from memfix.files import held
 from memfix.inputs.fetched import Fetched, Status
 
 NAME = "fetch.jsonl"
@@ -35,19 +34,10 @@ class Journal:
         if folder.exists() and not (folder / NAME).exists() and any(p.name != ".lock" for p in folder.iterdir()):
             raise MemfixError(f"{folder} is not empty and holds no {NAME}.", "Give -o another folder.")
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise MemfixError(
-                f"{folder} is in use by another memfix process.", "Wait until it ends, or give -o another folder."
-            ) from None
-        try:
+        with held(folder):
             for partial in folder.glob(f"{PARTIAL}*"):
                 partial.unlink()
             yield cls(folder)
-        finally:
-            lock.release()
 
     def append(self, record: Fetched) -> None:
         """Add a line, in one write."""

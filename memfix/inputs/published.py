@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from urllib.error import HTTPError, URLError
 
 from memfix.errors import MemfixError, did_you_mean
-from memfix.hashing import sha256
+from memfix.files import sha256
 
 BASE = "https://raw.githubusercontent.com"
 TIMEOUT = 30  # seconds without a byte

@@ -33,7 +33,9 @@ class Sscd:
         try:
             with warnings.catch_warnings():  # torch announces the end of TorchScript, in which SSCD is published
                 warnings.simplefilter("ignore", FutureWarning)
-                network = torch.jit.load(str(weights.path), map_location=device())  # type: ignore[no-untyped-call]
+                network = torch.jit.load(  # type: ignore[no-untyped-call]  # torch leaves load untyped
+                    str(weights.path), map_location=device()
+                )
         except RuntimeError as error:
             raise MemfixError(
                 f"{weights.path} is not TorchScript: {str(error).strip().splitlines()[0]}",

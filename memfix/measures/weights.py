@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from memfix.errors import MemfixError
-from memfix.hashing import sha256
+from memfix.files import sha256
 
 CHUNK = 1 << 20
 TIMEOUT = 60

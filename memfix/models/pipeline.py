@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from memfix.demo import DEMO, MODEL
 from memfix.errors import MemfixError
-from memfix.hashing import sha256
+from memfix.files import sha256
 from memfix.models.device import device
 
 PICKLES = {".bin", ".ckpt", ".pt", ".pth"}

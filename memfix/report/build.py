@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from memfix.errors import MemfixError
+from memfix.files import write_atomic
 from memfix.measures.quality import broken_share, detail_range
 from memfix.records import Change, Label, Outcome, Pair, Prompt, Reference, Rewording, Role, Score, Side, Step, Verdict
 from memfix.report.schema import Picture, PromptEntry, Report, Summary
-from memfix.runs import Run, write_atomic
+from memfix.runs import Run
 from memfix.stats import clopper_pearson
 
 NAME = "report.json"

@@ -7,8 +7,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from memfix.console import percent
+from memfix.files import write_atomic
 from memfix.report.schema import Report
-from memfix.runs import write_atomic
 
 
 def write(folder: Path, report: Report) -> Path:

@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from memfix.console import percent
 from memfix.errors import MemfixError
+from memfix.files import write_atomic
 from memfix.inputs.references import open_image
 from memfix.report.schema import Picture, Report, Summary
-from memfix.runs import write_atomic
 
 NAME = "report.html"
 LARGEST = 160  # pixels of a picture's longer side on the page

@@ -34,5 +34,5 @@ def curvature(denoiser: Denoiser, prompts: Sequence[str], sampling: Sampling) ->
         with dual_level():
             dual = make_dual(noise, pull)  # type: ignore[no-untyped-call]  # torch leaves these two untyped
             answer = denoiser.difference(dual, timestep, contexts)
-            product: torch.Tensor = unpack_dual(answer).tangent  # type: ignore[no-untyped-call]
+            product: torch.Tensor = unpack_dual(answer).tangent  # type: ignore[no-untyped-call]  # untyped too
     return mean_over_seeds(norms(product), len(sampling.seeds))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from memfix.index.atomic import atomic
+from memfix.files import atomic
 from memfix.index.choices import Precision
 from memfix.index.rows import Row, as_line, write_lines
 from memfix.index.store import Manifest, Shard, Store

@@ -35,13 +35,16 @@ class Counting(Pixels):
         return super().__call__(images)
 
 
+WHOLE = Part()
+
+
 def pictures(folder: Path, names: Sequence[str], first: int = 0) -> None:
     for seed, name in enumerate(names, first):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         picture(seed, 32).save(folder / name)
 
 
-def built(folder: Path, out: Path, part: Part = Part(), descriptor: Pixels | None = None) -> Built:  # noqa: B008
+def built(folder: Path, out: Path, part: Part = WHOLE, descriptor: Pixels | None = None) -> Built:
     descriptor = descriptor or Pixels()
     return build(Store.create(out, folder, descriptor, Precision.FLOAT16, SIZE), folder, descriptor, part, workers=2)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from conftest import picture
 
-from memfix.hashing import sha256
+from memfix.files import sha256
 from memfix.index.pictures import Looked, ahead, batches, decoded, look
 
 
