@@ -5,35 +5,57 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from memfix.detect.design import Design
 from memfix.measures.base import Measure
 from memfix.records import Label, Score, Verdict
-from memfix.stats import clopper_pearson
 
 
 def judge(
-    scores: Sequence[Score], measure: Measure, threshold: float, *, confidence: float, tolerance: float
+    scores: Sequence[Score],
+    measure: Measure,
+    threshold: float,
+    *,
+    confidence: float = 0.95,
+    tolerance: float = 0.25,
+    chance: float = 0.001,
+    design: Design | None = None,
 ) -> Verdict:
-    """The verdict on one prompt.
+    """The verdict on one prompt, by the design that its samples were drawn under.
 
-    `memorized` if any sample is a copy; `clean` if none is and the interval of the share of copies ends at or below
-    `tolerance`; otherwise `undecided`: too few samples to rule out that a tolerable share of copies is exceeded.
+    Without one, the number of samples was fixed beforehand, and `confidence`, `tolerance` and `chance` make the design;
+    with one, they are its own. A prompt that the design would have sampled further is `undecided`. Raises ValueError if
+    the number of samples is no look of the design.
     """
+    n = len(scores)
+    design = design or Design.fixed(n, chance=chance, tolerance=tolerance, confidence=confidence)
     copies = [s for s in scores if s.copy_]
-    k, n = len(copies), len(scores)
-    low, high = clopper_pearson(k, n, confidence)
+    k = len(copies)
+    label = design.decide(k, n)
+    low, high = design.interval(k, n)
     pick = max if measure.higher_is_closer else min
     closest = pick(scores, key=lambda s: s.measures[measure.name])
-    if copies:
-        verdict, reference = Label.MEMORIZED, Counter(s.reference for s in copies).most_common(1)[0][0]
-        reason = f"{k} of {n} samples reproduce a reference"
-    else:
-        reference = closest.reference
-        verdict = Label.CLEAN if high <= tolerance else Label.UNDECIDED
-        reason = f"none of {n} samples reproduces a reference"
-        if verdict is Label.UNDECIDED:
-            reason += f", but {n} are too few to bound the share of copies at {tolerance:.0%}"
+    reference = Counter(s.reference for s in copies).most_common(1)[0][0] if copies else closest.reference
     return Verdict(
-        prompt_id=scores[0].prompt_id, verdict=verdict, copies=k, samples=n, share=k / n,
-        interval=(round(low, 4), round(high, 4)), confidence=confidence, measure=measure.name, threshold=threshold,
-        score=closest.measures[measure.name], reference=reference, reason=reason,
+        prompt_id=scores[0].prompt_id, verdict=label or Label.UNDECIDED, copies=k, samples=n, share=k / n,
+        interval=(round(low, 4), round(high, 4)), confidence=design.confidence, measure=measure.name,
+        threshold=threshold, score=closest.measures[measure.name], reference=reference,
+        reason=_reason(label, k, n, design),
     )  # fmt: skip
+
+
+def _reason(label: Label | None, k: int, n: int, design: Design) -> str:
+    """One sentence: what was seen, and what it lacks where that does not decide."""
+    samples = f"{k or 'none'} of {n} samples"
+    seen = f"{samples} reproduce{'' if k > 1 else 's'} a reference"
+    if label is None:
+        return f"{seen}; sampling was broken off, it was planned to go on to {design.looks[-1]} at most"
+    if label is not Label.UNDECIDED:
+        return seen
+    if k:
+        passes = f"{samples} pass{'' if k > 1 else 'es'} the threshold"
+        return f"{passes}, which chance alone might do ({_percent(design.chance)} a sample)"
+    return f"{seen}, but {n} are too few to bound the share of copies at {_percent(design.tolerance)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"

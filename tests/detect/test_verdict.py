@@ -1,11 +1,14 @@
 """Verdicts and intervals, by hand and against a search for the exact bounds."""
 
+from itertools import combinations_with_replacement
+
 import pytest
 from scipy.stats import binom
 
+from memfix.detect.design import Design
 from memfix.detect.verdict import judge
 from memfix.measures import get_measure
-from memfix.records import Label, Score
+from memfix.records import Label, Score, Verdict
 from memfix.stats import clopper_pearson
 
 
@@ -19,8 +22,8 @@ def scores(values: list[float], reference: str = "r.png") -> list[Score]:
     ]  # fmt: skip
 
 
-def verdict(values: list[float]):
-    return judge(scores(values), get_measure("tiled_l2"), 0.15, confidence=0.95, tolerance=0.25)
+def verdict(values: list[float], **design: object) -> Verdict:
+    return judge(scores(values), get_measure("tiled_l2"), 0.15, confidence=0.95, tolerance=0.25, **design)
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 16), (1, 16), (7, 16), (16, 16), (3, 5)])
@@ -49,7 +52,50 @@ def test_clean_needs_enough_samples() -> None:
     assert verdict([0.4] * 16).verdict is Label.CLEAN
     few = verdict([0.4] * 4)
     assert few.verdict is Label.UNDECIDED
-    assert "too few" in few.reason
+    assert few.reason == (
+        "none of 4 samples reproduces a reference, but 4 are too few to bound the share of copies at 25 %"
+    )
+
+
+def test_fixed_numbers_decide_as_before_designs() -> None:
+    for k, n in list(combinations_with_replacement(range(33), 2))[1:]:  # without 0 of 0
+        found = verdict([0.1] * k + [0.4] * (n - k))
+        clean = clopper_pearson(0, n)[1] <= 0.25
+        assert found.verdict is (Label.MEMORIZED if k else Label.CLEAN if clean else Label.UNDECIDED)
+        assert found.interval == pytest.approx(clopper_pearson(k, n), abs=5e-5)
+
+
+def test_sequential_design_stops_early_and_widens_its_interval() -> None:
+    design = Design.doubling(4, 16, chance=0.01)
+    found = verdict([0.1, 0.4, 0.4, 0.4], design=design)
+    assert (found.verdict, found.reason) == (Label.MEMORIZED, "1 of 4 samples reproduces a reference")
+    later = verdict([0.1] * 2 + [0.4] * 6, design=design)
+    assert (later.verdict, later.reason) == (Label.MEMORIZED, "2 of 8 samples reproduce a reference")
+    assert later.interval == tuple(round(x, 4) for x in design.interval(2, 8))
+    assert later.interval[0] < clopper_pearson(2, 8)[0]
+    assert verdict([0.4] * 16, design=design).verdict is Label.CLEAN
+
+
+def test_design_brings_its_own_confidence() -> None:
+    found = verdict([0.4] * 16, design=Design.fixed(16, confidence=0.9, tolerance=0.1))
+    assert (found.verdict, found.confidence) == (Label.UNDECIDED, 0.9)
+    assert "at 10 %" in found.reason
+
+
+def test_what_chance_explains_is_undecided() -> None:
+    found = verdict([0.1] + [0.4] * 63)
+    assert found.verdict is Label.UNDECIDED
+    assert found.reason == "1 of 64 samples passes the threshold, which chance alone might do (0.1 % a sample)"
+    more = verdict([0.1] * 2 + [0.4] * 14, chance=0.03)
+    assert more.reason == "2 of 16 samples pass the threshold, which chance alone might do (3 % a sample)"
+
+
+def test_sampling_that_was_broken_off_is_undecided() -> None:
+    found = verdict([0.4] * 4, design=Design.doubling(4, 16))
+    assert found.verdict is Label.UNDECIDED
+    assert found.reason.endswith("sampling was broken off, it was planned to go on to 16 at most")
+    with pytest.raises(ValueError, match="no outcome"):
+        verdict([0.4] * 5, design=Design.doubling(4, 16))
 
 
 def test_reference_is_the_one_most_copies_show() -> None:
