@@ -109,6 +109,65 @@ class UnlearnSettings(Settings):
     forget_ratio: float = Field(
         0.1, gt=0, description="Rho: norm of the forget gradient over that of the keep gradient."
     )
+    siss_mode: Literal["is", "no-is", "bernoulli"] = Field(
+        "is",
+        description="How siss meets its two losses: one importance-weighted pass (is); a keep and a forget pass for "
+        "every item, to check the weights against, at twice the time (no-is); one pass in which an item serves only "
+        "the side it was drawn on (bernoulli).",
+    )
+    forget_norm: float | None = Field(
+        None,
+        gt=0,
+        description="Rescale siss's forget gradient to this norm instead of rho times the keep gradient's. To repeat "
+        "published runs (750 for Stable Diffusion); it does not carry over to other sizes.",
+    )
+    forget_weight: float | None = Field(
+        None,
+        gt=0,
+        description="Weight of the forget term where a method adds it: share of the sum for retrack (0.5), factor for "
+        "bounded (0.2), surrogate and anchor (1). Raise it when copies stay, lower it when controls change.",
+    )
+    forget_cap: float | None = Field(
+        None,
+        gt=0,
+        description="Stop pushing an image away once its error is this multiple of that of the answer 0. bounded and "
+        "vdu take 1 when not given, neggrad has no cap; give neggrad one unless it is a baseline.",
+    )
+    bome_eta: float = Field(
+        0.01,
+        ge=0,
+        description="Least rate at which erasediff lowers its forget term. Published: 0.01 for Stable Diffusion, 0.001 "
+        "for pixels. Raise it when copies stay.",
+    )
+    neighbours: int = Field(
+        10, ge=1, description="Nearest keep images that retrack denoises a forget image to. Lower it when results blur."
+    )
+    forget_low_pass: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Forget only spatial frequencies up to this share of the highest. Try 0.5 when unlearned samples "
+        "lose their fine detail.",
+    )
+    parameter_group: Literal["all", "cross-attention", "self-attention"] = Field(
+        "all",
+        description="Which of the trained weights move. cross-attention changes what prompts mean and little else; use "
+        "it when controls change. It cannot unlearn images that come without their prompt.",
+    )
+    saliency: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Only this share of the weights moves: those on which the forget images depend most before "
+        "training. For full weights; try 0.5 when controls change.",
+    )
+    parameter_prior: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Share of each step that pulls the weights back to where they were, hardest where the keep images "
+        "depend on them. vdu takes 0.5 when not given, others none. Takes two further copies of the trained weights.",
+    )
     timestep_min: int = Field(0, ge=0, description="First training timestep that is drawn.")
     timestep_max: int = Field(1000, ge=1, description="One past the last training timestep that is drawn.")
     keep_margin: float | None = Field(

@@ -28,7 +28,16 @@ def list_(call: Call, what: Annotated[str, typer.Argument(help=f"One of: {', '.j
 def _methods() -> list[dict[str, object]]:
     from memfix.unlearn.methods import METHODS
 
-    return [{"name": m.name, "summary": m.summary} for m in METHODS.values()]
+    return [
+        {
+            "name": m.name,
+            "summary": m.summary,
+            "passes": m.passes,
+            "needs": ", ".join(m.needs) or "-",
+            "source": m.source,
+        }
+        for m in METHODS.values()
+    ]
 
 
 def _measures() -> list[dict[str, object]]:

@@ -1,83 +1,171 @@
-"""Methods: keep term + forget term + combiner, by name. A term is a pure function of a batch and a network."""
+"""Methods by name: keep term + forget term + combiner. Adding one is a function here and a row in the table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import partial
 
-import torch
-
+from memfix.config import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError, did_you_mean
-from memfix.unlearn import siss
-from memfix.unlearn.bank import Batch
-from memfix.unlearn.combine import Combined, rescale
+from memfix.records import Word
+from memfix.unlearn import terms
+from memfix.unlearn.bank import Bank
+from memfix.unlearn.combine import Combiner, bome, project, rescale, weighted_sum
+from memfix.unlearn.retrack import nearest_keep
+from memfix.unlearn.terms import Term
 
-# network: noisy latents [n, C, h, w], timesteps [n], context [n, L, D] → prediction like the latents
-Network: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-Term: TypeAlias = Callable[[Batch, Network, str], torch.Tensor]
-Combiner: TypeAlias = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], float], Combined]
+
+class Need(Word):
+    """Data that a method cannot do without."""
+
+    KEEP = "keep images"
+    STAND_INS = "stand-ins"
+    ANCHORS = "anchor prompts"
+    PRIOR = "checkpoints, or keep images"
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What the trainer runs. A missing side costs nothing; `ascent`: the forget term is climbed."""
+
+    keep: Term | None = None
+    forget: Term | None = None
+    combine: Combiner | None = None
+    ascent: bool = False
+    parameter_prior: float = 0.0
+
+    def mixture(self, share: float) -> float:
+        """Share of items drawn from forget images: all or none where only one side is in use."""
+        if self.forget is None:
+            return 0.0
+        return 1.0 if self.keep is None else share
 
 
 @dataclass(frozen=True)
 class Method:
-    """A named composition. Each term gives the sum of its items' losses over the number of mixture items."""
+    """A named composition: what it costs and needs, and how settings make it.
+
+    passes: forward and backward passes for each item drawn; a plain training step is 1.
+    """
 
     name: str
     summary: str
-    keep: Term
-    forget: Term
-    combine: Combiner
+    source: str
+    passes: str
+    needs: tuple[Need, ...]
+    compose: Callable[[UnlearnSettings], Composition]
+    prepare: Callable[[Bank, UnlearnSettings], Bank] = lambda bank, _: bank
 
 
-def _weights(batch: Batch) -> siss.Weights:
-    ratio = siss.log_density_ratio(batch.noisy, batch.keep, batch.forget, batch.signal, batch.noise)
-    return siss.importance_weights(ratio, batch.mixture)
+SISS_TERMS: dict[str, tuple[Term, Term]] = {
+    "is": (terms.siss_keep, terms.siss_forget),
+    "no-is": (terms.paired_keep, terms.paired_forget),
+    "bernoulli": (terms.denoise_keep, terms.denoise_forget),
+}
 
 
-def _weighted_loss(
-    batch: Batch, network: Network, prediction_type: str, weight: torch.Tensor, clean: torch.Tensor, prior: bool
-) -> torch.Tensor:
-    """Routed: only items whose weight on this side counts go through the network.
-
-    Away from the last timesteps an item's weight is all but 0 on one side, so keep and forget pass together cost one
-    forward and one backward an item instead of two.
-    """
-    chosen = weight > siss.NEGLIGIBLE
-    noisy, t, context = batch.noisy[chosen], batch.t[chosen], batch.context[chosen.to(batch.context.device)]
-    wanted = siss.target(noisy, clean[chosen], batch.signal[chosen], batch.noise[chosen], prediction_type)
-    weight = weight[chosen].float()
-    if prior and len(batch.prior_t):
-        other = siss.target(
-            batch.prior_noisy, batch.prior_clean, batch.prior_signal, batch.prior_noise, prediction_type
-        )
-        noisy, t = torch.cat([noisy, batch.prior_noisy]), torch.cat([t, batch.prior_t])
-        context, wanted = torch.cat([context, batch.prior_context]), torch.cat([wanted, other])
-        weight = torch.cat([weight, torch.ones(len(other))])
-    if not len(t):
-        return torch.zeros((), device=context.device)
-    on = context.device
-    error = siss.squared_error(network(noisy.to(on), t.to(on), context), wanted.to(on))
-    return (weight.to(on) * error).sum() / len(batch.t)
+def siss(s: UnlearnSettings) -> Composition:
+    """Keep minus forget, the latter rescaled to a share of the former."""
+    keep, forget = SISS_TERMS[s.siss_mode]
+    return Composition(keep, forget, partial(rescale, ratio=s.forget_ratio, norm=s.forget_norm), ascent=True)
 
 
-def siss_keep(batch: Batch, network: Network, prediction_type: str) -> torch.Tensor:
-    """w_x ‖ε(m; x) - ε_θ(m)‖² over the mixture, plus plain denoising of the prior items."""
-    return _weighted_loss(batch, network, prediction_type, _weights(batch).keep, batch.keep, prior=True)
+def naive(s: UnlearnSettings) -> Composition:
+    """Go on training on what is kept."""
+    return Composition(terms.denoise_keep)
 
 
-def siss_forget(batch: Batch, network: Network, prediction_type: str) -> torch.Tensor:
-    """w_a ‖ε(m; a) - ε_θ(m)‖² over the mixture; the combiner subtracts it."""
-    return _weighted_loss(batch, network, prediction_type, _weights(batch).forget, batch.forget, prior=False)
+def neggrad(s: UnlearnSettings) -> Composition:
+    """Gradient ascent on the forget images and nothing else; with `forget_cap` up to a bound."""
+    forget = terms.denoise_forget if s.forget_cap is None else partial(terms.bounded_forget, cap=s.forget_cap)
+    return Composition(forget=forget, ascent=True)
+
+
+def bounded(s: UnlearnSettings) -> Composition:
+    """Keep plus w times bounded ascent."""
+    forget = partial(terms.bounded_forget, cap=_given(s.forget_cap, 1.0))
+    add = partial(weighted_sum, keep_weight=1.0, forget_weight=_given(s.forget_weight, 0.2))
+    return Composition(terms.denoise_keep, forget, add, ascent=True)
+
+
+def erasediff(s: UnlearnSettings) -> Composition:
+    """Keep, while uniform noise is answered at noisy forget images; BOME weighs the two."""
+    return Composition(terms.denoise_keep, terms.uniform_forget, partial(bome, eta=s.bome_eta))
+
+
+def retrack(s: UnlearnSettings) -> Composition:
+    """(1-w) keep + w regression on the nearest keep images."""
+    w = _given(s.forget_weight, 0.5)
+    if w > 1:
+        raise MemfixError(f"For retrack, forget_weight is a share, not {w}.", "Give one from 0 to 1.", ExitCode.USAGE)
+    add = partial(weighted_sum, keep_weight=1 - w, forget_weight=w)
+    return Composition(terms.denoise_keep, terms.nearest_forget, add)
+
+
+def surrogate(s: UnlearnSettings) -> Composition:
+    """Keep plus w times regression on a stand-in, without what would hurt the former."""
+    return Composition(
+        terms.denoise_keep, terms.surrogate_forget, partial(project, forget_weight=_given(s.forget_weight, 1.0))
+    )
+
+
+def anchor(s: UnlearnSettings) -> Composition:
+    """Keep plus w times the match of the prompt with a harmless wording of it."""
+    add = partial(weighted_sum, keep_weight=1.0, forget_weight=_given(s.forget_weight, 1.0))
+    return Composition(terms.denoise_keep, terms.anchor_forget, add)
+
+
+def vdu(s: UnlearnSettings) -> Composition:
+    """(1-γ) bounded ascent + γ pull back to the weights as they were."""
+    forget = partial(terms.bounded_forget, cap=_given(s.forget_cap, 1.0))
+    return Composition(forget=forget, ascent=True, parameter_prior=0.5)
+
+
+def _given(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
 
 
 METHODS: dict[str, Method] = {
     m.name: m
     for m in [
         Method(
-            "siss",
-            "Denoise keep images, un-denoise forget images, both from one importance-weighted mixture (ICLR 2025).",
-            siss_keep, siss_forget, rescale,
+            "siss", "Denoise keep images, un-denoise forget images, both from one importance-weighted mixture.",
+            "Alberti et al., ICLR 2025, arXiv 2503.01034", "1 (no-is: 2)", (Need.KEEP,), siss,
+        ),
+        Method(
+            "naive", "Go on training on keep images; forgetting is left to chance.",
+            "baseline", "1", (Need.KEEP,), naive,
+        ),
+        Method(
+            "neggrad", "Gradient ascent on forget images alone; destroys the model unless capped.",
+            "baseline", "1", (), neggrad,
+        ),
+        Method(
+            "bounded", "Keep, and ascend on forget images until they are answered no better than by 0.",
+            "MUCS, arXiv 2605.17938", "1", (Need.KEEP,), bounded,
+        ),
+        Method(
+            "erasediff", "Keep, and answer uniform noise at noisy forget images.",
+            "Wu et al., arXiv 2401.05779", "1", (Need.KEEP,), erasediff,
+        ),
+        Method(
+            "retrack", "Keep, and denoise forget images to their nearest keep images.",
+            "arXiv 2509.13007", "1", (Need.KEEP,), retrack,
+            lambda bank, s: nearest_keep(bank, s.neighbours),
+        ),
+        Method(
+            "surrogate", "Keep, and denoise forget images to given stand-ins, never against the keep images.",
+            "arXiv 2603.10445, reconstructed", "1", (Need.KEEP, Need.STAND_INS), surrogate,
+        ),
+        Method(
+            "anchor", "Keep, and let the prompt answer as a harmless wording of it does.",
+            "Kumari et al., ICCV 2023, arXiv 2303.13516", "1, and a forward for forget items",
+            (Need.KEEP, Need.ANCHORS), anchor,
+        ),
+        Method(
+            "vdu", "Bounded ascent on forget images, held back by a prior on the weights.",
+            "arXiv 2510.04058, reconstructed", "1", (Need.PRIOR,), vdu,
         ),
     ]
 }  # fmt: skip
@@ -88,3 +176,27 @@ def get_method(name: str) -> Method:
     if name not in METHODS:
         raise MemfixError(f"Unknown method '{name}'.", did_you_mean(name, list(METHODS)), ExitCode.USAGE)
     return METHODS[name]
+
+
+def check_data(method: Method, bank: Bank, checkpoints: bool = False) -> None:
+    """Raise MemfixError if a bank lacks what a method needs; `checkpoints`: some were given."""
+    if not bank.has_keep and Need.KEEP in method.needs:
+        raise MemfixError(
+            "There is nothing to keep: every sample of every prompt is a copy or a near-copy.",
+            "Give --controls, a list of prompts that must not change, or a smaller --keep-margin.",
+        )
+    if not bank.has_stand_ins and Need.STAND_INS in method.needs:
+        raise MemfixError(
+            f"Method '{method.name}' needs a stand-in for every image to forget.",
+            "Give stand-ins, or take --method retrack, which uses keep images instead.",
+        )
+    if not bank.has_anchors and Need.ANCHORS in method.needs:
+        raise MemfixError(
+            f"Method '{method.name}' needs, for every memorized prompt, a wording of it that gives no copies.",
+            "Set --keep-variants above 0 so that wordings are tried, or take --method siss.",
+        )
+    if not (bank.has_keep or checkpoints) and Need.PRIOR in method.needs:
+        raise MemfixError(
+            f"Method '{method.name}' needs keep images, or several checkpoints, to know which weights matter.",
+            "Give --controls, a list of prompts that must not change.",
+        )

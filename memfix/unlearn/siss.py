@@ -4,7 +4,7 @@ One noisy point m is drawn from a defensive mixture of the noised keep image x a
 importance weights turn the one network answer at m into an estimate of both denoising losses. The forget loss is
 subtracted. Symbols: `signal` is the paper's γ_t, `noise` its σ_t, `mixture` its λ.
 
-Shapes: latents [B, C, h, w]; weights, `signal`, `noise`, losses [B]. Squared errors are summed over C, h, w.
+Shapes: latents [B, C, h, w]; weights, `signal`, `noise`, losses [B].
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+
+from memfix.unlearn.prediction import expand
 
 LARGEST_EXPONENT = 80.0  # e^80 is finite in float32
 NEGLIGIBLE = 1e-7  # an item whose weight on a side is below this adds nothing to that side's float32 gradient
@@ -24,16 +26,12 @@ class Weights(NamedTuple):
     forget: torch.Tensor
 
 
-def _expand(scale: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    return scale.reshape(-1, *[1] * (like.ndim - 1)).to(like)
-
-
 def log_density_ratio(
     m: torch.Tensor, keep: torch.Tensor, forget: torch.Tensor, signal: torch.Tensor, noise: torch.Tensor
 ) -> torch.Tensor:
     """D = log q(m|a) - log q(m|x) = ‖m-γx‖²/2σ² - ‖m-γa‖²/2σ², [B], in float64."""
     m, keep, forget = m.double(), keep.double(), forget.double()
-    gamma = _expand(signal, m)
+    gamma = expand(signal, m)
     from_keep = (m - gamma * keep).flatten(1).square().sum(1)
     from_forget = (m - gamma * forget).flatten(1).square().sum(1)
     return (from_keep - from_forget) / (2 * noise.double().to(m.device) ** 2)
@@ -50,26 +48,3 @@ def importance_weights(log_ratio: torch.Tensor, mixture: float) -> Weights:
     keep = -torch.logaddexp(log_keep.expand_as(d), log_forget + d)
     forget = -torch.logaddexp(log_keep - d, log_forget.expand_as(d))
     return Weights(keep.clamp(max=LARGEST_EXPONENT).exp(), forget.clamp(max=LARGEST_EXPONENT).exp())
-
-
-def target(
-    m: torch.Tensor, clean: torch.Tensor, signal: torch.Tensor, noise: torch.Tensor, prediction_type: str
-) -> torch.Tensor:
-    """What the network should answer at m if m came from `clean`.
-
-    ε-prediction: ε(m; z) = (m - γz)/σ. v-prediction (Salimans and Ho 2022): γ ε(m; z) - σz.
-    """
-    gamma, sigma = _expand(signal, m), _expand(noise, m)
-    eps = (m - gamma * clean) / sigma
-    match prediction_type:
-        case "epsilon":
-            return eps
-        case "v_prediction":
-            return gamma * eps - sigma * clean
-        case _:
-            raise ValueError(f"unknown prediction type {prediction_type!r}")
-
-
-def squared_error(prediction: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """‖prediction - wanted‖² an item, [B], summed over everything else."""
-    return (prediction.float() - wanted.float()).flatten(1).square().sum(1)

@@ -7,55 +7,77 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
 
 from memfix.config import UnlearnSettings
+from memfix.errors import ExitCode, MemfixError
 from memfix.models.device import autocast
 from memfix.records import Step
 from memfix.unlearn.bank import Bank, Batch
-from memfix.unlearn.methods import Method, Network, Term
+from memfix.unlearn.combine import Combined, global_norm
+from memfix.unlearn.importance import forget_sensitivity, keep_fisher
+from memfix.unlearn.methods import Composition, Method, check_data
+from memfix.unlearn.modifiers import Mask, ParameterPrior, named, parameter_group, top_share
+from memfix.unlearn.terms import Network, Term, View
 
 SEED_STRIDE = 1_000_003
+SALIENCY_SEED, FISHER_SEED = 1_000_001, 1_000_002  # steps past any that is taken
 
 
 def train(
     unet: nn.Module, parameters: Sequence[nn.Parameter], bank: Bank, method: Method, settings: UnlearnSettings,
-    mixed_precision: str,
+    mixed_precision: str, checkpoints: Sequence[Mapping[str, torch.Tensor]] = (),
 ) -> Iterator[Step]:  # fmt: skip
     """Take `settings.max_train_steps` optimizer steps on `parameters`.
 
     Each step's draws come from a generator of their own, so a step does not depend on how the run got there. The
     forget gradient is combined with the keep gradient once both are complete over all accumulated passes.
-    """
-    rate = settings.resolved_learning_rate()
-    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.999), weight_decay=settings.adam_weight_decay)
-    window = (settings.timestep_min, min(settings.timestep_max, len(bank.schedule)))
+    `checkpoints`, two or more state dicts of the model, say how far each weight may move where a prior on the weights
+    is in use; without them the keep images do.
 
-    def network(noisy: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        with autocast(mixed_precision):
-            prediction: torch.Tensor = unet(noisy, t, encoder_hidden_states=context, return_dict=False)[0]
-        return prediction.float()
+    Raises MemfixError, before anything is trained, if the bank lacks what the method needs.
+    """
+    composition = method.compose(settings)
+    check_data(method, bank, bool(checkpoints))
+    if settings.timestep_min >= min(settings.timestep_max, len(bank.schedule)):
+        raise MemfixError(
+            f"No timestep lies between {settings.timestep_min} and {settings.timestep_max} of {len(bank.schedule)}.",
+            "Lower --timestep-min.", ExitCode.USAGE,
+        )  # fmt: skip
+    bank = method.prepare(bank, settings)
+    chosen = parameter_group(unet, parameters, settings.parameter_group)
+    return _steps(unet, chosen, bank, composition, settings, mixed_precision, checkpoints)
+
+
+def _steps(
+    unet: nn.Module, parameters: Sequence[nn.Parameter], bank: Bank, composition: Composition,
+    settings: UnlearnSettings, mixed_precision: str, checkpoints: Sequence[Mapping[str, torch.Tensor]],
+) -> Iterator[Step]:  # fmt: skip
+    network = as_network(unet, mixed_precision)
+    view = View(bank.schedule.prediction_type, settings.forget_low_pass)
+    window = (settings.timestep_min, min(settings.timestep_max, len(bank.schedule)))
+    mask = _mask(bank, parameters, network, view, window, settings)
+    strength = composition.parameter_prior if settings.parameter_prior is None else settings.parameter_prior
+    prior = _prior(unet, bank, parameters, network, view, settings, checkpoints) if strength else None
+    rate, decay = settings.resolved_learning_rate(), settings.adam_weight_decay
+    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.999), weight_decay=0.0 if mask else decay)
 
     for step in range(settings.max_train_steps):
         started = time.monotonic()
-        generator = torch.Generator().manual_seed(settings.train_seed * SEED_STRIDE + step)
-        passes = [
-            bank.draw(generator, settings.train_batch_size, settings.prior_batch_size, settings.mixture, window)
-            for _ in range(settings.gradient_accumulation_steps)
-        ]
+        passes = _draw(bank, settings, step, composition.mixture(settings.mixture), window)
         now = rate * lr_factor(step, settings)
         for group in optimizer.param_groups:
             group["lr"] = now
 
-        loss_keep = _backward(method.keep, passes, network, bank.schedule.prediction_type)
-        keep = _take_gradients(parameters)
-        loss_forget = _backward(method.forget, passes, network, bank.schedule.prediction_type)
-        forget = [_gradient(p) for p in parameters]
-        norms = method.combine(keep, forget, settings.forget_ratio)
-        del keep
+        loss_keep, loss_forget, norms = _gradients(composition, passes, parameters, network, view)
+        if prior:
+            prior.pull(parameters, strength)
+        if mask:
+            mask.apply(parameters)
+            mask.decay(parameters, now * decay)
         nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -63,6 +85,19 @@ def train(
             step=step + 1, loss_keep=loss_keep, loss_forget=loss_forget, norm_keep=norms.norm_keep,
             norm_forget=norms.norm_forget, scale=norms.scale, learning_rate=now, seconds=time.monotonic() - started,
         )  # fmt: skip
+
+
+def as_network(unet: nn.Module, mixed_precision: str) -> Network:
+    """A diffusers network as terms see it, on its own device; without a context it is asked without one."""
+
+    def network(noisy: torch.Tensor, t: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
+        device = next(unet.parameters()).device
+        prompts = {} if context is None else {"encoder_hidden_states": context}
+        with autocast(mixed_precision):
+            prediction: torch.Tensor = unet(noisy.to(device), t.to(device), **prompts, return_dict=False)[0]
+        return prediction.float()
+
+    return network
 
 
 def lr_factor(step: int, settings: UnlearnSettings) -> float:
@@ -73,13 +108,47 @@ def lr_factor(step: int, settings: UnlearnSettings) -> float:
     return rise * 0.5 * (1 + math.cos(math.pi * step / settings.max_train_steps))
 
 
-def _backward(term: Term, passes: Sequence[Batch], network: Network, prediction_type: str) -> float:
-    """Add the gradient of a term, averaged over the passes, to `.grad`; return its value."""
+def _seed(settings: UnlearnSettings, step: int) -> int:
+    return settings.train_seed * SEED_STRIDE + step
+
+
+def _draw(
+    bank: Bank, settings: UnlearnSettings, step: int, mixture: float, window: tuple[int, int]
+) -> list[Batch]:  # fmt: skip
+    """The batches of a step. Prior items serve the keep side, so none are drawn where there is no such side."""
+    seed, n = _seed(settings, step), settings.gradient_accumulation_steps
+    generator = torch.Generator().manual_seed(seed)
+    prior = 0 if mixture == 1 else settings.prior_batch_size
+    return [
+        bank.draw(generator, settings.train_batch_size, prior, mixture, window, seed=seed * n + i) for i in range(n)
+    ]  # fmt: skip
+
+
+def _gradients(
+    composition: Composition, passes: Sequence[Batch], parameters: Sequence[nn.Parameter], network: Network, view: View
+) -> tuple[float, float, Combined]:
+    """Leave the step's gradient in `.grad`; both losses (0 for a side that is not in use), and the norms."""
+    sign = -1 if composition.ascent else 1
+    loss_keep = _backward(composition.keep, passes, network, view, 1)
+    if composition.forget is None:
+        return loss_keep, 0.0, Combined(global_norm([_gradient(p) for p in parameters]), 0.0, 0.0)
+    keep = _take_gradients(parameters) if composition.keep else []
+    loss_forget = _backward(composition.forget, passes, network, view, sign)
+    forget = [_gradient(p) for p in parameters]
+    if composition.combine is None:
+        norms = Combined(0.0, global_norm(forget), 1.0)
+    else:
+        norms = composition.combine(keep, forget)
+    return loss_keep, loss_forget, norms._replace(scale=sign * norms.scale)
+
+
+def _backward(term: Term | None, passes: Sequence[Batch], network: Network, view: View, sign: int) -> float:
+    """Add the gradient of sign · term, averaged over the passes, to `.grad`; return the term's value."""
     total = 0.0
-    for batch in passes:
-        loss = term(batch, network, prediction_type) / len(passes)
+    for batch in passes if term else []:
+        loss = term(batch, network, view) / len(passes)  # type: ignore[misc]  # no batch comes without a term
         if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
+            (sign * loss).backward()
         total += float(loss.detach())
     return total
 
@@ -96,3 +165,25 @@ def _take_gradients(parameters: Sequence[nn.Parameter]) -> list[torch.Tensor]:
     for p in parameters:
         p.grad = None
     return taken
+
+
+def _mask(
+    bank: Bank, parameters: Sequence[nn.Parameter], network: Network, view: View, window: tuple[int, int],
+    settings: UnlearnSettings,
+) -> Mask | None:  # fmt: skip
+    if settings.saliency is None:
+        return None
+    seed = _seed(settings, SALIENCY_SEED)
+    return Mask(
+        top_share(forget_sensitivity(bank, parameters, network, view.whole, window, seed), settings.saliency)
+    )  # fmt: skip
+
+
+def _prior(
+    unet: nn.Module, bank: Bank, parameters: Sequence[nn.Parameter], network: Network, view: View,
+    settings: UnlearnSettings, checkpoints: Sequence[Mapping[str, torch.Tensor]],
+) -> ParameterPrior:  # fmt: skip
+    if checkpoints:
+        return ParameterPrior.from_checkpoints(list(named(unet, parameters)), checkpoints)
+    fisher = keep_fisher(bank, parameters, network, view.whole, _seed(settings, FISHER_SEED))
+    return ParameterPrior.from_fisher(parameters, fisher)

@@ -1,0 +1,55 @@
+"""Which weights matter to what: gradients on a bank's items before training. The trained weights stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from memfix.unlearn.bank import Bank, Items
+from memfix.unlearn.terms import Network, View, errors
+
+ITEMS = 64  # enough for a ranking of weights; each is one forward and backward
+
+
+def forget_sensitivity(
+    bank: Bank, parameters: Sequence[nn.Parameter], network: Network, view: View, window: tuple[int, int], seed: int
+) -> list[torch.Tensor]:
+    """|∇ of the denoising loss of the forget images|: what SalUn (arXiv 2310.12508) calls saliency."""
+
+    def items(generator: torch.Generator, _: int) -> Items:
+        return bank.draw(generator, 1, 0, 1.0, window).forget
+
+    total = [torch.zeros_like(p) for p in parameters]
+    _over_items(items, parameters, network, view, seed, lambda i, g: total[i].add_(g))
+    return [t.abs_() for t in total]
+
+
+def keep_fisher(
+    bank: Bank, parameters: Sequence[nn.Parameter], network: Network, view: View, seed: int
+) -> list[torch.Tensor]:
+    """Diagonal of the empirical Fisher information of the keep images: the mean squared gradient, item by item."""
+    whole = (0, len(bank.schedule))
+
+    def items(generator: torch.Generator, n: int) -> Items:
+        batch = bank.draw(generator, 1, 1, 0.0, whole)
+        return batch.prior if n % 2 and len(batch.prior) else batch.keep
+
+    total = [torch.zeros_like(p) for p in parameters]
+    _over_items(items, parameters, network, view, seed, lambda i, g: total[i].addcmul_(g, g))
+    return [t.div_(ITEMS) for t in total]
+
+
+def _over_items(
+    items: Callable[[torch.Generator, int], Items], parameters: Sequence[nn.Parameter], network: Network, view: View,
+    seed: int, add: Callable[[int, torch.Tensor], object],
+) -> None:  # fmt: skip
+    """Hand each item's gradient of each parameter to `add`, then forget it."""
+    generator = torch.Generator().manual_seed(seed)
+    for n in range(ITEMS):
+        errors(items(generator, n), network, view).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
+        for i, p in enumerate(parameters):
+            if p.grad is not None:
+                add(i, p.grad)
+                p.grad = None

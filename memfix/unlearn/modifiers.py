@@ -1,0 +1,135 @@
+"""Modifiers, usable with any method: which weights may move, and what pulls them back. They know no method."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from memfix.errors import MemfixError
+
+# As diffusers names them: conditional networks have attn1 and attn2 in each block, UNet2DModel has bare attentions.
+GROUPS: dict[str, re.Pattern[str]] = {
+    "all": re.compile(""),
+    "cross-attention": re.compile(r"(^|\.)attn2\."),
+    "self-attention": re.compile(r"(^|\.)attn1\.|(^|\.)attentions\.\d+\.to_"),
+}
+SMALLEST_SHARE = 1e-3  # of the mean variance: a weight that never moved is held, not nailed down
+BISECTIONS = 60
+
+
+def parameter_group(model: nn.Module, parameters: Sequence[nn.Parameter], group: str) -> list[nn.Parameter]:
+    """Those of `parameters` that belong to a group; the others are frozen.
+
+    Raises MemfixError if there are none.
+    """
+    wanted = {id(p) for name, p in model.named_parameters() if GROUPS[group].search(name)} | (
+        {id(p) for p in parameters} if group == "all" else set()
+    )
+    chosen = [p for p in parameters if id(p) in wanted]
+    if not chosen:
+        raise MemfixError(f"The model has no {group} weights to train.", "Set --parameter-group all.")
+    for p in parameters:
+        p.requires_grad_(id(p) in wanted)
+    return chosen
+
+
+def top_share(magnitudes: Sequence[torch.Tensor], share: float) -> list[torch.Tensor]:
+    """Boolean masks of the largest entries of all tensors together, about `share` of them; entries of 0 never.
+
+    The bound is found by bisection, so that nothing of the size of the tensors is sorted or copied.
+    """
+    wanted = share * sum(m.numel() for m in magnitudes)
+    low, high = 0.0, max(float(m.max()) for m in magnitudes)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        if sum(int((m > middle).sum()) for m in magnitudes) > wanted:
+            low = middle
+        else:
+            high = middle
+    return [m > high for m in magnitudes]
+
+
+@dataclass(frozen=True)
+class ParameterPrior:
+    """A Gaussian belief about the weights: mean μ and precision 1/s², one number a weight, precision 1 on average.
+
+    Costs two buffers of the size of the weights.
+    """
+
+    mean: list[torch.Tensor]
+    precision: list[torch.Tensor]
+
+    @classmethod
+    def from_variance(cls, mean: Sequence[torch.Tensor], variance: Sequence[torch.Tensor]) -> ParameterPrior:
+        """Damped by a small share of the mean variance, so that no precision is infinite."""
+        count = sum(v.numel() for v in variance)
+        floor = SMALLEST_SHARE * float(sum(v.sum() for v in variance)) / count or 1.0
+        return cls(list(mean), _to_mean_one([1 / (v + floor) for v in variance]))
+
+    @classmethod
+    def from_checkpoints(
+        cls, names: Sequence[str], checkpoints: Sequence[Mapping[str, torch.Tensor]]
+    ) -> ParameterPrior:
+        """Mean and spread of two or more checkpoints, or of weights and their moving average."""
+        stacks = [torch.stack([c[name].float() for c in checkpoints]) for name in names]
+        return cls.from_variance([s.mean(0) for s in stacks], [s.var(0, unbiased=False) for s in stacks])
+
+    @classmethod
+    def from_fisher(cls, parameters: Sequence[nn.Parameter], fisher: Sequence[torch.Tensor]) -> ParameterPrior:
+        """The weights as they are, held where the keep loss is sensitive: precision is the Fisher diagonal."""
+        mean = [p.detach().clone() for p in parameters]
+        floor = SMALLEST_SHARE * float(sum(f.sum() for f in fisher)) / sum(f.numel() for f in fisher)
+        return cls(mean, _to_mean_one([f + floor for f in fisher]))
+
+    def loss(self, parameters: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Σ (θ - μ)²/2s²."""
+        pairs = zip(parameters, self.mean, self.precision, strict=True)
+        return torch.stack([(s * (p - m).square()).sum() / 2 for p, m, s in pairs]).sum()
+
+    @torch.no_grad()
+    def pull(self, parameters: Sequence[nn.Parameter], strength: float) -> None:
+        """Turn each `.grad` g into (1-γ) g + γ (θ - μ)/s², where γ is `strength`."""
+        for p, mean, precision in zip(parameters, self.mean, self.precision, strict=True):
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+            p.grad.mul_(1 - strength).addcmul_(precision.to(p), p - mean.to(p), value=strength)
+
+
+def _to_mean_one(values: list[torch.Tensor]) -> list[torch.Tensor]:
+    mean = float(sum(v.double().sum() for v in values)) / sum(v.numel() for v in values)
+    return [v.div_(mean) if mean > 0 else torch.ones_like(v) for v in values]
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which weights may move, one bit each; the others keep every bit of theirs, weight decay included."""
+
+    allowed: list[torch.Tensor]
+
+    @property
+    def share(self) -> float:
+        """Share of all weights that may move."""
+        return sum(int(m.sum()) for m in self.allowed) / sum(m.numel() for m in self.allowed)
+
+    @torch.no_grad()
+    def apply(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Zero the gradient of the others."""
+        for p, allowed in zip(parameters, self.allowed, strict=True):
+            if p.grad is not None:
+                p.grad.mul_(allowed)
+
+    @torch.no_grad()
+    def decay(self, parameters: Sequence[nn.Parameter], factor: float) -> None:
+        """AdamW's weight decay, θ ← θ - factor·θ, on those that may move."""
+        for p, allowed in zip(parameters, self.allowed, strict=True):
+            p.sub_(p * allowed, alpha=factor)
+
+
+def named(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[str]:
+    """The names of parameters in their model."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    yield from (names[id(p)] for p in parameters)

@@ -1,0 +1,175 @@
+"""Keep and forget terms: pure functions of a batch and a network. Each gives one number, averaged over its items.
+
+A term that is climbed (ascent) gives the plain error; the trainer turns its sign. Squared errors are summed over a
+latent, so that constants do not depend on how many items there are, only on their size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import torch
+
+from memfix.unlearn import siss
+from memfix.unlearn.bank import Batch, Items
+from memfix.unlearn.prediction import implied_noise, squared_error, target
+from memfix.unlearn.retrack import posterior_mean
+from memfix.unlearn.surrogate import weight_of_time
+
+# network: noisy latents [n, C, h, w], timesteps [n], context [n, L, D] or None → prediction like the latents
+Network: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+Term: TypeAlias = Callable[[Batch, Network, "View"], torch.Tensor]
+
+
+class View(NamedTuple):
+    """How answers are read: the network's prediction type, and the low-pass on residuals of the forget side."""
+
+    prediction_type: str
+    low_pass: float | None = None
+
+    @property
+    def whole(self) -> View:
+        """The same without a low-pass: what the keep side uses."""
+        return View(self.prediction_type)
+
+
+def errors(items: Items, network: Network, view: View) -> torch.Tensor:
+    """Squared error of denoising each noisy point to its clean picture, [n]."""
+    answer = network(items.noisy, items.t, items.context)
+    wanted = target(items.noisy, items.clean, items.signal, items.noise, view.prediction_type)
+    return squared_error(answer, wanted.to(answer.device), view.low_pass)
+
+
+def weighted(items: Items, weight: torch.Tensor, network: Network, view: View, over: int) -> torch.Tensor:
+    """Σ weight · error / over, with `weight` [n]; 0 without items."""
+    if not len(items):
+        return torch.zeros(())
+    error = errors(items, network, view)
+    return (weight.to(error.device) * error).sum() / over
+
+
+# -- keep -----------------------------------------------------------------------------------------------------------
+
+
+def denoise_keep(batch: Batch, network: Network, view: View) -> torch.Tensor:
+    """E‖ε(x_t; x) - ε_θ(x_t)‖² over the keep side, plus plain denoising of the prior items over the whole batch."""
+    kept = batch.keep_half
+    weight = torch.full((len(kept),), len(batch) / max(len(kept), 1))
+    return _with_prior(kept, weight, batch, network, view)
+
+
+def _with_prior(items: Items, weight: torch.Tensor, batch: Batch, network: Network, view: View) -> torch.Tensor:
+    """Items and prior items in one pass."""
+    if len(batch.prior):
+        items, weight = items.join(batch.prior), torch.cat([weight, torch.ones(len(batch.prior))])
+    return weighted(items, weight, network, view.whole, len(batch))
+
+
+# -- SISS -----------------------------------------------------------------------------------------------------------
+
+
+def siss_keep(batch: Batch, network: Network, view: View) -> torch.Tensor:
+    """w_x ‖ε(m; x) - ε_θ(m)‖² over the mixture, plus plain denoising of the prior items."""
+    items, weight = _routed(batch, _importance(batch).keep, batch.keep.clean)
+    return _with_prior(items, weight, batch, network, view)
+
+
+def siss_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
+    """w_a ‖ε(m; a) - ε_θ(m)‖² over the mixture."""
+    items, weight = _routed(batch, _importance(batch).forget, batch.forget.clean)
+    return weighted(items, weight, network, view, len(batch))
+
+
+def _importance(batch: Batch) -> siss.Weights:
+    m = batch.points
+    ratio = siss.log_density_ratio(m.noisy, batch.keep.clean, batch.forget.clean, m.signal, m.noise)
+    return siss.importance_weights(ratio, batch.mixture)
+
+
+def _routed(batch: Batch, weight: torch.Tensor, clean: torch.Tensor) -> tuple[Items, torch.Tensor]:
+    """Only items whose weight on this side counts go through the network.
+
+    Away from the last timesteps an item's weight is all but 0 on one side, so keep and forget pass together cost one
+    forward and one backward an item instead of two.
+    """
+    chosen = weight > siss.NEGLIGIBLE
+    return batch.points.towards(clean).pick(chosen), weight[chosen].float()
+
+
+def paired_keep(batch: Batch, network: Network, view: View) -> torch.Tensor:
+    """SISS without importance sampling, keep side: every item as its keep picture, plus the prior items."""
+    return _with_prior(batch.keep, torch.ones(len(batch)), batch, network, view)
+
+
+def paired_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
+    """SISS without importance sampling, forget side: every item as its forget picture, under the same t and noise."""
+    return errors(batch.forget, network, view).mean()
+
+
+# -- forget ---------------------------------------------------------------------------------------------------------
+
+
+def denoise_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
+    """E‖ε(a_t; a) - ε_θ(a_t)‖² over the forget side; climbed, this is gradient ascent."""
+    return errors(batch.forget_half, network, view).mean()
+
+
+def bounded_forget(batch: Batch, network: Network, view: View, cap: float) -> torch.Tensor:
+    """E min(error, cap · L_null), climbed. L_null is the error of the answer 0: 1 per dimension for an ε-network.
+
+    An item past the cap has no gradient. Source: the bounded loss of MUCS (arXiv 2605.17938), here item by item.
+    """
+    items = batch.forget_half
+    error = errors(items, network, view)
+    wanted = target(items.noisy, items.clean, items.signal, items.noise, view.prediction_type).to(error.device)
+    return torch.minimum(error, cap * squared_error(torch.zeros_like(wanted), wanted, view.low_pass)).mean()
+
+
+def uniform_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
+    """E‖ε_θ(a_t) - u‖², u ~ U[0, 1) drawn anew each pass. Source: EraseDiff (arXiv 2401.05779).
+
+    The ε that the answer stands for is compared, whatever the network predicts: a v that means u would grow like 1/γ.
+    """
+    items = batch.forget_half
+    answer = network(items.noisy, items.t, items.context)
+    eps = implied_noise(
+        answer, items.noisy.to(answer.device), items.signal, items.noise, view.prediction_type
+    )  # fmt: skip
+    u = torch.rand(items.noisy.shape, generator=torch.Generator().manual_seed(batch.seed))
+    return squared_error(eps, u.to(answer.device), view.low_pass).mean()
+
+
+def nearest_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
+    """E‖ε(a_t; Σ w_k x_k) - ε_θ(a_t)‖² with the K nearest keep pictures x_k. Source: ReTrack (arXiv 2509.13007)."""
+    items = batch.forget_half
+    means = posterior_mean(items.noisy, _stand_ins(batch), items.signal, items.noise)
+    return errors(items.towards(means), network, view).mean()
+
+
+def surrogate_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
+    """E ω(t)‖ε(a_t; s) - ε_θ(a_t)‖² with a stand-in s of a, ω = min(1, σ²/γ²). Source: arXiv 2603.10445."""
+    items = batch.forget_half
+    clean = torch.stack([s[0] for s in _stand_ins(batch)])
+    return weighted(
+        items.towards(clean), weight_of_time(items.signal, items.noise).float(), network, view, len(items)
+    )  # fmt: skip
+
+
+def _stand_ins(batch: Batch) -> list[torch.Tensor]:
+    return [s for s, chosen in zip(batch.stand_ins, batch.from_forget.tolist(), strict=True) if chosen]
+
+
+def anchor_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
+    """E‖ε_θ(z_t, prompt) - ε_θ(z_t, anchor)‖², the second without gradient; z is the item's keep picture.
+
+    The prompt learns to mean what a harmless wording of it means. Source: Concept Ablation (arXiv 2303.13516).
+    """
+    if batch.anchors is None or batch.forget.context is None:
+        raise ValueError("the batch has no anchors")
+    chosen = batch.from_forget
+    points, on = batch.keep.pick(chosen), batch.anchors.device
+    with torch.no_grad():
+        wanted = network(points.noisy, points.t, batch.anchors[chosen.to(on)])
+    answer = network(points.noisy, points.t, batch.forget.context[chosen.to(on)])
+    return squared_error(answer, wanted, view.low_pass).mean()
