@@ -74,6 +74,7 @@ class Reference(Record):
     file_name: str
     path: str
     text: str = ""
+    group: str = Field("", description="the first of its near-copies among the references; empty if there is none")
 
 
 class Sample(Record):

@@ -36,6 +36,27 @@ class Forest:
         first, second = sorted(self.roots(np.array([a, b])).tolist())
         self._parent[second] = first
 
+    def link(self, rows: Ids, columns: Ids, close: NDArray[np.bool_]) -> None:
+        """Join every row with the columns it is close to; `close`, [rows, columns], is spent.
+
+        Only what is not one group yet is looked at, with one join a member and not one a pair.
+        """
+        if not close.any():
+            return
+        row_roots, column_roots = self.roots(rows), self.roots(columns)
+        close &= row_roots[:, None] != column_roots[None, :]
+        i, j = np.nonzero(close)
+        if not len(i):
+            return
+        n = len(rows) + len(columns)
+        links = coo_matrix((np.ones(len(i), bool), (i, j + len(rows))), (n, n))
+        _, label = connected_components(links, directed=False)
+        roots = np.concatenate([row_roots, column_roots])
+        linked = np.unique(np.concatenate([i, j + len(rows)]))
+        representative = dict(zip(label[linked][::-1].tolist(), roots[linked][::-1].tolist(), strict=True))
+        for node in linked.tolist():
+            self.join(int(roots[node]), representative[int(label[node])])
+
     def groups(self) -> list[Ids]:
         """Groups of two or more, the largest first, members in order."""
         roots = self.roots(np.arange(len(self._parent)))
@@ -51,9 +72,7 @@ def groups(store: Store, threshold: float) -> list[Ids]:
     """
     forest = Forest(len(store))
     for rows, columns, similarities in _similarities(store):
-        close = similarities >= threshold
-        if close.any():
-            _join(forest, rows, columns, close)
+        forest.link(rows, columns, similarities >= threshold)
     return forest.groups()
 
 
@@ -62,20 +81,3 @@ def _similarities(store: Store) -> Iterator[tuple[Ids, Ids, Vectors]]:
     for first, some in store.blocks(ROWS):
         for start, others in store.blocks(COLUMNS, start=first):
             yield np.arange(first, first + len(some)), np.arange(start, start + len(others)), some @ others.T
-
-
-def _join(forest: Forest, rows: Ids, columns: Ids, close: NDArray[np.bool_]) -> None:
-    """Join what is close and not one group yet, with one join a member and not one a pair."""
-    row_roots, column_roots = forest.roots(rows), forest.roots(columns)
-    close &= row_roots[:, None] != column_roots[None, :]
-    i, j = np.nonzero(close)
-    if not len(i):
-        return
-    n = len(rows) + len(columns)
-    links = coo_matrix((np.ones(len(i), bool), (i, j + len(rows))), (n, n))
-    _, label = connected_components(links, directed=False)
-    roots = np.concatenate([row_roots, column_roots])
-    linked = np.unique(np.concatenate([i, j + len(rows)]))
-    representative = dict(zip(label[linked][::-1].tolist(), roots[linked][::-1].tolist(), strict=True))
-    for node in linked.tolist():
-        forest.join(int(roots[node]), representative[int(label[node])])

@@ -12,6 +12,7 @@ often and by however many processes the index was built. Knows nothing of pictur
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
@@ -192,7 +193,21 @@ class Store:
     def row(self, vector: int) -> Row:
         """The picture of a vector."""
         shard = self._shard_of(vector)
-        return self._cached_rows(self.manifest.shards[shard].name)[vector - self._ends[shard]]
+        return self._readable(shard)[vector - self._ends[shard]]
+
+    def find(self, file_name: str) -> int | None:
+        """The vector of a picture by its name; None if the index has no such picture, or none for it."""
+        key = file_name.split("/")
+        shards = [place for place, shard in enumerate(self.manifest.shards) if shard.vectors]
+        at = bisect_right(shards, key, key=lambda place: self._readable(place)[0].key) - 1
+        if at < 0:
+            return None
+        rows = self._readable(shards[at])
+        row = bisect_left(rows, key, key=lambda row: row.key)
+        return self._ends[shards[at]] + row if row < len(rows) and rows[row].key == key else None
+
+    def _readable(self, place: int) -> list[Row]:
+        return self._cached_rows(self.manifest.shards[place].name)
 
     def _readable_rows(self, shard: str) -> list[Row]:
         return [row for row in self.rows(shard) if not row.reason]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -24,11 +24,13 @@ def read_references(source: str | None, prompts: Iterable[Prompt], wrong: WrongR
     """Every reference of a run, each once: those of `source`, then the prompts' own.
 
     `source` is a folder of images and tars (sorted by name; captions from the table of an imagefolder), one webdataset
-    tar, or a table whose rows name one or several images; no picture is opened. `wrong` says what becomes of wrong rows
-    of a table. Raises MemfixError when there is no reference.
+    tar, or a table whose rows name one or several images; no picture is opened. Of an index, see `index_folder`,
+    none is listed: it may hold too many. `wrong` says what becomes of wrong rows of a table. Raises MemfixError when
+    there is no reference.
     """
     found: dict[str, Reference] = {}
-    if source is not None:
+    index = index_folder(source)
+    if source is not None and index is None:
         root = REFERENCES if source == DEMO and not Path(source).exists() else Path(source)
         wrong = wrong or WrongRows()
         if root.suffix.lower() == TAR and root.is_file():
@@ -37,13 +39,13 @@ def read_references(source: str | None, prompts: Iterable[Prompt], wrong: WrongR
             listed = _in_table(root, wrong) if root.is_file() else _in_folder(root, wrong)
         for reference in listed:
             found.setdefault(reference.path, reference)
-    names = {reference.file_name for reference in found.values()}
+    names = _Names(found, index)
     for prompt in prompts:
         for path in prompt.references:
             if path not in found:
                 found[path] = Reference(file_name=_free_name(path, names), path=path, text=prompt.text)
                 names.add(found[path].file_name)
-    if not found:
+    if not found and index is None:
         raise MemfixError(
             "There is no reference image to compare with.",
             "Give --references DIR, or name an image beside each prompt (column file_name).",
@@ -51,11 +53,37 @@ def read_references(source: str | None, prompts: Iterable[Prompt], wrong: WrongR
     return list(found.values())
 
 
+def index_folder(source: str | None) -> Path | None:
+    """The path itself if it is an index that `memfix index` has made, or is making."""
+    path = Path(source) if source is not None else None
+    if path is None or not (path / "manifest.json").is_file():
+        return None
+    return path if (path / "shards").is_dir() or (path / "plan").is_dir() else None
+
+
+class _Names:
+    """File names that are taken."""
+
+    def __init__(self, found: Mapping[str, Reference], index: Path | None) -> None:
+        self._own = {reference.file_name for reference in found.values()}
+        self._store = None
+        if index is not None:
+            from memfix.index.store import Store  # loads torch, which reading a folder does not need
+
+            self._store = Store.open(index)
+
+    def add(self, name: str) -> None:
+        self._own.add(name)
+
+    def __contains__(self, name: object) -> bool:
+        indexed = self._store is not None and self._store.find(str(name)) is not None
+        return indexed or name in self._own
+
+
 def _in_folder(root: Path, wrong: WrongRows) -> Iterator[Reference]:
     if not root.is_dir():
         raise MemfixError(f"There is no folder of references {root}.", "Give a folder of images to --references.")
-    table = tables.metadata(root)
-    captions = {name: text for _, name, text in _named_images(table, wrong)} if table else {}
+    texts = dict(_captions(root, wrong))
     known = {*SUFFIXES, TAR}
     images = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in known and path.is_file()]
     if not images:
@@ -65,7 +93,18 @@ def _in_folder(root: Path, wrong: WrongRows) -> Iterator[Reference]:
         if path.suffix.lower() == TAR:
             yield from _in_tar(path, name)
         else:
-            yield Reference(file_name=name, path=str(path.resolve()), text=captions.get(name, ""))
+            yield Reference(file_name=name, path=str(path.resolve()), text=texts.get(name, ""))
+
+
+def captions(folder: Path, names: Container[str]) -> dict[str, str]:
+    """What the table of an imagefolder says of some of its images; wrong rows of it say nothing."""
+    return {name: text for name, text in _captions(folder, WrongRows(skip=True)) if name in names}
+
+
+def _captions(folder: Path, wrong: WrongRows) -> Iterator[tuple[str, str]]:
+    table = tables.metadata(folder)
+    if table is not None:
+        yield from ((name, text) for _, name, text in _named_images(table, wrong))
 
 
 def _in_tar(tar: Path, label: str) -> Iterator[Reference]:

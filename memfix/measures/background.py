@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from memfix.errors import ExitCode, MemfixError
-from memfix.measures.gallery import Gallery
+from memfix.measures.reference_set import ReferenceSet
 
 MOST = 2000  # references that stand in for samples; more would not move the distribution
 
@@ -45,16 +46,14 @@ class Background(NamedTuple):
         return {"references": n, **quantiles, "closest": round(self.values[-1], 5)}
 
 
-def background(gallery: Gallery, seed: int = 0) -> Background:
-    """Hold references against each other as if they were samples.
+def background(gallery: ReferenceSet, seed: int = 0) -> Background:
+    """Hold references, MOST of them at the most, against each other as if they were samples.
 
-    Unrelated are two references with different captions. Those without a caption are unrelated to all others, so
-    duplicates among them make the background look closer than it is.
+    Unrelated are two references that have different captions or none, and are different pictures. Near-copies of one
+    that have another caption make the background look closer than it is.
     """
-    n = len(gallery.references)
-    chosen = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:MOST].tolist()
-    groups: dict[str, int] = {}
-    captions = [r.text or f"\0{i}" for i, r in enumerate(gallery.references)]
-    related = torch.tensor([groups.setdefault(text, len(groups)) for text in captions])
+    n = len(gallery)
+    draw = np.random.default_rng(seed)
+    chosen = np.arange(n) if n <= MOST else np.sort(draw.choice(n, MOST, replace=False))
     higher = gallery.measure.higher_is_closer
-    return Background(tuple(sorted(gallery.nearest_unrelated(chosen, related), reverse=not higher)), higher)
+    return Background(tuple(sorted(gallery.nearest_unrelated(chosen.tolist()), reverse=not higher)), higher)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from PIL import Image
@@ -12,6 +12,7 @@ from memfix.measures import PIXELS
 from memfix.measures.base import Measure, is_copy, is_near_copy
 from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import TiledL2, detail
+from memfix.measures.siblings import grouped, siblings, unrelated_groups
 from memfix.records import Reference, Sample, Score
 
 CHUNK = 256
@@ -29,7 +30,7 @@ class Gallery:
         self.measure = measure
         self.threshold = measure.threshold if threshold is None else threshold
         self._measures = {**PIXELS, measure.name: measure}
-        self._search = measure if isinstance(measure, Embedding) else PIXELS[TiledL2.name]
+        self._search = search_measure(measure)
         chunks: dict[str, list[torch.Tensor]] = {name: [] for name in self._measures}
         for i in range(0, len(self.references), CHUNK):
             images = [open_image(r.path) for r in self.references[i : i + CHUNK]]
@@ -37,45 +38,83 @@ class Gallery:
                 chunks[name].append(m.features(images))
         self._features = {name: torch.cat(parts) for name, parts in chunks.items()}
 
+    def __len__(self) -> int:
+        """The number of references."""
+        return len(self.references)
+
     def score(self, samples: Sequence[Sample], images: Sequence[Image.Image]) -> list[Score]:
         """One score a sample."""
         described = {name: m.features(images) for name, m in self._measures.items()}
-        nearness = self._search.compare(described[self._search.name], self._features[self._search.name])
-        best = nearness.argmax(1) if self._search.higher_is_closer else nearness.argmin(1)
-        values = {
-            name: m.pair(described[name], self._features[name][best]).tolist() for name, m in self._measures.items()
-        }
-        details = detail(images)
-        return [
-            Score(
-                file_name=s.file_name, prompt_id=s.prompt_id, seed=s.seed, seeds=s.seeds,
-                reference=self.references[int(best[i])].file_name,
-                measures={name: round(v[i], 5) for name, v in values.items()},
-                copy_=is_copy(self.measure, values[self.measure.name][i], self.threshold),
-                detail=round(details[i], 5),
-            )
-            for i, s in enumerate(samples)
-        ]  # fmt: skip
+        best = nearest(
+            self._search, self._search.compare(described[self._search.name], self._features[self._search.name])
+        )
+        values = {name: m.pair(described[name], self._features[name][best]) for name, m in self._measures.items()}
+        names = [self.references[i].file_name for i in best.tolist()]
+        return scores(samples, images, names, values, self.measure, self.threshold)
 
-    def nearest_unrelated(self, chosen: Sequence[int], groups: torch.Tensor) -> list[float]:
+    def nearest_unrelated(self, chosen: Sequence[int], groups: torch.Tensor | None = None) -> list[float]:
         """The deciding measure between each chosen reference and the nearest one of another group; groups: [m].
 
-        A reference without any other group is left out.
+        References with one caption, or that are one picture, are one group when none are given. A reference without any
+        other group is left out.
         """
         own, search = self._features[self.measure.name], self._features[self._search.name]
-        worst = -torch.inf if self._search.higher_is_closer else torch.inf
+        if groups is None:
+            groups = unrelated_groups(self.references, self._features[TiledL2.name])
         values: list[float] = []
         for i in range(0, len(chosen), ROWS):
             rows = torch.tensor(chosen[i : i + ROWS])
             related = groups[rows][:, None] == groups[None]
             rows, related = rows[~related.all(1)], related[~related.all(1)]
             if len(rows):
-                nearness = self._search.compare(search[rows], search).masked_fill(related, worst)
-                best = nearness.argmax(1) if self._search.higher_is_closer else nearness.argmin(1)
-                values += self.measure.pair(own[rows], own[best]).tolist()
+                nearness = self._search.compare(search[rows], search).masked_fill(related, farthest(self._search))
+                values += self.measure.pair(own[rows], own[nearest(self._search, nearness)]).tolist()
         return values
 
     def distinct(self, score: Score, margin: float | None = None) -> bool:
         """Whether a sample is far enough from being a copy to be kept; `margin` defaults to the measure's own."""
-        margin = self.measure.margin if margin is None else margin
-        return not is_near_copy(self.measure, score.measures[self.measure.name], self.threshold, margin)
+        return is_distinct(self.measure, self.threshold, score, margin)
+
+    def recorded(self, names: Iterable[str] = ()) -> list[Reference]:
+        """All references, each with its group of near-copies. They are few enough, so `names` picks none."""
+        return grouped(self.references, siblings(self.measure, self.threshold, self._features))
+
+
+# -- what does not depend on where the references are -----------------------------------------------------------
+
+
+def search_measure(measure: Measure) -> Measure:
+    """The measure that says which reference is the nearest, where `measure` decides whether it is copied."""
+    return measure if isinstance(measure, Embedding) else PIXELS[TiledL2.name]
+
+
+def farthest(measure: Measure) -> float:
+    """A value that every other one is nearer than."""
+    return -torch.inf if measure.higher_is_closer else torch.inf
+
+
+def nearest(measure: Measure, values: torch.Tensor) -> torch.Tensor:
+    """[n] columns of the nearest in each row of [n, m]; the first of equals."""
+    return values.argmax(1) if measure.higher_is_closer else values.argmin(1)
+
+
+def is_distinct(measure: Measure, threshold: float, score: Score, margin: float | None) -> bool:
+    """Whether a score is short of being a copy by `margin`, or by the measure's own."""
+    margin = measure.margin if margin is None else margin
+    return not is_near_copy(measure, score.measures[measure.name], threshold, margin)
+
+
+def scores(
+    samples: Sequence[Sample], images: Sequence[Image.Image], references: Sequence[str],
+    values: Mapping[str, torch.Tensor], measure: Measure, threshold: float,
+) -> list[Score]:  # fmt: skip
+    """One score a sample, whose nearest reference stands beside it; `values` are [n] of each measure."""
+    listed = {name: v.tolist() for name, v in values.items()}
+    return [
+        Score(
+            file_name=s.file_name, prompt_id=s.prompt_id, seed=s.seed, seeds=s.seeds, reference=references[i],
+            measures={name: round(v[i], 5) for name, v in listed.items()},
+            copy_=is_copy(measure, listed[measure.name][i], threshold), detail=round(d, 5),
+        )
+        for i, (s, d) in enumerate(zip(samples, detail(images), strict=True))
+    ]  # fmt: skip

@@ -4,11 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import picture
 from stores import make_store, unit
 
 from memfix.errors import MemfixError
+from memfix.index.build import build
 from memfix.index.choices import Precision
 from memfix.index.search import Neighbours, merge, search
+from memfix.index.store import Store
+from memfix.measures.descriptor import Pixels
 
 CUTS = (1, 1, 40, 90)  # an empty shard among them
 
@@ -54,3 +58,19 @@ def test_merge_by_hand() -> None:
     both = merge(first, second)
     assert both.ids.tolist() == [[1, 8]] and both.scores.tolist() == [[np.float32(0.9), np.float32(0.7)]]
     assert merge(first, Neighbours(second.scores - 0.3, second.ids)).ids.tolist() == [[1, 2]]
+
+
+def test_pictures_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    names = ["a.png", "b/1.png", "b/c/2.png", "b/3.png", "b.png", "ü/4.png", "x.png"]
+    for i, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(i, 16).save(folder / name)
+    (folder / "b" / "broken.png").write_bytes(b"none")
+    store = build(Store.create(tmp_path / "index", folder, Pixels(), shard_size=2), folder, Pixels()).store
+    assert len(store.manifest.shards) == 4 and len(store) == len(names)
+    found = [store.find(name) for name in names]
+    assert [store.row(i).file_name for i in found if i is not None] == names
+    for name in ("", "A.png", "b", "b/", "b/broken.png", "b/2.png", "zzz", "c.png"):
+        assert store.find(name) is None
+    assert Store.empty(tmp_path / "none", folder, Pixels()).find("a.png") is None

@@ -7,8 +7,11 @@ from conftest import picture
 from PIL import Image
 
 from memfix.errors import MemfixError
-from memfix.inputs.references import open_image, read_references
+from memfix.index.build import build
+from memfix.index.store import Store
+from memfix.inputs.references import captions, index_folder, open_image, read_references
 from memfix.inputs.wrong_rows import WrongRows
+from memfix.measures.descriptor import Pixels
 from memfix.records import Prompt
 
 
@@ -84,3 +87,23 @@ def test_pictures_of_the_same_name_stay_apart(tmp_path: Path) -> None:
     paths = [tmp_path / name / "1.png" for name in "ab"]
     prompt = Prompt(id="p", text="t", references=tuple(map(str, paths)))
     assert [r.file_name for r in read_references(None, [prompt])] == ["1.png", "b/1.png"]
+
+
+def test_an_index_is_told_from_a_folder(reference_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "index"
+    build(Store.create(out, reference_folder, Pixels()), reference_folder, Pixels())
+    assert index_folder(str(out)) == out
+    for other in (None, str(reference_folder), str(tmp_path / "none"), str(out / "manifest.json")):
+        assert index_folder(other) is None
+    assert read_references(str(out), []) == []
+    (tmp_path / "0.png").write_bytes(b"any")
+    own = Prompt(id="p", text="t", references=(str(tmp_path / "0.png"),))
+    (only,) = read_references(str(out), [own])
+    assert only.path == str(tmp_path / "0.png") and only.file_name == f"{tmp_path.name}/0.png"  # 0.png is in the index
+
+
+def test_captions_of_some(reference_folder: Path, tmp_path: Path) -> None:
+    assert captions(reference_folder, {"1.png", "9.png"}) == {"1.png": "disc 1"}
+    assert captions(tmp_path, {"1.png"}) == {}
+    (tmp_path / "metadata.jsonl").write_text('not json\n{"file_name": "1.png", "text": "one"}\n')
+    assert captions(tmp_path, {"1.png"}) == {"1.png": "one"}

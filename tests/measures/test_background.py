@@ -48,11 +48,31 @@ def gallery(folder: Path, captions: list[str]) -> Gallery:
 
 
 def test_what_shares_a_caption_is_related(tmp_path: Path) -> None:
-    twins = background(gallery(tmp_path, ["a", "a", "b", "b", "c", "c"]))
-    assert len(twins.values) == 6
-    assert twins.values[-1] > 0.05  # the twin, at distance 0, is left out
-    strangers = background(gallery(tmp_path, ["a", "b", "c", "d", "", ""]))
-    assert strangers.values == (0,) * 6
+    held = gallery(tmp_path, ["a", "a", "b", "b", "c", "c"])
+    for i in (1, 3, 5):
+        picture(i // 2).point(lambda v: min(255, v + 2)).save(tmp_path / f"{i}.png")  # near-copies of 0, 2 and 4
+    near = Gallery(held.references, held.measure)
+    twins = background(near).values
+    assert len(twins) == 6 and twins[-1] > 0.05  # the twin is left out
+    strangers = [
+        r.model_copy(update={"text": text})
+        for r, text in zip(held.references, ["a", "b", "c", "d", "", ""], strict=True)
+    ]
+    assert max(background(Gallery(strangers, held.measure)).values) < 0.02
+
+
+@pytest.mark.parametrize("captions", [["a", "b", "c", "d", "e", "f"], [""] * 6])
+def test_one_picture_is_not_unrelated_to_itself(tmp_path: Path, captions: list[str]) -> None:
+    values = background(gallery(tmp_path, captions)).values
+    assert len(values) == 6 and values[-1] > 0.05
+
+
+def test_of_many_references_a_seeded_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memfix.measures.background.MOST", 5)
+    held = gallery(tmp_path, [str(i // 2) for i in range(12)])
+    first = background(held, seed=1)
+    assert len(first.values) == 5 and first == background(held, seed=1)
+    assert len({background(held, seed=i).values for i in range(5)}) > 1
 
 
 def test_one_caption_gives_no_background(tmp_path: Path) -> None:

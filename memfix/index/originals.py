@@ -1,0 +1,66 @@
+"""The pictures that an index was made from, opened where they were then, and only if they are still the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from memfix.errors import MemfixError
+from memfix.index.pictures import look
+from memfix.index.rows import Row
+from memfix.index.store import Store
+from memfix.inputs.references import open_image
+from memfix.inputs.tars import container
+
+
+class Originals:
+    """Pictures by the rows of an index."""
+
+    def __init__(self, store: Store) -> None:
+        self.folder = Path(store.manifest.folder)
+        self._store = store
+
+    def address(self, row: Row) -> str:
+        """Where a picture is: a path, or a place in a tar."""
+        return str(self.folder / row.path)
+
+    def find(self, file_name: str, address: str) -> int | None:
+        """The vector of the picture at an address; `file_name` is its name in the index if it lies in a tar."""
+        inside = Path(address).is_relative_to(self.folder)
+        for name in (file_name, Path(address).relative_to(self.folder).as_posix() if inside else file_name):
+            vector = self._store.find(name)
+            if vector is not None and self.address(self._store.row(vector)) == address:
+                return vector
+        return None
+
+    def open(self, row: Row) -> Image.Image:
+        """Decode a picture. Raises MemfixError, naming it, if it is gone or is another one than was indexed.
+
+        Its bytes are read for that only if the time of its file has changed.
+        """
+        address = self.address(row)
+        try:
+            time = container(address).stat().st_mtime_ns
+        except OSError:
+            raise self._gone(address) from None
+        if time != row.mtime_ns and look(address).sha256 != row.sha256:
+            raise MemfixError(
+                f"{address} has changed since {self._store.path} was made.",
+                f"Restore it, or {self._update(str(self.folder))}",
+            )
+        return open_image(address)
+
+    def _gone(self, address: str) -> MemfixError:
+        if self.folder.is_dir():
+            return MemfixError(
+                f"{address} is in {self._store.path}, but not on disk.",
+                f"Restore it, or {self._update(str(self.folder))}",
+            )
+        return MemfixError(
+            f"{address} cannot be read: there is no {self.folder}, which {self._store.path} was made from.",
+            f"Mount or restore it. If it was moved to FOLDER, {self._update('FOLDER')}",
+        )
+
+    def _update(self, folder: str) -> str:
+        return f"bring the index up to date: memfix index {folder} --out {self._store.path}"

@@ -1,0 +1,114 @@
+"""A reference set too large to hold: the nearest references are found in an index, and only those are opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from memfix.index.search import Neighbours
+from memfix.index.store import Store
+from memfix.measures import PIXELS
+from memfix.measures.base import Measure
+from memfix.measures.described import Described
+from memfix.measures.descriptor import Descriptor
+from memfix.measures.gallery import ROWS, is_distinct, nearest, scores, search_measure
+from memfix.measures.index_references import IndexReferences
+from memfix.measures.siblings import grouped, siblings
+from memfix.records import Reference, Sample, Score
+
+CANDIDATES = 8  # of the index's descriptor, among which another measure finds its nearest
+
+
+class IndexGallery:
+    """The references of an index, and others besides, under the measure that decides what a copy is.
+
+    If the index holds that measure's own descriptors, the nearest reference and its cosine are those of the search.
+    Otherwise its descriptors find candidates, and the nearest is the one that `Gallery` would choose among them: what
+    the descriptor does not see as near is missed.
+    """
+
+    def __init__(
+        self, store: Store, descriptor: Descriptor, others: Iterable[Reference], measure: Measure,
+        threshold: float | None = None,
+    ) -> None:  # fmt: skip
+        self.measure = measure
+        self.threshold = measure.threshold if threshold is None else threshold
+        self._descriptor = descriptor
+        self._references = IndexReferences(store, descriptor, others)
+        self._decides = (measure.name, measure.identity) == (descriptor.name, descriptor.identity)
+        self._candidates = 1 if self._decides else CANDIDATES
+        self._search = search_measure(measure)
+        self._measures = PIXELS if self._decides else {**PIXELS, measure.name: measure}
+        self._described = Described(self._references.open, self._measures)
+
+    def __len__(self) -> int:
+        """The number of references."""
+        return len(self._references)
+
+    def score(self, samples: Sequence[Sample], images: Sequence[Image.Image]) -> list[Score]:
+        """One score a sample."""
+        if not samples:
+            return []
+        found = self._references.neighbours(self._descriptor(images).numpy(), self._candidates)
+        best, values = self._closest({name: m.features(images) for name, m in self._measures.items()}, found)
+        return scores(samples, images, list(map(self._references.name, best)), values, self.measure, self.threshold)
+
+    def nearest_unrelated(self, chosen: Sequence[int]) -> list[float]:
+        """The deciding measure between each chosen reference and the nearest one that is unrelated to it.
+
+        Related are references that are one file, or have one caption: that of the table of the indexed folder, as an
+        index holds none. A reference without an unrelated one among its 4096 nearest is left out.
+        """
+        numbers = np.array(chosen, np.int64)
+        found = self._references.unrelated(numbers, self._candidates)
+        some = found.ids[:, 0] >= 0
+        numbers, found = numbers[some], Neighbours(found.scores[some], found.ids[some])
+        if self._decides:
+            cosines: list[float] = found.scores[:, 0].tolist()
+            return cosines
+        values: list[float] = []
+        for i in range(0, len(numbers), ROWS):
+            part = Neighbours(found.scores[i : i + ROWS], found.ids[i : i + ROWS])
+            values += self._closest(self._described(numbers[i : i + ROWS].tolist()), part)[1][
+                self.measure.name
+            ].tolist()
+        return values
+
+    def distinct(self, score: Score, margin: float | None = None) -> bool:
+        """Whether a sample is far enough from being a copy to be kept; `margin` defaults to the measure's own."""
+        return is_distinct(self.measure, self.threshold, score, margin)
+
+    def recorded(self, names: Iterable[str] = ()) -> list[Reference]:
+        """Those of `names`, in this order, and all that are not in the index; each with its group among all of these.
+
+        Near-copies that no sample came nearest to are in no group: they would have to be searched for.
+        """
+        numbers = list(dict.fromkeys([*map(self._references.number, names), *self._references.others.tolist()]))
+        if not numbers:
+            return []
+        features = self._described(numbers)
+        if self._decides:
+            features[self.measure.name] = torch.from_numpy(self._references.vectors(np.array(numbers)))
+        return grouped(self._references.records(numbers), siblings(self.measure, self.threshold, features))
+
+    def _closest(
+        self, described: Mapping[str, torch.Tensor], found: Neighbours
+    ) -> tuple[list[int], dict[str, torch.Tensor]]:
+        """[n] the nearest candidate of each of n pictures, and [n] of every measure on that pair."""
+        candidates = np.sort(np.where(found.ids < 0, found.ids[:, :1], found.ids), axis=1)  # of equals, the first wins
+        numbers, places = np.unique(candidates, return_inverse=True)
+        at = torch.from_numpy(places.reshape(candidates.shape))
+        features = self._described(numbers.tolist())
+        k = candidates.shape[1]
+        if k > 1:
+            search = self._search.name
+            values = self._search.pair(described[search].repeat_interleave(k, 0), features[search][at.flatten()])
+            at = at.gather(1, nearest(self._search, values.view(-1, k))[:, None])
+        chosen = at[:, 0]
+        pairs = {name: m.pair(described[name], features[name][chosen]) for name, m in self._measures.items()}
+        if self._decides:
+            pairs[self.measure.name] = torch.from_numpy(found.scores[:, 0])
+        return numbers[chosen.numpy()].tolist(), pairs

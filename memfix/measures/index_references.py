@@ -1,0 +1,131 @@
+"""The references of an index and those that prompts name besides, by number, and which of them are near a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from os import cpu_count
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from memfix.errors import MemfixError
+from memfix.index.originals import Originals
+from memfix.index.pictures import look
+from memfix.index.search import Neighbours, merge, nothing, search
+from memfix.index.store import Ids, Store, Vectors
+from memfix.inputs.references import captions, open_image
+from memfix.measures.descriptor import Descriptor
+from memfix.records import Reference
+
+CHUNK = 64  # pictures described at once
+FIRST = 16  # neighbours looked at for one that is unrelated; then eight times as many, and so on
+LAST = 4096
+
+
+class IndexReferences:
+    """References by number: first those of the index, as it counts them, then the others, which are held."""
+
+    def __init__(self, store: Store, descriptor: Descriptor, others: Iterable[Reference]) -> None:
+        self._store, self._originals = store, Originals(store)
+        self._first = len(store)
+        self._others = [r for r in others if self._originals.find(r.file_name, r.path) is None]
+        self._place = {r.file_name: self._first + i for i, r in enumerate(self._others)}
+        parts = [np.empty((0, descriptor.dimension), np.float32)]
+        for i in range(0, len(self._others), CHUNK):
+            parts.append(descriptor([open_image(r.path) for r in self._others[i : i + CHUNK]]).numpy())
+        self._other_vectors: Vectors = np.concatenate(parts)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self._first + len(self._others)
+
+    @property
+    def others(self) -> Ids:
+        """The numbers of those that are not in the index."""
+        return np.arange(self._first, len(self), dtype=np.int64)
+
+    def name(self, number: int) -> str:
+        """The file name of a reference."""
+        return self._get(number).file_name
+
+    def number(self, name: str) -> int:
+        """The reference of a file name. Raises MemfixError if there is none."""
+        found = self._place.get(name)
+        found = self._store.find(name) if found is None else found
+        if found is None:
+            raise MemfixError(f"{self._store.path} holds no {name}.", "Detect again in a new run.")
+        return found
+
+    def records(self, numbers: Sequence[int]) -> list[Reference]:
+        """References with their captions, those that the table of the indexed folder gives."""
+        read = {n: self._get(n) for n in sorted(numbers)}  # in this order no shard of the index is read twice
+        texts = captions(self._originals.folder, {r.file_name for n, r in read.items() if n < self._first})
+        return [
+            read[n].model_copy(update={"text": texts.get(read[n].file_name, "")}) if n < self._first else read[n]
+            for n in numbers
+        ]
+
+    def open(self, numbers: Sequence[int]) -> list[Image.Image]:
+        """Decode pictures. Raises MemfixError, naming it, if one is not what was indexed."""
+        rows = [self._store.row(n) for n in numbers if n < self._first]
+        with ThreadPoolExecutor(cpu_count()) as pool:
+            pictures = pool.map(self._originals.open, rows)
+            return [next(pictures) if n < self._first else open_image(self._get(n).path) for n in numbers]
+
+    def vectors(self, numbers: Ids) -> Vectors:
+        """[m, d] descriptors."""
+        indexed = numbers < self._first
+        vectors = np.empty((len(numbers), self._other_vectors.shape[1]), np.float32)
+        vectors[indexed] = self._store.vectors(numbers[indexed])
+        vectors[~indexed] = self._other_vectors[numbers[~indexed] - self._first]
+        return vectors
+
+    def neighbours(self, queries: Vectors, k: int) -> Neighbours:
+        """The k references of largest cosine for each of [q, d] queries."""
+        found = search(self._store, queries, k)
+        cosines = queries @ self._other_vectors.T
+        return merge(found, Neighbours(cosines, np.broadcast_to(self.others, cosines.shape)))
+
+    def unrelated(self, numbers: Ids, k: int) -> Neighbours:
+        """For each of m references the k unrelated ones nearest to it; -1 where the nearest LAST hold fewer.
+
+        Related are those of one caption and those that are one file.
+        """
+        queries, best = self.vectors(numbers), nothing(len(numbers), k)
+        short, looked_at = np.arange(len(numbers)), 0
+        while len(short) and looked_at < min(len(self), LAST):
+            looked_at = min(8 * looked_at or FIRST, len(self), LAST)
+            found = self.neighbours(queries[short], looked_at)
+            related = self._related(numbers[short], found.ids)
+            found = Neighbours(np.where(related, -np.inf, found.scores), np.where(related, -1, found.ids))
+            best.scores[short], best.ids[short] = merge(nothing(len(short), k), found)
+            short = short[best.ids[short, -1] < 0]
+        return best
+
+    def _related(self, numbers: Ids, others: Ids) -> NDArray[np.bool_]:
+        """[m, k] whether the references of each row are related to the one of m that the row is about."""
+        distinct, places = np.unique(np.concatenate([numbers[:, None], others], axis=1), return_inverse=True)
+        places = places.reshape(len(numbers), -1)
+        related: NDArray[np.bool_] = places == places[:, :1]
+        for labels in (_labels(r.text for r in self.records(distinct.tolist())), _labels(map(self._hash, distinct))):
+            related |= labels[places] == labels[places[:, :1]]
+        return related[:, 1:]
+
+    def _hash(self, number: int) -> str:
+        if number < self._first:
+            return self._store.row(number).sha256
+        return look(self._get(number).path).sha256
+
+    def _get(self, number: int) -> Reference:
+        if number >= self._first:
+            return self._others[number - self._first]
+        row = self._store.row(number)
+        return Reference(file_name=row.file_name, path=self._originals.address(row))
+
+
+def _labels(words: Iterable[str]) -> Ids:
+    """Equal numbers for equal words; an empty word is equal to none."""
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(word, len(known)) if word else -1 - i for i, word in enumerate(words)])

@@ -1,0 +1,89 @@
+"""What a check holds samples against: references in memory, or those of an index. `open_gallery` makes either."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
+
+from memfix.errors import MemfixError
+from memfix.files import sha256
+from memfix.index.store import Store
+from memfix.inputs.tars import container
+from memfix.measures.base import Measure
+from memfix.measures.descriptor import get_descriptor
+from memfix.measures.embedding import Embedding
+from memfix.measures.gallery import Gallery
+from memfix.measures.index_gallery import IndexGallery
+from memfix.measures.weights import Wanted
+from memfix.records import Reference, Sample, Score
+
+
+class ReferenceSet(Protocol):
+    """References under the measure that decides, past `threshold`, what a copy is."""
+
+    measure: Measure
+    threshold: float
+
+    def __len__(self) -> int:
+        """The number of references."""
+        ...
+
+    def score(self, samples: Sequence[Sample], images: Sequence[Image.Image]) -> list[Score]:
+        """One score a sample: its nearest reference, and all measures on that pair."""
+        ...
+
+    def nearest_unrelated(self, chosen: Sequence[int]) -> list[float]:
+        """The deciding measure between each chosen reference, by number, and the nearest one unrelated to it."""
+        ...
+
+    def distinct(self, score: Score, margin: float | None = None) -> bool:
+        """Whether a sample is far enough from being a copy to be kept."""
+        ...
+
+    def recorded(self, names: Iterable[str] = ()) -> list[Reference]:
+        """What a run writes down of the references, with their groups of near-copies: all, or those of `names`."""
+        ...
+
+
+def open_gallery(
+    references: Sequence[Reference], measure: Measure, threshold: float | None = None, index: Path | None = None,
+    wanted: Wanted | None = None,
+) -> ReferenceSet:  # fmt: skip
+    """References in memory or, with `index`, those of that folder and `references` besides.
+
+    Of `references`, those that the index holds are left out. `wanted` are the weights of the descriptor of the index.
+    Raises MemfixError for an index that is unfinished, empty, or of other weights than those wanted.
+    """
+    if index is None:
+        return Gallery(references, measure, threshold)
+    store = _finished(index)
+    name = store.manifest.descriptor
+    same = isinstance(measure, Embedding) and measure.name == name
+    descriptor = measure.descriptor if isinstance(measure, Embedding) and same else get_descriptor(name, wanted)
+    if descriptor.identity != store.manifest.identity:
+        raise MemfixError(
+            f"{index} was made with {name} ({store.manifest.identity}), and samples would be described with "
+            f"{name} ({descriptor.identity}).",
+            f"Give the weights that the index was made with, or make another: memfix index {store.manifest.folder} "
+            "--out FOLDER",
+        )
+    return IndexGallery(store, descriptor, references, measure, threshold)
+
+
+def fingerprint(references: Iterable[Reference], index: Path | None = None) -> str:
+    """A hash of the contents of all references; of an index, those that it was made from."""
+    files = sha256({container(r.path) for r in references})
+    return files if index is None else f"{_finished(index).content} {files}"
+
+
+def _finished(index: Path) -> Store:
+    store = Store.open(index)
+    again = f"memfix index {store.manifest.folder} --out {index}"
+    if (index / "plan").exists():
+        raise MemfixError(f"{index} is not finished.", f"Finish it: {again}")
+    if not len(store):
+        raise MemfixError(f"{index} holds no picture.", f"Bring it up to date: {again}")
+    return store

@@ -1,0 +1,278 @@
+"""An index as reference set against the same references held in memory."""
+
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from memfix.errors import MemfixError
+from memfix.index.build import Part, build, describe, prepare
+from memfix.index.choices import Precision
+from memfix.index.store import Store
+from memfix.inputs.references import read_references
+from memfix.measures import get_measure
+from memfix.measures.background import background
+from memfix.measures.base import Measure
+from memfix.measures.descriptor import Descriptor, Pixels
+from memfix.measures.embedding import Embedding
+from memfix.measures.gallery import Gallery
+from memfix.measures.index_gallery import IndexGallery
+from memfix.measures.reference_set import fingerprint, open_gallery
+from memfix.records import Prompt, Sample, Score
+from tests.conftest import picture
+
+N = 40
+
+
+class Counting(Pixels):
+    """The real descriptor, which remembers how many pictures it saw."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def __call__(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        self.seen += len(images)
+        return super().__call__(images)
+
+
+class Other(Pixels):
+    """Another network of the same name and size, as far as anything but its identity says."""
+
+    identity = "other weights"
+
+
+class Named(Pixels):
+    """A descriptor of another name."""
+
+    name = "named"
+
+
+def embedding(descriptor: Descriptor) -> Embedding:
+    return Embedding(descriptor, 0.9, 0.1, "a test")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Pictures in folders and a tar; captions of every second one, some of them shared."""
+    root, rows = tmp_path / "pictures", []
+    (root / "in").mkdir(parents=True)
+    for i in range(N):
+        name = f"in/{i}.png" if i % 3 else f"{i}.png"
+        picture(i).save(root / name)
+        if i % 2:
+            rows.append(json.dumps({"file_name": name, "text": f"disc {i // 4}"}))
+    (root / "metadata.jsonl").write_text("\n".join(rows))
+    with tarfile.open(root / "more.tar", "w") as tar:
+        for i in range(4):
+            picture(1000 + i).save(tmp_path / f"t{i}.png")
+            tar.add(tmp_path / f"t{i}.png", f"t{i}.png")
+    return root
+
+
+def indexed(folder: Path, descriptor: Descriptor | None = None, precision: Precision = Precision.FLOAT32) -> Path:
+    out = folder.with_suffix(".index")
+    descriptor = descriptor or Pixels()
+    build(Store.create(out, folder, descriptor, precision, shard_size=7), folder, descriptor)
+    return out
+
+
+def generated() -> tuple[list[Sample], list[Image.Image]]:
+    """Copies of references, plain and softened, and pictures of nothing in the set."""
+    images = [picture(i).resize((48, 48)) for i in (0, 5, 17, 39, 1002)]
+    images += [picture(i).point(lambda v: v * 0.9) for i in (3, 12)] + [picture(i) for i in range(500, 520)]
+    samples = [
+        Sample(file_name=f"{i}.png", text="t", prompt_id="p", seed=i, steps=1, guidance=1) for i in range(len(images))
+    ]
+    return samples, images
+
+
+def both(folder: Path, measure: Measure, **more: object) -> tuple[Gallery, IndexGallery]:
+    index = open_gallery(read_references(str(indexed(folder)), []), measure, index=folder.with_suffix(".index"))
+    assert isinstance(index, IndexGallery)
+    return Gallery(read_references(str(folder), []), measure), index
+
+
+def assert_close(found: Sequence[Score], wanted: Sequence[Score]) -> None:
+    for a, b in zip(found, wanted, strict=True):
+        assert a.measures == pytest.approx(b.measures, abs=2e-5)
+        assert a.model_copy(update={"measures": {}}) == b.model_copy(update={"measures": {}})
+
+
+def test_own_descriptor_scores_as_in_memory(folder: Path) -> None:
+    samples, images = generated()
+    held, index = both(folder, embedding(Pixels()))
+    assert len(held) == len(index) == N + 4
+    wanted = held.score(samples, images)
+    assert_close(index.score(samples, images), wanted)
+    assert_close([s for i in range(0, 27, 4) for s in index.score(samples[i : i + 4], images[i : i + 4])], wanted)
+    assert wanted[4].reference == "more.tar/t2.png" and wanted[4].copy_
+    assert [index.distinct(s) for s in wanted] == [held.distinct(s) for s in wanted]
+    assert index.score([], []) == []
+
+
+@pytest.mark.parametrize("measure", ["ssim", "tiled_l2"])
+def test_other_measures_decide_among_candidates(folder: Path, monkeypatch: pytest.MonkeyPatch, measure: str) -> None:
+    samples, images = generated()
+    held, index = both(folder, get_measure(measure))
+    wanted = held.score(samples, images)
+    copies = [i for i, s in enumerate(wanted) if s.copy_]
+    found = index.score(samples, images)
+    assert len(copies) >= 7 and [i for i, s in enumerate(found) if s.copy_] == copies
+    assert_close([found[i] for i in copies], [wanted[i] for i in copies])
+    # with every reference as candidate nothing is left to the descriptor
+    monkeypatch.setattr("memfix.measures.index_gallery.CANDIDATES", N + 10)
+    _, index = both(folder, get_measure(measure))
+    assert_close(index.score(samples, images), wanted)
+    assert background(index).values == pytest.approx(background(held).values, abs=1e-5)
+
+
+def test_an_embedding_that_the_index_does_not_hold(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memfix.measures.index_gallery.CANDIDATES", N + 10)
+    samples, images = generated()
+    held, index = both(folder, embedding(Named()))
+    assert_close(index.score(samples, images), held.score(samples, images))
+    assert background(index).values == pytest.approx(background(held).values, abs=1e-5)
+
+
+@pytest.mark.parametrize("first", [1, 16])
+def test_background_is_that_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch, first: int) -> None:
+    monkeypatch.setattr("memfix.measures.index_references.FIRST", first)
+    shutil.copy(folder / "0.png", folder / "twin.png")  # one file is no unrelated picture
+    held, index = both(folder, embedding(Pixels()))
+    wanted = background(held).values
+    assert len(wanted) == N + 5 and wanted[-1] < 0.999
+    assert background(index).values == pytest.approx(wanted, abs=1e-5)
+
+
+def test_background_of_one_caption(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(3):
+        picture(i).save(folder / f"{i}.png")
+    (folder / "metadata.jsonl").write_text("\n".join(f'{{"file_name": "{i}.png", "text": "a"}}' for i in range(3)))
+    for measure in (embedding(Pixels()), get_measure("ssim")):
+        assert background(both(folder, measure)[1]).values == ()
+
+
+def test_half_precision_is_close(folder: Path) -> None:
+    samples, images = generated()
+    index = open_gallery([], embedding(Pixels()), index=indexed(folder, precision=Precision.FLOAT16))
+    wanted = Gallery(read_references(str(folder), []), index.measure).score(samples, images)
+    for a, b in zip(index.score(samples, images), wanted, strict=True):
+        assert a.reference == b.reference and a.measures["pixels"] == pytest.approx(b.measures["pixels"], abs=1e-3)
+
+
+def test_pictures_are_described_once_and_only_the_nearest(folder: Path) -> None:
+    out, samples, images = indexed(folder), *generated()
+    counting = Counting()
+    counting.name = "counting"  # so that it is not the index's own
+    index = open_gallery([], embedding(counting), index=out)
+    index.score(samples[:1], images[:1])
+    assert counting.seen == 1 + 8
+    index.score(samples[:1], images[:1])
+    assert counting.seen == 2 + 8
+    own = Counting()
+    index = open_gallery([], embedding(own), index=out)
+    index.score(samples, images)
+    assert own.seen == len(samples)
+
+
+def test_what_is_recorded(folder: Path) -> None:
+    for copy in ("twin.png", "twin again.png", "unseen.png"):
+        shutil.copy(folder / "0.png", folder / copy)
+    _, index = both(folder, get_measure("ssim"))
+    held = index.recorded(["twin.png", "in/1.png", "0.png", "more.tar/t1.png", "twin.png", "twin again.png"])
+    assert [(r.file_name, r.text, r.group) for r in held] == [
+        ("twin.png", "", "twin.png"), ("in/1.png", "disc 0", ""), ("0.png", "", "twin.png"),
+        ("more.tar/t1.png", "", ""), ("twin again.png", "", "twin.png"),
+    ]  # fmt: skip
+    assert held[1].path == str(folder / "in/1.png") and f"{folder}/more.tar#" in held[3].path
+    assert index.recorded() == []
+    with pytest.raises(MemfixError, match=r"holds no nothing\.png"):
+        index.recorded(["nothing.png"])
+
+
+@pytest.mark.parametrize("own_descriptor", [True, False])
+def test_references_that_prompts_name_besides(folder: Path, tmp_path: Path, own_descriptor: bool) -> None:
+    (tmp_path / "other" / "in").mkdir(parents=True)
+    elsewhere = [tmp_path / "other" / name for name in ("0.png", "in/3.png")]  # names that the index has, too
+    for i, path in enumerate(elsewhere):
+        picture(2000 + i).save(path)
+    paths = (*map(str, elsewhere), str(folder / "in/2.png"))
+    prompts = [Prompt(id="p", text="discs", references=paths)]
+    out = indexed(folder)
+    measure = embedding(Pixels()) if own_descriptor else get_measure("tiled_l2")
+    index = open_gallery(read_references(str(out), prompts), measure, index=out)
+    assert len(index) == N + 4 + 2
+    samples, _ = generated()
+    found = index.score(samples[:3], [picture(2000), picture(2001), picture(2)])
+    names = [s.reference for s in found]
+    assert names == ["other/0.png", "in/3.png", "in/2.png"] and all(s.copy_ for s in found)
+    held = index.recorded(names)
+    assert [(r.path, r.text) for r in held] == [(paths[0], "discs"), (paths[1], "discs"), (paths[2], "")]
+    # what a run wrote down opens the same set again
+    again = open_gallery(held, measure, index=out)
+    assert len(again) == len(index) and again.score(samples[:3], [picture(2000), picture(2001), picture(2)]) == found
+    assert len(background(again).values) == N + 6
+
+
+def test_other_weights_are_refused(folder: Path) -> None:
+    out = indexed(folder)
+    with pytest.raises(MemfixError, match=r"16x16 RGB.*other weights") as caught:
+        open_gallery([], embedding(Other()), index=out)
+    assert f"memfix index {folder} --out" in caught.value.hint
+    out = indexed(folder.rename(folder.with_name("second")), Other())
+    with pytest.raises(MemfixError, match=r"other weights.*16x16 RGB"):
+        open_gallery([], get_measure("ssim"), index=out)
+
+
+def test_an_index_that_is_not_ready(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "unfinished.index"
+    store, plan, _ = prepare(Store.create(out, folder, Pixels(), shard_size=7), folder)
+    assert plan is not None
+    next(describe(store, plan, folder, Pixels(), Part(), 8, 1))
+    assert read_references(str(out), []) == []
+    with pytest.raises(MemfixError, match="is not finished") as caught:
+        open_gallery([], get_measure("ssim"), index=out)
+    assert caught.value.hint == f"Finish it: memfix index {folder} --out {out}"
+    empty = tmp_path / "empty.index"
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "x.png").write_bytes(b"no picture")
+    build(Store.create(empty, tmp_path / "broken", Pixels()), tmp_path / "broken", Pixels())
+    with pytest.raises(MemfixError, match="holds no picture"):
+        open_gallery([], get_measure("ssim"), index=empty)
+
+
+def test_a_picture_that_is_gone_or_another(folder: Path) -> None:
+    _, index = both(folder, embedding(Pixels()))
+    samples, _ = generated()
+    again = f"memfix index {folder} --out {folder.with_suffix('.index')}"
+    os.utime(folder / "0.png", (1, 1))  # another time alone is no harm
+    index.score(samples[:1], [picture(0)])
+    (folder / "in" / "5.png").unlink()
+    with pytest.raises(MemfixError, match=r"in/5\.png is in .*pictures\.index, but not on disk") as caught:
+        index.score(samples[:1], [picture(5)])
+    assert again in caught.value.hint
+    picture(77).save(folder / "in" / "7.png")
+    os.utime(folder / "in" / "7.png", (1, 1))
+    with pytest.raises(MemfixError, match=r"in/7\.png has changed"):
+        index.score(samples[:1], [picture(7)])
+    folder.rename(folder.with_name("moved"))
+    with pytest.raises(MemfixError, match=r"in/8\.png cannot be read: there is no .*pictures") as caught:
+        index.score(samples[:1], [picture(8)])
+    assert "memfix index FOLDER --out" in caught.value.hint
+
+
+def test_fingerprints_follow_contents(folder: Path, tmp_path: Path) -> None:
+    out = indexed(folder)
+    own = read_references(str(folder), [])[:1]
+    first = fingerprint(own, out)
+    assert first == fingerprint(own, indexed(folder)) != fingerprint([], out) != fingerprint(own)
+    picture(555).save(folder / "new.png")
+    assert fingerprint(own, indexed(folder)) != first
