@@ -9,6 +9,7 @@ from memfix.console import emit
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 
 KINDS = ["methods", "measures", "screens", "runs"]
+WHOLE = 12  # columns of words no longer than this are never wrapped
 
 
 @command()
@@ -20,7 +21,9 @@ def list_(call: Call, what: Annotated[str, typer.Argument(help=f"One of: {', '.j
     if call.json:
         emit(rows)
     elif rows:
-        call.talk.table(what, list(rows[0]), [[str(v) for v in row.values()] for row in rows])
+        cells = [[str(v) for v in row.values()] for row in rows]
+        wide = [i for i, column in enumerate(zip(*cells, strict=True)) if max(map(len, column)) > WHOLE]
+        call.talk.table(what, list(rows[0]), cells, text=wide)
     else:
         call.talk.say(f"There are no {what} yet.")
 
@@ -29,13 +32,7 @@ def _methods() -> list[dict[str, object]]:
     from memfix.unlearn.methods import METHODS
 
     return [
-        {
-            "name": m.name,
-            "summary": m.summary,
-            "passes": m.passes,
-            "needs": ", ".join(m.needs) or "-",
-            "source": m.source,
-        }
+        {"name": m.name, "summary": m.summary, "passes": m.passes, "needs": ", ".join(m.needs) or "-"}
         for m in METHODS.values()
     ]
 

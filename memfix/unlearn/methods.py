@@ -22,7 +22,7 @@ class Need(Word):
     KEEP = "keep images"
     STAND_INS = "stand-ins"
     ANCHORS = "anchor prompts"
-    PRIOR = "checkpoints, or keep images"
+    PRIOR = "checkpoints or keep images"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Composition:
 class Method:
     """A named composition: what it costs and needs, and how settings make it.
 
-    passes: forward and backward passes for each item drawn; a plain training step is 1.
+    passes: forward and backward passes for each item drawn; a plain training step is 1, a forward alone a third.
+    needs: data without which it is refused.
     """
 
     name: str
@@ -130,42 +131,41 @@ METHODS: dict[str, Method] = {
     m.name: m
     for m in [
         Method(
-            "siss", "Denoise keep images, un-denoise forget images, both from one importance-weighted mixture.",
-            "Alberti et al., ICLR 2025, arXiv 2503.01034", "1 (no-is: 2)", (Need.KEEP,), siss,
+            "siss", "keep minus forget, from one importance-weighted mixture",
+            "arXiv 2503.01034", "1, no-is 2", (Need.KEEP,), siss,
         ),
         Method(
-            "naive", "Go on training on keep images; forgetting is left to chance.",
+            "naive", "keep only; forgetting is left to chance",
             "baseline", "1", (Need.KEEP,), naive,
         ),
         Method(
-            "neggrad", "Gradient ascent on forget images alone; destroys the model unless capped.",
+            "neggrad", "ascent on forget images alone; destroys the model",
             "baseline", "1", (), neggrad,
         ),
         Method(
-            "bounded", "Keep, and ascend on forget images until they are answered no better than by 0.",
-            "MUCS, arXiv 2605.17938", "1", (Need.KEEP,), bounded,
+            "bounded", "keep, and ascent up to the error of the answer 0",
+            "arXiv 2605.17938", "1", (Need.KEEP,), bounded,
         ),
         Method(
-            "erasediff", "Keep, and answer uniform noise at noisy forget images.",
-            "Wu et al., arXiv 2401.05779", "1", (Need.KEEP,), erasediff,
+            "erasediff", "keep, and answer uniform noise at forget images",
+            "arXiv 2401.05779", "1", (Need.KEEP,), erasediff,
         ),
         Method(
-            "retrack", "Keep, and denoise forget images to their nearest keep images.",
+            "retrack", "keep, and denoise forget images to near keep images",
             "arXiv 2509.13007", "1", (Need.KEEP,), retrack,
             lambda bank, s: nearest_keep(bank, s.neighbours),
         ),
         Method(
-            "surrogate", "Keep, and denoise forget images to given stand-ins, never against the keep images.",
-            "arXiv 2603.10445, reconstructed", "1", (Need.KEEP, Need.STAND_INS), surrogate,
+            "surrogate", "keep, and denoise forget images to their stand-ins",
+            "arXiv 2603.10445", "1", (Need.KEEP, Need.STAND_INS), surrogate,
         ),
         Method(
-            "anchor", "Keep, and let the prompt answer as a harmless wording of it does.",
-            "Kumari et al., ICCV 2023, arXiv 2303.13516", "1, and a forward for forget items",
-            (Need.KEEP, Need.ANCHORS), anchor,
+            "anchor", "keep, and answer the prompt as a harmless wording",
+            "arXiv 2303.13516", "1.2", (Need.KEEP, Need.ANCHORS), anchor,
         ),
         Method(
-            "vdu", "Bounded ascent on forget images, held back by a prior on the weights.",
-            "arXiv 2510.04058, reconstructed", "1", (Need.PRIOR,), vdu,
+            "vdu", "bounded ascent under a prior on the weights",
+            "arXiv 2510.04058", "1", (Need.PRIOR,), vdu,
         ),
     ]
 }  # fmt: skip

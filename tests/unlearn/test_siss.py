@@ -28,17 +28,6 @@ def test_weights_sum_to_one_and_stay_finite(mixture: float) -> None:
     torch.testing.assert_close((1 - mixture) * w.keep + mixture * w.forget, torch.ones_like(d))
 
 
-def test_targets() -> None:
-    x, eps = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4)
-    signal, noise = torch.tensor([0.9, 0.6, 0.1]), torch.tensor([0.19**0.5, 0.8, 0.99**0.5])
-    g, s = signal.reshape(3, 1, 1, 1), noise.reshape(3, 1, 1, 1)
-    m = g * x + s * eps
-    torch.testing.assert_close(siss.target(m, x, signal, noise, "epsilon"), eps, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(siss.target(m, x, signal, noise, "v_prediction"), g * eps - s * x, atol=1e-4, rtol=1e-4)
-    with pytest.raises(ValueError, match="unknown prediction type"):
-        siss.target(m, x, signal, noise, "score")
-
-
 def test_expectation_is_the_two_pass_gradient() -> None:
     """E[∇SISS_λ] = ∇(two separate losses) on a linear model, where both can be averaged over many draws."""
     generator = torch.Generator().manual_seed(0)

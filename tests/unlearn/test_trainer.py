@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_modifiers import unconditional
+from tiny import Net, bank_of
 
 from memfix.config import UnlearnSettings
+from memfix.errors import MemfixError
 from memfix.models import lora, pipeline
 from memfix.models.latents import NoiseSchedule
 from memfix.models.text import TextCache
@@ -48,8 +51,8 @@ def test_accumulated_passes_equal_one_pass_of_their_items(model_folder: Path, mo
     """Two passes over the same draw give the gradients of one pass over it."""
     original = Bank.draw
 
-    def same_draw(self, generator, *args):
-        return original(self, torch.Generator().manual_seed(7), *args)
+    def same_draw(self, generator, *args, **kwargs):
+        return original(self, torch.Generator().manual_seed(7), *args, **kwargs)
 
     monkeypatch.setattr(Bank, "draw", same_draw)
     weights = []
@@ -91,6 +94,112 @@ def test_forgetting_raises_the_forget_loss_against_the_keep_loss(model_folder: P
         records = list(train(pipe.unet, parameters, bank_for(pipe), METHODS["siss"], chosen, "no"))
         losses.append(sum(r.loss_forget for r in records[-5:]))
     assert losses[1] > losses[0]
+
+
+def quick(name: str, model, bank: Bank, **values) -> list:
+    chosen = UnlearnSettings(
+        **{"train_batch_size": 6, "prior_batch_size": 2, "max_train_steps": 2, "weights": "full"} | values
+    )
+    return list(train(model, list(model.parameters()), bank, METHODS[name], chosen, "no"))
+
+
+def vector(model) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()]).clone()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_trains_a_network_without_prompts(name: str) -> None:
+    bank, unet = bank_of("epsilon", words=False, size=8), unconditional()
+    before = vector(unet)
+    if name == "anchor":
+        with pytest.raises(MemfixError, match="wording"):
+            quick(name, unet, bank)
+        return
+    records = quick(name, unet, bank, gradient_accumulation_steps=2, forget_cap=3.0)
+    assert all(math.isfinite(r.loss_keep) and math.isfinite(r.loss_forget) for r in records)
+    assert torch.isfinite(vector(unet)).all()
+    assert not torch.equal(before, vector(unet))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_trains_a_conditional_network(name: str, model_folder: Path) -> None:
+    pipe = pipeline.load(pipeline.locate(str(model_folder)))
+    bank = bank_for(pipe)
+    bank.targets[0].stand_ins, bank.targets[0].anchors = [bank.targets[0].keep[0][None]], ["sky"]
+    parameters = lora.add(pipe.unet, 2)
+    before = [p.detach().clone() for p in parameters]
+    chosen = UnlearnSettings(train_batch_size=4, prior_batch_size=2, max_train_steps=2, forget_cap=3.0)
+    assert len(list(train(pipe.unet, parameters, bank, METHODS[name], chosen, "no"))) == 2
+    assert any(not torch.equal(a, b) for a, b in zip(before, parameters, strict=True))
+
+
+MODIFIERS = [
+    {"parameter_group": "self-attention"},
+    {"saliency": 0.3},
+    {"forget_low_pass": 0.5},
+    {"parameter_prior": 0.5},
+]
+
+
+@pytest.mark.parametrize("modifier", MODIFIERS, ids=str)
+@pytest.mark.parametrize("name", [n for n in METHODS if n != "anchor"])
+def test_every_modifier_goes_with_every_method(name: str, modifier: dict) -> None:
+    unet = unconditional() if "parameter_group" in modifier else Net()
+    bank = bank_of("epsilon", words=False, size=8)
+    before = vector(unet)
+    quick(name, unet, bank, forget_cap=3.0, max_train_steps=1, **modifier)
+    moved = before != vector(unet)
+    assert moved.any()
+    if "saliency" in modifier:
+        assert moved.double().mean() <= 0.3
+    if "parameter_group" in modifier:
+        inside = torch.cat([torch.full((p.numel(),), ".attentions.0.to_" in n) for n, p in unet.named_parameters()])
+        assert not moved[~inside].any()
+
+
+def test_masked_weights_do_not_decay() -> None:
+    bank, model = bank_of("epsilon"), Net()
+    before = vector(model)
+    quick("siss", model, bank, saliency=0.25, adam_weight_decay=0.5, learning_rate=0.1, max_train_steps=5)
+    assert (before != vector(model)).double().mean() <= 0.25
+
+
+def test_weight_decay_under_a_mask_is_that_of_adamw() -> None:
+    """A mask that lets everything move changes nothing."""
+    results = []
+    for saliency in (None, 1.0):
+        model = Net()
+        quick("siss", model, bank_of("epsilon"), saliency=saliency, adam_weight_decay=0.1, learning_rate=0.01)
+        results.append(vector(model))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
+
+
+def test_prior_holds_the_weights_back() -> None:
+    distances = []
+    for strength in (0.0, 0.9, 0.999):
+        model = Net()
+        before = vector(model)
+        quick(
+            "neggrad", model, bank_of("epsilon"), parameter_prior=strength, max_train_steps=60, learning_rate=0.01,
+            adam_weight_decay=0.0,
+        )  # fmt: skip
+        distances.append((vector(model) - before).norm().item())
+    assert distances[0] > distances[1] > distances[2]
+
+
+def test_prior_of_checkpoints_needs_no_keep_images() -> None:
+    bank = bank_of("epsilon")
+    bare = Bank([Target("a", bank.targets[0].forget)], [], bank.texts, bank.schedule)
+    model, settings = Net(), UnlearnSettings(max_train_steps=2, train_batch_size=4, forget_cap=3.0)
+    states = [{n: p.detach() + i for n, p in model.named_parameters()} for i in range(2)]
+    assert len(list(train(model, list(model.parameters()), bare, METHODS["vdu"], settings, "no", states))) == 2
+    with pytest.raises(MemfixError, match="checkpoints"):
+        train(model, list(model.parameters()), bare, METHODS["vdu"], settings, "no")
+
+
+def test_wrong_windows_are_refused_before_training() -> None:
+    with pytest.raises(MemfixError, match="No timestep"):
+        train(Net(), [], bank_of("epsilon"), METHODS["siss"], UnlearnSettings(timestep_min=100), "no")
 
 
 def test_learning_rate_by_hand() -> None:
