@@ -105,13 +105,13 @@ class IndexReferences:
         return best
 
     def _related(self, numbers: Ids, others: Ids) -> NDArray[np.bool_]:
-        """[m, k] whether the references of each row are related to the one of m that the row is about."""
+        """[m, k] whether the references of each row are, or are related to, the one of m that the row is about."""
         distinct, places = np.unique(np.concatenate([numbers[:, None], others], axis=1), return_inverse=True)
         places = places.reshape(len(numbers), -1)
-        related: NDArray[np.bool_] = places == places[:, :1]
-        for labels in (_labels(r.text for r in self.records(distinct.tolist())), _labels(map(self._hash, distinct))):
-            related |= labels[places] == labels[places[:, :1]]
-        return related[:, 1:]
+        files, texts = _labels(map(self._hash, distinct)), _labels(r.text for r in self.records(distinct.tolist()))
+        one_file, one_text = (labels[places] == labels[places[:, :1]] for labels in (files, texts))
+        related: NDArray[np.bool_] = (one_file | one_text)[:, 1:]
+        return related
 
     def _hash(self, number: int) -> str:
         if number < self._first:

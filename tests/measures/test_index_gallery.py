@@ -160,6 +160,19 @@ def test_background_of_one_caption(tmp_path: Path) -> None:
         assert background(both(folder, measure)[1]).values == ()
 
 
+@pytest.mark.parametrize(
+    "measure", [get_measure("ssim"), embedding(Pixels()), embedding(Named())], ids=lambda m: m.name
+)
+def test_of_equal_pictures_the_first_counts(folder: Path, measure: Measure) -> None:
+    for copy in ("z.png", "in/0.png", "b.png", "in/y.png"):
+        shutil.copy(folder / "9.png", folder / copy)
+    held, index = both(folder, measure)
+    samples, _ = generated()
+    wanted = held.score(samples[:1], [picture(9)])
+    assert wanted[0].reference == "9.png"
+    assert_close(index.score(samples[:1], [picture(9)]), wanted)
+
+
 def test_half_precision_is_close(folder: Path) -> None:
     samples, images = generated()
     index = open_gallery([], embedding(Pixels()), index=indexed(folder, precision=Precision.FLOAT16))
