@@ -62,7 +62,8 @@ class DetectSettings(Settings):
     measure: str = Field("ssim", description="Measure that decides what a copy is; see 'memfix list measures'.")
     sscd_weights: str = Field(
         "sscd_disc_mixup",
-        description="Weights of measure sscd: the authors' name (downloaded once) or the path of a TorchScript file.",
+        description="Weights of measure sscd: the authors' name (downloaded once), the path of a TorchScript file, or 'demo' "
+        "for the bundled ones, which know posters only.",
     )
     trust_weights: bool = Field(
         False,

@@ -89,6 +89,22 @@ class Sample(Record):
     guidance: float
 
 
+class Kind(Word):
+    """What the copies of a prompt have in common with the references (the words of Webster 2023)."""
+
+    VERBATIM = "verbatim"
+    TEMPLATE = "template"
+    PARTIAL = "partial"
+
+
+class Part(Record):
+    """The region of a sample that its prompt's other samples share, where it copies a reference."""
+
+    reference: str
+    area: float = Field(description="share of the picture")
+    likeness: float = Field(description="share of the region's contrast that the reference explains, at most 1")
+
+
 class Score(Record):
     """A sample held against the references: the nearest one, and every measure on that pair."""
 
@@ -98,12 +114,18 @@ class Score(Record):
     seeds: Seeds = Seeds.SAME
     reference: str
     measures: dict[str, float]
-    copy_: bool = Field(alias="copy", description="the deciding measure passes its threshold")
+    copy_: bool = Field(alias="copy", description="the deciding measure passes its threshold, or a part is copied")
+    part: Part | None = Field(None, description="what is copied, where the picture as a whole is no copy")
     detail: float = Field(
         description="mean absolute difference of neighbouring pixels, 0 to 1; extremes are broken images"
     )
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    @property
+    def shows(self) -> str:
+        """The reference that a copy shows, whole or in part; else the nearest one."""
+        return self.part.reference if self.part else self.reference
 
 
 class Verdict(Record):
@@ -121,6 +143,8 @@ class Verdict(Record):
     score: float = Field(description="the closest sample's value of the measure")
     reference: str = Field(description="the reference that most copies show, else the nearest one")
     reason: str
+    kind: Kind | None = Field(None, description="of the copies; none where there are none")
+    common_area: float | None = Field(None, description="share of the picture in which the copies agree")
 
 
 class Side(Word):

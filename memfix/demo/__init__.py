@@ -7,6 +7,9 @@ HERE = Path(__file__).parent
 MODEL = HERE / "model"
 REFERENCES = HERE / "references"
 SETTINGS = HERE / "settings.toml"
+DESCRIPTOR = HERE / "descriptor.torchscript.pt"
+"""A copy-detection network in the form of SSCD's file, trained on posters like the references."""
+DESCRIPTOR_SIDE = 64
 
 LISTS = {"demo": "demo.txt", "controls": "controls.txt"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from memfix.demo import DEMO
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 from memfix.measures.base import Measure
 from memfix.measures.descriptor import get_descriptor
@@ -32,12 +33,19 @@ def _pixels(measure: Measure) -> Row:
     return Row(measure.name, measure.threshold, measure.higher_is_closer, measure.source, lambda _: measure)
 
 
+def _sscd(wanted: Wanted) -> Measure:
+    descriptor = get_descriptor("sscd", wanted)
+    if wanted.sscd == DEMO:
+        return Embedding(descriptor, 0.65, 0.2, "recipes/descriptor.py; threshold set on the bundled model")
+    return Embedding(descriptor, 0.75, 0.25, SSCD)
+
+
 SSCD = "Pizzi et al., CVPR 2022; 0.75 has 90 % precision on DISC, 0.5 is a near-copy"
 MEASURES: dict[str, Row] = {
     row.name: row
     for row in (
         *map(_pixels, PIXELS.values()),
-        Row("sscd", 0.75, True, SSCD, lambda wanted: Embedding(get_descriptor("sscd", wanted), 0.75, 0.25, SSCD)),
+        Row("sscd", 0.75, True, SSCD, _sscd),
         Row(
             "clip", None, True, "open_clip; what a picture is of, so no criterion for copies",
             lambda wanted: Embedding(get_descriptor("clip", wanted), 1.0, 0.0, "open_clip"), decides=False,

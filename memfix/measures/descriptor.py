@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from PIL import Image
 
+from memfix.demo import DESCRIPTOR, DESCRIPTOR_SIDE
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 from memfix.measures.pixels import to_tensor
 from memfix.measures.weights import Wanted, obtain
@@ -46,9 +47,10 @@ class Pixels:
 
 
 def _sscd(wanted: Wanted) -> Descriptor:
-    from memfix.measures.sscd import Sscd
+    from memfix.measures.sscd import SHORT_SIDE, Sscd
 
-    return Sscd(obtain(wanted.sscd, trust=wanted.trust))
+    weights = obtain(wanted.sscd, trust=wanted.trust)
+    return Sscd(weights, side=DESCRIPTOR_SIDE if weights.path == DESCRIPTOR else SHORT_SIDE)
 
 
 def _clip(wanted: Wanted) -> Descriptor:

@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
+from memfix.demo import DEMO, DESCRIPTOR
 from memfix.errors import MemfixError
 from memfix.files import sha256
 
@@ -59,12 +60,14 @@ def cache_folder() -> Path:
 
 
 def obtain(name_or_path: str, *, trust: bool = False) -> Weights:
-    """Weights by name (downloaded once) or by path.
+    """Weights by name (downloaded once; 'demo' names the bundled ones) or by path.
 
     Raises MemfixError when they cannot be had, or when their hash is unknown and the user does not `trust` them.
     """
     known = KNOWN.get(name_or_path)
     path = Path(name_or_path)
+    if name_or_path == DEMO and not path.exists():
+        return Weights(DESCRIPTOR, sha256([DESCRIPTOR]))  # comes with the package, as its code does
     if known is not None and not path.exists():
         path = cache_folder() / known.url.rsplit("/", 1)[1]
         if not path.is_file():

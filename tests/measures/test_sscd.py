@@ -9,6 +9,7 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
+from memfix.demo import REFERENCES
 from memfix.errors import MemfixError
 from memfix.measures import get_measure
 from memfix.measures.embedding import Embedding
@@ -106,3 +107,15 @@ def test_the_nearest_reference_is_the_one_nearest_by_sscd(file: Path, sscd: Sscd
 def test_clip_does_not_say_what_a_copy_is() -> None:
     with pytest.raises(MemfixError, match="not whether it is a copy"):
         get_measure("clip")
+
+
+def test_the_bundled_descriptor_tells_changed_copies_from_other_posters() -> None:
+    measure = get_measure("sscd", Wanted(sscd="demo"))
+    posters = [Image.open(path) for path in sorted(REFERENCES.glob("poster-*.png"))[:60]]
+    mirrored = [p.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for p in posters]
+    cropped = [p.crop((5, 5, 60, 60)).resize((48, 48)) for p in posters]
+    plain = measure.features(posters)
+    others = measure.compare(plain, plain).fill_diagonal_(-1).amax(1)
+    assert (others >= measure.threshold).sum() <= 1
+    for changed in (mirrored, cropped):
+        assert (measure.pair(measure.features(changed), plain) >= measure.threshold).float().mean() >= 0.95
