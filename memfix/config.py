@@ -45,7 +45,8 @@ class DetectSettings(Settings):
     references: str | None = Field(
         None,
         description="Training images: folder (imagefolder, webdataset tars), tar, table that names them (.csv, .jsonl, "
-        ".parquet), or 'demo'. Without it, prompts must name theirs.",
+        ".parquet), index that 'memfix index' has made, or 'demo'. Without it prompts name theirs; if none does, "
+        "samples that come again and again stand in.",
     )
     controls: str | None = Field(
         None, description="List of prompts that must not change, 'controls' for the bundled one. They are checked too."
@@ -62,8 +63,8 @@ class DetectSettings(Settings):
     measure: str = Field("ssim", description="Measure that decides what a copy is; see 'memfix list measures'.")
     sscd_weights: str = Field(
         "sscd_disc_mixup",
-        description="Weights of measure sscd: the authors' name (downloaded once), the path of a TorchScript file, or 'demo' "
-        "for the bundled ones, which know posters only.",
+        description="Weights of measure sscd: the authors' name (downloaded once), a path of a TorchScript file, or "
+        "'demo' for the bundled ones, which know posters only.",
     )
     trust_weights: bool = Field(
         False,
@@ -77,6 +78,34 @@ class DetectSettings(Settings):
         description="Set the threshold so that this share of training images would count as a copy of an unrelated "
         "one; for reference sets with captions.",
     )
+    chance: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Share of samples that pass the threshold by chance where nothing is memorized; the "
+        "false-alarm rate when that is given, else 0.001. Copies that it can explain leave a prompt undecided.",
+    )
+    first_look: int | None = Field(
+        None,
+        ge=1,
+        description="Judge after so many samples a prompt, end there where the verdict is clear, and double them where "
+        "it is not, up to --num-samples. For long lists; needs references.",
+    )
+    screen: str | None = Field(
+        None,
+        description="Score all prompts by this screen first, and do not sample those that are certainly clean; see "
+        "'memfix list screens'. Needs --controls.",
+    )
+    screen_seeds: int = Field(8, ge=1, description="Seeds a prompt that the screen looks at.")
+    miss_rate: float = Field(
+        0.01, gt=0, lt=1, description="Share of the memorized prompts that the screen may leave out, by estimate."
+    )
+    audit: int = Field(
+        4,
+        ge=0,
+        description="Prompts that the screen would leave out, drawn at random and sampled all the same. If one of "
+        "them is memorized, all are sampled.",
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the interval of the share of copies.")
     tolerance: float = Field(
         0.25, gt=0, le=1, description="A prompt without copies is clean once the interval of its share lies below this."
@@ -84,6 +113,10 @@ class DetectSettings(Settings):
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = Field(
         "auto", description="Precision of the model's arithmetic; auto is bf16 where the device is fast at it."
     )
+
+    def resolved_chance(self) -> float:
+        """The chance in force."""
+        return self.chance if self.chance is not None else self.false_alarm_rate or 0.001
 
 
 class UnlearnSettings(Settings):

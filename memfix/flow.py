@@ -14,18 +14,17 @@ from diffusers import StableDiffusionPipeline
 
 from memfix.config import DetectSettings, RecheckSettings, UnlearnSettings
 from memfix.console import Talk
-from memfix.detect.check import check, verdicts
+from memfix.detect.check import check, conclude, names, scores_of
+from memfix.detect.first import FirstCheck
 from memfix.errors import ExitCode, MemfixError
-from memfix.files import sha256
 from memfix.inputs.prompts import read_prompts
-from memfix.inputs.references import read_references
-from memfix.inputs.tars import container
+from memfix.inputs.references import index_folder, read_references
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures import get_measure
 from memfix.measures.background import background
 from memfix.measures.base import Measure
-from memfix.measures.gallery import Gallery
 from memfix.measures.quality import detail_range
+from memfix.measures.reference_set import ReferenceSet, fingerprint, open_gallery
 from memfix.measures.weights import Wanted
 from memfix.models import lora, pipeline
 from memfix.models.context import ContextEdit, build_in
@@ -57,11 +56,12 @@ def detect(
     for line in wrong.told():
         talk.warn(line)
     source = pipeline.locate(settings.model, settings.revision, settings.variant)
-    measure = _measure(settings)
+    measure, index = _measure(settings), index_folder(settings.references)
     inputs = {
         "measure": measure.identity,
         "prompts": digest(*(p.model_dump_json() for p in prompts)),
-        "reference_files": sha256({container(r.path) for r in references}),
+        "reference_files": fingerprint(references, index),
+        "index": str(index.resolve()) if index else None,
         "model_sha256": source.sha256,
         "model_revision": source.revision,
     }
@@ -72,21 +72,21 @@ def detect(
         if (run.path / BEFORE / "verdicts.jsonl").exists():
             talk.say(f"Detection in {run.path} is complete already; nothing to do.")
             return run
-        talk.say(f"Model {settings.model}, {len(prompts)} prompts, {len(references)} references → {run.path}")
-        gallery = Gallery(references, measure, settings.threshold)
-        _calibrate(gallery, settings, entry)
+        gallery = None
+        if references or index:
+            gallery = open_gallery(references, measure, settings.threshold, index, _wanted(settings))
+        held = len(gallery) if gallery else "no"
+        talk.say(f"Model {settings.model}, {len(prompts)} prompts, {held} references → {run.path}")
+        _calibrate(gallery, measure, settings, entry)
         pipe = pipeline.load(source, settings.variant)
         prompts = [p.model_copy(update={"cut_tokens": pipeline.cut_tokens(pipe, p.text)}) for p in prompts]
         for p in prompts:
             if p.cut_tokens:
                 talk.warn(f"{p.source}: the prompt is {p.cut_tokens} tokens too long; the model never sees its end.")
         run.write("prompts.jsonl", prompts)
-        run.write("references.jsonl", references)
-        plan = plan_samples(
-            prompts, range(settings.seed, settings.seed + settings.num_samples),
-            steps=settings.num_inference_steps, guidance=settings.guidance_scale,
-        )  # fmt: skip
-        found = _check(run, BEFORE, pipe, gallery, plan, settings, "Sampling", talk)
+        first = FirstCheck(run, BEFORE, pipe, gallery, measure, entry["threshold"], settings, talk)
+        found = first(prompts)
+        run.write("references.jsonl", first.references(prompts))
         run.write(f"{BEFORE}/verdicts.jsonl", found)
     return run
 
@@ -165,15 +165,21 @@ def recheck(
         if (run.path / "changes.jsonl").exists():
             talk.say(f"The re-check in {run.path} is complete already; nothing to do.")
             return run.read("changes.jsonl", Change)
-        prompts = run.read("prompts.jsonl", Prompt)
+        same = run.read(f"{BEFORE}/metadata.jsonl", Sample)
+        sampled = {sample.prompt_id for sample in same}
+        prompts = [p for p in run.read("prompts.jsonl", Prompt) if p.id in sampled]
         gallery = _gallery(run, detected)
         pipe = _load(run, adapter, model, unlearned=True)
-        same = run.read(f"{BEFORE}/metadata.jsonl", Sample)
         fresh = plan_samples(
             prompts, range(settings.fresh_seed, settings.fresh_seed + settings.num_fresh),
             steps=detected.num_inference_steps, guidance=detected.guidance_scale, kind=Seeds.FRESH,
         )  # fmt: skip
-        after = _check(run, AFTER, pipe, gallery, [*same, *fresh], detected, "Sampling again", talk)
+        plan = [*same, *fresh]
+        with talk.progress("Sampling again", len(plan)) as bar:
+            for done in check(run, AFTER, pipe, gallery, plan, detected):
+                bar.at(done)
+        after = conclude(run, AFTER, scores_of(run, AFTER, plan), gallery, detected)
+        _name_references(run, gallery)
         run.write(f"{AFTER}/verdicts.jsonl", after)
         changes = _changes(run, prompts, after)
         run.write("changes.jsonl", changes)
@@ -207,40 +213,49 @@ def _detect_settings(run: Run) -> DetectSettings:
     return DetectSettings.model_validate(settings)
 
 
+def _wanted(settings: DetectSettings) -> Wanted:
+    return Wanted(sscd=settings.sscd_weights, trust=settings.trust_weights)
+
+
 def _measure(settings: DetectSettings) -> Measure:
-    return get_measure(settings.measure, Wanted(sscd=settings.sscd_weights, trust=settings.trust_weights))
+    return get_measure(settings.measure, _wanted(settings))
 
 
-def _gallery(run: Run, detected: DetectSettings) -> Gallery:
+def _gallery(run: Run, detected: DetectSettings) -> ReferenceSet:
     """The run's references under the run's measure."""
     measure = _measure(detected)
     if measure.identity != run.header["stages"]["detect"]["inputs"]["measure"]:
         raise MemfixError(
             f"The weights of measure {measure.name} have changed since the detection.", "Detect again in a new run."
         )
-    return Gallery(run.read("references.jsonl", Reference), measure, run.header["stages"]["detect"]["threshold"])
+    entry = run.header["stages"]["detect"]
+    references, place = run.read("references.jsonl", Reference), entry["inputs"]["index"]
+    if place is None:
+        return open_gallery(references, measure, entry["threshold"])
+    own = read_references(place, run.read("prompts.jsonl", Prompt))
+    if fingerprint(own, Path(place)) != entry["inputs"]["reference_files"]:
+        raise MemfixError(f"{place} has changed since the detection.", "Detect again in a new run.")
+    return open_gallery(references, measure, entry["threshold"], Path(place), _wanted(detected))
 
 
-def _calibrate(gallery: Gallery, settings: DetectSettings, entry: dict[str, Any]) -> None:
+def _calibrate(gallery: ReferenceSet | None, measure: Measure, settings: DetectSettings, entry: dict[str, Any]) -> None:
     """Take the threshold from the references themselves if that is wanted; record it beside how alike these are."""
     if settings.threshold is not None and settings.false_alarm_rate is not None:
         raise MemfixError("--threshold and --false-alarm-rate exclude each other.", "Give one of them.", ExitCode.USAGE)
+    if gallery is None:
+        if settings.false_alarm_rate is not None or settings.first_look is not None:
+            raise MemfixError(
+                "--false-alarm-rate and --first-look need training images to compare with.",
+                "Give --references, or leave them out.",
+                ExitCode.USAGE,
+            )
+        entry["threshold"] = measure.threshold if settings.threshold is None else settings.threshold
+        entry["background"], entry["stand_ins"] = None, True
+        return
     unrelated = background(gallery)
     if settings.false_alarm_rate is not None:
         gallery.threshold = unrelated.threshold(settings.false_alarm_rate)
     entry["threshold"], entry["background"] = gallery.threshold, unrelated.summary()
-
-
-def _check(
-    run: Run, folder: str, pipe: StableDiffusionPipeline, gallery: Gallery, plan: Sequence[Sample],
-    settings: DetectSettings, title: str, talk: Talk,
-) -> list[Verdict]:  # fmt: skip
-    with talk.progress(title, len(plan)) as bar:
-        for done in check(run, folder, pipe, gallery, plan, settings):
-            bar.at(done)
-    place = {sample.file_name: i for i, sample in enumerate(plan)}  # a resumed run wrote its lines in another order
-    scores = sorted(run.read(f"{folder}/scores.jsonl", Score), key=lambda score: place[score.file_name])
-    return verdicts(scores, gallery, settings)
 
 
 def _load(
@@ -273,6 +288,14 @@ def _save(run: Run, pipe: StableDiffusionPipeline, settings: UnlearnSettings, ed
             build_in(pipe.unet, edit)
         pipe.save_pretrained(temporary)
     temporary.rename(run.path / MODEL)
+
+
+def _name_references(run: Run, gallery: ReferenceSet) -> None:
+    """Write down the references that came up in either check; of an index, only those are listed."""
+    if run.header["stages"]["detect"]["inputs"]["index"] is None:
+        return
+    listed = [r.file_name for r in run.read("references.jsonl", Reference)]
+    run.write("references.jsonl", gallery.recorded([*listed, *names(run.read(f"{AFTER}/scores.jsonl", Score))]))
 
 
 def _changes(run: Run, prompts: Sequence[Prompt], after: Sequence[Verdict]) -> list[Change]:

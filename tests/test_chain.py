@@ -208,7 +208,7 @@ def test_fail_on(work: Path, threshold: float, run: Path) -> None:
     [
         (["detect", "none.txt", "-m", "model", "--references", "refs"], 2, "no prompt list none.txt"),
         (["detect", "empty.txt", "-m", "model", "--references", "refs"], 1, "holds no prompt"),
-        (["detect", "prompts.txt", "-m", "model"], 1, "no reference image"),
+        (["detect", "prompts.txt", "-m", "model", "--false-alarm-rate", "0.1"], 2, "need training images"),
         (["detect", "prompts.txt", "-m", "refs/", "--references", "refs"], 1, "not a diffusers model"),
         (["detect", "prompts.txt", "-m", "model", "--references", "broken"], 1, "bad.png cannot be read"),
         (

@@ -29,7 +29,7 @@ def settings(call: Call, stages: dict[str, Settings], **more: Any) -> None:
 def plan(call: Call, prompt_list: str, detecting: DetectSettings, later: dict[str, Settings] | None = None) -> None:
     """`--dry-run` of a detection: rows read and images to come."""
     from memfix.inputs.prompts import read_prompts
-    from memfix.inputs.references import read_references
+    from memfix.inputs.references import index_folder, read_references
     from memfix.inputs.wrong_rows import WrongRows
 
     wrong = WrongRows(detecting.skip_invalid)
@@ -38,10 +38,15 @@ def plan(call: Call, prompt_list: str, detecting: DetectSettings, later: dict[st
     references = read_references(detecting.references, prompts, wrong)
     for line in wrong.told():
         call.talk.warn(line)
+    index, held = index_folder(detecting.references), len(references)
+    if index:
+        from memfix.index.store import Store
+
+        held += len(Store.open(index))
     images = (len(prompts) + len(controls)) * detecting.num_samples
     settings(
         call, {"detect": detecting, **(later or {})}, prompts=len(prompts), controls=len(controls),
-        references=len(references), wrong_rows=wrong.count, images=images,
+        references=held, wrong_rows=wrong.count, images=images,
         unet_evaluations=2 * images * detecting.num_inference_steps,
     )  # fmt: skip
 
@@ -54,8 +59,9 @@ def verdicts(call: Call, run: Run, last: bool = True) -> int:
     controls = [v for v in found if prompts[v.prompt_id].role is Role.CONTROL]
     counts = {label.value: sum(v.verdict is label for v in own) for label in Label}
     rows = [
-        [prompts[v.prompt_id].text, f"{v.copies}/{v.samples}", f"{percent(v.interval[0])} to {percent(v.interval[1])}",
-         f"{v.score:.3f}", v.reference, v.verdict.value]
+        [prompts[v.prompt_id].text, f"{v.copies}/{v.samples}" if v.samples else "not sampled",
+         f"{percent(v.interval[0])} to {percent(v.interval[1])}", f"{v.score:.3f}" if v.samples else "", v.reference,
+         f"{v.verdict} ({v.kind})" if v.kind else v.verdict.value]
         for v in own if v.verdict is not Label.CLEAN or len(own) <= 40
     ]  # fmt: skip
     share = f"share ({percent(own[0].confidence)})"

@@ -1,8 +1,8 @@
-"""Copies of a part, and what kind of copies a prompt gives. After all samples of a prompt are there: scores in, scores out."""
+"""Copies of a part, and what kind of copies a prompt gives; once all samples of it are there. Scores in, scores out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -36,18 +36,23 @@ def find_parts(
     ]  # fmt: skip
 
 
-def kind_of(scores: Sequence[Score], samples: torch.Tensor) -> tuple[Kind | None, float | None]:
+def kind_of(
+    scores: Sequence[Score], samples: torch.Tensor, references: Mapping[str, torch.Tensor]
+) -> tuple[Kind | None, float | None]:
     """What kind of copies these are, and the share of the picture in which they agree; none without copies.
 
-    Copies that agree all over are `verbatim`. Those that agree on a part are a `template` if they are near several
-    references, which then have that part in common, and else `partial`: one reference is copied in part. Without
-    further references of a template nobody can tell the two apart.
+    Copies that agree all over are `verbatim`. Those that agree on a part are a `template` if they show several
+    references that differ, which then have that part in common, and else `partial`: one reference is copied in part.
+    Without further references of a template nobody can tell the two apart.
     """
-    chosen = [i for i, score in enumerate(scores) if score.copy_]
-    if not chosen:
+    copies = [i for i, score in enumerate(scores) if score.copy_]
+    if not copies:
         return None, None
+    whole = [i for i in copies if not scores[i].part]
+    chosen = whole if 2 * len(whole) >= len(copies) else copies  # what most copies are
     area = region.common_area(samples[chosen])
-    if area >= VERBATIM_AREA and not all(scores[i].part for i in chosen):
+    if area >= VERBATIM_AREA and chosen is whole:
         return Kind.VERBATIM, round(area, 4)
-    several = len({scores[i].shows for i in chosen}) > 1
-    return Kind.TEMPLATE if several else Kind.PARTIAL, round(area, 4)
+    shown = [references[name] for name in dict.fromkeys(scores[i].shows for i in chosen) if name in references]
+    differ = len(shown) > 1 and region.common_area(torch.stack(shown)) < VERBATIM_AREA
+    return Kind.TEMPLATE if differ else Kind.PARTIAL, round(area, 4)

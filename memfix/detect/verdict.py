@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from memfix.detect.design import Design
 from memfix.measures.base import Measure
@@ -19,12 +19,15 @@ def judge(
     tolerance: float = 0.25,
     chance: float = 0.001,
     design: Design | None = None,
+    groups: Mapping[str, str] | None = None,
+    shown: str = "a reference",
 ) -> Verdict:
     """The verdict on one prompt, by the design that its samples were drawn under.
 
     Without one, the number of samples was fixed beforehand, and `confidence`, `tolerance` and `chance` make the design;
-    with one, they are its own. A prompt that the design would have sampled further is `undecided`. Raises ValueError if
-    the number of samples is no look of the design.
+    with one, they are its own. A prompt that the design would have sampled further is `undecided`. `groups` maps
+    references to the one that stands for all their near-copies; `shown` is what copies are said to reproduce. Raises
+    ValueError if the number of samples is no look of the design.
     """
     n = len(scores)
     design = design or Design.fixed(n, chance=chance, tolerance=tolerance, confidence=confidence)
@@ -34,19 +37,20 @@ def judge(
     low, high = design.interval(k, n)
     pick = max if measure.higher_is_closer else min
     closest = pick(scores, key=lambda s: s.measures[measure.name])
-    reference = Counter(s.reference for s in copies).most_common(1)[0][0] if copies else closest.reference
+    groups = groups or {}
+    common = Counter(groups.get(s.shows, s.shows) for s in copies).most_common(1)
     return Verdict(
         prompt_id=scores[0].prompt_id, verdict=label or Label.UNDECIDED, copies=k, samples=n, share=k / n,
         interval=(round(low, 4), round(high, 4)), confidence=design.confidence, measure=measure.name,
-        threshold=threshold, score=closest.measures[measure.name], reference=reference,
-        reason=_reason(label, k, n, design),
+        threshold=threshold, score=closest.measures[measure.name],
+        reference=common[0][0] if common else closest.reference, reason=_reason(label, k, n, design, shown),
     )  # fmt: skip
 
 
-def _reason(label: Label | None, k: int, n: int, design: Design) -> str:
+def _reason(label: Label | None, k: int, n: int, design: Design, shown: str) -> str:
     """One sentence: what was seen, and what it lacks where that does not decide."""
     samples = f"{k or 'none'} of {n} samples"
-    seen = f"{samples} reproduce{'' if k > 1 else 's'} a reference"
+    seen = f"{samples} reproduce{'' if k > 1 else 's'} {shown}"
     if label is None:
         return f"{seen}; sampling was broken off, it was planned to go on to {design.looks[-1]} at most"
     if label is not Label.UNDECIDED:

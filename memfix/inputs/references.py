@@ -25,8 +25,7 @@ def read_references(source: str | None, prompts: Iterable[Prompt], wrong: WrongR
 
     `source` is a folder of images and tars (sorted by name; captions from the table of an imagefolder), one webdataset
     tar, or a table whose rows name one or several images; no picture is opened. Of an index, see `index_folder`,
-    none is listed: it may hold too many. `wrong` says what becomes of wrong rows of a table. Raises MemfixError when
-    there is no reference.
+    none is listed: it may hold too many. `wrong` says what becomes of wrong rows of a table. There may be none at all.
     """
     found: dict[str, Reference] = {}
     index = index_folder(source)
@@ -45,11 +44,6 @@ def read_references(source: str | None, prompts: Iterable[Prompt], wrong: WrongR
             if path not in found:
                 found[path] = Reference(file_name=_free_name(path, names), path=path, text=prompt.text)
                 names.add(found[path].file_name)
-    if not found and index is None:
-        raise MemfixError(
-            "There is no reference image to compare with.",
-            "Give --references DIR, or name an image beside each prompt (column file_name).",
-        )
     return list(found.values())
 
 

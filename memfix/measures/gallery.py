@@ -11,7 +11,7 @@ from memfix.inputs.references import open_image
 from memfix.measures import PIXELS
 from memfix.measures.base import Measure, is_copy, is_near_copy
 from memfix.measures.embedding import Embedding
-from memfix.measures.pixels import TiledL2, detail
+from memfix.measures.pixels import Ssim, TiledL2, detail
 from memfix.measures.siblings import grouped, siblings, unrelated_groups
 from memfix.records import Reference, Sample, Score
 
@@ -74,6 +74,10 @@ class Gallery:
     def distinct(self, score: Score, margin: float | None = None) -> bool:
         """Whether a sample is far enough from being a copy to be kept; `margin` defaults to the measure's own."""
         return is_distinct(self.measure, self.threshold, score, margin)
+
+    def thumbnails(self, near: Iterable[str]) -> tuple[list[str], torch.Tensor]:
+        """Names and small pictures [m, 3, 32, 32] of all references, whichever are `near`."""
+        return [r.file_name for r in self.references], self._features[Ssim.name]
 
     def recorded(self, names: Iterable[str] = ()) -> list[Reference]:
         """All references, each with its group of near-copies. They are few enough, so `names` picks none."""

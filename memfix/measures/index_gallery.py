@@ -16,6 +16,7 @@ from memfix.measures.described import Described
 from memfix.measures.descriptor import Descriptor
 from memfix.measures.gallery import ROWS, is_distinct, nearest, scores, search_measure
 from memfix.measures.index_references import IndexReferences
+from memfix.measures.pixels import Ssim
 from memfix.measures.siblings import grouped, siblings
 from memfix.records import Reference, Sample, Score
 
@@ -80,6 +81,11 @@ class IndexGallery:
     def distinct(self, score: Score, margin: float | None = None) -> bool:
         """Whether a sample is far enough from being a copy to be kept; `margin` defaults to the measure's own."""
         return is_distinct(self.measure, self.threshold, score, margin)
+
+    def thumbnails(self, near: Iterable[str]) -> tuple[list[str], torch.Tensor]:
+        """Names and small pictures [m, 3, 32, 32] of the references that are `near`: not all of an index."""
+        names = list(dict.fromkeys(near))
+        return names, self._described(list(map(self._references.number, names)))[Ssim.name]
 
     def recorded(self, names: Iterable[str] = ()) -> list[Reference]:
         """Those of `names`, in this order, and all that are not in the index; each with its group among all of these.

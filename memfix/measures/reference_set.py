@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from PIL import Image
 
 from memfix.errors import MemfixError
@@ -41,6 +42,10 @@ class ReferenceSet(Protocol):
 
     def distinct(self, score: Score, margin: float | None = None) -> bool:
         """Whether a sample is far enough from being a copy to be kept."""
+        ...
+
+    def thumbnails(self, near: Iterable[str]) -> tuple[list[str], torch.Tensor]:
+        """Names and small pictures [m, 3, 32, 32] to look for copies of a part in; at least those `near`."""
         ...
 
     def recorded(self, names: Iterable[str] = ()) -> list[Reference]:

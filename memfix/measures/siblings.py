@@ -41,8 +41,9 @@ def siblings(measure: Measure, threshold: float, features: Mapping[str, torch.Te
     forest = Forest(len(pixels))
     join_equal(forest, _thumbnails(pixels))
     if isinstance(measure, Embedding):
+        strict = (1 + threshold) / 2  # chains of pictures that just pass would make one group of half a set
         for rows, columns in _blocks(len(own)):
-            forest.link(rows, columns, (measure.compare(own[rows], own[columns]) >= threshold).numpy())
+            forest.link(rows, columns, (measure.compare(own[rows], own[columns]) >= strict).numpy())
     else:
         _link_by_pixels(forest, measure, threshold, own, pixels)
     return forest.groups()

@@ -9,6 +9,7 @@ from typing import Any
 from memfix.errors import MemfixError
 from memfix.files import write_atomic
 from memfix.measures.quality import broken_share, detail_range
+from memfix.measures.siblings import representatives, sizes
 from memfix.records import Change, Label, Outcome, Pair, Prompt, Reference, Rewording, Role, Score, Side, Step, Verdict
 from memfix.report.schema import Picture, PromptEntry, Report, Summary
 from memfix.runs import Run
@@ -28,13 +29,15 @@ def build(run: Run) -> Report:
     changes = {c.prompt_id: c for c in run.read("changes.jsonl", Change)} if rechecked else {}
     scores_before = _by_prompt(run.read("before/scores.jsonl", Score))
     scores_after = _by_prompt(run.read("after/scores.jsonl", Score)) if rechecked else {}
-    paths = {r.file_name: r.path for r in run.read("references.jsonl", Reference)}
+    pictures = _references(run.read("references.jsonl", Reference))
+    background = run.header["stages"]["detect"].get("background")
     entries = [
         _entry(
-            p, before[p.id], after.get(p.id), changes.get(p.id), scores_before[p.id], scores_after.get(p.id, []), paths
+            p, before[p.id], after.get(p.id), changes.get(p.id), scores_before.get(p.id, []),
+            scores_after.get(p.id, []), pictures, background,
         )
         for p in prompts
-    ]
+    ]  # fmt: skip
     report = Report(
         run=_run(run),
         summary=_summary(prompts, before, changes, scores_before),
@@ -55,18 +58,26 @@ def _by_prompt(scores: Sequence[Score]) -> dict[str, list[Score]]:
     return groups
 
 
+def _references(references: Sequence[Reference]) -> dict[str, Picture]:
+    """File name → the picture that stands for its near-copies."""
+    stands, members, paths = representatives(references), sizes(references), {r.file_name: r.path for r in references}
+    return {name: Picture(path=paths[group], members=members[group]) for name, group in stands.items()}
+
+
 def _entry(
     prompt: Prompt, before: Verdict, after: Verdict | None, change: Change | None, scores_before: Sequence[Score],
-    scores_after: Sequence[Score], paths: dict[str, str],
+    scores_after: Sequence[Score], pictures: dict[str, Picture], background: dict[str, Any] | None,
 ) -> PromptEntry:  # fmt: skip
-    shown = dict.fromkeys([before.reference, *(s.reference for s in [*scores_before, *scores_after] if s.copy_)])
+    shown = [before.reference, *(s.shows for s in [*scores_before, *scores_after] if s.copy_)]
+    # without training images, a sample of a prompt that is not memorized stood in and is no reference of the run
+    references = {p.path: p for name in shown if name for p in [pictures.get(name, Picture(path=f"before/{name}"))]}
     return PromptEntry(
         id=prompt.id, text=prompt.text, role=prompt.role, source=prompt.source, cut_tokens=prompt.cut_tokens,
         verdict_before=before.verdict, verdict_after=after.verdict if after else None,
         outcome=change.outcome if change else None, reason=change.reason if change else before.reason,
         scores_before=_numbers(before), scores_after=_numbers(after) if after else {},
-        drift=change.drift if change else None,
-        references=[Picture(path=paths[name]) for name in shown],
+        kind=before.kind, sampled=before.samples > 0, background=background,
+        drift=change.drift if change else None, references=list(references.values()),
         samples_before=[_picture("before", s) for s in scores_before],
         samples_after=[_picture("after", s) for s in scores_after],
     )  # fmt: skip
@@ -75,14 +86,15 @@ def _entry(
 def _numbers(verdict: Verdict) -> dict[str, Any]:
     return {
         "copies": verdict.copies, "samples": verdict.samples, "share": verdict.share, "interval": verdict.interval,
-        "measure": verdict.measure, "threshold": verdict.threshold, "closest": verdict.score,
+        "measure": verdict.measure, "threshold": verdict.threshold,
+        "closest": verdict.score if verdict.samples else None, "common_area": verdict.common_area,
     }  # fmt: skip
 
 
 def _picture(folder: str, score: Score) -> Picture:
     return Picture(
         path=f"{folder}/{score.file_name}", seed=score.seed, seeds=score.seeds.value, copy=score.copy_,
-        measures=score.measures,
+        part=score.part, measures=score.measures,
     )  # fmt: skip
 
 
@@ -98,7 +110,7 @@ def _summary(
     every_score = [s for scores in scores_before.values() for s in scores]
     base = {
         "prompts": len(own), "memorized_before": labels.count(Label.MEMORIZED),
-        "clean_before": labels.count(Label.CLEAN),
+        "clean_before": labels.count(Label.CLEAN), "not_sampled": sum(not before[p.id].samples for p in own),
         "undecided_before": labels.count(Label.UNDECIDED), "copies_before": share_before or 0.0,
         "controls": len(controls), "quality_before": 1 - broken_share(every_score, detail_range(every_score)),
     }  # fmt: skip
@@ -108,14 +120,14 @@ def _summary(
             "mitigation_rate_interval", "copies_after", "controls_changed", "control_drift", "quality_after",
         )  # fmt: skip
         return Summary(**base, **dict.fromkeys(absent))
-    outcomes = [changes[p.id].outcome for p in own]
+    outcomes = [changes[p.id].outcome for p in own if p.id in changes]
     targets = [changes[p.id] for p in found]
     mitigated = sum(c.outcome is Outcome.MITIGATED for c in targets)
     fresh = _share(sum(c.copies_fresh for c in targets), sum(c.samples_fresh for c in targets))
-    every = [changes[p.id] for p in prompts]
+    every = list(changes.values())
     return Summary(
         **base,
-        memorized_after=sum(changes[p.id].after is Label.MEMORIZED for p in own),
+        memorized_after=sum(changes[p.id].after is Label.MEMORIZED for p in own if p.id in changes),
         mitigated=outcomes.count(Outcome.MITIGATED), persistent=outcomes.count(Outcome.PERSISTENT),
         damaged=outcomes.count(Outcome.DAMAGED), undecided=outcomes.count(Outcome.UNDECIDED),
         mitigation_rate=_share(mitigated, len(targets)),

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from memfix.records import Label, Outcome, Record, Role
+from memfix.records import Kind, Label, Outcome, Part, Record, Role
 
 
 class Picture(Record):
@@ -16,6 +16,8 @@ class Picture(Record):
     seed: int | None = None
     seeds: str | None = None
     copy_: bool | None = Field(None, alias="copy")
+    part: Part | None = Field(None, description="what is copied, where the picture as a whole is no copy")
+    members: int = Field(1, description="near-copies among the references that this one stands for, itself included")
     measures: dict[str, float] = Field(default_factory=dict)
 
 
@@ -31,8 +33,11 @@ class PromptEntry(Record):
     verdict_after: Label | None
     outcome: Outcome | None
     reason: str
+    kind: Kind | None = Field(description="of the copies before")
+    sampled: bool = Field(description="False where a screen showed it to be clean, and nothing was sampled")
     scores_before: dict[str, Any]
     scores_after: dict[str, Any]
+    background: dict[str, Any] | None = Field(description="how near unrelated training images are to each other")
     drift: float | None
     references: list[Picture]
     samples_before: list[Picture]
@@ -46,6 +51,7 @@ class Summary(Record):
     prompts: int
     memorized_before: int
     clean_before: int
+    not_sampled: int = Field(description="of these, known from a screen alone")
     undecided_before: int
     memorized_after: int | None
     mitigated: int | None

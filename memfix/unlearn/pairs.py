@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from memfix.measures.siblings import representatives
 from memfix.records import Label, Pair, Prompt, Reference, Role, Score, Side, Verdict
 
 
@@ -14,19 +15,20 @@ def build_pairs(
 ) -> list[Pair]:  # fmt: skip
     """Pairs from the samples in `folder`.
 
-    A memorized prompt: every reference that its copies show and the copies themselves are forgotten, its samples that
-    are `distinct` from every reference kept; a near-copy is neither. A clean prompt or control: all its samples are
-    kept. An undecided one is left alone, and so is a memorized control, which the user said must not change.
+    A memorized prompt: every reference that its copies show (of near-copies one) and the copies themselves are
+    forgotten, its samples that are `distinct` from every reference kept; a near-copy is neither. A clean prompt or
+    control: all its samples are kept. An undecided one is left alone, and so is a memorized control, which the user
+    said must not change.
     """
     label = {v.prompt_id: v.verdict for v in verdicts}
-    path = {r.file_name: r.path for r in references}
+    path, stands = {r.file_name: r.path for r in references}, representatives(references)
     pairs = []
     for prompt in prompts:
         own = [s for s in scores if s.prompt_id == prompt.id]
         common = {"text": prompt.text, "prompt_id": prompt.id}
         match label.get(prompt.id):
             case Label.MEMORIZED if prompt.role is Role.PROMPT:
-                for name in dict.fromkeys(s.reference for s in own if s.copy_):
+                for name in dict.fromkeys(stands[s.shows] for s in own if s.copy_):
                     pairs.append(Pair(side=Side.FORGET, path=path[name], origin="reference", **common))
                 for s in own:
                     if s.copy_ or distinct(s):

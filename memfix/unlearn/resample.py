@@ -11,7 +11,7 @@ from PIL import Image
 
 from memfix.config import DetectSettings
 from memfix.console import Talk
-from memfix.measures.gallery import Gallery
+from memfix.measures.reference_set import ReferenceSet
 from memfix.models.context import ContextEdit
 from memfix.models.sampling import batches, generate, plan_samples
 from memfix.models.text import TextCache
@@ -25,7 +25,7 @@ class Sampler:
     """Samples as the detection did, and holds them against the references."""
 
     pipe: StableDiffusionPipeline
-    gallery: Gallery
+    gallery: ReferenceSet
     settings: DetectSettings
     talk: Talk
 

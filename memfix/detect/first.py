@@ -1,0 +1,126 @@
+"""The first check of a list: which prompts are sampled, how often, and what that says. Resumes with the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from diffusers import StableDiffusionPipeline
+
+from memfix.config import DetectSettings
+from memfix.console import Talk
+from memfix.detect.cascade import screen_first
+from memfix.detect.check import check, conclude, conclude_stand_ins, names, scores_of, undecided
+from memfix.detect.design import Design
+from memfix.detect.skipping import Skipping
+from memfix.detect.stand_ins import as_references
+from memfix.measures.base import Measure
+from memfix.measures.reference_set import ReferenceSet
+from memfix.models.sampling import plan_samples
+from memfix.records import Label, Prompt, Reference, Sample, Score, Verdict
+from memfix.runs import Run
+
+
+@dataclass(frozen=True)
+class FirstCheck:
+    """Screen if that is wanted, sample look by look, judge. `gallery` is None where no training image is given."""
+
+    run: Run
+    folder: str
+    pipe: StableDiffusionPipeline
+    gallery: ReferenceSet | None
+    measure: Measure
+    threshold: float
+    settings: DetectSettings
+    talk: Talk
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[Verdict]:
+        """One verdict a prompt, in their order."""
+        skipping = self._screen(prompts)
+        left_out = set(skipping.not_generated) if skipping else set[str]()
+        sampled, rest = self._split(prompts, left_out)
+        plan = self._sample(sampled, "Sampling")
+        found = self._judge(plan)
+        if skipping and self._audit_failed(skipping, found):
+            plan += self._sample(rest, "Sampling what the screen had left out")
+            found, rest = self._judge(plan), []
+        by_prompt = {v.prompt_id: v for v in found}
+        if skipping:
+            by_prompt |= {p.id: self._unsampled(p.id, skipping) for p in rest}
+        return [by_prompt[p.id] for p in prompts]
+
+    def references(self, prompts: Sequence[Prompt]) -> list[Reference]:
+        """What the run writes down of the references, once all is judged; without any, the samples standing in."""
+        scores = self.run.read(f"{self.folder}/scores.jsonl", Score)
+        if self.gallery is None:
+            texts = {p.id: p.text for p in prompts}
+            return as_references(scores, str((self.run.path / self.folder).resolve()), texts)
+        return self.gallery.recorded(names(scores))
+
+    def design(self) -> Design:
+        """When sampling of a prompt stops, and what its copies say then."""
+        s = self.settings
+        limits = {"chance": s.resolved_chance(), "tolerance": s.tolerance, "confidence": s.confidence}
+        if s.first_look is None:
+            return Design.fixed(s.num_samples, **limits)
+        return Design.doubling(min(s.first_look, s.num_samples), s.num_samples, **limits)
+
+    def _screen(self, prompts: Sequence[Prompt]) -> Skipping | None:
+        if self.settings.screen is None:
+            return None
+        name = f"{self.folder}/skipping.jsonl"
+        kept = self.run.read(name, Skipping)
+        skipping = kept[0] if kept else screen_first(self.pipe, prompts, self.settings, self.talk)
+        (self.run.path / self.folder).mkdir(exist_ok=True)
+        self.run.write(name, [skipping])
+        self.talk.say(
+            f"{len(skipping.not_generated)} prompts are not sampled: screen {skipping.screen} below "
+            f"{skipping.threshold:.4g}, an expected miss rate of {skipping.expected_miss_rate:.1%}"
+        )
+        return skipping
+
+    def _sample(self, prompts: Sequence[Prompt], title: str) -> list[Sample]:
+        """Draw from each prompt until its copies decide, or the last look is reached; the whole plan."""
+        s, design, plan = self.settings, self.design(), list[Sample]()
+        going_on = list(prompts)
+        for first, last in pairwise([0, *design.looks]):
+            seeds = range(s.seed + first, s.seed + last)
+            new = plan_samples(going_on, seeds, steps=s.num_inference_steps, guidance=s.guidance_scale)
+            with self.talk.progress(title, len(new)) as bar:
+                for done in check(self.run, self.folder, self.pipe, self.gallery, new, s):
+                    bar.at(done)
+            plan += new
+            if last < design.looks[-1]:
+                left = undecided(scores_of(self.run, self.folder, plan), design)
+                going_on = [p for p in going_on if p.id in left]
+        place = {p.id: i for i, p in enumerate(prompts)}
+        return sorted(plan, key=lambda sample: (place[sample.prompt_id], sample.seed))
+
+    def _judge(self, plan: Sequence[Sample]) -> list[Verdict]:
+        if self.gallery is None:
+            return conclude_stand_ins(self.run, self.folder, plan, self.measure, self.threshold, self.settings)
+        scores = scores_of(self.run, self.folder, plan)
+        return conclude(self.run, self.folder, scores, self.gallery, self.settings, self.design())
+
+    def _audit_failed(self, skipping: Skipping, found: Iterable[Verdict]) -> bool:
+        bad = [v for v in found if v.prompt_id in skipping.audited and v.verdict is Label.MEMORIZED]
+        if bad:
+            self.talk.warn(
+                f"{len(bad)} of {len(skipping.audited)} prompts that the screen would have left out are memorized: "
+                "all prompts are sampled."
+            )
+        return bool(bad)
+
+    def _unsampled(self, prompt_id: str, skipping: Skipping) -> Verdict:
+        worst = float("-inf") if self.measure.higher_is_closer else float("inf")
+        return Verdict(
+            prompt_id=prompt_id, verdict=Label.CLEAN, copies=0, samples=0, share=0, interval=(0, 1),
+            confidence=self.settings.confidence, measure=self.measure.name, threshold=self.threshold, score=worst,
+            reference="", reason=f"not sampled: {skipping.reason(prompt_id)}",
+        )  # fmt: skip
+
+    @staticmethod
+    def _split(prompts: Sequence[Prompt], left_out: set[str]) -> tuple[list[Prompt], list[Prompt]]:
+        sampled = [p for p in prompts if p.id not in left_out]
+        return sampled, [p for p in prompts if p.id in left_out]

@@ -1,0 +1,61 @@
+"""Detection without references: what a model draws again and again from different noise, it has learned by heart.
+
+Carlini et al. 2023, "Extracting Training Data from Diffusion Models", section 4.2, take near-identical generations of
+one prompt as the sign of a memorized image. Here the deciding measure says what near-identical is, and the medoid of
+such samples stands in for the training image that nobody has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+
+from memfix.measures import PIXELS
+from memfix.measures.base import Measure, is_copy
+from memfix.measures.gallery import farthest
+from memfix.measures.pixels import detail
+from memfix.records import Reference, Sample, Score
+
+MATCHES = 2  # other samples that must be near-identical to one before it stands in; two alike may be chance
+
+
+def stand_in(
+    samples: Sequence[Sample], images: Sequence[Image.Image], measure: Measure, threshold: float
+) -> list[Score]:
+    """Scores of one prompt's samples, held against the one that most others are near-identical to.
+
+    That one itself is held against the nearest other. No sample is a copy unless MATCHES others are alike.
+    """
+    measures = {**PIXELS, measure.name: measure}
+    tables = {name: _pairwise(m, m.features(images)) for name, m in measures.items()}
+    values = tables[measure.name]
+    alike = (values >= threshold) if measure.higher_is_closer else (values <= threshold)
+    nearness = (values if measure.higher_is_closer else -values).clamp(min=-1e9).mean(1)
+    medoid = max(range(len(samples)), key=lambda i: (int(alike[i].sum()), float(nearness[i])))
+    pick = torch.argmax if measure.higher_is_closer else torch.argmin
+    enough = int(alike[medoid].sum()) >= MATCHES
+    scores = []
+    for i, (sample, d) in enumerate(zip(samples, detail(images), strict=True)):
+        other = int(pick(values[medoid])) if i == medoid else medoid
+        taken = {name: float(table[i, other]) for name, table in tables.items()}
+        scores.append(
+            Score(
+                file_name=sample.file_name, prompt_id=sample.prompt_id, seed=sample.seed, seeds=sample.seeds,
+                reference=samples[medoid].file_name, measures={name: round(v, 5) for name, v in taken.items()},
+                copy_=enough and is_copy(measure, taken[measure.name], threshold), detail=round(d, 5),
+            )
+        )  # fmt: skip
+    return scores
+
+
+def _pairwise(measure: Measure, features: torch.Tensor) -> torch.Tensor:
+    """[n, n], with the farthest value there is on the diagonal: nothing is its own copy."""
+    return measure.compare(features, features).fill_diagonal_(farthest(measure))
+
+
+def as_references(scores: Sequence[Score], folder: str, text: dict[str, str]) -> list[Reference]:
+    """The stand-ins that copies show, as references; `folder` holds the samples, `text` the prompts by id."""
+    found = {s.reference: s.prompt_id for s in scores if s.copy_}
+    return [Reference(file_name=name, path=f"{folder}/{name}", text=text[prompt]) for name, prompt in found.items()]
