@@ -200,7 +200,8 @@ class UnlearnSettings(Settings):
         ge=0,
         lt=1,
         description="Share of each step that pulls the weights back to where they were, hardest where the keep images "
-        "depend on them. vdu takes 0.5 when not given, others none. Takes two further copies of the trained weights.",
+        "depend on them. vdu takes 0.99 when not given and needs a search: lower forgets more, higher keeps more. "
+        "Takes two copies of the trained weights.",
     )
     timestep_min: int = Field(0, ge=0, description="First training timestep that is drawn.")
     timestep_max: int = Field(1000, ge=1, description="One past the last training timestep that is drawn.")

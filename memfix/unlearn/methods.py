@@ -118,9 +118,9 @@ def anchor(s: UnlearnSettings) -> Composition:
 
 
 def vdu(s: UnlearnSettings) -> Composition:
-    """(1-γ) bounded ascent + γ pull back to the weights as they were."""
+    """(1-γ) bounded ascent + γ pull back to the weights as they were; γ has to be searched for."""
     forget = partial(terms.bounded_forget, cap=_given(s.forget_cap, 1.0))
-    return Composition(forget=forget, ascent=True, parameter_prior=0.5)
+    return Composition(forget=forget, ascent=True, parameter_prior=0.99)
 
 
 def _given(value: float | None, otherwise: float) -> float:
@@ -188,12 +188,12 @@ def check_data(method: Method, bank: Bank, checkpoints: bool = False) -> None:
     if not bank.has_stand_ins and Need.STAND_INS in method.needs:
         raise MemfixError(
             f"Method '{method.name}' needs a stand-in for every image to forget.",
-            "Give stand-ins, or take --method retrack, which uses keep images instead.",
+            "Give each target stand-ins (Target.stand_ins), or take --method retrack, which uses keep images instead.",
         )
     if not bank.has_anchors and Need.ANCHORS in method.needs:
         raise MemfixError(
             f"Method '{method.name}' needs, for every memorized prompt, a wording of it that gives no copies.",
-            "Set --keep-variants above 0 so that wordings are tried, or take --method siss.",
+            "Give each target such wordings (Target.anchors), or take --method siss.",
         )
     if not (bank.has_keep or checkpoints) and Need.PRIOR in method.needs:
         raise MemfixError(
