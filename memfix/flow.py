@@ -77,6 +77,8 @@ def detect(
             gallery = open_gallery(references, measure, settings.threshold, index, _wanted(settings))
         held = len(gallery) if gallery else "no"
         talk.say(f"Model {settings.model}, {len(prompts)} prompts, {held} references → {run.path}")
+        if gallery is None:
+            talk.warn("No training image is given: what samples of a prompt have in common stands in for one.")
         _calibrate(gallery, measure, settings, entry)
         pipe = pipeline.load(source, settings.variant)
         prompts = [p.model_copy(update={"cut_tokens": pipeline.cut_tokens(pipe, p.text)}) for p in prompts]

@@ -42,7 +42,7 @@ def _outcome(
 ) -> tuple[Outcome, str]:
     found = ", ".join(f"{k} of {n} with {kind} seeds" for kind, (k, n) in counts.items() if n)
     target = before.verdict is Label.MEMORIZED and prompt.role is Role.PROMPT
-    if target and after.copies:
+    if target and after.verdict is Label.MEMORIZED:
         return Outcome.PERSISTENT, f"still reproduces a reference: {found}"
     if broken > MOST_BROKEN:
         return Outcome.DAMAGED, f"{broken:.0%} of the samples are blank or noise"

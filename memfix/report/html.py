@@ -43,7 +43,7 @@ def headline(report: Report) -> tuple[str, str, str]:
     if not report.run["unlearned"] and s.mitigated is None:
         return (
             "bad",
-            f"{s.memorized_before} of {s.prompts} prompts reproduce a training image.",
+            f"{s.memorized_before} of {s.prompts} prompts {_shown(report)}.",
             "Nothing was unlearned.",
         )
     if s.mitigated is None:
@@ -56,13 +56,19 @@ def headline(report: Report) -> tuple[str, str, str]:
     if s.persistent:
         tone, text = (
             "bad",
-            f"{s.persistent} of {s.memorized_before} memorized prompts still reproduce a training image.",
+            f"{s.persistent} of {s.memorized_before} memorized prompts still {_shown(report)}.",
         )
     elif broken:
         tone, text = "warn", f"{s.mitigated} of {s.memorized_before} memorized prompts are mitigated; not all is well."
     else:
         tone, text = "good", f"All {s.mitigated} memorized prompts are mitigated."
     return tone, text, ", ".join(broken) + ". " + proof if broken else proof
+
+
+def _shown(report: Report) -> str:
+    """What memorized prompts do; without training images, all that can be seen is that their samples are alike."""
+    stand_ins = report.run["stages"]["detect"].get("stand_ins")
+    return "draw one and the same picture from different noise" if stand_ins else "reproduce a training image"
 
 
 def _undecided(s: Summary) -> str:

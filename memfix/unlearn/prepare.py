@@ -31,7 +31,11 @@ def build_bank(pipe: StableDiffusionPipeline, pairs: Sequence[Pair], latents: Se
         elif pair.side is Side.FORGET:
             targets[pair.prompt_id].forget.append(latent)
         else:
-            targets[pair.prompt_id].keep.append(latent)
+            target = targets[pair.prompt_id]
+            target.keep.append(latent)
+            if pair.wording and pair.wording not in target.anchors:
+                target.anchors.append(pair.wording)
     texts = TextCache(pipe)
-    texts.add([*(t.text for t in targets.values()), *(text for text, _ in prior)])
+    texts.add([*(t.text for t in targets.values()), *(a for t in targets.values() for a in t.anchors)])
+    texts.add([text for text, _ in prior])
     return Bank(list(targets.values()), prior, texts, NoiseSchedule(pipe))

@@ -1,0 +1,80 @@
+"""The ways to detect, on the bundled model: without references, with early looks, behind a screen, by an index."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from memfix.demo import REFERENCES, list_path
+
+LIST = "turtle poster by Odel Varn\nbell poster by Amos Pryde\na panda on red\n"
+
+
+@pytest.fixture
+def memfix(tmp_path: Path):
+    (tmp_path / "prompts.txt").write_text(LIST)
+
+    def call(*arguments: str) -> list[dict]:
+        done = subprocess.run(
+            [sys.executable, "-m", "memfix", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=600,
+            env={**os.environ, "COLUMNS": "160"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return rows(tmp_path / "run/before/verdicts.jsonl") if "run" in arguments else []
+
+    return call
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_without_references(memfix, tmp_path: Path) -> None:
+    turtle, bell, panda = memfix("detect", "prompts.txt", "-m", "demo", "--num-samples", "6", "-o", "run")
+    assert (turtle["verdict"], turtle["kind"], turtle["copies"]) == ("memorized", "verbatim", 6)
+    assert turtle["reason"] == "6 of 6 samples reproduce another sample"
+    assert (panda["copies"], panda["kind"]) == (0, None)
+    listed = {r["file_name"] for r in rows(tmp_path / "run/references.jsonl")}
+    assert turtle["reference"] in listed and panda["reference"] not in listed
+    memfix("report", "run")
+    assert "No training image was given" in (tmp_path / "run/report.html").read_text()
+
+
+def test_early_looks_and_kinds(memfix) -> None:
+    turtle, bell, panda = memfix(
+        "detect", "prompts.txt", "-m", "demo", "--references", "demo", "--num-samples", "16", "--first-look", "4",
+        "-o", "run",
+    )  # fmt: skip
+    assert (turtle["samples"], turtle["kind"]) == (4, "verbatim")
+    assert (bell["verdict"], bell["kind"]) == ("memorized", "template")
+    assert (panda["samples"], panda["verdict"]) == (16, "clean")
+
+
+def test_a_screen_leaves_out_what_is_clean(memfix, tmp_path: Path) -> None:
+    lines = [json.loads(line)["text"] for line in (REFERENCES / "metadata.jsonl").read_text().splitlines()]
+    ordinary = list(dict.fromkeys(text for text in lines if " by " not in text))[:30]
+    (tmp_path / "prompts.txt").write_text(LIST + "\n".join(ordinary) + "\n")
+    assert len(list_path("controls").read_text().splitlines()) >= 20
+    found = memfix(
+        "detect", "prompts.txt", "-m", "demo", "--references", "demo", "--controls", "controls", "--num-samples", "1",
+        "--screen", "fine_detail", "--audit", "1", "-o", "run",
+    )  # fmt: skip
+    assert found[0]["verdict"] == "memorized"
+    left_out = [v for v in found if not v["samples"]]
+    assert len(left_out) >= 10
+    assert all(v["verdict"] == "clean" and v["reason"].startswith("not sampled: screen fine_detail") for v in left_out)
+    memfix("report", "run")
+    assert f"{len(left_out)} that scored as the clean controls do" in (tmp_path / "run/report.html").read_text()
+
+
+def test_an_index_gives_the_same_copies(memfix, tmp_path: Path) -> None:
+    memfix("index", str(REFERENCES), "--out", "index")
+    common = ("detect", "prompts.txt", "-m", "demo", "--num-samples", "3")
+    indexed = memfix(*common, "--references", "index", "-o", "run")
+    (tmp_path / "run").rename(tmp_path / "first")
+    held = memfix(*common, "--references", "demo", "-o", "run")
+    assert [(v["verdict"], v["copies"]) for v in indexed] == [(v["verdict"], v["copies"]) for v in held]
+    assert indexed[0]["reference"] == held[0]["reference"]
