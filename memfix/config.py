@@ -98,7 +98,7 @@ class DetectSettings(Settings):
     )
     screen_seeds: int = Field(8, ge=1, description="Seeds a prompt that the screen looks at.")
     miss_rate: float = Field(
-        0.01, gt=0, lt=1, description="Share of the memorized prompts that the screen may leave out, by estimate."
+        0.02, gt=0, lt=1, description="Share of the memorized prompts that the screen may leave out, by estimate."
     )
     audit: int = Field(
         4,

@@ -140,7 +140,7 @@ class Verdict(Record):
     confidence: float
     measure: str
     threshold: float
-    score: float = Field(description="the closest sample's value of the measure")
+    score: float | None = Field(description="the closest sample's value of the measure; none without samples")
     reference: str = Field(description="the reference that most copies show, else the nearest one")
     reason: str
     kind: Kind | None = Field(None, description="of the copies; none where there are none")

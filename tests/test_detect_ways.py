@@ -60,7 +60,7 @@ def test_a_screen_leaves_out_what_is_clean(memfix, tmp_path: Path) -> None:
     assert len(list_path("controls").read_text().splitlines()) >= 20
     found = memfix(
         "detect", "prompts.txt", "-m", "demo", "--references", "demo", "--controls", "controls", "--num-samples", "1",
-        "--screen", "fine_detail", "--audit", "1", "-o", "run",
+        "--screen", "fine_detail", "--miss-rate", "0.2", "--audit", "1", "-o", "run",
     )  # fmt: skip
     assert found[0]["verdict"] == "memorized"
     left_out = [v for v in found if not v["samples"]]

@@ -113,10 +113,9 @@ class FirstCheck:
         return bool(bad)
 
     def _unsampled(self, prompt_id: str, skipping: Skipping) -> Verdict:
-        worst = float("-inf") if self.measure.higher_is_closer else float("inf")
         return Verdict(
             prompt_id=prompt_id, verdict=Label.CLEAN, copies=0, samples=0, share=0, interval=(0, 1),
-            confidence=self.settings.confidence, measure=self.measure.name, threshold=self.threshold, score=worst,
+            confidence=self.settings.confidence, measure=self.measure.name, threshold=self.threshold, score=None,
             reference="", reason=f"not sampled: {skipping.reason(prompt_id)}",
         )  # fmt: skip
 

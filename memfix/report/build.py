@@ -87,7 +87,7 @@ def _numbers(verdict: Verdict) -> dict[str, Any]:
     return {
         "copies": verdict.copies, "samples": verdict.samples, "share": verdict.share, "interval": verdict.interval,
         "measure": verdict.measure, "threshold": verdict.threshold,
-        "closest": verdict.score if verdict.samples else None, "common_area": verdict.common_area,
+        "closest": verdict.score, "common_area": verdict.common_area,
     }  # fmt: skip
 
 
