@@ -28,6 +28,8 @@ Array = NDArray[np.float64]
 MIN_CONTROLS = 20
 ODD_CONTROLS = 0.1
 """Share of controls that may look memorized; more, and they calibrate nothing."""
+LEAST_AWAY = 0.5
+"""Standard deviations that controls may always differ from the list's clean prompts by; three standard errors else."""
 ALWAYS_GENERATED = 0.1
 """The share of clean prompts with the highest scores, which is never skipped. Where clean and memorized scores meet,
 the answer hangs on the shape that the model assumes."""
@@ -40,7 +42,7 @@ MEAN, WEIGHT, SHAPE, RATE = 6.0, 1.0, 3.0, 8.0
 worth one prompt. It puts 92 % above the 1 % highest clean ones; published for `magnitude` on Stable Diffusion 1.4 are
 89 to 98 % (Wen et al., ICLR 2024)."""
 CLEAN_WEIGHT, CLEAN_SHAPE, CLEAN_RATE = 0.1, 1.0, 1.0
-WARM_UP, DRAWS = 200, 1000
+WARM_UP, DRAWS = 500, 3000
 GRID = 2
 """Decimals that standardised scores are rounded to: lists of any length become some hundred distinct values."""
 
@@ -92,17 +94,32 @@ class Groups(NamedTuple):
         return np.array([np.mean(self.share * ndtr((value - self.mean) / self.sd)) for value in x])
 
 
+class Expected(NamedTuple):
+    """What scores and controls let expect of a list."""
+
+    scores: dict[str, float]
+    missed: Array
+    """Memorized prompts that score at most as high as each prompt of the list, [N], posterior mean."""
+    memorized: float
+    """Memorized prompts in the list, posterior mean."""
+    limit: float
+    """No prompt that scores as high is ever skipped."""
+    odd_controls: tuple[int, ...]
+
+
 def plan(
     scores: Mapping[str, float], controls: Sequence[float], miss_rate: float, audit: int, seed: int, *, screen: str
 ) -> Skipping:
     """Skip prompts from the lowest score up, as long as few enough memorized prompts are expected among them.
 
-    Few enough: `miss_rate` of the memorized prompts expected in the list, and of one prompt where less than one is.
     `controls` are scores, by the same screen, of prompts known to be clean. `audit` of the skipped prompts are drawn
     with `seed`. The same input gives the same plan. Raises MemfixError where controls are too few or calibrate nothing.
     """
-    if not 0 < miss_rate < 1:
-        raise MemfixError(f"No miss rate: {miss_rate}.", "Give --miss-rate a number such as 0.01.", ExitCode.USAGE)
+    return decide(expect(scores, controls), miss_rate, audit, seed, screen=screen)
+
+
+def expect(scores: Mapping[str, float], controls: Sequence[float]) -> Expected:
+    """What is expected of a list, whatever miss rate is asked. Raises MemfixError as `plan` does."""
     x, known, unit = _standardised(np.array(list(scores.values()), float), np.array(controls, float))
     values, place, counts = np.unique(np.round(x, GRID), return_inverse=True, return_counts=True)
     groups, odds = posterior(values, counts, known)
@@ -112,25 +129,43 @@ def plan(
             f"{len(odd)} of {len(known)} controls score like memorized prompts: number {', '.join(map(str, odd + 1))}.",
             "Check them with 'memfix detect', and give controls that are clean.",
         )
-    missed, memorized = len(x) * groups.below(values), float(len(x) * groups.share.mean())
-    limit = min(float(known.max()), float(np.mean(groups.clean_mean - groups.clean_sd * ndtri(ALWAYS_GENERATED))))
-    below = affordable(missed, memorized, miss_rate)[place] & (x < limit)
-    threshold = min((s for s, low in zip(scores.values(), below, strict=True) if not low), default=unit(limit))
-    skipped = tuple(sorted((i for i, s in scores.items() if s < threshold), key=scores.__getitem__))
-    return Skipping(
-        screen=screen, miss_rate=miss_rate, threshold=threshold, scores=dict(scores), skipped=skipped,
-        audited=draw_audit(skipped, audit, seed), expected_memorized=memorized,
-        expected_missed=float(missed[place][below].max(initial=0.0)), odd_controls=tuple(odd.tolist()),
+    _compare(known[odds <= 0.5], groups)
+    highest = float(np.mean(groups.clean_mean - groups.clean_sd * ndtri(ALWAYS_GENERATED)))
+    return Expected(
+        dict(scores), len(x) * groups.below(values)[place], float(len(x) * groups.share.mean()),
+        unit(min(float(known.max()), highest)), tuple(odd.tolist()),
     )  # fmt: skip
 
 
-def affordable(missed: Array, memorized: float, miss_rate: float) -> NDArray[np.bool_]:
-    """Where prompts may be skipped up to, given how many memorized ones are expected to be missed then.
+def _compare(controls: Array, groups: Groups) -> None:
+    """Refuse controls whose mean is not that of the clean group, which the list has its say in."""
+    away = (float(controls.mean()) - float(groups.clean_mean.mean())) / float(groups.clean_sd.mean())
+    if abs(away) > max(LEAST_AWAY, 3 / math.sqrt(len(controls))):
+        raise MemfixError(
+            f"The controls score {'higher' if away > 0 else 'lower'} than what looks clean in the list: "
+            f"by {abs(away):.1f} standard deviations.",
+            "Give controls of the same kind as the prompts of the list, or generate all of it.",
+        )
 
-    With less than one memorized prompt expected, a share of them means nothing: then `miss_rate` bounds the expected
-    number of missed prompts, and with it the probability that any is missed.
+
+def decide(expected: Expected, miss_rate: float, audit: int, seed: int, *, screen: str) -> Skipping:
+    """Skip while the expected number of missed prompts is at most `miss_rate` of the memorized ones expected.
+
+    With less than one expected, a share of them means nothing: then `miss_rate` bounds the expected number of missed
+    prompts, and with it the probability that any is missed.
     """
-    return np.asarray(missed <= miss_rate * max(1.0, memorized))
+    if not 0 < miss_rate < 1:
+        raise MemfixError(f"No miss rate: {miss_rate}.", "Give --miss-rate a number such as 0.02.", ExitCode.USAGE)
+    scores, missed = expected.scores, dict(zip(expected.scores, expected.missed.tolist(), strict=True))
+    most = miss_rate * max(1.0, expected.memorized)
+    threshold = min((score for i, score in scores.items() if missed[i] > most), default=math.inf)
+    threshold = min(threshold, expected.limit)
+    skipped = tuple(sorted((i for i, score in scores.items() if score < threshold), key=scores.__getitem__))
+    return Skipping(
+        screen=screen, miss_rate=miss_rate, threshold=threshold, scores=scores, skipped=skipped,
+        audited=draw_audit(skipped, audit, seed), expected_memorized=expected.memorized,
+        expected_missed=missed[skipped[-1]] if skipped else 0.0, odd_controls=expected.odd_controls,
+    )  # fmt: skip
 
 
 def draw_audit(skipped: Sequence[str], audit: int, seed: int) -> tuple[str, ...]:
@@ -162,7 +197,7 @@ def posterior(values: Array, counts: NDArray[np.int64], controls: Array) -> tupl
     x, many = np.concatenate([values, controls]), np.concatenate([counts, np.ones(len(controls), np.int64)])
     listed = np.arange(len(x)) < len(values)
     mean, variance = (0.0, MEAN), (1.0, RATE / (SHAPE - 1))
-    share, draws, odds = 0.1, [], np.zeros(len(controls))
+    share, draws, odds = 0.05, [], np.zeros(len(controls))
     for turn in range(WARM_UP + DRAWS):
         prior = np.where(listed, math.log(share) - math.log1p(-share), math.log(CONTAMINATION / (1 - CONTAMINATION)))
         probability = expit(prior + _log_normal(x, mean[1], variance[1]) - _log_normal(x, mean[0], variance[0]))
