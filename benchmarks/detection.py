@@ -209,7 +209,9 @@ def main() -> None:
     full, seconds = detect(options.folder / "full", groups)
     runs = {
         "behind the screen": detect(options.folder / "screened", groups, screen=SCREEN, audit=0)[0],
-        "behind the screen, with early looks": detect(options.folder / "both", groups, screen=SCREEN, audit=0, first_look=4)[0],
+        "behind the screen, with early looks": detect(
+            options.folder / "both", groups, screen=SCREEN, audit=0, first_look=4
+        )[0],
     }
     settings = DetectSettings.model_validate(full.settings("detect"))
     each = 2 * settings.num_samples * settings.num_inference_steps
