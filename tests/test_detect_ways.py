@@ -33,7 +33,7 @@ def rows(path: Path) -> list[dict]:
 
 
 def test_without_references(memfix, tmp_path: Path) -> None:
-    turtle, bell, panda = memfix("detect", "prompts.txt", "-m", "demo", "--num-samples", "6", "-o", "run")
+    turtle, _, panda = memfix("detect", "prompts.txt", "-m", "demo", "--num-samples", "6", "-o", "run")
     assert (turtle["verdict"], turtle["kind"], turtle["copies"]) == ("memorized", "verbatim", 6)
     assert turtle["reason"] == "6 of 6 samples reproduce another sample"
     assert (panda["copies"], panda["kind"]) == (0, None)

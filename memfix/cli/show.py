@@ -60,7 +60,8 @@ def verdicts(call: Call, run: Run, last: bool = True) -> int:
     counts = {label.value: sum(v.verdict is label for v in own) for label in Label}
     rows = [
         [prompts[v.prompt_id].text, f"{v.copies}/{v.samples}" if v.samples else "not sampled",
-         f"{percent(v.interval[0])} to {percent(v.interval[1])}", "" if v.score is None else f"{v.score:.3f}", v.reference,
+         f"{percent(v.interval[0])} to {percent(v.interval[1])}", "" if v.score is None else f"{v.score:.3f}",
+         v.reference,
          f"{v.verdict} ({v.kind})" if v.kind else v.verdict.value]
         for v in own if v.verdict is not Label.CLEAN or len(own) <= 40
     ]  # fmt: skip
