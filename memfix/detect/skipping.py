@@ -33,8 +33,8 @@ LEAST_AWAY = 0.5
 ALWAYS_GENERATED = 0.1
 """The share of clean prompts with the highest scores, which is never skipped. Where clean and memorized scores meet,
 the answer hangs on the shape that the model assumes."""
-CONTAMINATION = 0.02
-"""Prior share of controls that are memorized after all, so that one odd control does not widen the clean group."""
+ODD_EXPECTED = 0.5
+"""Controls, of any number, that are expected to be memorized after all: one odd one must not widen the clean group."""
 SHARE_PRIOR = (0.2, 1.0)
 """Beta: most lists hold few memorized prompts or none."""
 MEAN, WEIGHT, SHAPE, RATE = 6.0, 1.0, 3.0, 8.0
@@ -193,13 +193,13 @@ def posterior(values: Array, counts: NDArray[np.int64], controls: Array) -> tupl
     `values` [L] are the distinct scores of the list, `counts` [L] how many prompts have each, `controls` [n]; all in
     units where controls have about mean 0 and deviation 1. The chain's own seed is fixed.
     """
-    rng, length = np.random.default_rng(0), int(counts.sum())
+    rng, length, contamination = np.random.default_rng(0), int(counts.sum()), ODD_EXPECTED / len(controls)
     x, many = np.concatenate([values, controls]), np.concatenate([counts, np.ones(len(controls), np.int64)])
     listed = np.arange(len(x)) < len(values)
     mean, variance = (0.0, MEAN), (1.0, RATE / (SHAPE - 1))
     share, draws, odds = 0.05, [], np.zeros(len(controls))
     for turn in range(WARM_UP + DRAWS):
-        prior = np.where(listed, math.log(share) - math.log1p(-share), math.log(CONTAMINATION / (1 - CONTAMINATION)))
+        prior = np.where(listed, math.log(share) - math.log1p(-share), math.log(contamination / (1 - contamination)))
         probability = expit(prior + _log_normal(x, mean[1], variance[1]) - _log_normal(x, mean[0], variance[0]))
         if turn >= WARM_UP:
             draws.append((mean[0], variance[0] ** 0.5, mean[1], variance[1] ** 0.5, share))

@@ -68,7 +68,7 @@ def test_posterior_agrees_with_brute_force() -> None:
             [np.log((1 - share) * norm.pdf(v, clean_mean, clean_sd) + share * norm.pdf(v, mean, sd)) for v in x], 0
         )
 
-    log += likelihood(controls, 0.02)
+    log += likelihood(controls, 0.5 / 20)
     shares = (np.arange(25) + 0.5) / 25
     logs = np.array([log + likelihood(listed, p) + beta.logpdf(p, 0.2, 1) for p in shares])
     weights = np.exp(logs - logs.max())
