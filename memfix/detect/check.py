@@ -40,7 +40,7 @@ def check(
     """
     scores = f"{folder}/scores.jsonl"
     listed = {s.file_name for s in run.read(f"{folder}/metadata.jsonl", Sample)}
-    scored = {s.file_name for s in run.read(scores, Score)} if gallery else listed
+    scored = {s.file_name for s in run.read(scores, Score)} if gallery is not None else listed
     planned = {s.file_name for s in plan}
     done = {name for name in scored & planned if (run.path / folder / name).is_file()}
     (run.path / folder).mkdir(exist_ok=True)
@@ -52,7 +52,7 @@ def check(
         for sample, image in new:
             image.save(run.path / folder / sample.file_name, compress_level=1)
         run.append(f"{folder}/metadata.jsonl", [s for s, _ in new if s.file_name not in listed])
-        if gallery:
+        if gallery is not None:
             found = gallery.score([s for s, _ in new], [image for _, image in new])
             run.append(scores, [score for score in found if score.file_name not in scored])
         done |= {s.file_name for s, _ in new}

@@ -39,7 +39,7 @@ class FirstCheck:
         """One verdict a prompt, in their order."""
         skipping = self._screen(prompts)
         left_out = set(skipping.not_generated) if skipping else set[str]()
-        sampled, rest = self._split(prompts, left_out)
+        sampled, rest = ([p for p in prompts if (p.id in left_out) is out] for out in (False, True))
         plan = self._sample(sampled, "Sampling")
         found = self._judge(plan)
         if skipping and self._audit_failed(skipping, found):
@@ -118,8 +118,3 @@ class FirstCheck:
             confidence=self.settings.confidence, measure=self.measure.name, threshold=self.threshold, score=None,
             reference="", reason=f"not sampled: {skipping.reason(prompt_id)}",
         )  # fmt: skip
-
-    @staticmethod
-    def _split(prompts: Sequence[Prompt], left_out: set[str]) -> tuple[list[Prompt], list[Prompt]]:
-        sampled = [p for p in prompts if p.id not in left_out]
-        return sampled, [p for p in prompts if p.id in left_out]

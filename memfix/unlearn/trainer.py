@@ -144,11 +144,13 @@ def _gradients(
 
 def _backward(term: Term | None, passes: Sequence[Batch], network: Network, view: View, sign: int) -> float:
     """Add the gradient of sign · term, averaged over the passes, to `.grad`; return the term's value."""
+    if term is None:
+        return 0.0
     total = 0.0
-    for batch in passes if term else []:
-        loss = term(batch, network, view) / len(passes)  # type: ignore[misc]  # no batch comes without a term
+    for batch in passes:
+        loss = term(batch, network, view) / len(passes)
         if loss.requires_grad:
-            (sign * loss).backward()
+            (sign * loss).backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
         total += float(loss.detach())
     return total
 

@@ -20,19 +20,9 @@ from memfix.index.build import Built, Part, build, finish, prepare, working
 from memfix.index.choices import Precision
 from memfix.index.store import Store
 from memfix.measures.descriptor import Pixels
+from tests.counting import Counting
 
 SIZE = 4  # rows of a shard
-
-
-class Counting(Pixels):
-    """The real descriptor, which remembers how many pictures it saw."""
-
-    def __init__(self) -> None:
-        self.seen = 0
-
-    def __call__(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        self.seen += len(images)
-        return super().__call__(images)
 
 
 WHOLE = Part()

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from memfix.errors import MemfixError
@@ -26,19 +25,9 @@ from memfix.measures.index_gallery import IndexGallery
 from memfix.measures.reference_set import fingerprint, open_gallery
 from memfix.records import Prompt, Sample, Score
 from tests.conftest import picture
+from tests.counting import Counting
 
 N = 40
-
-
-class Counting(Pixels):
-    """The real descriptor, which remembers how many pictures it saw."""
-
-    def __init__(self) -> None:
-        self.seen = 0
-
-    def __call__(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        self.seen += len(images)
-        return super().__call__(images)
 
 
 class Other(Pixels):
