@@ -32,7 +32,8 @@ def stand_in(
     tables = {name: _pairwise(m, m.features(images)) for name, m in measures.items()}
     values = tables[measure.name]
     alike = (values >= threshold) if measure.higher_is_closer else (values <= threshold)
-    nearness = (values if measure.higher_is_closer else -values).clamp(min=-1e9).mean(1)
+    others = values.masked_fill(torch.eye(len(samples), dtype=torch.bool), 0).sum(1)
+    nearness = others if measure.higher_is_closer else -others
     medoid = max(range(len(samples)), key=lambda i: (int(alike[i].sum()), float(nearness[i])))
     pick = torch.argmax if measure.higher_is_closer else torch.argmin
     enough = int(alike[medoid].sum()) >= MATCHES

@@ -43,3 +43,13 @@ def test_a_distance_serves_as_well() -> None:
     measure = get_measure("tiled_l2")
     scores = stand_in(*drawn(7, 1, 7, 2, 7), measure, measure.threshold)
     assert [s.copy_ for s in scores] == [True, False, True, False, True]
+
+
+def test_of_equals_the_one_in_the_middle_stands_in() -> None:
+    ramp = np.tile(np.linspace(0, 200, 64), (64, 1))[..., None].repeat(3, 2)
+    images = [Image.fromarray((ramp + shift).astype(np.uint8)) for shift in (0, 24, 12)]
+    samples, _ = drawn(0, 1, 2)
+    measure = get_measure("tiled_l2")
+    scores = stand_in(samples, images, measure, measure.threshold)
+    assert all(s.copy_ for s in scores)  # 24 of 255 is within the threshold, so that each has both others
+    assert {s.reference for s in scores} == {"2.png"}
