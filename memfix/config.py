@@ -101,7 +101,7 @@ class DetectSettings(Settings):
         0.02, gt=0, lt=1, description="Share of the memorized prompts that the screen may leave out, by estimate."
     )
     audit: int = Field(
-        4,
+        10,
         ge=0,
         description="Prompts that the screen would leave out, drawn at random and sampled all the same. If one of "
         "them is memorized, all are sampled.",

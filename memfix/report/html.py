@@ -39,6 +39,9 @@ def headline(report: Report) -> tuple[str, str, str]:
     if s.memorized_before == 0 and s.mitigated is None:
         if s.undecided_before:
             return "warn", "No memorized prompt was found, but not every prompt could be decided.", _undecided(s)
+        if s.not_sampled:
+            sampled = f"None of {s.prompts - s.not_sampled} sampled prompts is memorized."
+            return "warn", sampled, f"{s.not_sampled} more were not sampled: a screen scored them as clean."
         return "good", f"None of {s.prompts} prompts is memorized.", "Nothing was unlearned."
     if not report.run["unlearned"] and s.mitigated is None:
         return (
