@@ -1,0 +1,304 @@
+"""What unlearning methods forget and what they harm, on the bundled model: one line of JSON for each cell of the study.
+
+    OMP_NUM_THREADS=1 python benchmarks/unlearning.py FOLDER                  # all cells; run again to go on
+    OMP_NUM_THREADS=1 python benchmarks/unlearning.py FOLDER --only 'siss*'   # some
+    python benchmarks/unlearning.py --list
+
+A cell is a variant (a method with settings) and a train seed. Its model is trained as `memfix unlearn` does and judged
+as `memfix recheck` does: 16 fresh samples of each memorized prompt; controls from the noise of the first check; and
+prompts that training never saw, 12 ordinary ones and 12 that name the objects of memorized ones. Each cell is a process
+of its own, so that its peak memory is its own. FOLDER takes the detections, which all cells share, and a run folder for
+each cell; `docs/unlearning_study.py` makes tables and picture from the lines.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memfix import flow
+from memfix.config import DetectSettings, UnlearnSettings, for_weights, read_config, resolve
+from memfix.console import Talk, emit
+from memfix.demo import LISTS, SETTINGS, list_path
+from memfix.detect.check import check, conclude, scores_of
+from memfix.errors import MemfixError
+from memfix.measures import get_measure
+from memfix.measures.quality import broken_share, detail_range
+from memfix.measures.reference_set import ReferenceSet, open_gallery
+from memfix.models import lora, pipeline
+from memfix.models.sampling import plan_samples
+from memfix.recheck.outcomes import change, rms_difference
+from memfix.records import Label, Outcome, Prompt, Reference, Rewording, Role, Sample, Score, Seeds, Step, Verdict
+from memfix.runs import Run, environment, now
+from memfix.unlearn import wordings
+
+sys.path.insert(0, str(Path(__file__).parent))
+from demo import GROUPS, kinds, shows
+from detection import prompts as captions
+
+RESULTS = Path(__file__).parent / "results" / "unlearning.jsonl"
+SEEDS = (0, 1, 2)
+FRESH, FIRST_FRESH = 16, 100_000
+UNSEEN, UNSEEN_EACH = 12, 8  # prompts of each kind, samples a prompt
+BEFORE, AFTER, BEFORE_UNSEEN = flow.BEFORE, flow.AFTER, "before-unseen"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method and its settings, where they differ from the preset of the bundled model.
+
+    targets: the demo list with its 25 memorized prompts, or one caption of a group. waits: what is missing to run it.
+    wordings: shortened wordings are sampled for every target, not only for those without keep images of their own.
+    """
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    targets: str = "demo"
+    seeds: tuple[int, ...] = SEEDS
+    wordings: bool = False
+    waits: str = ""
+
+
+def _bare(name: str, method: str = "siss", **settings: Any) -> Variant:
+    """Weights alone: nothing is reworded after training."""
+    return Variant(name, {"method": method, "reword": False, **settings})
+
+
+def _once(name: str, **settings: Any) -> Variant:
+    return Variant(name, {"method": "siss", "reword": False, **settings}, seeds=(0,))
+
+
+METHODS = [
+    Variant("siss, preset"),
+    _bare("siss"),
+    _bare("naive", "naive"),
+    _bare("neggrad", "neggrad"),
+    _bare("neggrad, capped", "neggrad", forget_cap=1.0),
+    _bare("erasediff", "erasediff"),
+    _bare("bounded", "bounded"),
+    _bare("retrack", "retrack"),
+    Variant("anchor", {"method": "anchor", "reword": False}, wordings=True),
+    _bare("vdu", "vdu"),
+    _bare("siss, no-is", siss_mode="no-is"),
+    Variant("siss, full weights, preset", {"weights": "full"}),
+    _bare("siss, full weights", weights="full"),
+    Variant("surrogate", {"method": "surrogate", "reword": False}, waits="stand-ins"),
+]
+WINDOW = [
+    _once("siss, t = 999", timestep_min=999),
+    _once("siss, t from 750", timestep_min=750),
+    _once("siss, all t", timestep_min=0),
+]
+MIXTURE = [_once(f"siss, mixture {v}", mixture=v) for v in (0.25, 0.75)]
+RATIO = [_once(f"siss, ratio {v}", forget_ratio=v) for v in (0.05, 0.2, 0.5)]
+SINGLE = [
+    Variant(f"{method}, one {group}", {"method": method, "reword": False}, targets=group)
+    for method in ("siss", "naive")
+    for group in ("fully memorized", "partly memorized")
+]
+VARIANTS = [*METHODS, *WINDOW, *MIXTURE, *RATIO, *SINGLE]
+
+
+def cells(only: str) -> list[tuple[Variant, int]]:
+    """What there is to do, the most telling first: all variants with one seed, then the others seed by seed."""
+    order = [(v, seed) for seed in SEEDS for v in VARIANTS if seed in v.seeds]
+    return [(v, seed) for v, seed in order if fnmatchcase(v.name, only) and (not v.waits or v.name == only)]
+
+
+def key(row: dict[str, Any]) -> str:
+    return json.dumps([row["targets"], row["settings"], row["seed"], row["wordings"]], sort_keys=True)
+
+
+def identity(variant: Variant, seed: int) -> dict[str, Any]:
+    return {
+        "variant": variant.name, "targets": variant.targets, "seed": seed, "settings": variant.settings,
+        "wordings": variant.wordings,
+    }  # fmt: skip
+
+
+def read(results: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+
+
+def unseen() -> list[Prompt]:
+    """Captions in neither list, and not among the shortened wordings that training keeps."""
+    listed = {text for name in LISTS for text in list_path(name).read_text().splitlines()}
+    groups = {text: group for text, group in captions().items() if text not in listed}
+    ordinary = [text for text, group in groups.items() if group == "ordinary"]
+    hard = [text for text, group in groups.items() if group == "hard" and " on a " in text]
+    chosen = [text for kind in (ordinary, hard) for text in kind[:: len(kind) // UNSEEN][:UNSEEN]]
+    return [Prompt(id=f"u{i:04d}", text=text, role=Role.CONTROL) for i, text in enumerate(chosen, 1)]
+
+
+def plan_unseen(settings: DetectSettings) -> list[Sample]:
+    seeds = range(FIRST_FRESH, FIRST_FRESH + UNSEEN_EACH)
+    steps, guidance = settings.num_inference_steps, settings.guidance_scale
+    return plan_samples(unseen(), seeds, steps=steps, guidance=guidance, kind=Seeds.FRESH)
+
+
+def gallery_of(run: Run) -> ReferenceSet:
+    threshold = run.header["stages"]["detect"]["threshold"]
+    return open_gallery(run.read("references.jsonl", Reference), get_measure("ssim"), threshold)
+
+
+def detect(folder: Path, targets: str) -> Path:
+    """Run folder of the detection that all cells of these targets share, with samples of the unseen prompts."""
+    listed = "demo"
+    if targets != "demo":
+        path = folder / f"{targets.replace(' ', '-')}.txt"
+        path.write_text(next(text for text, group in kinds().items() if group == targets) + "\n")
+        listed = str(path)
+    given = {"model": "demo", "references": "demo", "controls": "controls"}
+    settings = resolve(DetectSettings, given, read_config(SETTINGS)["detect"])
+    path = folder / f"detected-{targets.replace(' ', '-')}"
+    run = flow.detect(listed, settings, path, folder, ["benchmark"], Talk())
+    if not (run.path / "unseen.done").exists():
+        pipe = pipeline.load(pipeline.locate("demo"))
+        for _ in check(run, BEFORE_UNSEEN, pipe, gallery_of(run), plan_unseen(settings), settings):
+            pass
+        (run.path / "unseen.done").touch()
+    return run.path
+
+
+def measure(detected: Path, variant: Variant, seed: int) -> dict[str, Any]:
+    """One cell: unlearn, sample, score. What a method refuses to do is a result too."""
+    path = detected.parent / "cells" / f"{variant.name.replace(', ', '-').replace(' ', '-')}-{seed}"
+    if not path.exists():
+        partial = path.with_name(f".{path.name}")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(detected, partial, copy_function=os.link, ignore=shutil.ignore_patterns("*lock*"))
+        partial.rename(path)
+    run = Run.open(path)
+    preset = for_weights(read_config(SETTINGS)["unlearn"], variant.settings.get("weights", "lora"))
+    settings = resolve(UnlearnSettings, {**variant.settings, "train_seed": seed}, preset)
+    if variant.wordings:
+        wordings.ENOUGH_KEEP = sys.maxsize
+    row = {**identity(variant, seed), "finished": now(), "environment": environment()}
+    try:
+        flow.unlearn(run, settings, ["benchmark"], Talk())
+    except MemfixError as error:
+        return {**row, "refused": str(error)}
+    return {**row, "finished": now(), **figures(run)}
+
+
+def figures(run: Run) -> dict[str, Any]:
+    """Sample the new weights and say what is to be said of them."""
+    settings = DetectSettings.model_validate(run.settings("detect"))
+    prompts = {p.id: p for p in run.read("prompts.jsonl", Prompt)}
+    before = {v.prompt_id: v for v in run.read(f"{BEFORE}/verdicts.jsonl", Verdict)}
+    targets = [p for p in prompts.values() if before[p.id].verdict is Label.MEMORIZED and p.role is Role.PROMPT]
+    controls = {p.id for p in prompts.values() if p.role is Role.CONTROL}
+    steps, guidance = settings.num_inference_steps, settings.guidance_scale
+    seeds = range(FIRST_FRESH, FIRST_FRESH + FRESH)
+    fresh = plan_samples(targets, seeds, steps=steps, guidance=guidance, kind=Seeds.FRESH)
+    same = [s for s in run.read(f"{BEFORE}/metadata.jsonl", Sample) if s.prompt_id in controls]
+    plan = [*fresh, *same, *plan_unseen(settings)]
+    gallery = gallery_of(run)
+    for _ in check(run, AFTER, unlearned(run), gallery, plan, settings):
+        pass
+    after = {v.prompt_id: v for v in conclude(run, AFTER, scores_of(run, AFTER, plan), gallery, settings)}
+    scores = run.read(f"{AFTER}/scores.jsonl", Score)
+    old = run.read(f"{BEFORE}/scores.jsonl", Score)
+    detail = detail_range(old)
+    texts = {**{i: p.text for i, p in prompts.items()}, **{p.id: p.text for p in unseen()}}
+    shown = shows(run.path / AFTER, scores, texts)
+    groups: dict[str, Any] = {}
+    planted = kinds()
+    for p in targets:
+        own = [s for s in scores if s.prompt_id == p.id]
+        found = change(p, before[p.id], after[p.id], own, 0.0, detail)
+        group = groups.setdefault(planted.get(p.text, GROUPS[3]), dict.fromkeys(
+            ("prompts", "success", "copies", "samples", "broken", "shown"), 0
+        ))  # fmt: skip
+        group["prompts"] += 1
+        group["success"] += found.outcome is Outcome.MITIGATED
+        group["copies"] += found.copies_fresh
+        group["samples"] += found.samples_fresh
+        group["broken"] += round(found.broken * len(own))
+        group["shown"] += sum(shown[p.id])
+    unlearning, taken = run.header["stages"]["unlearn"], run.read("training.jsonl", Step)
+    kept = [s for s in old if s.prompt_id in controls]
+    rare = run.read(f"{BEFORE_UNSEEN}/scores.jsonl", Score)
+    return {
+        "groups": groups,
+        "controls": harm(run, BEFORE, kept, scores, texts, detail),
+        "unseen": harm(run, BEFORE_UNSEEN, rare, scores, texts, detail),
+        "steps": len(taken), "training_seconds": round(sum(s.seconds for s in taken), 1),
+        "seconds": unlearning["timings"]["seconds"], "peak_memory_bytes": unlearning["peak_memory_bytes"],
+        "reworded": sum(r.applied for r in run.read("rewordings.jsonl", Rewording)),
+    }  # fmt: skip
+
+
+def unlearned(run: Run) -> Any:
+    """The pipeline under the run's new weights."""
+    if (run.settings("unlearn") or {})["weights"] == "full":
+        return pipeline.load(pipeline.locate(str(run.path / flow.MODEL)))
+    pipe = pipeline.load(pipeline.locate("demo"))
+    lora.load(pipe, run.path / flow.MODEL)
+    return pipe
+
+
+def harm(
+    run: Run, folder: str, old: list[Score], scores: list[Score], texts: dict[str, str], detail: tuple[float, float]
+) -> dict[str, Any]:
+    """Pictures that show what their prompt names, before and after from the same noise, and how far they moved."""
+    names = {s.file_name for s in old}
+    own = [s for s in scores if s.file_name in names]
+    drifts = [rms_difference(run.path / folder / s.file_name, run.path / AFTER / s.file_name) for s in own]
+    return {
+        "samples": len(own), "shown_before": count(shows(run.path / folder, old, texts).values()),
+        "shown_after": count(shows(run.path / AFTER, own, texts).values()), "drift": round(float(np.mean(drifts)), 4),
+        "broken": round(broken_share(own, detail), 4), "copies": sum(s.copy_ for s in own),
+    }  # fmt: skip
+
+
+def count(marks: Iterable[list[bool]]) -> int:
+    return sum(map(sum, marks))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--only", default="*", help="variants by name, with wildcards")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--list", action="store_true", help="print the variants and end")
+    parser.add_argument("--json", action="store_true", help="print what the results file holds")
+    options = parser.parse_args()
+    if options.list:
+        print("\n".join(v.name + (f" (waits for {v.waits})" if v.waits else "") for v in VARIANTS))
+    elif options.json:
+        emit(read(options.results))
+    elif options.folder is None:
+        parser.error("give a folder for the runs")
+    else:
+        run_cells(options.folder, options.only, options.results)
+
+
+def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    with multiprocessing.get_context("spawn").Pool(1) as process:
+        return process.apply(function, arguments)
+
+
+def run_cells(folder: Path, only: str, results: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    results.parent.mkdir(parents=True, exist_ok=True)
+    done = {key(row) for row in read(results)}
+    todo = [(v, seed) for v, seed in cells(only) if key(identity(v, seed)) not in done]
+    for n, (variant, seed) in enumerate(todo, 1):
+        print(f"{n} of {len(todo)}: {variant.name}, seed {seed}", file=sys.stderr, flush=True)
+        row = in_own_process(measure, in_own_process(detect, folder, variant.targets), variant, seed)
+        with results.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
