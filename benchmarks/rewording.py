@@ -28,7 +28,7 @@ from memfix.runs import Run
 from memfix.unlearn.methods import get_method
 from memfix.unlearn.prepare import build_bank, encode_pairs
 from memfix.unlearn.resample import Sampler, the_edit
-from memfix.unlearn.trainer import train
+from memfix.unlearn.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
 from recognizer import object_names, recognize
@@ -46,7 +46,7 @@ def train_adapter(pipe, pairs: list[Pair], latents: list[torch.Tensor], settings
     parameters = lora.add(pipe.unet, settings.rank)
     pipe.unet.train()
     bank = build_bank(pipe, pairs, latents)
-    for _ in train(pipe.unet, parameters, bank, get_method(settings.method), settings, precision):
+    for _ in Trainer(pipe.unet, parameters, bank, get_method(settings.method), settings, precision):
         pass
     pipe.unet.eval()
     pipe.fuse_lora()

@@ -31,14 +31,15 @@ from memfix.models.context import ContextEdit, build_in
 from memfix.models.device import peak_memory
 from memfix.models.sampling import plan_samples
 from memfix.recheck.outcomes import change, rms_difference
-from memfix.records import Change, Label, Prompt, Reference, Role, Sample, Score, Seeds, Verdict
+from memfix.records import Change, Label, Pair, Prompt, Reference, Role, Sample, Score, Seeds, Verdict
 from memfix.report import build, card, html
 from memfix.runs import Run, digest, slug
-from memfix.unlearn.methods import get_method
+from memfix.unlearn.bank import Bank
+from memfix.unlearn.methods import Method, get_method
 from memfix.unlearn.pairs import build_pairs
 from memfix.unlearn.prepare import build_bank, encode_pairs
 from memfix.unlearn.resample import Sampler, keep_variants, reword
-from memfix.unlearn.trainer import train
+from memfix.unlearn.trainer import Trainer
 
 BEFORE, AFTER, MODEL, VARIANTS = "before", "after", "model", "variants"
 
@@ -112,37 +113,11 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
             talk.say(f"{run.path / MODEL} is there already; nothing to do.")
             return True
         pipe = _load(run)
-        references = run.read("references.jsonl", Reference)
-        gallery = _gallery(run, detected)
-        distinct = partial(gallery.distinct, margin=settings.keep_margin)
-        scores = run.read(f"{BEFORE}/scores.jsonl", Score)
-        pairs = build_pairs(prompts, found, scores, references, (run.path / BEFORE).resolve(), distinct)
-        sample = Sampler(pipe, gallery, detected, talk)
-        variants = keep_variants(sample, pairs, distinct, settings.keep_variants, run.path / VARIANTS)
-        pairs += variants
-        run.write("pairs.jsonl", pairs)
+        sample = Sampler(pipe, _gallery(run, detected), detected, talk)
+        pairs = _pairs(run, sample, settings)
         latents = list(talk.track(encode_pairs(pipe, pairs), "Encoding pictures", len(pairs)))
-        bank = build_bank(pipe, pairs, latents)
-
-        if settings.gradient_checkpointing:
-            pipe.unet.enable_gradient_checkpointing()
-        if settings.weights == "lora":
-            parameters = lora.add(pipe.unet, settings.rank)
-        else:
-            parameters = list(pipe.unet.requires_grad_(True).parameters())
-        pipe.unet.train()
-        (run.path / "training.jsonl").unlink(missing_ok=True)
-        with talk.progress(f"Unlearning {len(bank.targets)} prompts", settings.max_train_steps) as bar:
-            for step in train(pipe.unet, parameters, bank, method, settings, detected.mixed_precision):
-                run.append("training.jsonl", [step])
-                bar.at(step.step, f"keep {step.loss_keep:.1f}  forget {step.loss_forget:.1f}")
-        pipe.unet.eval()
-        edit = None
-        if settings.reword:
-            rewordings, edit = reword(sample, variants, settings.keep_variants, [p.text for p in prompts])
-            run.write("rewordings.jsonl", rewordings)
-            for kept in (r for r in rewordings if not r.applied):
-                talk.warn(f"'{kept.text}' is not reworded: {kept.reason}.")
+        _train(run, pipe, build_bank(pipe, pairs, latents), method, settings, talk)
+        edit = _reword(run, sample, pairs, settings) if settings.reword else None
         _save(run, pipe, settings, edit)
         entry["peak_memory_bytes"] = peak_memory()
     return True
@@ -277,6 +252,49 @@ def _load(
     pipe = pipeline.load(source, detected.variant)
     lora.load(pipe, adapter or run.path / MODEL)
     return pipe
+
+
+def _pairs(run: Run, sample: Sampler, settings: UnlearnSettings) -> list[Pair]:
+    """What is forgotten and what is kept, written down."""
+    distinct = partial(sample.gallery.distinct, margin=settings.keep_margin)
+    pairs = build_pairs(
+        run.read("prompts.jsonl", Prompt), run.read(f"{BEFORE}/verdicts.jsonl", Verdict),
+        run.read(f"{BEFORE}/scores.jsonl", Score), run.read("references.jsonl", Reference),
+        (run.path / BEFORE).resolve(), distinct,
+    )  # fmt: skip
+    pairs += keep_variants(sample, pairs, distinct, settings.keep_variants, run.path / VARIANTS)
+    run.write("pairs.jsonl", pairs)
+    return pairs
+
+
+def _train(
+    run: Run, pipe: StableDiffusionPipeline, bank: Bank, method: Method, settings: UnlearnSettings, talk: Talk
+) -> None:
+    """Fine-tune the UNet of a pipeline."""
+    unet = pipe.unet
+    if settings.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    full = settings.weights == "full"
+    parameters = list(unet.requires_grad_(True).parameters()) if full else lora.add(unet, settings.rank)
+    unet.train()
+    (run.path / "training.jsonl").unlink(missing_ok=True)
+    steps = Trainer(unet, parameters, bank, method, settings, _detect_settings(run).mixed_precision)
+    with talk.progress(f"Unlearning {len(bank.targets)} prompts", settings.max_train_steps) as bar:
+        for step in steps:
+            run.append("training.jsonl", [step])
+            bar.at(step.step, f"keep {step.loss_keep:.1f}  forget {step.loss_forget:.1f}")
+    unet.eval()
+
+
+def _reword(run: Run, sample: Sampler, pairs: Sequence[Pair], settings: UnlearnSettings) -> ContextEdit | None:
+    """The edit for fully memorized prompts that give no copies any more; what was decided is written down."""
+    others = [p.text for p in run.read("prompts.jsonl", Prompt)]
+    variants = [p for p in pairs if p.origin == "variant"]
+    rewordings, edit = reword(sample, variants, settings.keep_variants, others)
+    run.write("rewordings.jsonl", rewordings)
+    for kept in (r for r in rewordings if not r.applied):
+        sample.talk.warn(f"'{kept.text}' is not reworded: {kept.reason}.")
+    return edit
 
 
 def _save(run: Run, pipe: StableDiffusionPipeline, settings: UnlearnSettings, edit: ContextEdit | None) -> None:

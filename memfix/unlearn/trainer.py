@@ -1,4 +1,4 @@
-"""The unlearning loop: a generator that yields a record a step. It never learns the name of the method.
+"""The unlearning loop: yields a record a step, and never learns the name of the method.
 
 The caller owns logging, progress, saving and stopping.
 """
@@ -27,11 +27,8 @@ SEED_STRIDE = 1_000_003
 SALIENCY_SEED, FISHER_SEED = 1_000_001, 1_000_002  # steps past any that is taken
 
 
-def train(
-    unet: nn.Module, parameters: Sequence[nn.Parameter], bank: Bank, method: Method, settings: UnlearnSettings,
-    mixed_precision: str, checkpoints: Sequence[Mapping[str, torch.Tensor]] = (),
-) -> Iterator[Step]:  # fmt: skip
-    """Take `settings.max_train_steps` optimizer steps on `parameters`.
+class Trainer:
+    """Takes optimizer steps on `parameters`; iterate over it for a record of each.
 
     Each step's draws come from a generator of their own, so a step does not depend on how the run got there. The
     forget gradient is combined with the keep gradient once both are complete over all accumulated passes.
@@ -40,51 +37,88 @@ def train(
 
     Raises MemfixError, before anything is trained, if the bank lacks what the method needs.
     """
-    composition = method.compose(settings)
-    check_data(method, bank, bool(checkpoints))
-    if settings.timestep_min >= min(settings.timestep_max, len(bank.schedule)):
-        raise MemfixError(
-            f"No timestep lies between {settings.timestep_min} and {settings.timestep_max} of {len(bank.schedule)}.",
-            "Lower --timestep-min.", ExitCode.USAGE,
-        )  # fmt: skip
-    bank = method.prepare(bank, settings)
-    chosen = parameter_group(unet, parameters, settings.parameter_group)
-    return _steps(unet, chosen, bank, composition, settings, mixed_precision, checkpoints)
 
+    def __init__(
+        self, unet: nn.Module, parameters: Sequence[nn.Parameter], bank: Bank, method: Method,
+        settings: UnlearnSettings, mixed_precision: str, checkpoints: Sequence[Mapping[str, torch.Tensor]] = (),
+    ) -> None:  # fmt: skip
+        composition = method.compose(settings)
+        check_data(method, bank, bool(checkpoints))
+        self._window = (settings.timestep_min, min(settings.timestep_max, len(bank.schedule)))
+        if self._window[0] >= self._window[1]:
+            raise MemfixError(
+                f"No timestep lies between {settings.timestep_min} and {settings.timestep_max} of "
+                f"{len(bank.schedule)}.",
+                "Lower --timestep-min.", ExitCode.USAGE,
+            )  # fmt: skip
+        self.step, self.settings = 0, settings
+        self.parameters = parameter_group(unet, parameters, settings.parameter_group)
+        self._bank, self._composition = method.prepare(bank, settings), composition
+        self._network = as_network(unet, mixed_precision)
+        self._view = View(bank.schedule.prediction_type, settings.forget_low_pass)
+        self._mask = self._find_mask()
+        self._strength = composition.parameter_prior if settings.parameter_prior is None else settings.parameter_prior
+        self._prior = self._find_prior(unet, checkpoints) if self._strength else None
+        decay = 0.0 if self._mask else settings.adam_weight_decay
+        rate = settings.resolved_learning_rate()
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=rate, betas=(0.9, 0.999), weight_decay=decay)
 
-def _steps(
-    unet: nn.Module, parameters: Sequence[nn.Parameter], bank: Bank, composition: Composition,
-    settings: UnlearnSettings, mixed_precision: str, checkpoints: Sequence[Mapping[str, torch.Tensor]],
-) -> Iterator[Step]:  # fmt: skip
-    network = as_network(unet, mixed_precision)
-    view = View(bank.schedule.prediction_type, settings.forget_low_pass)
-    window = (settings.timestep_min, min(settings.timestep_max, len(bank.schedule)))
-    mask = _mask(bank, parameters, network, view, window, settings)
-    strength = composition.parameter_prior if settings.parameter_prior is None else settings.parameter_prior
-    prior = _prior(unet, bank, parameters, network, view, settings, checkpoints) if strength else None
-    rate, decay = settings.resolved_learning_rate(), settings.adam_weight_decay
-    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.999), weight_decay=0.0 if mask else decay)
+    def __iter__(self) -> Iterator[Step]:
+        while self.step < self.settings.max_train_steps:
+            yield self._advance()
 
-    for step in range(settings.max_train_steps):
-        started = time.monotonic()
-        passes = _draw(bank, settings, step, composition.mixture(settings.mixture), window)
-        now = rate * lr_factor(step, settings)
-        for group in optimizer.param_groups:
+    def _advance(self) -> Step:
+        started, settings = time.monotonic(), self.settings
+        now = settings.resolved_learning_rate() * lr_factor(self.step, settings)
+        for group in self.optimizer.param_groups:
             group["lr"] = now
 
-        loss_keep, loss_forget, norms = _gradients(composition, passes, parameters, network, view)
-        if prior:
-            prior.pull(parameters, strength)
-        if mask:
-            mask.apply(parameters)
-            mask.decay(parameters, now * decay)
-        nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        yield Step(
-            step=step + 1, loss_keep=loss_keep, loss_forget=loss_forget, norm_keep=norms.norm_keep,
+        loss_keep, loss_forget, norms = _gradients(
+            self._composition, self._draw(), self.parameters, self._network, self._view
+        )
+        if self._prior:
+            self._prior.pull(self.parameters, self._strength)
+        if self._mask:
+            self._mask.apply(self.parameters)
+            self._mask.decay(self.parameters, now * settings.adam_weight_decay)
+        nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return Step(
+            step=self.step, loss_keep=loss_keep, loss_forget=loss_forget, norm_keep=norms.norm_keep,
             norm_forget=norms.norm_forget, scale=norms.scale, learning_rate=now, seconds=time.monotonic() - started,
         )  # fmt: skip
+
+    def _draw(self) -> list[Batch]:
+        """The batches of a step. Prior items serve the keep side, so none are drawn where there is no such side."""
+        s, seed = self.settings, self._seed(self.step)
+        n, mixture = s.gradient_accumulation_steps, self._composition.mixture(s.mixture)
+        generator = torch.Generator().manual_seed(seed)
+        prior = 0 if mixture == 1 else s.prior_batch_size
+        return [
+            self._bank.draw(generator, s.train_batch_size, prior, mixture, self._window, seed=seed * n + i)
+            for i in range(n)
+        ]
+
+    def _seed(self, step: int) -> int:
+        return self.settings.train_seed * SEED_STRIDE + step
+
+    def _find_mask(self) -> Mask | None:
+        if self.settings.saliency is None:
+            return None
+        sensitivity = forget_sensitivity(
+            self._bank, self.parameters, self._network, self._view.whole, self._window, self._seed(SALIENCY_SEED)
+        )
+        return Mask(top_share(sensitivity, self.settings.saliency))
+
+    def _find_prior(self, unet: nn.Module, checkpoints: Sequence[Mapping[str, torch.Tensor]]) -> ParameterPrior:
+        if checkpoints:
+            return ParameterPrior.from_checkpoints(list(named(unet, self.parameters)), checkpoints)
+        fisher = keep_fisher(
+            self._bank, self.parameters, self._network, self._view.whole, self._seed(FISHER_SEED)
+        )  # fmt: skip
+        return ParameterPrior.from_fisher(self.parameters, fisher)
 
 
 def as_network(unet: nn.Module, mixed_precision: str) -> Network:
@@ -106,22 +140,6 @@ def lr_factor(step: int, settings: UnlearnSettings) -> float:
     if settings.lr_scheduler == "constant":
         return rise
     return rise * 0.5 * (1 + math.cos(math.pi * step / settings.max_train_steps))
-
-
-def _seed(settings: UnlearnSettings, step: int) -> int:
-    return settings.train_seed * SEED_STRIDE + step
-
-
-def _draw(
-    bank: Bank, settings: UnlearnSettings, step: int, mixture: float, window: tuple[int, int]
-) -> list[Batch]:  # fmt: skip
-    """The batches of a step. Prior items serve the keep side, so none are drawn where there is no such side."""
-    seed, n = _seed(settings, step), settings.gradient_accumulation_steps
-    generator = torch.Generator().manual_seed(seed)
-    prior = 0 if mixture == 1 else settings.prior_batch_size
-    return [
-        bank.draw(generator, settings.train_batch_size, prior, mixture, window, seed=seed * n + i) for i in range(n)
-    ]  # fmt: skip
 
 
 def _gradients(
@@ -167,25 +185,3 @@ def _take_gradients(parameters: Sequence[nn.Parameter]) -> list[torch.Tensor]:
     for p in parameters:
         p.grad = None
     return taken
-
-
-def _mask(
-    bank: Bank, parameters: Sequence[nn.Parameter], network: Network, view: View, window: tuple[int, int],
-    settings: UnlearnSettings,
-) -> Mask | None:  # fmt: skip
-    if settings.saliency is None:
-        return None
-    seed = _seed(settings, SALIENCY_SEED)
-    return Mask(
-        top_share(forget_sensitivity(bank, parameters, network, view.whole, window, seed), settings.saliency)
-    )  # fmt: skip
-
-
-def _prior(
-    unet: nn.Module, bank: Bank, parameters: Sequence[nn.Parameter], network: Network, view: View,
-    settings: UnlearnSettings, checkpoints: Sequence[Mapping[str, torch.Tensor]],
-) -> ParameterPrior:  # fmt: skip
-    if checkpoints:
-        return ParameterPrior.from_checkpoints(list(named(unet, parameters)), checkpoints)
-    fisher = keep_fisher(bank, parameters, network, view.whole, _seed(settings, FISHER_SEED))
-    return ParameterPrior.from_fisher(parameters, fisher)

@@ -15,7 +15,7 @@ from torch import nn
 from memfix.config import UnlearnSettings
 from memfix.unlearn.bank import Bank, Target
 from memfix.unlearn.methods import get_method
-from memfix.unlearn.trainer import train
+from memfix.unlearn.trainer import Trainer
 
 SHAPE = (1, 4, 4)
 STEPS = 100  # timesteps of training noise, every fourth of them sampled
@@ -142,7 +142,7 @@ def unlearn(world: World, model: Net, method: str, **values) -> Net:
             "prior_batch_size": 0, "adam_weight_decay": 0.0, "bome_eta": 1e-3,
         } | values
     )  # fmt: skip
-    for _ in train(model, list(model.parameters()), world.bank(), get_method(method), settings, "no"):
+    for _ in Trainer(model, list(model.parameters()), world.bank(), get_method(method), settings, "no"):
         pass
     return model
 

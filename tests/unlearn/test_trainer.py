@@ -15,7 +15,7 @@ from memfix.models.latents import NoiseSchedule
 from memfix.models.text import TextCache
 from memfix.unlearn.bank import Bank, Target
 from memfix.unlearn.methods import METHODS
-from memfix.unlearn.trainer import lr_factor, train
+from memfix.unlearn.trainer import Trainer, lr_factor
 
 
 def bank_for(pipe) -> Bank:
@@ -28,7 +28,7 @@ def bank_for(pipe) -> Bank:
 
 def steps(pipe, parameters, **settings) -> list:
     chosen = UnlearnSettings(train_batch_size=8, prior_batch_size=4, max_train_steps=3, **settings)
-    return list(train(pipe.unet, parameters, bank_for(pipe), METHODS["siss"], chosen, "no"))
+    return list(Trainer(pipe.unet, parameters, bank_for(pipe), METHODS["siss"], chosen, "no"))
 
 
 def test_same_seed_gives_the_same_weights(model_folder: Path) -> None:
@@ -91,7 +91,7 @@ def test_forgetting_raises_the_forget_loss_against_the_keep_loss(model_folder: P
             forget_ratio=ratio,
         )  # fmt: skip
         parameters = list(pipe.unet.requires_grad_(True).parameters())
-        records = list(train(pipe.unet, parameters, bank_for(pipe), METHODS["siss"], chosen, "no"))
+        records = list(Trainer(pipe.unet, parameters, bank_for(pipe), METHODS["siss"], chosen, "no"))
         losses.append(sum(r.loss_forget for r in records[-5:]))
     assert losses[1] > losses[0]
 
@@ -100,7 +100,7 @@ def quick(name: str, model, bank: Bank, **values) -> list:
     chosen = UnlearnSettings(
         **{"train_batch_size": 6, "prior_batch_size": 2, "max_train_steps": 2, "weights": "full"} | values
     )
-    return list(train(model, list(model.parameters()), bank, METHODS[name], chosen, "no"))
+    return list(Trainer(model, list(model.parameters()), bank, METHODS[name], chosen, "no"))
 
 
 def vector(model) -> torch.Tensor:
@@ -129,7 +129,7 @@ def test_every_method_trains_a_conditional_network(name: str, model_folder: Path
     parameters = lora.add(pipe.unet, 2)
     before = [p.detach().clone() for p in parameters]
     chosen = UnlearnSettings(train_batch_size=4, prior_batch_size=2, max_train_steps=2, forget_cap=3.0)
-    assert len(list(train(pipe.unet, parameters, bank, METHODS[name], chosen, "no"))) == 2
+    assert len(list(Trainer(pipe.unet, parameters, bank, METHODS[name], chosen, "no"))) == 2
     assert any(not torch.equal(a, b) for a, b in zip(before, parameters, strict=True))
 
 
@@ -192,14 +192,14 @@ def test_prior_of_checkpoints_needs_no_keep_images() -> None:
     bare = Bank([Target("a", bank.targets[0].forget)], [], bank.texts, bank.schedule)
     model, settings = Net(), UnlearnSettings(max_train_steps=2, train_batch_size=4, forget_cap=3.0)
     states = [{n: p.detach() + i for n, p in model.named_parameters()} for i in range(2)]
-    assert len(list(train(model, list(model.parameters()), bare, METHODS["vdu"], settings, "no", states))) == 2
+    assert len(list(Trainer(model, list(model.parameters()), bare, METHODS["vdu"], settings, "no", states))) == 2
     with pytest.raises(MemfixError, match="checkpoints"):
-        train(model, list(model.parameters()), bare, METHODS["vdu"], settings, "no")
+        Trainer(model, list(model.parameters()), bare, METHODS["vdu"], settings, "no")
 
 
 def test_wrong_windows_are_refused_before_training() -> None:
     with pytest.raises(MemfixError, match="No timestep"):
-        train(Net(), [], bank_of("epsilon"), METHODS["siss"], UnlearnSettings(timestep_min=100), "no")
+        Trainer(Net(), [], bank_of("epsilon"), METHODS["siss"], UnlearnSettings(timestep_min=100), "no")
 
 
 def test_learning_rate_by_hand() -> None:
