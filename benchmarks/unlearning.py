@@ -90,7 +90,6 @@ METHODS = [
     _bare("vdu", "vdu"),
     _bare("siss, no-is", siss_mode="no-is"),
     Variant("siss, full weights, preset", {"weights": "full"}),
-    _bare("siss, full weights", weights="full"),
     Variant("surrogate", {"method": "surrogate", "reword": False}, waits="stand-ins"),
 ]
 WINDOW = [
@@ -105,7 +104,7 @@ SINGLE = [
     for method in ("siss", "naive")
     for group in ("fully memorized", "partly memorized")
 ]
-VARIANTS = [*METHODS, *WINDOW, *MIXTURE, *RATIO, *SINGLE]
+VARIANTS = [*METHODS, *WINDOW, *RATIO, *MIXTURE, *SINGLE, _bare("siss, full weights", weights="full")]
 
 
 def cells(only: str) -> list[tuple[Variant, int]]:
