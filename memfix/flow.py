@@ -31,17 +31,18 @@ from memfix.models.context import ContextEdit, build_in
 from memfix.models.device import peak_memory
 from memfix.models.sampling import plan_samples
 from memfix.recheck.outcomes import change, rms_difference
-from memfix.records import Change, Label, Pair, Prompt, Reference, Role, Sample, Score, Seeds, Verdict
+from memfix.records import Change, Label, Pair, Prompt, Reference, Role, Sample, Score, Seeds, Step, Verdict
 from memfix.report import build, card, html
 from memfix.runs import Run, digest, slug
 from memfix.unlearn.bank import Bank
+from memfix.unlearn.checkpoint import Checkpoints
 from memfix.unlearn.methods import Method, get_method
 from memfix.unlearn.pairs import build_pairs
 from memfix.unlearn.prepare import build_bank, encode_pairs
 from memfix.unlearn.resample import Sampler, keep_variants, reword
 from memfix.unlearn.trainer import Trainer
 
-BEFORE, AFTER, MODEL, VARIANTS = "before", "after", "model", "variants"
+BEFORE, AFTER, MODEL, VARIANTS, CHECKPOINTS = "before", "after", "model", "variants", "checkpoints"
 
 
 def detect(
@@ -89,6 +90,7 @@ def detect(
         run.write("prompts.jsonl", prompts)
         first = FirstCheck(run, BEFORE, pipe, gallery, measure, entry["threshold"], settings, talk)
         found = first(prompts)
+        entry["screening"] = first.screening(prompts, found)
         run.write("references.jsonl", first.references(prompts))
         run.write(f"{BEFORE}/verdicts.jsonl", found)
     return run
@@ -255,7 +257,9 @@ def _load(
 
 
 def _pairs(run: Run, sample: Sampler, settings: UnlearnSettings) -> list[Pair]:
-    """What is forgotten and what is kept, written down."""
+    """What is forgotten and what is kept, written down; a training that goes on keeps what it began with."""
+    if written := run.read("pairs.jsonl", Pair):
+        return written
     distinct = partial(sample.gallery.distinct, margin=settings.keep_margin)
     pairs = build_pairs(
         run.read("prompts.jsonl", Prompt), run.read(f"{BEFORE}/verdicts.jsonl", Verdict),
@@ -275,14 +279,22 @@ def _train(
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     full = settings.weights == "full"
-    parameters = list(unet.requires_grad_(True).parameters()) if full else lora.add(unet, settings.rank)
+    parameters = (
+        list(unet.requires_grad_(True).parameters()) if full else lora.add(unet, settings.rank, settings.train_seed)
+    )
     unet.train()
-    (run.path / "training.jsonl").unlink(missing_ok=True)
-    steps = Trainer(unet, parameters, bank, method, settings, _detect_settings(run).mixed_precision)
+    trainer = Trainer(unet, parameters, bank, method, settings, _detect_settings(run).mixed_precision)
+    checkpoints = Checkpoints(run.path / CHECKPOINTS, unet, trainer, settings.checkpoints_total_limit)
+    done = checkpoints.restore(settings.resume_from_checkpoint)
+    if done:
+        talk.say(f"Training goes on after step {done}.")
+    run.write("training.jsonl", [s for s in run.read("training.jsonl", Step) if s.step <= done])
     with talk.progress(f"Unlearning {len(bank.targets)} prompts", settings.max_train_steps) as bar:
-        for step in steps:
+        for step in trainer:
             run.append("training.jsonl", [step])
             bar.at(step.step, f"keep {step.loss_keep:.1f}  forget {step.loss_forget:.1f}")
+            if settings.checkpointing_steps and step.step % settings.checkpointing_steps == 0:
+                checkpoints.save()
     unet.eval()
 
 

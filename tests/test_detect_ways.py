@@ -67,7 +67,13 @@ def test_a_screen_leaves_out_what_is_clean(memfix, tmp_path: Path) -> None:
     assert len(left_out) >= 10
     assert all(v["verdict"] == "clean" and v["reason"].startswith("not sampled: screen fine_detail") for v in left_out)
     memfix("report", "run")
-    assert f"{len(left_out)} that scored as the clean controls do" in (tmp_path / "run/report.html").read_text()
+    page, header = (tmp_path / "run/report.html").read_text(), json.loads((tmp_path / "run/run.json").read_text())
+    screening = header["stages"]["detect"]["screening"]
+    assert f"{len(left_out)} that scored as the clean controls do" in page
+    assert (screening["skipped"], screening["audited"]) == (len(left_out) + 1, 1)
+    assert screening["share_bound"] == pytest.approx(0.95)  # one picture without a find says next to nothing
+    assert "1 of these was drawn at random and sampled all the same: none is memorized" in page
+    assert "at most 95 % of them are" in page
 
 
 def test_an_index_gives_the_same_copies(memfix, tmp_path: Path) -> None:

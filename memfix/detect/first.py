@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from diffusers import StableDiffusionPipeline
 
@@ -13,12 +14,12 @@ from memfix.console import Talk
 from memfix.detect.cascade import screen_first
 from memfix.detect.check import check, conclude, conclude_stand_ins, names, scores_of, undecided
 from memfix.detect.design import Design
-from memfix.detect.skipping import Skipping
+from memfix.detect.skipping import Skipping, audit_bound
 from memfix.detect.stand_ins import as_references
 from memfix.measures.base import Measure
 from memfix.measures.reference_set import ReferenceSet
 from memfix.models.sampling import plan_samples
-from memfix.records import Label, Prompt, Reference, Sample, Score, Verdict
+from memfix.records import Label, Prompt, Reference, Role, Sample, Score, Verdict
 from memfix.runs import Run
 
 
@@ -57,6 +58,22 @@ class FirstCheck:
             texts = {p.id: p.text for p in prompts}
             return as_references(scores, str((self.run.path / self.folder).resolve()), texts)
         return self.gallery.recorded(names(scores))
+
+    def screening(self, prompts: Sequence[Prompt], found: Sequence[Verdict]) -> dict[str, Any] | None:
+        """What the screen left out of this check and how far that can be trusted, for the record of the run."""
+        kept = self.run.read(f"{self.folder}/skipping.jsonl", Skipping)
+        if self.settings.screen is None or not kept:
+            return None
+        skipping, texts = kept[0], [p.text for p in prompts if p.role is Role.CONTROL]
+        memorized = {v.prompt_id for v in found if v.verdict is Label.MEMORIZED}
+        bad = len(memorized & {*skipping.audited})
+        return {
+            "screen": skipping.screen, "threshold": skipping.threshold, "skipped": len(skipping.skipped),
+            "expected_memorized": skipping.expected_memorized, "expected_missed": skipping.expected_missed,
+            "audited": len(skipping.audited), "audited_memorized": bad,
+            "share_bound": audit_bound(bad, len(skipping.audited), len(skipping.skipped)),
+            "odd_controls": [texts[i] for i in skipping.odd_controls],
+        }  # fmt: skip
 
     def design(self) -> Design:
         """When sampling of a prompt stops, and what its copies say then."""
