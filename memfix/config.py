@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -28,7 +28,12 @@ S = TypeVar("S", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, unknown keys are errors."""
+    """Base of all settings: immutable, unknown keys are errors.
+
+    A stage that goes on may be given other values of those in `free`: they do not change what comes out.
+    """
+
+    free: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -121,6 +126,10 @@ class DetectSettings(Settings):
 
 class UnlearnSettings(Settings):
     """Which weights change, by which method, how far."""
+
+    free: ClassVar[frozenset[str]] = frozenset(
+        {"checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint"}
+    )
 
     method: str = Field("siss", description="Unlearning method; see 'memfix list methods'.")
     weights: Literal["lora", "full"] = Field("lora", description="LoRA adapter, or all weights of the UNet.")
@@ -224,6 +233,18 @@ class UnlearnSettings(Settings):
     max_grad_norm: float = Field(1.0, gt=0, description="Clip the combined gradient to this norm.")
     adam_weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
     train_seed: int = Field(0, ge=0, description="Seed of the training draws.")
+    checkpointing_steps: int = Field(
+        0,
+        ge=0,
+        description="Keep what a killed training needs to go on, every so many steps; 0: never, it then starts again. "
+        "For long trainings; each takes three times the trained weights on disk.",
+    )
+    checkpoints_total_limit: int | None = Field(
+        1, ge=1, description="How many checkpoints to keep, the newest ones. Going on takes one."
+    )
+    resume_from_checkpoint: str = Field(
+        "latest", description="The checkpoint that an unfinished training goes on from: latest, or its step."
+    )
 
     def resolved_learning_rate(self) -> float:
         """The rate in force."""

@@ -37,7 +37,7 @@ PACKAGES = (
 )
 
 OUTPUTS = {
-    "unlearn": ("pairs.jsonl", "variants", "training.jsonl", "rewordings.jsonl", "model"),
+    "unlearn": ("pairs.jsonl", "variants", "training.jsonl", "checkpoints", "rewordings.jsonl", "model"),
     "recheck": ("after", "changes.jsonl"),
 }
 
@@ -169,7 +169,8 @@ class Run:
 
     @contextmanager
     def stage(self, name: str, settings: Settings, inputs: dict[str, Any], argv: list[str]) -> Iterator[dict[str, Any]]:
-        """Record that a stage runs, and how it ends. Refuses to go on with other settings than it began with.
+        """Record that a stage runs, and how it ends. Refuses to go on with other settings than it began with, but
+        for those that are free.
 
         Yields the stage's entry in the header, for timings and the like. `inputs` identify what the stage reads.
         """
@@ -178,13 +179,14 @@ class Run:
         if entry is not None:
             old = {**entry["settings"], **entry["inputs"]}
             new = {**resolved, **inputs}
-            differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+            differing = [k for k in sorted((old.keys() | new.keys()) - settings.free) if old.get(k) != new.get(k)]
             if differing:
                 listed = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differing)
                 raise MemfixError(
                     f"The {name} stage in {self.path} was begun with other settings. {listed}.",
                     "Give -o another folder." if name == "detect" else "Give --overwrite to discard what is there.",
                 )
+            entry["settings"] |= {k: resolved[k] for k in settings.free}
         else:
             entry = {"settings": resolved, "inputs": inputs, "timings": {}}
             self.header["stages"][name] = entry

@@ -23,11 +23,12 @@ TEXT_PREFIXES = ("text_encoder", "lora_te")
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut", "proj_in", "proj_out"]
 
 
-def add(unet: UNet2DConditionModel, rank: int) -> list[nn.Parameter]:
-    """Add a fresh adapter on attention and convolutions; return what there is to train."""
-    unet.add_adapter(
-        LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS, init_lora_weights="gaussian"), adapter_name=ADAPTER
-    )
+def add(unet: UNet2DConditionModel, rank: int, seed: int = 0) -> list[nn.Parameter]:
+    """Add a fresh adapter on attention and convolutions, the same one for each seed; return what there is to train."""
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS, init_lora_weights="gaussian")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        unet.add_adapter(config, adapter_name=ADAPTER)
     return [p for p in unet.parameters() if p.requires_grad]
 
 

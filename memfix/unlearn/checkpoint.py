@@ -1,0 +1,141 @@
+"""A trainer's state in a folder: written whole or not at all, and taken up again bit for bit. Knows no method."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from memfix.errors import MemfixError
+from memfix.unlearn.modifiers import named
+from memfix.unlearn.trainer import Trainer
+
+LATEST = "latest"
+WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
+FOLDER = re.compile(r"checkpoint-(\d+)")
+
+
+class Checkpoints:
+    """The folders `checkpoint-<step>` of one training.
+
+    Each holds the weights that are trained, and the optimizer's state of each, by the names that they have in the
+    model. What a step draws depends on the seed and on its number alone, so the number is all there is to say of the
+    generators and of the position in the data. Masks and priors come from the weights before training: make the trainer
+    first, then `restore`. `limit` is how many to keep, the newest ones; all when None.
+    """
+
+    def __init__(self, folder: Path, model: nn.Module, trainer: Trainer, limit: int | None = None) -> None:
+        self._folder, self._trainer, self._limit = folder, trainer, limit
+        self._parameters = dict(zip(named(model, trainer.parameters), trainer.parameters, strict=True))
+
+    def steps(self) -> list[int]:
+        """The steps there are whole checkpoints of, in order."""
+        found = (FOLDER.fullmatch(path.name) for path in self._folder.glob("checkpoint-*"))
+        return sorted(int(match[1]) for match in found if match)
+
+    def save(self) -> None:
+        """Write the state beside its place and move it there; then remove the oldest beyond the limit."""
+        final = self._path(self._trainer.step)
+        beside = self._beside(final)
+        beside.mkdir(parents=True)
+        tensors, numbers = self._optimizer_state()
+        _write(beside / WEIGHTS, {name: p.detach() for name, p in self._parameters.items()}, {})
+        _write(beside / OPTIMIZER, tensors, {"step": str(self._trainer.step), "numbers": json.dumps(numbers)})
+        if final.exists():
+            self._remove(final)
+        beside.rename(final)
+        for step in self.steps()[: -self._limit] if self._limit else []:
+            self._remove(self._path(step))
+
+    def restore(self, chosen: str = LATEST) -> int:
+        """Put the trainer where a checkpoint left it, the newest or that of a step; returns the step.
+
+        Without any checkpoint, and none asked for by its step, the trainer stays at its beginning. Raises MemfixError
+        if there is no such checkpoint, or if it does not fit.
+        """
+        there = self.steps()
+        if chosen == LATEST:
+            if not there:
+                return self._trainer.step
+            chosen = str(there[-1])
+        if chosen not in map(str, there):
+            listed = ", ".join(map(str, there)) or "none"
+            raise MemfixError(
+                f"{self._folder} holds no checkpoint of step {chosen}.",
+                f"Give --resume-from-checkpoint latest, or one of these steps: {listed}.",
+            )
+        path = self._path(int(chosen))
+        try:
+            self._take_up(path)
+        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+            raise MemfixError(
+                f"Checkpoint {path} does not fit this training: {str(error).splitlines()[0]}",
+                "Give the step of an older one to --resume-from-checkpoint, or --overwrite to start again.",
+            ) from None
+        return self._trainer.step
+
+    @torch.no_grad()
+    def _take_up(self, path: Path) -> None:
+        weights, tensors = load_file(path / WEIGHTS), load_file(path / OPTIMIZER)
+        with safe_open(path / OPTIMIZER, "pt") as file:
+            metadata: dict[str, str] = file.metadata()
+        if weights.keys() != self._parameters.keys():
+            raise ValueError(f"it holds {len(weights)} weights, and {len(self._parameters)} others are trained")
+        state: dict[str, dict[str, Any]] = {name: {} for name in self._parameters}
+        for key, value in [*tensors.items(), *json.loads(metadata["numbers"]).items()]:
+            kind, name = key.split("/", 1)
+            state[name][kind] = value
+        for name, parameter in self._parameters.items():
+            parameter.copy_(weights[name])
+            self._trainer.optimizer.state[parameter] = {  # AdamW counts its steps on the CPU
+                k: v.to(parameter.device) if isinstance(v, torch.Tensor) and v.ndim else v
+                for k, v in state[name].items()
+            }
+        self._trainer.step = int(metadata["step"])
+
+    def _optimizer_state(self) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """`<kind>/<name>` → what the optimizer holds for a weight: tensors, and numbers that are none."""
+        state: Mapping[Any, dict[str, Any]] = self._trainer.optimizer.state
+        flat = {f"{kind}/{name}": v for name, p in self._parameters.items() for kind, v in state.get(p, {}).items()}
+        tensors = {key: v for key, v in flat.items() if isinstance(v, torch.Tensor)}
+        return tensors, {key: v for key, v in flat.items() if key not in tensors}
+
+    def _path(self, step: int) -> Path:
+        return self._folder / f"checkpoint-{step}"
+
+    def _beside(self, path: Path) -> Path:
+        """A name that no checkpoint has; what an interruption left there is removed."""
+        beside = path.with_name(f".{path.name}.tmp")
+        shutil.rmtree(beside, ignore_errors=True)
+        return beside
+
+    def _remove(self, path: Path) -> None:
+        """By a rename first, so that half of a checkpoint never bears the name of a whole one."""
+        beside = path.rename(self._beside(path.with_name(f"{path.name}.old")))
+        shutil.rmtree(beside)
+
+
+def _write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    save_file(_apart(tensors), path, metadata)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same, none of which share their memory: safetensors refuses those that do."""
+    seen: set[int] = set()
+    found = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if place in seen else tensor.contiguous()
+        seen.add(place)
+    return found
