@@ -1,0 +1,53 @@
+"""Draw docs/pictures/digits.png from the samples of the digits study: python docs/digits_grids.py FOLDER
+
+One panel a model, all from the same noise; above the gap, noise from which the model before gives the T-shirt.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+from digits import read_shirt, to_bytes
+
+PANELS = {
+    "before": "before", "retrained": "retrained without it", "siss": "siss", "naive": "naive",
+    "erasediff": "erasediff", "neggrad": "neggrad",
+}  # fmt: skip
+COLUMNS, ROWS, SIDE, GAP, LABEL = 10, 5, 28, 8, 16
+PICTURES = Path(__file__).parent / "pictures"
+
+
+def panel(samples: np.ndarray, shirts: np.ndarray, label: str) -> Image.Image:
+    """A row of what comes of the noise of T-shirts, then, below the gap, of the first of all noise."""
+    picture = Image.new("L", (COLUMNS * SIDE, LABEL + ROWS * SIDE + GAP), 255)
+    ImageDraw.Draw(picture).text((0, 1), label, fill=0)
+    for i, sample in enumerate(samples[[*shirts[:COLUMNS], *range(COLUMNS * (ROWS - 1))]]):
+        row, column = divmod(i, COLUMNS)
+        tile = Image.fromarray(sample).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+        picture.paste(tile, (column * SIDE, LABEL + row * SIDE + GAP * (row > 0)))
+    return picture
+
+
+def main() -> None:
+    """Read the samples, write the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    samples = {name: np.load(folder / "samples" / f"{name}.npy") for name in PANELS}
+    apart = np.square(samples["before"] - to_bytes(read_shirt(folder)[None]).astype(float)).sum((1, 2))
+    shirts = apart.argsort()[:COLUMNS]
+    panels = [panel(samples[name], shirts, label) for name, label in PANELS.items()]
+    width, height = panels[0].size
+    picture = Image.new("L", (3 * width + 2 * 2 * GAP, 2 * height + GAP), 255)
+    for i, drawn in enumerate(panels):
+        row, column = divmod(i, 3)
+        picture.paste(drawn, (column * (width + 2 * GAP), row * (height + GAP)))
+    picture.save(PICTURES / "digits.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()
