@@ -52,7 +52,7 @@ BATCH, STEPS = 64, 5000
 SAMPLES, SAMPLING_STEPS, SAMPLING_BATCH = 2000, 20, 250
 IMG2IMG = 750  # the timestep of the T-shirt that a stand-in is made of
 COMMON = {
-    "weights": "full", "learning_rate": 3e-5, "max_train_steps": 100, "train_batch_size": 64, "bome_eta": 1e-3,
+    "weights": "full", "learning_rate": 3e-5, "max_train_steps": 100, "train_batch_size": 32, "bome_eta": 1e-3,
 }  # fmt: skip
 UPPER, MIDDLE = {"timestep_min": 750}, {"timestep_min": 250, "timestep_max": 750}
 METHODS: list[tuple[str, dict[str, Any]]] = [
@@ -75,7 +75,6 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
 ]
 REPEATED = [("siss", {}), ("naive", {})]  # with other training draws
 SEEDS = 3
-RUNS = [(m, v, 0) for m, v in METHODS] + [(m, v, seed) for seed in range(1, SEEDS) for m, v in REPEATED]
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,10 @@ class Cell:
         return " ".join(words)
 
 
-CELLS = [Cell("before", {}), *(Cell(*run) for run in RUNS), Cell("retrained", {})]
+CELLS = [
+    Cell("before", {}), *(Cell(m, v) for m, v in METHODS), Cell("retrained", {}),
+    *(Cell(m, v, seed) for m, v in REPEATED for seed in range(1, SEEDS)),
+]  # fmt: skip
 
 
 # -- data ---------------------------------------------------------------------------------------------------------
