@@ -26,9 +26,10 @@ num_fresh = 32
 
 Tables `[unlearn.lora]` and `[unlearn.full]` override `[unlearn]` for these weights.
 
-A flag wins over the environment, that over the file, that over the preset of the bundled model
-(`memfix/demo/settings.toml`), that over the default. `--dry-run` shows what is in force and does nothing. A run keeps
-the settings of each stage in its `run.json`, and refuses to go on with others.
+A flag wins over the environment, that over the file, that over `--preset NAME` (`memfix list presets`; the files are in
+`memfix/presets/`), that over what suits the bundled model (`memfix/demo/settings.toml`), that over the default.
+`--dry-run` shows what is in force and does nothing. A run keeps the settings of each stage in its `run.json`, and
+refuses to go on with others.
 
 This page is written by `python docs/settings_table.py`.
 """

@@ -1,4 +1,4 @@
-"""Typed settings, one class per stage, and how they are put together: flags > environment > file > preset > defaults.
+"""Typed settings, one class per stage, and how they are put together: flags > environment > file > presets > defaults.
 
 The description of a field is its help text on the command line. Knows nothing of torch.
 """
@@ -21,6 +21,7 @@ else:
     import tomli as tomllib
 
 ENV_PREFIX = "MEMFIX_"
+PRESETS = Path(__file__).parent / "presets"
 DEMO = "demo"
 WEIGHTS = ("lora", "full")
 
@@ -275,6 +276,19 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
         if not isinstance(table, dict):
             raise MemfixError(f"{path}: '{stage}' must be a table.", f"Write [{stage}] above its settings.")
     return data
+
+
+def presets() -> dict[str, Path]:
+    """Name → settings file of every preset; its first line says what it is for."""
+    return {path.stem: path for path in sorted(PRESETS.glob("*.toml"))}
+
+
+def read_preset(name: str) -> dict[str, dict[str, Any]]:
+    """The tables of a preset. Raises MemfixError for an unknown name."""
+    known = presets()
+    if name not in known:
+        raise MemfixError(f"Unknown preset '{name}'.", did_you_mean(name, list(known)), ExitCode.USAGE)
+    return read_config(known[name])
 
 
 def for_weights(table: Mapping[str, Any], weights: str) -> dict[str, Any]:

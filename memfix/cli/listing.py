@@ -1,4 +1,4 @@
-"""`memfix list`: methods, measures, screens, runs."""
+"""`memfix list`: methods, measures, screens, presets, runs."""
 
 from typing import Annotated
 
@@ -8,16 +8,17 @@ from memfix.cli.options import Call, command, runs_root
 from memfix.console import emit
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 
-KINDS = ["methods", "measures", "screens", "runs"]
+KINDS = ["methods", "measures", "screens", "presets", "runs"]
 WHOLE = 12  # columns of words no longer than this are never wrapped
 
 
 @command()
 def list_(call: Call, what: Annotated[str, typer.Argument(help=f"One of: {', '.join(KINDS)}.")]) -> None:
-    """List unlearning methods, measures, screens or runs."""
+    """List unlearning methods, measures, screens, presets or runs."""
     if what not in KINDS:
         raise MemfixError(f"There is no list of '{what}'.", did_you_mean(what, KINDS), ExitCode.USAGE)
-    rows = {"methods": _methods, "measures": _measures, "screens": _screens, "runs": _runs}[what]()
+    lists = {"methods": _methods, "measures": _measures, "screens": _screens, "presets": _presets, "runs": _runs}
+    rows = lists[what]()
     if call.json:
         emit(rows)
     elif rows:
@@ -55,6 +56,15 @@ def _screens() -> list[dict[str, object]]:
     from memfix.screens import SCREENS
 
     return [{"name": s.name, "summary": s.summary, "fewest seeds": s.min_seeds} for s in SCREENS.values()]
+
+
+def _presets() -> list[dict[str, object]]:
+    from memfix.config import presets
+
+    return [
+        {"name": name, "summary": path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")}
+        for name, path in presets().items()
+    ]
 
 
 def _runs() -> list[dict[str, object]]:

@@ -14,7 +14,16 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
-from memfix.config import DEMO, STAGES, Settings, for_weights, read_config, read_environment, resolve
+from memfix.config import (
+    DEMO,
+    STAGES,
+    Settings,
+    for_weights,
+    read_config,
+    read_environment,
+    read_preset,
+    resolve,
+)
 from memfix.console import Talk
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 
@@ -30,6 +39,7 @@ Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; runs/
 
 COMMON: dict[str, Any] = {
     "config": Annotated[Path | None, typer.Option(help="TOML file of settings, one table a stage.")],
+    "preset": Annotated[str | None, typer.Option(help="Settings that come with memfix; see 'memfix list presets'.")],
     "dry_run": Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")],
     "json_": Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")],
     "quiet": Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")],
@@ -47,6 +57,7 @@ class Call:
     json: bool = False
     dry_run: bool = False
     config: Path | None = None
+    preset: str | None = None
     given: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -55,10 +66,12 @@ class Call:
         return sys.argv[1:]
 
     def settings(self, stage: type[S], model: str | None = None) -> S:
-        """Settings of a stage: flags > environment > --config > the model's preset > defaults."""
+        """Settings of a stage: flags > environment > --config > --preset > what suits the model > defaults."""
         name = next(n for n, cls in STAGES.items() if cls is stage)
         flags, environment = self.given.get(name, {}), read_environment(stage)
         files = [read_config(self.config).get(name, {})] if self.config else []
+        if self.preset:
+            files.append(read_preset(self.preset).get(name, {}))
         model = model or next((layer["model"] for layer in [flags, environment, *files] if layer.get("model")), None)
         if model == DEMO:
             from memfix.demo import SETTINGS
@@ -117,7 +130,7 @@ def command(*stages: str) -> Callable[[Callable[..., None]], Callable[..., None]
             if common["offline"]:
                 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
             talk = Talk(quiet=common["quiet"], verbose=common["verbose"])
-            call = Call(talk, common["json_"], common["dry_run"], common["config"], given)
+            call = Call(talk, common["json_"], common["dry_run"], common["config"], common["preset"], given)
             try:
                 function(call, **kwargs)
             except MemfixError as error:
@@ -136,7 +149,7 @@ def command(*stages: str) -> Callable[[Callable[..., None]], Callable[..., None]
                 inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
             )
         for name, annotation in COMMON.items():
-            default = None if name == "config" else False
+            default = None if name in ("config", "preset") else False
             parameters.append(
                 inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             )

@@ -1,0 +1,46 @@
+"""Which layer of settings wins on the command line."""
+
+from pathlib import Path
+
+import pytest
+
+from memfix.cli.options import Call
+from memfix.config import STAGES, DetectSettings, UnlearnSettings, for_weights, presets, read_preset, resolve
+from memfix.console import Talk
+from memfix.errors import MemfixError
+
+
+def test_a_preset_loses_to_files_and_flags_and_wins_over_what_suits_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.toml").write_text("[unlearn]\nmixture = 0.4\nforget_norm = 700\n")
+    monkeypatch.setenv("MEMFIX_FORGET_NORM", "600")
+    call = Call(Talk(), config=tmp_path / "own.toml", preset="paper-sd", given={"unlearn": {"timestep_min": 998}})
+    settings = call.settings(UnlearnSettings, "demo")
+    assert (settings.timestep_min, settings.forget_norm, settings.mixture) == (998, 600, 0.4)
+    assert (settings.weights, settings.max_train_steps, settings.keep_variants) == ("full", 35, 4)
+    assert settings.learning_rate == 1e-5
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_is_valid(name: str) -> None:
+    tables = read_preset(name)
+    for stage, table in tables.items():
+        for weights in ("lora", "full") if stage == "unlearn" else ("",):
+            resolve(STAGES[stage], for_weights(table, weights))
+    assert tables
+
+
+def test_the_paper_is_followed() -> None:
+    """35 steps of 16 items, all weights, last timestep only: SISS, appendix and released scripts."""
+    call = Call(Talk(), preset="paper-sd", given={})
+    s, d = call.settings(UnlearnSettings), call.settings(DetectSettings)
+    assert s.train_batch_size * s.gradient_accumulation_steps == 16
+    assert (s.max_train_steps, s.weights, s.timestep_min, s.timestep_max) == (35, "full", 999, 1000)
+    assert (s.forget_norm, s.mixture, s.learning_rate, d.num_samples) == (750, 0.5, 1e-5, 128)
+
+
+def test_unknown_presets_are_refused() -> None:
+    with pytest.raises(MemfixError, match="Unknown preset 'paper_sd'") as caught:
+        Call(Talk(), preset="paper_sd").settings(UnlearnSettings)
+    assert "paper-sd" in caught.value.hint
