@@ -215,6 +215,12 @@ class UnlearnSettings(Settings):
     )
     timestep_min: int = Field(0, ge=0, description="First training timestep that is drawn.")
     timestep_max: int = Field(1000, ge=1, description="One past the last training timestep that is drawn.")
+    snr_gamma: float | None = Field(
+        None,
+        gt=0,
+        description="Weigh timesteps by min-SNR with this bound, on both sides; 5 is usual. Without it all timesteps of "
+        "the window count alike. Try it with a window of all timesteps.",
+    )
     keep_margin: float | None = Field(
         None,
         ge=0,

@@ -66,3 +66,14 @@ def squared_error(answer: torch.Tensor, wanted: torch.Tensor, low_pass: float | 
     )  # fmt: skip
     kept = spectrum * (rows[:, None] & columns)
     return torch.view_as_real(kept).flatten(1).square().sum(1)
+
+
+def min_snr(signal: torch.Tensor, noise: torch.Tensor, gamma: float, prediction_type: str) -> torch.Tensor:
+    """The weight min(γ²/σ², `gamma`) of an error of the clean picture, for the error of what the network predicts, [n].
+
+    The error of the picture is that of ε times σ²/γ², and that of v or of a flow times σ². Source: min-SNR-γ (Hang et
+    al., ICCV 2023, arXiv 2303.09556), where `gamma` is 5.
+    """
+    snr = (signal / noise).square()
+    from_prediction = 1 / snr.clamp(min=1e-12) if prediction_type == "epsilon" else noise.square()
+    return snr.clamp(max=gamma) * from_prediction

@@ -13,7 +13,7 @@ import torch
 
 from memfix.unlearn import siss
 from memfix.unlearn.bank import Batch, Items
-from memfix.unlearn.prediction import implied_noise, squared_error, target
+from memfix.unlearn.prediction import implied_noise, min_snr, squared_error, target
 from memfix.unlearn.retrack import posterior_mean
 from memfix.unlearn.surrogate import weight_of_time
 
@@ -23,22 +23,31 @@ Term: TypeAlias = Callable[[Batch, Network, "View"], torch.Tensor]
 
 
 class View(NamedTuple):
-    """How answers are read: the network's prediction type, and the low-pass on residuals of the forget side."""
+    """How answers are read: the network's prediction type, the low-pass on residuals of the forget side, and the bound
+    of the weight of time."""
 
     prediction_type: str
     low_pass: float | None = None
+    snr_gamma: float | None = None
 
     @property
     def whole(self) -> View:
         """The same without a low-pass: what the keep side uses."""
-        return View(self.prediction_type)
+        return self._replace(low_pass=None)
+
+    def error(self, answer: torch.Tensor, wanted: torch.Tensor, items: Items) -> torch.Tensor:
+        """Weighted squared error of each item, [n]."""
+        error = squared_error(answer, wanted.to(answer.device), self.low_pass)
+        if self.snr_gamma is None:
+            return error
+        return min_snr(items.signal, items.noise, self.snr_gamma, self.prediction_type).to(error) * error
 
 
 def errors(items: Items, network: Network, view: View) -> torch.Tensor:
     """Squared error of denoising each noisy point to its clean picture, [n]."""
     answer = network(items.noisy, items.t, items.context)
     wanted = target(items.noisy, items.clean, items.signal, items.noise, view.prediction_type)
-    return squared_error(answer, wanted.to(answer.device), view.low_pass)
+    return view.error(answer, wanted, items)
 
 
 def weighted(items: Items, weight: torch.Tensor, network: Network, view: View, over: int) -> torch.Tensor:
@@ -123,7 +132,7 @@ def bounded_forget(batch: Batch, network: Network, view: View, cap: float) -> to
     items = batch.forget_half
     error = errors(items, network, view)
     wanted = target(items.noisy, items.clean, items.signal, items.noise, view.prediction_type).to(error.device)
-    return torch.minimum(error, cap * squared_error(torch.zeros_like(wanted), wanted, view.low_pass)).mean()
+    return torch.minimum(error, cap * view.error(torch.zeros_like(wanted), wanted, items)).mean()
 
 
 def uniform_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
@@ -137,7 +146,7 @@ def uniform_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
         answer, items.noisy.to(answer.device), items.signal, items.noise, view.prediction_type
     )  # fmt: skip
     u = torch.rand(items.noisy.shape, generator=torch.Generator().manual_seed(batch.seed))
-    return squared_error(eps, u.to(answer.device), view.low_pass).mean()
+    return view.error(eps, u, items).mean()
 
 
 def nearest_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
@@ -172,4 +181,4 @@ def anchor_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
     with torch.no_grad():
         wanted = network(points.noisy, points.t, batch.anchors[chosen.to(on)])
     answer = network(points.noisy, points.t, batch.forget.context[chosen.to(on)])
-    return squared_error(answer, wanted, view.low_pass).mean()
+    return view.error(answer, wanted, points).mean()

@@ -55,7 +55,7 @@ class Trainer:
         self.parameters = parameter_group(unet, parameters, settings.parameter_group)
         self._bank, self._composition = method.prepare(bank, settings), composition
         self._network = as_network(unet, mixed_precision)
-        self._view = View(bank.schedule.prediction_type, settings.forget_low_pass)
+        self._view = View(bank.schedule.prediction_type, settings.forget_low_pass, settings.snr_gamma)
         self._mask = self._find_mask()
         self._strength = composition.parameter_prior if settings.parameter_prior is None else settings.parameter_prior
         self._prior = self._find_prior(unet, checkpoints) if self._strength else None

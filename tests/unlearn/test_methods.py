@@ -27,7 +27,7 @@ def of_method(name: str, settings: UnlearnSettings, bank: Bank, model: Net, low_
     method = METHODS[name]
     composition, bank = method.compose(settings), method.prepare(bank, settings)
     batch = draw(bank, composition.mixture(settings.mixture))
-    view = View(bank.schedule.prediction_type, low_pass)
+    view = View(bank.schedule.prediction_type, low_pass, settings.snr_gamma)
     model.zero_grad()
     result = _gradients(composition, [batch], list(model.parameters()), model.network, view)
     return batch, result, taken(model)
@@ -54,15 +54,22 @@ class Naive:
         eps = (m - g * z) / s
         return {"epsilon": eps, "v_prediction": g * eps - s * z, "flow_prediction": eps - z}[self.kind]
 
-    def size(self, residual):
+    def size(self, residual, items, i):
         if self.filter is not None:
             residual = self.filter @ residual @ self.filter.T
-        return (residual**2).sum()
+        return self.weight(float(items.signal[i]), float(items.noise[i])) * (residual**2).sum()
+
+    def weight(self, g, s):
+        if self.s.snr_gamma is None:
+            return 1.0
+        snr = (g / s) ** 2
+        per_picture = {"epsilon": snr, "v_prediction": 1 / s**2, "flow_prediction": 1 / s**2}[self.kind]
+        return min(snr, self.s.snr_gamma) / per_picture
 
     def error(self, items, i, z=None, m=None):
         m = items.noisy[i].double() if m is None else m
         z = items.clean[i].double() if z is None else z
-        return self.size(self.answer(m, items, i) - self.wanted(m, z, items.signal[i], items.noise[i]))
+        return self.size(self.answer(m, items, i) - self.wanted(m, z, items.signal[i], items.noise[i]), items, i)
 
     def keep_sides(self):
         return [i for i in range(self.n) if not self.batch.from_forget[i]]
@@ -103,16 +110,20 @@ class Naive:
             ratio = torch.exp((((m - g * x) ** 2).sum() - ((m - g * a) ** 2).sum()) / (2 * s**2))  # q(m|a) / q(m|x)
             residual = self.answer(m, side, i)
             kept, self.filter = self.filter, None
-            keep = keep + self.size(residual - self.wanted(m, x, g, s)) / ((1 - share) + share * ratio) / self.n
+            keep = (
+                keep + self.size(residual - self.wanted(m, x, g, s), side, i) / ((1 - share) + share * ratio) / self.n
+            )
             self.filter = kept
-            forget = forget + self.size(residual - self.wanted(m, a, g, s)) / ((1 - share) / ratio + share) / self.n
+            forget = (
+                forget + self.size(residual - self.wanted(m, a, g, s), side, i) / ((1 - share) / ratio + share) / self.n
+            )
         return keep, forget
 
     def capped(self, cap):
         total = 0.0
         for i in self.forget_sides():
             f = self.batch.forget
-            null = self.size(self.wanted(f.noisy[i].double(), f.clean[i].double(), f.signal[i], f.noise[i]))
+            null = self.size(self.wanted(f.noisy[i].double(), f.clean[i].double(), f.signal[i], f.noise[i]), f, i)
             e = self.error(f, i)
             total = total + (e if e < cap * null else 0 * e)
         return total / len(self.forget_sides())
@@ -124,7 +135,7 @@ class Naive:
             m, g, s = f.noisy[i].double(), f.signal[i], f.noise[i]
             a = self.answer(m, f, i)
             eps = {"epsilon": a, "v_prediction": s * m + g * a, "flow_prediction": m + g * a}[self.kind]
-            total = total + self.size(eps - u[j].double())
+            total = total + self.size(eps - u[j].double(), f, i)
         return total / len(self.forget_sides())
 
     def neighbours(self):
@@ -151,7 +162,7 @@ class Naive:
         for i in self.forget_sides():
             m = b.keep.noisy[i].double()
             wanted = self.answer(m, b.keep, i, b.anchors).detach()
-            total = total + self.size(self.answer(m, b.keep, i, b.forget.context) - wanted)
+            total = total + self.size(self.answer(m, b.keep, i, b.forget.context) - wanted, b.keep, i)
         return total / len(self.forget_sides())
 
     def gradient(self, loss):
@@ -203,6 +214,7 @@ VARIANTS = [
     ("erasediff", {"bome_eta": 2.0}),
     ("retrack", {"neighbours": 2, "forget_weight": 0.2}),
     ("surrogate", {"forget_weight": 0.3}),
+    *((name, {"snr_gamma": 0.5, "forget_cap": 1.8}) for name in METHODS),
 ]
 
 
