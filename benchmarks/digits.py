@@ -52,10 +52,14 @@ BATCH, STEPS = 64, 5000
 SAMPLES, SAMPLING_STEPS, SAMPLING_BATCH = 2000, 20, 250
 IMG2IMG = 750  # the timestep of the T-shirt that a stand-in is made of
 COMMON = {
-    "weights": "full", "learning_rate": 3e-5, "max_train_steps": 100, "train_batch_size": 32, "bome_eta": 1e-3,
+    "weights": "full", "learning_rate": 1e-4, "lr_scheduler": "cosine", "max_train_steps": 100, "train_batch_size": 32,
+    "bome_eta": 1e-3,
 }  # fmt: skip
 UPPER, MIDDLE = {"timestep_min": 750}, {"timestep_min": 250, "timestep_max": 750}
+GENTLE = {"learning_rate": 3e-5, "lr_scheduler": "constant"}
 METHODS: list[tuple[str, dict[str, Any]]] = [
+    ("naive", GENTLE),
+    ("siss", GENTLE),
     ("naive", {}),
     ("siss", {}),
     ("siss", {"siss_mode": "no-is"}),
