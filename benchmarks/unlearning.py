@@ -39,7 +39,6 @@ from memfix.models.sampling import plan_samples
 from memfix.recheck.outcomes import change, rms_difference
 from memfix.records import Label, Outcome, Prompt, Reference, Rewording, Role, Sample, Score, Seeds, Step, Verdict
 from memfix.runs import Run, environment, now
-from memfix.unlearn import wordings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from demo import GROUPS, kinds, shows
@@ -180,7 +179,7 @@ def measure(detected: Path, variant: Variant, seed: int) -> dict[str, Any]:
     preset = for_weights(read_config(SETTINGS)["unlearn"], variant.settings.get("weights", "lora"))
     settings = resolve(UnlearnSettings, {**variant.settings, "train_seed": seed}, preset)
     if variant.wordings:
-        wordings.ENOUGH_KEEP = sys.maxsize
+        settings = settings.model_copy(update={"keep_enough": sys.maxsize, "keep_ways": "shorten"})
     row = {**identity(variant, seed), "finished": now(), "environment": environment()}
     try:
         flow.unlearn(run, settings, ["benchmark"], Talk())
@@ -216,10 +215,12 @@ def figures(run: Run) -> dict[str, Any]:
         own = [s for s in scores if s.prompt_id == p.id]
         found = change(p, before[p.id], after[p.id], own, 0.0, detail)
         group = groups.setdefault(planted.get(p.text, GROUPS[3]), dict.fromkeys(
-            ("prompts", "success", "copies", "samples", "broken", "shown"), 0
+            ("prompts", "success", "useful", "copies", "samples", "broken", "shown"), 0
         ))  # fmt: skip
         group["prompts"] += 1
-        group["success"] += found.outcome is Outcome.MITIGATED
+        mitigated = found.outcome is Outcome.MITIGATED
+        group["success"] += mitigated
+        group["useful"] += mitigated and sum(shown[p.id]) >= len(own) / 2
         group["copies"] += found.copies_fresh
         group["samples"] += found.samples_fresh
         group["broken"] += round(found.broken * len(own))

@@ -230,7 +230,18 @@ class UnlearnSettings(Settings):
     keep_variants: int = Field(
         8,
         ge=0,
-        description="Samples drawn from each shortened wording of a fully memorized prompt, as its keep images.",
+        description="Samples drawn from each variant of a memorized prompt that has few pictures to keep; 0: none.",
+    )
+    keep_enough: int = Field(
+        4,
+        ge=1,
+        description="A memorized prompt with fewer non-memorized pictures than this is sampled in other ways, until it "
+        "has as many. Raise it when copies stay.",
+    )
+    keep_ways: str | None = Field(
+        None,
+        description="These ways, comma-separated, in the order in which they are tried; all of 'memfix list ways' when "
+        "not given.",
     )
     reword: bool = Field(
         True,

@@ -266,9 +266,10 @@ def _pairs(run: Run, sample: Sampler, settings: UnlearnSettings) -> list[Pair]:
         run.read(f"{BEFORE}/scores.jsonl", Score), run.read("references.jsonl", Reference),
         (run.path / BEFORE).resolve(), distinct,
     )  # fmt: skip
-    pairs += keep_variants(sample, pairs, distinct, settings.keep_variants, run.path / VARIANTS)
-    run.write("pairs.jsonl", pairs)
-    return pairs
+    made = keep_variants(sample, pairs, distinct, settings, run.path / VARIANTS)
+    run.write("yields.jsonl", made.yields)
+    run.write("pairs.jsonl", [*pairs, *made.pairs])  # last: with it, all that it names is there
+    return [*pairs, *made.pairs]
 
 
 def _train(

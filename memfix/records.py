@@ -162,7 +162,20 @@ class Pair(Record):
     text: str
     prompt_id: str
     origin: Literal["reference", "sample", "variant", "control"]
-    wording: str | None = Field(None, description="the text that a variant was sampled from")
+    wording: str | None = Field(None, description="the text that a variant was sampled from, where it was another")
+    way: str | None = Field(None, description="how a variant was made of the prompt")
+
+
+class Yield(Record):
+    """What one way of making keep images gave for one memorized prompt."""
+
+    prompt_id: str
+    text: str
+    way: str
+    samples: int
+    kept: int = 0
+    near_copies: int = 0
+    copies: int = 0
 
 
 class Rewording(Record):

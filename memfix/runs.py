@@ -37,9 +37,11 @@ PACKAGES = (
 )
 
 OUTPUTS = {
-    "unlearn": ("pairs.jsonl", "variants", "training.jsonl", "checkpoints", "rewordings.jsonl", "model"),
+    "unlearn": (
+        "pairs.jsonl", "yields.jsonl", "variants", "training.jsonl", "checkpoints", "rewordings.jsonl", "model",
+    ),
     "recheck": ("after", "changes.jsonl"),
-}
+}  # fmt: skip
 
 R = TypeVar("R", bound=Record)
 

@@ -1,4 +1,4 @@
-"""`memfix list`: methods, measures, screens, presets, runs."""
+"""`memfix list`: methods, ways, measures, screens, presets, runs."""
 
 from typing import Annotated
 
@@ -8,16 +8,19 @@ from memfix.cli.options import Call, command, runs_root
 from memfix.console import emit
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 
-KINDS = ["methods", "measures", "screens", "presets", "runs"]
+KINDS = ["methods", "ways", "measures", "screens", "presets", "runs"]
 WHOLE = 12  # columns of words no longer than this are never wrapped
 
 
 @command()
 def list_(call: Call, what: Annotated[str, typer.Argument(help=f"One of: {', '.join(KINDS)}.")]) -> None:
-    """List unlearning methods, measures, screens, presets or runs."""
+    """List unlearning methods, ways of making keep images, measures, screens, presets or runs."""
     if what not in KINDS:
         raise MemfixError(f"There is no list of '{what}'.", did_you_mean(what, KINDS), ExitCode.USAGE)
-    lists = {"methods": _methods, "measures": _measures, "screens": _screens, "presets": _presets, "runs": _runs}
+    lists = {
+        "methods": _methods, "ways": _ways, "measures": _measures, "screens": _screens, "presets": _presets,
+        "runs": _runs,
+    }  # fmt: skip
     rows = lists[what]()
     if call.json:
         emit(rows)
@@ -36,6 +39,12 @@ def _methods() -> list[dict[str, object]]:
         {"name": m.name, "summary": m.summary, "passes": m.passes, "needs": ", ".join(m.needs) or "-"}
         for m in METHODS.values()
     ]
+
+
+def _ways() -> list[dict[str, object]]:
+    from memfix.unlearn.ways import WAYS
+
+    return [{"name": w.name, "summary": w.summary} for w in WAYS.values()]
 
 
 def _measures() -> list[dict[str, object]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 import numpy as np
@@ -41,14 +41,18 @@ def batches(
 
 @torch.no_grad()
 def generate(
-    pipe: StableDiffusionPipeline, batch: Sequence[Sample], texts: TextCache, mixed_precision: str
-) -> list[Image.Image]:
-    """Sample one batch. All its samples share steps and guidance; each starts from its own seed's noise."""
+    pipe: StableDiffusionPipeline, batch: Sequence[Sample], texts: TextCache, mixed_precision: str,
+    contexts: Mapping[str, torch.Tensor] | None = None,
+) -> list[Image.Image]:  # fmt: skip
+    """Sample one batch. All its samples share steps and guidance; each starts from its own seed's noise.
+
+    contexts: prompt id → embedding [L, D] that takes the place of that of the text.
+    """
     texts.add([*(s.text for s in batch), ""])
-    first = batch[0]
+    first, given = batch[0], contexts or {}
     with autocast(mixed_precision):
         out = pipe(
-            prompt_embeds=texts.stack(s.text for s in batch),
+            prompt_embeds=torch.stack([given.get(s.prompt_id, texts[s.text]) for s in batch]).to(pipe.device),
             negative_prompt_embeds=texts.stack([""] * len(batch)),
             generator=[torch.Generator("cpu").manual_seed(s.seed) for s in batch],
             num_inference_steps=first.steps,

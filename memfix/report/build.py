@@ -10,7 +10,21 @@ from memfix.errors import MemfixError
 from memfix.files import write_atomic
 from memfix.measures.quality import broken_share, detail_range
 from memfix.measures.siblings import representatives, sizes
-from memfix.records import Change, Label, Outcome, Pair, Prompt, Reference, Rewording, Role, Score, Side, Step, Verdict
+from memfix.records import (
+    Change,
+    Label,
+    Outcome,
+    Pair,
+    Prompt,
+    Reference,
+    Rewording,
+    Role,
+    Score,
+    Side,
+    Step,
+    Verdict,
+    Yield,
+)
 from memfix.report.schema import Picture, PromptEntry, Report, Summary
 from memfix.runs import Run
 from memfix.stats import clopper_pearson
@@ -163,6 +177,19 @@ def _training(run: Run) -> dict[str, Any]:
     return {
         "settings": run.settings("unlearn"), "steps": len(steps), "seconds": sum(s.seconds for s in steps),
         "targets": len({p.prompt_id for p in pairs if p.side is Side.FORGET}), "pairs": counts,
+        "ways": _ways(run.read("yields.jsonl", Yield)),
         "rewordings": [r.model_dump() for r in run.read("rewordings.jsonl", Rewording)],
         "loss_keep": [round(s.loss_keep, 3) for s in steps], "loss_forget": [round(s.loss_forget, 3) for s in steps],
     }  # fmt: skip
+
+
+def _ways(yields: Sequence[Yield]) -> list[dict[str, Any]]:
+    """What each way of making keep images yielded over all prompts that it was tried for, and for each of them."""
+    return [
+        {
+            "way": way, "prompts": len(own), "served": sum(y.kept > 0 for y in own),
+            **{count: sum(getattr(y, count) for y in own) for count in ("samples", "kept", "near_copies", "copies")},
+            "by_prompt": [y.model_dump(exclude={"way"}) for y in own],
+        }
+        for way, own in ((way, [y for y in yields if y.way == way]) for way in dict.fromkeys(y.way for y in yields))
+    ]  # fmt: skip

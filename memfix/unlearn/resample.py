@@ -1,23 +1,26 @@
-"""What unlearning samples for itself: keep images from shortened wordings, and the trained weights before rewording."""
+"""What unlearning samples for itself: keep images in other ways, and the trained weights before rewording."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from memfix.config import DetectSettings
+from memfix.config import DetectSettings, UnlearnSettings
 from memfix.console import Talk
 from memfix.measures.reference_set import ReferenceSet
 from memfix.models.context import ContextEdit
 from memfix.models.sampling import batches, generate, plan_samples
 from memfix.models.text import TextCache
-from memfix.records import Pair, Prompt, Rewording, Sample, Score, Side
+from memfix.records import Pair, Prompt, Rewording, Sample, Score, Side, Yield
 from memfix.unlearn.reword import random_texts, solve
-from memfix.unlearn.wordings import safe_wordings, wordings
+from memfix.unlearn.ways import Subject, Variant, get_ways
+from memfix.unlearn.wordings import safe_wordings, short_of_keep
 
 
 @dataclass(frozen=True)
@@ -29,40 +32,79 @@ class Sampler:
     settings: DetectSettings
     talk: Talk
 
-    def __call__(self, prompts: Sequence[Prompt], each: int, title: str) -> Iterator[tuple[Sample, Image.Image, Score]]:
-        """`each` samples of every prompt, from the seeds of the detection."""
-        s = self.settings
-        seeds = range(s.seed, s.seed + each)
-        plan = plan_samples(prompts, seeds, steps=s.num_inference_steps, guidance=s.guidance_scale)
-        if not plan:
+    def __call__(
+        self, prompts: Sequence[Prompt], each: int, title: str, variants: Mapping[str, Variant] | None = None
+    ) -> Iterator[tuple[Sample, Image.Image, Score]]:
+        """`each` samples of every prompt, from the seeds of the detection; `variants` by prompt id."""
+        s, variants = self.settings, variants or {}
+        if not prompts:
             return
-        texts = TextCache(self.pipe)
-        with self.talk.progress(title, len(plan)) as bar:
-            for n, batch in enumerate(batches(plan, s.batch_size), start=1):
-                images = generate(self.pipe, batch, texts, s.mixed_precision)
-                yield from zip(batch, images, self.gallery.score(batch, images), strict=True)
-                bar.at(min(n * s.batch_size, len(plan)))
+        texts, done = TextCache(self.pipe), 0
+        contexts = {i: v.context for i, v in variants.items() if v.context is not None}
+        guided = {i: v.guidance for i, v in variants.items() if v.guidance is not None}
+        with self.talk.progress(title, len(prompts) * each) as bar:
+            for guidance, group in groupby(prompts, lambda p: guided.get(p.id, s.guidance_scale)):
+                seeds = range(s.seed, s.seed + each)
+                plan = plan_samples(list(group), seeds, steps=s.num_inference_steps, guidance=guidance)
+                for batch in batches(plan, s.batch_size):
+                    images = generate(self.pipe, batch, texts, s.mixed_precision, contexts)
+                    yield from zip(batch, images, self.gallery.score(batch, images), strict=True)
+                    done += len(batch)
+                    bar.at(done)
+
+
+@dataclass
+class Kept:
+    """Keep images that were made, and what each way of making them yielded."""
+
+    pairs: list[Pair] = field(default_factory=list)
+    yields: list[Yield] = field(default_factory=list)
 
 
 def keep_variants(
-    sample: Sampler, pairs: Sequence[Pair], distinct: Callable[[Score], bool], each: int, folder: Path
-) -> list[Pair]:
-    """Keep images, in `folder`, for targets whose own samples are all but copies: non-copies of shortened wordings."""
-    if not each:
-        return []
-    wanted = wordings(pairs)
-    prompts = [Prompt(id=i, text=pair.wording or pair.text) for i, pair in wanted.items()]
+    sample: Sampler, pairs: Sequence[Pair], distinct: Callable[[Score], bool], settings: UnlearnSettings, folder: Path
+) -> Kept:
+    """Keep images, in `folder`, for targets whose own samples are all but copies: non-copies of variants of the prompt.
+
+    One way after the other, for the targets that still have fewer than `keep_enough`; a way is tried whole.
+    """
+    made = Kept()
+    if not settings.keep_variants:
+        return made
     folder.mkdir(exist_ok=True)
-    found = []
-    for made, image, score in sample(prompts, each, "Sampling keep images"):
-        if distinct(score):
-            path = (folder / made.file_name).resolve()
-            image.save(path, compress_level=1)
-            found.append(wanted[made.prompt_id].model_copy(update={"path": str(path)}))
-    served = {p.prompt_id for p in [*pairs, *found] if p.side is Side.KEEP}
-    for missing in {p.prompt_id: p.text for p in pairs if p.side is Side.FORGET and p.prompt_id not in served}.values():
-        sample.talk.warn(f"'{missing}' has no keep image of its own: every wording tried gives copies or near-copies.")
-    return found
+    for way in get_ways(settings.keep_ways):
+        targets = short_of_keep([*pairs, *made.pairs], settings.keep_enough)
+        wanted = {
+            f"{i}-{way.name}{n}": (i, variant)
+            for i, text in targets.items()
+            for n, variant in enumerate(way.vary(Subject(text, sample.pipe, sample.settings)))
+        }
+        prompts = [Prompt(id=name, text=variant.wording or targets[i]) for name, (i, variant) in wanted.items()]
+        prompts.sort(key=lambda p: wanted[p.id][1].guidance or 0)  # so that batches of one guidance are full
+        counts = {i: Counter[str]() for i, _ in wanted.values()}
+        title = f"Sampling keep images: {way.summary}"
+        for drawn, image, score in sample(
+            prompts, settings.keep_variants, title, {k: v for k, (_, v) in wanted.items()}
+        ):
+            i, variant = wanted[drawn.prompt_id]
+            kept = distinct(score)
+            counts[i]["kept" if kept else "copies" if score.copy_ else "near_copies"] += 1
+            if kept:
+                path = (folder / drawn.file_name).resolve()
+                image.save(path, compress_level=1)
+                made.pairs.append(
+                    Pair(
+                        side=Side.KEEP, path=str(path), text=targets[i], prompt_id=i, origin="variant", way=way.name,
+                        wording=variant.wording,
+                    )
+                )  # fmt: skip
+        made.yields += [
+            Yield(prompt_id=i, text=targets[i], way=way.name, samples=count.total(), **count)
+            for i, count in counts.items()
+        ]
+    for missing in short_of_keep([*pairs, *made.pairs], 1).values():
+        sample.talk.warn(f"'{missing}' has no keep image of its own: every way tried gives copies or near-copies.")
+    return made
 
 
 def reword(

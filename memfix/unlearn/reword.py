@@ -14,6 +14,7 @@ from random import Random
 import torch
 
 from memfix.models.context import ContextEdit
+from memfix.unlearn.wordings import known_words
 
 KNOWN = 10.0  # weight of the run's other texts, which must not move, against what must
 ANYTHING = 0.3  # weight of texts out of the model's vocabulary: what nobody listed must not move either
@@ -46,6 +47,6 @@ def _moments(context: torch.Tensor) -> torch.Tensor:
 
 def random_texts(vocabulary: Iterable[str], count: int = 400, longest: int = 8) -> list[str]:
     """Texts of 1 to `longest` random words of a CLIP tokenizer's vocabulary, always the same ones."""
-    words = sorted(word for token in vocabulary if (word := token.removesuffix("</w>")) != token and word.isalpha())
+    words = known_words(vocabulary)
     draw = Random(0)
     return [" ".join(draw.choices(words, k=draw.randint(1, longest))) for _ in range(count)]

@@ -1,14 +1,16 @@
-"""Shortened wordings of memorized prompts, for those that have nothing of their own to keep. Pure: records in, out."""
+"""Other wordings of memorized prompts, for those that have nothing of their own to keep. Pure: texts in, texts out."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from random import Random
 
 from memfix.records import Pair, Side
 
-ENOUGH_KEEP = 4  # fewer non-memorized samples of a prompt than this, and shortened wordings of it are sampled too
 MOST_WORDINGS = 4
+TIMES = (1, 2, 4, 8)  # words added, from the wording that is closest to the prompt on
+TEMPLATES = ("a picture of {}", "{}, another version", "art inspired by {}", "something like {}, but different")
 
 
 def shortened(text: str) -> list[str]:
@@ -24,20 +26,58 @@ def shortened(text: str) -> list[str]:
     return [" ".join(words[:n]) for n in lengths]
 
 
-def wordings(pairs: Sequence[Pair]) -> dict[str, Pair]:
-    """What to sample for the targets with fewer than ENOUGH_KEEP keep images: an id for each wording → the pair to make
-    of its samples, whose path is still empty."""
+def thinned(text: str) -> list[str]:
+    """The text without one word, without two, and so on: words drawn at random, the same ones each time.
+
+    At most MOST_WORDINGS, each with one word or more. Beginnings of the text are left to `shortened`.
+    """
+    words, draw = text.split(), Random(text)
+    out = draw.sample(range(len(words)), len(words))
+    wordings = []
+    for n in range(1, min(len(words), MOST_WORDINGS + 1)):
+        wording = " ".join(word for place, word in enumerate(words) if place not in out[:n])
+        if not text.startswith(wording):
+            wordings.append(wording)
+    return wordings
+
+
+def padded(text: str, vocabulary: Sequence[str]) -> list[str]:
+    """The text with 1, 2, 4 and 8 words of the vocabulary put in at random places (Somepalli et al., NeurIPS 2023)."""
+    draw = Random(text)
+    return [_inserted(text, draw.choices(vocabulary, k=n), draw) for n in TIMES]
+
+
+def repeated(text: str) -> list[str]:
+    """The text with 1, 2, 4 and 8 of its own words once more, at random places (Somepalli et al., NeurIPS 2023)."""
+    draw = Random(text)
+    return [_inserted(text, draw.choices(text.split(), k=n), draw) for n in TIMES]
+
+
+def framed(text: str) -> list[str]:
+    """The text in sentences around it."""
+    return [template.format(text) for template in TEMPLATES]
+
+
+def _inserted(text: str, more: Iterable[str], draw: Random) -> str:
+    words = text.split()
+    for word in more:
+        words.insert(draw.randint(0, len(words)), word)
+    return " ".join(words)
+
+
+def known_words(vocabulary: Iterable[str]) -> list[str]:
+    """Whole words of a CLIP tokenizer's vocabulary, sorted."""
+    return sorted(word for token in vocabulary if (word := token.removesuffix("</w>")) != token and word.isalpha())
+
+
+def short_of_keep(pairs: Sequence[Pair], enough: int) -> dict[str, str]:
+    """Id → text of the targets that have fewer keep images of their own than `enough`."""
     own = Counter(p.prompt_id for p in pairs if p.side is Side.KEEP)
-    targets = {p.prompt_id: p.text for p in pairs if p.side is Side.FORGET and own[p.prompt_id] < ENOUGH_KEEP}
-    return {
-        f"{i}-v{n}": Pair(side=Side.KEEP, path="", text=text, prompt_id=i, origin="variant", wording=wording)
-        for i, text in targets.items()
-        for n, wording in enumerate(shortened(text))
-    }
+    return {p.prompt_id: p.text for p in pairs if p.side is Side.FORGET and own[p.prompt_id] < enough}
 
 
 def safe_wordings(variants: Sequence[Pair], each: int) -> dict[str, str | None]:
-    """For each target that has variants: the longest wording all of whose `each` samples could be kept, if any."""
+    """For each target that has variants: the longest beginning all of whose `each` samples could be kept, if any."""
     kept = Counter((p.prompt_id, p.wording) for p in variants)
     return {
         i: next((w for w in shortened(text) if kept[i, w] == each), None)

@@ -1,19 +1,21 @@
-"""When a prompt is reworded, and when that would only hide what the weights still hold."""
+"""How many ways of making keep images are tried; when a prompt is reworded, and when that would only hide what the
+weights still hold."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from memfix.config import DetectSettings
+from memfix.config import DetectSettings, UnlearnSettings
 from memfix.console import Talk
 from memfix.measures.gallery import Gallery
 from memfix.measures.pixels import Ssim
 from memfix.models import pipeline
 from memfix.models.text import TextCache
 from memfix.records import Pair, Prompt, Reference, Sample, Score, Side
-from memfix.unlearn.resample import Sampler, keep_variants, reword
+from memfix.unlearn.resample import Kept, Sampler, keep_variants, reword
+from memfix.unlearn.ways import Variant
 from tests.conftest import picture
 
 TEXTS = {"p1": "owl by a", "p2": "cat by b"}
@@ -22,7 +24,9 @@ TEXTS = {"p1": "owl by a", "p2": "cat by b"}
 class Scripted(Sampler):
     """A sampler of the real pipeline's kind whose copies are given: prompt id → share of the seeds."""
 
-    def __call__(self, prompts: Sequence[Prompt], each: int, title: str) -> Iterator[tuple[Sample, Image.Image, Score]]:
+    def __call__(
+        self, prompts: Sequence[Prompt], each: int, title: str, variants: Mapping[str, Variant] | None = None
+    ) -> Iterator[tuple[Sample, Image.Image, Score]]:
         for prompt in prompts:
             for seed in range(each):
                 made = Sample(
@@ -59,19 +63,48 @@ def not_a_copy(score: Score) -> bool:
     return not score.copy_
 
 
+def kept(sampler: Sampler, folder: Path, **settings: object) -> Kept:
+    given = UnlearnSettings.model_validate({"keep_variants": 3, "keep_enough": 1, "keep_ways": "shorten", **settings})
+    return keep_variants(sampler, forget(), not_a_copy, given, folder)
+
+
 def test_variants_are_kept_where_they_are_no_copies(sampler: Scripted, tmp_path: Path) -> None:
-    COPIES.update({"p1-v0": 2, "p2-v0": 3, "p2-v1": 3})  # of 3: "owl by" gives two copies, every wording of a cat three
-    found = keep_variants(sampler, forget(), not_a_copy, 3, tmp_path / "variants")
-    assert [(p.text, p.wording, Path(p.path).name) for p in found] == [
-        ("owl by a", "owl by", "p1-v0-2.png"),
-        *(("owl by a", "owl", f"p1-v1-{seed}.png") for seed in range(3)),
+    # of 3: "owl by" gives two copies, every wording of a cat three
+    COPIES.update({"p1-shorten0": 2, "p2-shorten0": 3, "p2-shorten1": 3})
+    found = kept(sampler, tmp_path / "variants")
+    assert [(p.text, p.wording, p.way, Path(p.path).name) for p in found.pairs] == [
+        ("owl by a", "owl by", "shorten", "p1-shorten0-2.png"),
+        *(("owl by a", "owl", "shorten", f"p1-shorten1-{seed}.png") for seed in range(3)),
     ]
-    assert all(Path(p.path).is_file() for p in found)
-    assert keep_variants(sampler, forget(), not_a_copy, 0, tmp_path / "none") == []
+    assert all(Path(p.path).is_file() for p in found.pairs)
+    assert [(y.prompt_id, y.way, y.samples, y.kept, y.copies, y.near_copies) for y in found.yields] == [
+        ("p1", "shorten", 6, 4, 2, 0), ("p2", "shorten", 6, 0, 6, 0),
+    ]  # fmt: skip
+    assert kept(sampler, tmp_path / "none", keep_variants=0) == Kept()
+
+
+def test_ways_are_tried_until_there_is_enough(sampler: Scripted, tmp_path: Path) -> None:
+    COPIES.update({"p2-shorten0": 3, "p2-shorten1": 3, "p2-guidance0": 1})
+    found = kept(sampler, tmp_path / "variants", keep_ways="shorten,guidance,noise", keep_enough=5)
+    assert [(y.prompt_id, y.way, y.kept) for y in found.yields] == [
+        ("p1", "shorten", 6), ("p2", "shorten", 0), ("p2", "guidance", 5),
+    ]  # fmt: skip
+    assert {p.wording for p in found.pairs if p.way == "guidance"} == {None}
+
+
+def test_a_target_that_no_way_serves_is_told_of(
+    sampler: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    COPIES.update({"p2-shorten0": 3, "p2-shorten1": 3})
+    object.__setattr__(sampler, "talk", Talk())
+    kept(sampler, tmp_path / "variants")
+    told = capsys.readouterr().err
+    assert "'cat by b' has no keep image" in told
+    assert "owl" not in told
 
 
 def test_only_what_is_unlearned_is_reworded(sampler: Scripted, tmp_path: Path) -> None:
-    variants = keep_variants(sampler, forget(), not_a_copy, 3, tmp_path / "variants")
+    variants = kept(sampler, tmp_path / "variants").pairs
     COPIES["p2"] = 1  # the trained weights still give one
     decided, edit = reword(sampler, variants, 3, TEXTS.values())
     assert {r.text: (r.wording, r.applied, r.copies, r.samples) for r in decided} == {
@@ -88,7 +121,7 @@ def test_only_what_is_unlearned_is_reworded(sampler: Scripted, tmp_path: Path) -
 
 
 def test_nothing_is_reworded_while_everything_is_still_copied(sampler: Scripted, tmp_path: Path) -> None:
-    variants = keep_variants(sampler, forget(), not_a_copy, 3, tmp_path / "variants")
+    variants = kept(sampler, tmp_path / "variants").pairs
     COPIES.update(p1=4, p2=4)
     decided, edit = reword(sampler, variants, 3, TEXTS.values())
     assert edit is None

@@ -1,0 +1,98 @@
+"""Ways to get other pictures out of a prompt, on a real pipeline."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from memfix.config import DetectSettings
+from memfix.errors import MemfixError
+from memfix.models import pipeline
+from memfix.models.sampling import generate, plan_samples
+from memfix.models.text import TextCache
+from memfix.records import Prompt
+from memfix.unlearn.ways import DESCENT, NOISE, WAYS, Subject, Variant, descent, get_ways
+
+SETTINGS = DetectSettings(num_inference_steps=2, guidance_scale=3.0, mixed_precision="no")
+
+
+@pytest.fixture(scope="module")
+def subject(model_folder: Path) -> Subject:
+    return Subject("an owl by a", pipeline.load(pipeline.locate(str(model_folder))), SETTINGS)
+
+
+def magnitude(subject: Subject, context: torch.Tensor) -> float:
+    """‖ε_θ(x_T, c) - ε_θ(x_T, ∅)‖² at the first sampling step, averaged over four seeds."""
+    pipe = subject.pipe
+    texts = TextCache(pipe)
+    texts.add([""])
+    pipe.scheduler.set_timesteps(SETTINGS.num_inference_steps)
+    x = torch.stack([torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(4)])
+    with torch.no_grad():
+        answers = [
+            pipe.unet(x, pipe.scheduler.timesteps[0], encoder_hidden_states=c.expand(4, -1, -1)).sample
+            for c in (context, texts[""])
+        ]
+    return float((answers[0] - answers[1]).square().flatten(1).sum(1).mean())
+
+
+@pytest.mark.parametrize("name", list(WAYS))
+def test_each_way_departs_from_the_prompt_and_does_so_again(name: str, subject: Subject) -> None:
+    variants, again = WAYS[name].vary(subject), WAYS[name].vary(subject)
+    if name == "insert":  # the tiny tokenizer knows letters only
+        assert all(len(word) == 1 for v in variants for word in str(v.wording).split() if word not in subject.text)
+    assert variants
+    for variant, same in zip(variants, again, strict=True):
+        assert sum(part is not None for part in variant) == 1
+        assert variant.wording != subject.text
+        if variant.context is not None and same.context is not None:
+            assert torch.equal(variant.context, same.context)
+            assert not torch.equal(variant.context, subject.context)
+        else:
+            assert variant == same
+
+
+def test_noise_grows(subject: Subject) -> None:
+    moved = [v.context - subject.context for v in WAYS["noise"].vary(subject) if v.context is not None]
+    spread = subject.context.std()
+    for size, shift in zip(NOISE, moved, strict=True):
+        assert float(shift.std() / spread) == pytest.approx(size, rel=0.2)
+
+
+def test_guidance_falls_to_none(subject: Subject) -> None:
+    assert [v.guidance for v in WAYS["guidance"].vary(subject)] == [2.0, 1.0]
+    unguided = Subject(subject.text, subject.pipe, SETTINGS.model_copy(update={"guidance_scale": 1.0}))
+    assert WAYS["guidance"].vary(unguided) == []
+
+
+def test_descent_lowers_the_magnitude_score(subject: Subject) -> None:
+    path = list(descent(subject.pipe, subject.context, SETTINGS))
+    assert len(path) == max(DESCENT)
+    scores = [magnitude(subject, context) for context in [subject.context, *path]]
+    assert scores[1] < scores[0]
+    assert scores[-1] < 0.5 * scores[0]
+
+
+def test_a_picture_is_sampled_from_the_embedding_that_is_given(subject: Subject) -> None:
+    plan = plan_samples([Prompt(id="p", text=subject.text)], [3], steps=2, guidance=3.0)
+    texts = TextCache(subject.pipe)
+    texts.add(["another"])
+    usual, given, other = (
+        generate(subject.pipe, batch, TextCache(subject.pipe), "no", contexts)[0].tobytes()
+        for batch, contexts in [
+            (plan, None),
+            (plan, {"p": texts["another"]}),
+            ([plan[0].model_copy(update={"text": "another"})], {"q": texts["another"]}),
+        ]
+    )
+    assert usual != given
+    assert given == other
+
+
+def test_ways_by_name() -> None:
+    assert [w.name for w in get_ways(None)] == list(WAYS)
+    assert [w.name for w in get_ways("noise, shorten")] == ["noise", "shorten"]
+    with pytest.raises(MemfixError) as caught:
+        get_ways("shorten,nose")
+    assert "noise" in str(caught.value.hint)
+    assert Variant() == Variant(None, None, None)
