@@ -17,9 +17,9 @@ from memfix.models.device import autocast
 from memfix.models.text import TextCache
 from memfix.unlearn import wordings
 
-NOISE = (0.25, 0.5, 1.0, 2.0)  # of an embedding's own spread
+NOISE = (1.0, 2.0, 4.0)  # of an embedding's own spread
 CLOSER = (0.5, 0.0)  # of what the guidance adds to the prompt's own prediction
-DESCENT = (5, 10, 20)  # steps after which the embedding is taken
+DESCENT = (10, 20, 40)  # steps after which the embedding is taken
 DESCENT_RATE, DESCENT_SEEDS = 0.05, 4
 
 
@@ -117,17 +117,18 @@ def descent(pipe: StableDiffusionPipeline, context: torch.Tensor, settings: Dete
         yield moved.detach().cpu().clone()
 
 
+# Those first whose samples were most often kept and still showed what the prompt names (benchmarks/ways.py)
 WAYS: dict[str, Way] = {
     way.name: way
     for way in [
         Way("shorten", "beginnings of the prompt", _worded(wordings.shortened)),
-        Way("delete", "the prompt without some of its words", _worded(wordings.thinned)),
         Way("template", "the prompt in a sentence", _worded(wordings.framed)),
-        Way("repeat", "some of its words once more", _worded(wordings.repeated)),
         Way("insert", "random words put in", padded),
-        Way("guidance", "less guidance", guided_less),
-        Way("noise", "noise on its embedding", noised),
+        Way("repeat", "some of its words once more", _worded(wordings.repeated)),
+        Way("delete", "the prompt without some of its words", _worded(wordings.thinned)),
         Way("magnitude", "a few steps of its embedding against the magnitude score", descended),
+        Way("noise", "noise on its embedding", noised),
+        Way("guidance", "less guidance", guided_less),
     ]
 }  # fmt: skip
 
