@@ -346,7 +346,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--results", type=Path, default=RESULTS, help="one JSON line for each cell")
-    parser.add_argument("--only", action="append", default=[], help="cell to measure, as named in the results")
+    parser.add_argument("--only", action="append", default=[], choices=[c.name for c in CELLS], metavar="CELL")
     parser.add_argument("--minutes", type=float, default=60, help="longest time a model trains; run again to go on")
     parser.add_argument("--table", action="store_true", help="measure nothing, print the table")
     parser.add_argument("--json", action="store_true", help="measure nothing, print one JSON object")
