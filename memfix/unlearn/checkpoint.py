@@ -96,9 +96,8 @@ class Checkpoints:
             state[name][kind] = value
         for name, parameter in self._parameters.items():
             parameter.copy_(weights[name])
-            self._trainer.optimizer.state[parameter] = {  # AdamW counts its steps on the CPU
-                k: v.to(parameter.device) if isinstance(v, torch.Tensor) and v.ndim else v
-                for k, v in state[name].items()
+            self._trainer.optimizer.state[parameter] = {
+                k: v.to(parameter.device) if isinstance(v, torch.Tensor) else v for k, v in state[name].items()
             }
         self._trainer.step = int(metadata["step"])
 

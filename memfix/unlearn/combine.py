@@ -7,14 +7,15 @@ and where the result goes. One extra gradient-sized buffer is all that any of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 import torch
+from torch import nn
 
 SMALLEST_NORM = 1e-12
 
-Gradients: TypeAlias = Sequence[torch.Tensor]
+Gradients: TypeAlias = list[torch.Tensor]
 
 
 class Combined(NamedTuple):
@@ -30,7 +31,7 @@ Combiner: TypeAlias = Callable[[Gradients, Gradients], Combined]
 
 def global_norm(gradients: Gradients) -> float:
     """L2 norm over all gradients together."""
-    return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g.float()) for g in gradients])))
+    return float(nn.utils.get_total_norm(gradients))
 
 
 def inner(a: Gradients, b: Gradients) -> float:
@@ -83,5 +84,5 @@ def project(keep: Gradients, forget: Gradients, forget_weight: float) -> Combine
 
 def _add(keep: Gradients, forget: Gradients, keep_factor: float, forget_factor: float) -> None:
     """keep_factor·keep + forget_factor·forget, written into `forget`."""
-    for kept, grad in zip(keep, forget, strict=True):
-        grad.mul_(forget_factor).add_(kept, alpha=keep_factor)
+    torch._foreach_mul_(forget, forget_factor)
+    torch._foreach_add_(forget, keep, alpha=keep_factor)

@@ -61,7 +61,7 @@ class Trainer:
         self._prior = self._find_prior(unet, checkpoints) if self._strength else None
         decay = 0.0 if self._mask else settings.adam_weight_decay
         rate = settings.resolved_learning_rate()
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=rate, betas=(0.9, 0.999), weight_decay=decay)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=decay, fused=True)
 
     def __iter__(self) -> Iterator[Step]:
         while self.step < self.settings.max_train_steps:
