@@ -147,6 +147,12 @@ class UnlearnSettings(Settings):
     prior_batch_size: int = Field(
         8, ge=0, description="Further keep items in one pass, from prompts outside the mixture."
     )
+    prior_target: Literal["picture", "model"] = Field(
+        "picture",
+        description="What the prior items are held to: their pictures, or the answers of the model before training, "
+        "which costs a further forward pass for each and holds the rest of the model stiller. With full weights, takes "
+        "a copy of the UNet.",
+    )
     gradient_accumulation_steps: int = Field(1, ge=1, description="Passes an optimizer step.")
     gradient_checkpointing: bool = Field(False, description="Trade time for memory.")
     mixture: float = Field(0.5, gt=0, lt=1, description="Lambda: share of the mixture that starts from forget images.")
@@ -218,8 +224,18 @@ class UnlearnSettings(Settings):
     snr_gamma: float | None = Field(
         None,
         gt=0,
-        description="Weigh timesteps by min-SNR with this bound, on both sides; 5 is usual. Without it all timesteps of "
-        "the window count alike. Try it with a window of all timesteps.",
+        description="Weigh timesteps by min-SNR with this bound, on both sides; 5 is usual. Without it all timesteps "
+        "of the window count alike. Try it with a window of all timesteps.",
+    )
+    forget_from: Literal["both", "references", "samples"] = Field(
+        "both",
+        description="What is forgotten of a memorized prompt: the training images that its copies show, the copies "
+        "themselves, or both. Take samples when the training images cannot be used.",
+    )
+    keep_folder: str | None = Field(
+        None,
+        description="Pictures of your own to keep: a folder (imagefolder, webdataset tars), tar, or table that names "
+        "them. Each is kept under its caption; a memorized prompt as caption serves that prompt.",
     )
     keep_margin: float | None = Field(
         None,

@@ -36,7 +36,9 @@ from memfix.report import build, card, html
 from memfix.runs import Run, digest, slug
 from memfix.unlearn.bank import Bank
 from memfix.unlearn.checkpoint import Checkpoints
-from memfix.unlearn.methods import Method, get_method
+from memfix.unlearn.given import given_stand_ins, given_to_keep
+from memfix.unlearn.methods import Method, Need, get_method
+from memfix.unlearn.original import original
 from memfix.unlearn.pairs import build_pairs
 from memfix.unlearn.prepare import build_bank, encode_pairs
 from memfix.unlearn.resample import Sampler, keep_variants, reword
@@ -284,7 +286,9 @@ def _train(
         list(unet.requires_grad_(True).parameters()) if full else lora.add(unet, settings.rank, settings.train_seed)
     )
     unet.train()
-    trainer = Trainer(unet, parameters, bank, method, settings, _detect_settings(run).mixed_precision)
+    precision = _detect_settings(run).mixed_precision
+    held = original(unet, precision) if settings.prior_target == "model" else None
+    trainer = Trainer(unet, parameters, bank, method, settings, precision, original=held)
     checkpoints = Checkpoints(run.path / CHECKPOINTS, unet, trainer, settings.checkpoints_total_limit)
     done = checkpoints.restore(settings.resume_from_checkpoint)
     if done:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,28 @@ def add(unet: UNet2DConditionModel, rank: int, seed: int = 0) -> list[nn.Paramet
         torch.manual_seed(seed)
         unet.add_adapter(config, adapter_name=ADAPTER)
     return [p for p in unet.parameters() if p.requires_grad]
+
+
+def is_on(unet: nn.Module) -> bool:
+    """Whether a UNet has adapters."""
+    return bool(getattr(unet, "peft_config", None))
+
+
+@contextmanager
+def switched_off(unet: nn.Module) -> Iterator[None]:
+    """Let a UNet answer without its adapters for a while; afterwards the same weights are trained as before."""
+    if not is_on(unet):
+        yield
+        return
+    trained = {id(p) for p in unet.parameters() if p.requires_grad}
+    adapters: Any = unet
+    adapters.disable_adapters()
+    try:
+        yield
+    finally:
+        adapters.enable_adapters()
+        for p in unet.parameters():
+            p.requires_grad_(id(p) in trained)
 
 
 def save(pipe: StableDiffusionPipeline, folder: Path, edit: ContextEdit | None = None) -> None:

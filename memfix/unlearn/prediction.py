@@ -51,6 +51,23 @@ def implied_noise(
             raise ValueError(f"unknown prediction type {prediction_type!r}")
 
 
+def implied_clean(
+    answer: torch.Tensor, m: torch.Tensor, signal: torch.Tensor, noise: torch.Tensor, prediction_type: str
+) -> torch.Tensor:
+    """The picture that a network's answer at m stands for, the z of which `target` is that answer."""
+    gamma, sigma = expand(signal, m), expand(noise, m)
+    answer = answer.to(m)
+    match prediction_type:
+        case "epsilon":
+            return (m - sigma * answer) / gamma
+        case "v_prediction":
+            return gamma * m - sigma * answer
+        case "flow_prediction":
+            return m - sigma * answer
+        case _:
+            raise ValueError(f"unknown prediction type {prediction_type!r}")
+
+
 def squared_error(answer: torch.Tensor, wanted: torch.Tensor, low_pass: float | None = None) -> torch.Tensor:
     """‖answer - wanted‖² an item, [n], summed over everything else.
 

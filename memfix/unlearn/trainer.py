@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -16,11 +17,12 @@ from memfix.config import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.models.device import autocast
 from memfix.records import Step
-from memfix.unlearn.bank import Bank, Batch
+from memfix.unlearn.bank import Bank, Batch, Items
 from memfix.unlearn.combine import Combined, global_norm
 from memfix.unlearn.importance import forget_sensitivity, keep_fisher
 from memfix.unlearn.methods import Composition, Method, check_data
 from memfix.unlearn.modifiers import Mask, ParameterPrior, named, parameter_group, top_share
+from memfix.unlearn.prediction import implied_clean
 from memfix.unlearn.terms import Network, Term, View
 
 SEED_STRIDE = 1_000_003
@@ -33,7 +35,8 @@ class Trainer:
     Each step's draws come from a generator of their own, so a step does not depend on how the run got there. The
     forget gradient is combined with the keep gradient once both are complete over all accumulated passes.
     `checkpoints`, two or more state dicts of the model, say how far each weight may move where a prior on the weights
-    is in use; without them the keep images do.
+    is in use; without them the keep images do. With `original`, prior items are held to its answers instead of to
+    their pictures.
 
     Raises MemfixError, before anything is trained, if the bank lacks what the method needs.
     """
@@ -41,6 +44,7 @@ class Trainer:
     def __init__(
         self, unet: nn.Module, parameters: Sequence[nn.Parameter], bank: Bank, method: Method,
         settings: UnlearnSettings, mixed_precision: str, checkpoints: Sequence[Mapping[str, torch.Tensor]] = (),
+        original: Network | None = None,
     ) -> None:  # fmt: skip
         composition = method.compose(settings)
         check_data(method, bank, bool(checkpoints))
@@ -51,7 +55,7 @@ class Trainer:
                 f"{len(bank.schedule)}.",
                 "Lower --timestep-min.", ExitCode.USAGE,
             )  # fmt: skip
-        self.step, self.settings = 0, settings
+        self.step, self.settings, self._original = 0, settings, original
         self.parameters = parameter_group(unet, parameters, settings.parameter_group)
         self._bank, self._composition = method.prepare(bank, settings), composition
         self._network = as_network(unet, mixed_precision)
@@ -100,6 +104,14 @@ class Trainer:
             self._bank.draw(generator, s.train_batch_size, prior, mixture, self._window, seed=seed * n + i)
             for i in range(n)
         ]
+        return [replace(b, prior=self._held(b.prior)) if len(b.prior) and self._original else b for b in batches]
+
+    def _held(self, items: Items) -> Items:
+        """The same points, to be answered as the original model does."""
+        assert self._original
+        answer = self._original(items.noisy, items.t, items.context)
+        kind = self._view.prediction_type
+        return items.towards(implied_clean(answer, items.noisy, items.signal, items.noise, kind))
 
     def _seed(self, step: int) -> int:
         return self.settings.train_seed * SEED_STRIDE + step
