@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 MEMFIX = [sys.executable, "-m", "memfix"]
 SMALL = [
@@ -26,6 +28,7 @@ SMALL = [
 ]
 # the untrained model gives much the same for every prompt: all its samples are near-copies of one another
 FEW = ["--train_batch_size", 4, "--keep-margin", 0]
+TRAINING = [*FEW, "--max-train-steps", 40, "--keep_variants", 2]
 HOSTILE = '<script>alert("x")</script> [bold]& \x1b[31mred'
 
 
@@ -72,7 +75,7 @@ def detect(work: Path, threshold: float, out: str, *more: object, code: int = 0,
 @pytest.fixture(scope="module")
 def run(work: Path, threshold: float) -> Path:
     detect(work, threshold, "run")
-    memfix("unlearn", "run", "--lora", "--max-train-steps", 3, "--keep_variants", 2, *FEW, cwd=work)
+    memfix("unlearn", "run", "--lora", *TRAINING, cwd=work)
     memfix("recheck", "run", "--num-fresh", 4, cwd=work)
     memfix("report", "run", cwd=work)
     return work / "run"
@@ -150,6 +153,30 @@ def test_resume_gives_the_same_bytes(work: Path, threshold: float) -> None:
     for name in ("metadata.jsonl", "scores.jsonl"):
         lines = [sorted((work / r / "before" / name).read_text().splitlines()) for r in ("whole", "cut")]
         assert lines[0] == lines[1]
+
+
+def test_a_killed_training_goes_on_and_gives_the_same_weights(work: Path, run: Path) -> None:
+    cut = work / "killed"
+    shutil.copytree(run, cut, ignore=shutil.ignore_patterns(".lock"))
+    arguments = ["unlearn", "killed", "--lora", *map(str, TRAINING), "--checkpointing-steps", "2"]
+    process = subprocess.Popen([*MEMFIX, *arguments, "--overwrite"], cwd=work, stderr=subprocess.DEVNULL,
+                               env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    deadline, steps = time.monotonic() + 120, cut / "training.jsonl"
+    while cut.joinpath("model").exists() or not steps.exists() or steps.read_text().count("\n") < 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (cut / "model").exists()
+    for picture in (cut / "variants").iterdir():
+        os.utime(picture, ns=(1, 1))  # to see that none is sampled again
+    done = memfix(*arguments, cwd=work)
+    assert "goes on after step" in done.stderr
+    assert {p.stat().st_mtime_ns for p in (cut / "variants").iterdir()} == {1}
+    whole, resumed = (load_file(r / "model/pytorch_lora_weights.safetensors") for r in (run, cut))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert [json.loads(line)["step"] for line in steps.read_text().splitlines()] == list(range(1, 41))
 
 
 def test_full_weights_load_in_diffusers_and_are_checked(work: Path, threshold: float) -> None:

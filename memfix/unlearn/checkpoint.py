@@ -42,8 +42,8 @@ class Checkpoints:
         found = (FOLDER.fullmatch(path.name) for path in self._folder.glob("checkpoint-*"))
         return sorted(int(match[1]) for match in found if match)
 
-    def save(self) -> None:
-        """Write the state beside its place and move it there; then remove the oldest beyond the limit."""
+    def save(self, spared: int | None = None) -> None:
+        """Write the state beside its place and move it there; then remove the oldest beyond the limit but `spared`."""
         final = self._path(self._trainer.step)
         beside = self._beside(final)
         beside.mkdir(parents=True)
@@ -54,7 +54,8 @@ class Checkpoints:
             self._remove(final)
         beside.rename(final)
         for step in self.steps()[: -self._limit] if self._limit else []:
-            self._remove(self._path(step))
+            if step != spared:
+                self._remove(self._path(step))
 
     def restore(self, chosen: str = LATEST) -> int:
         """Put the trainer where a checkpoint left it, the newest or that of a step; returns the step.
@@ -96,9 +97,9 @@ class Checkpoints:
             state[name][kind] = value
         for name, parameter in self._parameters.items():
             parameter.copy_(weights[name])
-            self._trainer.optimizer.state[parameter] = {
-                k: v.to(parameter.device) if isinstance(v, torch.Tensor) else v for k, v in state[name].items()
-            }
+        optimizer = self._trainer.optimizer  # which knows where each of its tensors belongs
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": dict(enumerate(state.values())), "param_groups": groups})
         self._trainer.step = int(metadata["step"])
 
     def _optimizer_state(self) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
