@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -181,11 +182,12 @@ def measure(detected: Path, variant: Variant, seed: int) -> dict[str, Any]:
     if variant.wordings:
         settings = settings.model_copy(update={"keep_enough": sys.maxsize, "keep_ways": "shorten"})
     row = {**identity(variant, seed), "finished": now(), "environment": environment()}
+    started = time.process_time()
     try:
         flow.unlearn(run, settings, ["benchmark"], Talk())
     except MemfixError as error:
         return {**row, "refused": str(error)}
-    return {**row, "finished": now(), **figures(run)}
+    return {**row, "cpu_seconds": round(time.process_time() - started, 1), **figures(run), "finished": now()}
 
 
 def figures(run: Run) -> dict[str, Any]:
