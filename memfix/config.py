@@ -259,6 +259,11 @@ class UnlearnSettings(Settings):
         description="These ways, comma-separated, in the order in which they are tried; all of 'memfix list ways' when "
         "not given.",
     )
+    stand_ins: str | None = Field(
+        None,
+        description="For method surrogate, pictures to show instead of those to forget: a folder, or a table, of "
+        "pictures named as the references that they stand in for. Those that it lacks are made by the model itself.",
+    )
     reword: bool = Field(
         True,
         description="After training, let a fully memorized prompt that gives no copies any more read like its longest "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -42,9 +42,11 @@ from memfix.unlearn.original import original
 from memfix.unlearn.pairs import build_pairs
 from memfix.unlearn.prepare import build_bank, encode_pairs
 from memfix.unlearn.resample import Sampler, keep_variants, reword
+from memfix.unlearn.stand_ins import make_stand_ins
 from memfix.unlearn.trainer import Trainer
 
-BEFORE, AFTER, MODEL, VARIANTS, CHECKPOINTS = "before", "after", "model", "variants", "checkpoints"
+BEFORE, AFTER, MODEL, CHECKPOINTS = "before", "after", "model", "checkpoints"
+VARIANTS, STAND_INS = "variants", "stand-ins"
 
 
 def detect(
@@ -112,13 +114,15 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
             talk.warn(f"Control '{p.text}' is memorized; it is neither unlearned nor used as a keep image.")
     if detected.mixed_precision == "fp16":
         raise MemfixError("Unlearning in fp16 overflows.", "Detect with --mixed-precision bf16 or no.")
-    with run.lock(), run.stage("unlearn", settings, {}, argv) as entry, _timed(entry):
+    own = {n: read_references(f, []) for n, f in _folders(settings).items()}
+    inputs = {n: fingerprint(pictures) for n, pictures in own.items()}
+    with run.lock(), run.stage("unlearn", settings, inputs, argv) as entry, _timed(entry):
         if (run.path / MODEL).exists():
             talk.say(f"{run.path / MODEL} is there already; nothing to do.")
             return True
         pipe = _load(run)
         sample = Sampler(pipe, _gallery(run, detected), detected, talk)
-        pairs = _pairs(run, sample, settings)
+        pairs = _pairs(run, sample, settings, method, own)
         latents = list(talk.track(encode_pairs(pipe, pairs), "Encoding pictures", len(pairs)))
         _train(run, pipe, build_bank(pipe, pairs, latents), method, settings, talk)
         edit = _reword(run, sample, pairs, settings) if settings.reword else None
@@ -258,7 +262,15 @@ def _load(
     return pipe
 
 
-def _pairs(run: Run, sample: Sampler, settings: UnlearnSettings) -> list[Pair]:
+def _folders(settings: UnlearnSettings) -> dict[str, str]:
+    """Pictures of the user's own that unlearning reads: what for → where."""
+    named = {"keep_pictures": settings.keep_folder, "stand_in_pictures": settings.stand_ins}
+    return {name: place for name, place in named.items() if place is not None}
+
+
+def _pairs(
+    run: Run, sample: Sampler, settings: UnlearnSettings, method: Method, own: Mapping[str, Sequence[Reference]]
+) -> list[Pair]:
     """What is forgotten and what is kept, written down; a training that goes on keeps what it began with."""
     if written := run.read("pairs.jsonl", Pair):
         return written
@@ -266,12 +278,18 @@ def _pairs(run: Run, sample: Sampler, settings: UnlearnSettings) -> list[Pair]:
     pairs = build_pairs(
         run.read("prompts.jsonl", Prompt), run.read(f"{BEFORE}/verdicts.jsonl", Verdict),
         run.read(f"{BEFORE}/scores.jsonl", Score), run.read("references.jsonl", Reference),
-        (run.path / BEFORE).resolve(), distinct,
+        (run.path / BEFORE).resolve(), distinct, settings.forget_from,
     )  # fmt: skip
+    if keep := own.get("keep_pictures"):
+        pairs += given_to_keep(pairs, keep, sample.gallery, settings.keep_margin, sample.talk)
     made = keep_variants(sample, pairs, distinct, settings, run.path / VARIANTS)
     run.write("yields.jsonl", made.yields)
-    run.write("pairs.jsonl", [*pairs, *made.pairs])  # last: with it, all that it names is there
-    return [*pairs, *made.pairs]
+    pairs += made.pairs
+    if Need.STAND_INS in method.needs:
+        pairs = given_stand_ins(pairs, own.get("stand_in_pictures", []), sample.gallery, sample.talk)
+        pairs = make_stand_ins(sample, pairs, distinct, run.path / STAND_INS)
+    run.write("pairs.jsonl", pairs)  # last: with it, all that it names is there
+    return pairs
 
 
 def _train(

@@ -161,9 +161,11 @@ class Pair(Record):
     path: str
     text: str
     prompt_id: str
-    origin: Literal["reference", "sample", "variant", "control"]
+    origin: Literal["reference", "sample", "variant", "control", "given"]
     wording: str | None = Field(None, description="the text that a variant was sampled from, where it was another")
     way: str | None = Field(None, description="how a variant was made of the prompt")
+    reference: str | None = Field(None, description="the reference that an image to forget is, or shows")
+    stand_in: str | None = Field(None, description="the picture that an image to forget is denoised to instead")
 
 
 class Yield(Record):

@@ -1,16 +1,19 @@
-"""Generate samples, batched across prompts: one generator an image, so that no image depends on its batch."""
+"""Generate samples, batched across prompts, from noise or from pictures: one generator an image, so that no image
+depends on its batch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 from PIL import Image
 
 from memfix.models.device import autocast
+from memfix.models.latents import square
 from memfix.models.text import TextCache
 from memfix.records import Prompt, Sample, Seeds
 
@@ -59,5 +62,37 @@ def generate(
             guidance_scale=first.guidance,
             output_type="np",
         ).images
+    return _pictures(out)
+
+
+@torch.no_grad()
+def regenerate(
+    pipe: StableDiffusionPipeline, batch: Sequence[Sample], images: Sequence[Image.Image], strength: float,
+    texts: TextCache, mixed_precision: str,
+) -> list[Image.Image]:  # fmt: skip
+    """Sample one batch from pictures that are noised up to `strength`, the share of the steps that is then taken.
+
+    The start is the noisy picture, as in SDEdit (Meng et al., ICLR 2022).
+    """
+    texts.add([*(s.text for s in batch), ""])
+    first, side = batch[0], int(pipe.unet.config.sample_size) * int(pipe.vae_scale_factor)
+    img2img = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
+    img2img.set_progress_bar_config(disable=True)
+    with autocast(mixed_precision):
+        out = img2img(
+            image=[square(image, side) for image in images],
+            strength=strength,
+            prompt_embeds=texts.stack(s.text for s in batch),
+            negative_prompt_embeds=texts.stack([""] * len(batch)),
+            generator=[torch.Generator("cpu").manual_seed(s.seed) for s in batch],
+            num_inference_steps=first.steps,
+            guidance_scale=first.guidance,
+            output_type="np",
+        ).images
+    return _pictures(out)
+
+
+def _pictures(out: Any) -> list[Image.Image]:
+    """[n, H, W, 3] in 0 to 1 → pictures."""
     pixels = np.clip(np.nan_to_num(np.asarray(out, np.float32)) * 255, 0, 255).round().astype(np.uint8)
     return [Image.fromarray(p) for p in pixels]

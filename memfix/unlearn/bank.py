@@ -127,8 +127,8 @@ class Target:
 class Bank:
     """Everything that training draws from; latents [C, h, w] on the CPU.
 
-    `prior` holds (text, latent) of keep images of other prompts. A target without keep images of its own borrows
-    them, under their own text. `texts` is None for a network without prompts.
+    `prior` holds (text, latent) of keep images of other prompts, each prompt drawn as often as the others. A target
+    without keep images of its own borrows them, under their own text. `texts` is None for a network without prompts.
     """
 
     def __init__(
@@ -141,6 +141,7 @@ class Bank:
         if not targets or any(not t.forget for t in targets):
             raise ValueError("every target needs an image to forget")
         self.targets, self.prior, self.texts, self.schedule = targets, prior, texts, schedule
+        self._balanced = _balanced(prior)
 
     @property
     def has_keep(self) -> bool:
@@ -187,7 +188,7 @@ class Bank:
         times = self._times(generator, size, window)
 
         prior_size = prior_size if self.prior else 0
-        others = [self.prior[self._pick(generator, len(self.prior))] for _ in range(prior_size)]
+        others = [self._other(generator) for _ in range(prior_size)]
         prior_times = self._times(generator, prior_size, (0, len(self.schedule)))
         prior_clean = torch.stack([x for _, x in others]) if others else kept[:0]
         eps = torch.randn(kept.shape, generator=generator)
@@ -215,8 +216,11 @@ class Bank:
         if target.keep:
             return target.text, target.keep[self._pick(generator, len(target.keep))]
         if self.prior:
-            return self.prior[self._pick(generator, len(self.prior))]
+            return self._other(generator)
         return target.text, target.forget[index]  # methods without keep images never look at it
+
+    def _other(self, generator: torch.Generator) -> tuple[str, torch.Tensor]:
+        return self.prior[self._balanced[self._pick(generator, len(self._balanced))]]
 
     def _times(self, generator: torch.Generator, n: int, window: tuple[int, int]) -> torch.Tensor:
         return torch.randint(window[0], window[1], (n,), generator=generator)
@@ -237,3 +241,12 @@ class Bank:
     @staticmethod
     def _pick(generator: torch.Generator, n: int) -> int:
         return int(torch.randint(n, (1,), generator=generator))
+
+
+def _balanced(prior: Sequence[tuple[str, torch.Tensor]]) -> list[int]:
+    """Places in `prior`, so often that each text comes up as often as the one with the most items."""
+    groups: dict[str, list[int]] = {}
+    for place, (text, _) in enumerate(prior):
+        groups.setdefault(text, []).append(place)
+    most = max(map(len, groups.values()), default=0)
+    return [own[i % len(own)] for own in groups.values() for i in range(most)]

@@ -188,7 +188,7 @@ def check_data(method: Method, bank: Bank, checkpoints: bool = False) -> None:
     if not bank.has_stand_ins and Need.STAND_INS in method.needs:
         raise MemfixError(
             f"Method '{method.name}' needs a stand-in for every image to forget.",
-            "Give each target stand-ins (Target.stand_ins), or take --method retrack, which uses keep images instead.",
+            "Name a picture for each in --stand-ins, or take --method retrack, which uses keep images instead.",
         )
     if not bank.has_anchors and Need.ANCHORS in method.needs:
         raise MemfixError(

@@ -11,12 +11,13 @@ from memfix.records import Label, Pair, Prompt, Reference, Role, Score, Side, Ve
 
 def build_pairs(
     prompts: Sequence[Prompt], verdicts: Sequence[Verdict], scores: Sequence[Score], references: Sequence[Reference],
-    folder: Path, distinct: Callable[[Score], bool],
+    folder: Path, distinct: Callable[[Score], bool], forget_from: str = "both",
 ) -> list[Pair]:  # fmt: skip
     """Pairs from the samples in `folder`.
 
     A memorized prompt: every reference that its copies show (of near-copies one) and the copies themselves are
-    forgotten, its samples that are `distinct` from every reference kept; a near-copy is neither. A clean prompt or
+    forgotten, or one of the two (`forget_from` "references" or "samples"); its samples that are `distinct` from every
+    reference are kept; a near-copy is neither. A clean prompt or
     control: all its samples are kept. An undecided one is left alone, and so is a memorized control, which the user
     said must not change.
     """
@@ -28,12 +29,17 @@ def build_pairs(
         common = {"text": prompt.text, "prompt_id": prompt.id}
         match label.get(prompt.id):
             case Label.MEMORIZED if prompt.role is Role.PROMPT:
-                for name in dict.fromkeys(stands[s.shows] for s in own if s.copy_):
-                    pairs.append(Pair(side=Side.FORGET, path=path[name], origin="reference", **common))
+                shown = dict.fromkeys(stands[s.shows] for s in own if s.copy_)
+                for name in shown if forget_from != "samples" else ():
+                    pairs.append(
+                        Pair(side=Side.FORGET, path=path[name], origin="reference", reference=name, **common)
+                    )  # fmt: skip
                 for s in own:
-                    if s.copy_ or distinct(s):
-                        side = Side.FORGET if s.copy_ else Side.KEEP
-                        pairs.append(Pair(side=side, path=str(folder / s.file_name), origin="sample", **common))
+                    place = {"path": str(folder / s.file_name), "origin": "sample", **common}
+                    if s.copy_ and forget_from != "references":
+                        pairs.append(Pair(side=Side.FORGET, reference=stands[s.shows], **place))
+                    elif not s.copy_ and distinct(s):
+                        pairs.append(Pair(side=Side.KEEP, **place))
             case Label.CLEAN:
                 for s in own:
                     pairs.append(Pair(side=Side.KEEP, path=str(folder / s.file_name), origin="control", **common))

@@ -16,20 +16,27 @@ from memfix.unlearn.bank import Bank, Target
 
 def encode_pairs(pipe: StableDiffusionPipeline, pairs: Sequence[Pair]) -> Iterator[torch.Tensor]:
     """The latent of each pair's picture, in order."""
+    yield from _encode(pipe, [p.path for p in pairs])
+
+
+def _encode(pipe: StableDiffusionPipeline, paths: Sequence[str]) -> Iterator[torch.Tensor]:
     step = 64
-    for i in range(0, len(pairs), step):
-        yield from encode(pipe, [open_image(p.path) for p in pairs[i : i + step]])
+    for i in range(0, len(paths), step):
+        yield from encode(pipe, [open_image(path) for path in paths[i : i + step]])
 
 
 def build_bank(pipe: StableDiffusionPipeline, pairs: Sequence[Pair], latents: Sequence[torch.Tensor]) -> Bank:
-    """Sort encoded pairs into targets and prior items."""
+    """Sort encoded pairs into targets and prior items; stand-ins are encoded here."""
     targets: dict[str, Target] = {p.prompt_id: Target(p.text) for p in pairs if p.side is Side.FORGET}
     prior: list[tuple[str, torch.Tensor]] = []
+    stand_ins = _encode(pipe, [p.stand_in for p in pairs if p.stand_in])
     for pair, latent in zip(pairs, latents, strict=True):
         if pair.prompt_id not in targets:
             prior.append((pair.text, latent))
         elif pair.side is Side.FORGET:
             targets[pair.prompt_id].forget.append(latent)
+            if pair.stand_in:
+                targets[pair.prompt_id].stand_ins.append(next(stand_ins)[None])
         else:
             target = targets[pair.prompt_id]
             target.keep.append(latent)

@@ -1,10 +1,12 @@
 """Seeded draws: shares, windows, what goes with what."""
 
+from collections import Counter
+
 import pytest
 import torch
-from tiny import bank_of
+from tiny import Noise, Words, bank_of
 
-from memfix.unlearn.bank import Batch
+from memfix.unlearn.bank import Bank, Batch, Target
 
 
 def draw(window: tuple[int, int] = (0, 100), seed: int = 3, mixture: float = 0.5, **values) -> Batch:
@@ -63,3 +65,19 @@ def test_without_prompts_there_is_no_context() -> None:
     batch = draw(words=False)
     assert batch.points.context is batch.prior.context is batch.anchors is None
     assert batch.forget_half.context is batch.keep.join(batch.prior).context is None
+
+
+def test_no_prompt_counts_for_more_because_it_has_more_pictures() -> None:
+    def pictures(number: float, n: int) -> list[torch.Tensor]:
+        return [torch.full((1, 1, 1), number)] * n
+
+    targets = [Target("many", pictures(1, 300)), Target("one", pictures(2, 1))]
+    prior = [("much", z) for z in pictures(3, 7)] + [("little", z) for z in pictures(4, 2)]
+    bank = Bank(targets, prior, Words(), Noise("epsilon"))
+    batch = bank.draw(torch.Generator().manual_seed(0), 400, 4000, 0.5, (0, 100))
+    forgotten = Counter(batch.forget_half.clean.flatten().tolist())
+    assert forgotten == {1.0: 100, 2.0: 100}  # targets take turns
+    kept = Counter(batch.prior.clean.flatten().tolist())
+    assert kept[3.0] == pytest.approx(2000, abs=100)
+    borrowed = Counter(batch.keep_half.clean.flatten().tolist())
+    assert borrowed[3.0] == pytest.approx(100, abs=30)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from memfix.records import Label, Prompt, Reference, Role, Score, Side, Verdict
 from memfix.unlearn.pairs import build_pairs
 
@@ -47,3 +49,16 @@ def test_sides() -> None:
         (Side.KEEP, "/run/before/k-0.png", "control", "control"),
     }
     assert len(found) == len(pairs)
+
+
+@pytest.mark.parametrize(("forget_from", "expected"), [("references", ["r.png"]), ("samples", ["m-0.png"])])
+def test_one_kind_of_picture_is_forgotten(forget_from: str, expected: list[str]) -> None:
+    pairs = build_pairs(
+        [Prompt(id="m", text="memorized")], [verdict("m", Label.MEMORIZED)],
+        [score("m", 0, True, "twin.png"), score("m", 1, False, "r.png")],
+        [Reference(file_name="r.png", path="r.png"), Reference(file_name="twin.png", path="twin.png", group="r.png")],
+        Path(), distinct=lambda _: True, forget_from=forget_from,
+    )  # fmt: skip
+    assert [p.path for p in pairs if p.side is Side.FORGET] == expected
+    assert [p.path for p in pairs if p.side is Side.KEEP] == ["m-1.png"]
+    assert {p.reference for p in pairs if p.side is Side.FORGET} == {"r.png"}

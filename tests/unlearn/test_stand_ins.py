@@ -1,0 +1,94 @@
+"""Stand-ins that the model makes, on a real pipeline."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from memfix.config import DetectSettings
+from memfix.console import Talk
+from memfix.measures.gallery import Gallery
+from memfix.measures.pixels import Ssim
+from memfix.models import pipeline
+from memfix.models.sampling import regenerate
+from memfix.models.text import TextCache
+from memfix.records import Pair, Reference, Sample, Score, Side
+from memfix.unlearn.prepare import build_bank, encode_pairs
+from memfix.unlearn.resample import Sampler
+from memfix.unlearn.stand_ins import STRENGTHS, make_stand_ins
+from tests.conftest import picture
+
+
+@pytest.fixture
+def sampler(model_folder: Path, tmp_path: Path) -> Sampler:
+    for i in range(3):
+        picture(i).save(tmp_path / f"{i}.png")
+    gallery = Gallery([Reference(file_name="0.png", path=str(tmp_path / "0.png"))], Ssim())
+    settings = DetectSettings(num_inference_steps=10, guidance_scale=2.0, batch_size=2, mixed_precision="no")
+    return Sampler(pipeline.load(pipeline.locate(str(model_folder))), gallery, settings, Talk(quiet=True))
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> list[Pair]:
+    common = {"text": "owl by a", "prompt_id": "p1", "origin": "sample"}
+    keep = {"side": Side.KEEP, "text": "owl by a", "prompt_id": "p1", "origin": "variant"}
+    return [
+        *(Pair(side=Side.FORGET, path=str(tmp_path / f"{i}.png"), **common) for i in range(3)),
+        Pair(path=str(tmp_path / "2.png"), wording="owl", **keep),
+        Pair(path=str(tmp_path / "2.png"), wording="owl by", **keep),
+    ]
+
+
+def test_more_noise_leaves_less_of_a_picture(sampler: Sampler) -> None:
+    batch = [Sample(file_name="a.png", text="owl", prompt_id="p", seed=0, steps=10, guidance=2.0)]
+    same, other = (
+        [
+            np.asarray(regenerate(sampler.pipe, batch, [picture(i)], s, TextCache(sampler.pipe), "no")[0], float)
+            for s in (0.2, 0.6, 1.0)
+        ]
+        for i in (0, 1)
+    )
+    apart = [np.abs(a - b).mean() for a, b in zip(same, other, strict=True)]
+    assert apart[0] > apart[1] > apart[2]
+
+
+def test_noise_rises_until_a_stand_in_is_no_copy(sampler: Sampler, pairs: list[Pair], tmp_path: Path) -> None:
+    asked: dict[str, int] = {}
+
+    def distinct(score: Score) -> bool:
+        """The first at once, the second after all strengths, under the empty prompt; the third never."""
+        asked[score.file_name] = asked.get(score.file_name, 0) + 1
+        return asked[score.file_name] > {"p1-0.png": 0, "p1-1.png": len(STRENGTHS)}.get(score.file_name, 99)
+
+    found = make_stand_ins(sampler, pairs, distinct, tmp_path / "stand-ins")
+    assert [Path(p.stand_in).name if p.stand_in else None for p in found] == [
+        "p1-0.png", "p1-1.png", None, None, None,
+    ]  # fmt: skip
+    assert asked == {"p1-0.png": 1, "p1-1.png": len(STRENGTHS) + 1, "p1-2.png": len(STRENGTHS) + 1}
+    batch = [Sample(file_name="", text="owl by", prompt_id="", seed=0, steps=10, guidance=2.0)]
+    (wanted,) = regenerate(
+        sampler.pipe, batch, [picture(0)], STRENGTHS[0], TextCache(sampler.pipe), "no"
+    )  # fmt: skip
+    assert np.abs(np.asarray(Image.open(tmp_path / "stand-ins/p1-0.png"), float) - np.asarray(wanted)).max() <= 2
+
+
+def test_a_stand_in_that_is_there_stays(sampler: Sampler, pairs: list[Pair], tmp_path: Path) -> None:
+    given = [p.model_copy(update={"stand_in": "mine.png"}) if n == 1 else p for n, p in enumerate(pairs)]
+    found = make_stand_ins(sampler, given, lambda _: True, tmp_path / "stand-ins")
+    assert [p.stand_in is not None for p in found] == [True, True, True, False, False]
+    assert found[1].stand_in == "mine.png"
+
+
+def test_the_bank_holds_them_beside_what_they_stand_in_for(
+    sampler: Sampler, pairs: list[Pair], tmp_path: Path
+) -> None:  # fmt: skip
+    named = [p.model_copy(update={"stand_in": str(tmp_path / f"{2 - n}.png")}) for n, p in enumerate(pairs[:3])]
+    latents = list(encode_pairs(sampler.pipe, named))
+    bank = build_bank(sampler.pipe, named, latents)
+    assert bank.has_stand_ins
+    (target,) = bank.targets
+    for stand_in, latent in zip(target.stand_ins, reversed(latents), strict=True):
+        assert stand_in.shape == (1, *latent.shape)
+        assert (stand_in[0] - latent).abs().max() < 1e-5
+    assert not build_bank(sampler.pipe, pairs[:3], latents).has_stand_ins
