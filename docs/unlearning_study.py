@@ -3,6 +3,8 @@
 python docs/unlearning_study.py
 """
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -127,7 +129,7 @@ def table(found: dict[str, list[Row]], names: Iterable[str], columns: list[Colum
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 900, 520, 62, 24, 20, 56
 TICKS = (-90, -50, -25, -10, -5, -2, 0, 2)
 INK, GRID, FRONT, POINT, OTHER = "#222222", "#dddddd", "#c9a227", "#1f5fa8", "#9aa5b1"
-TALL, WIDE = 15, 6.6  # of a label's line, and of its average letter
+TALL, WIDE = 14, 6.4  # of a label's line, and of its average letter
 
 
 class Point(NamedTuple):
@@ -138,68 +140,85 @@ class Point(NamedTuple):
     success: float
 
 
-def place(harm: float, success: float) -> tuple[float, float]:
+class Box(NamedTuple):
+    """A rectangle of the picture."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def meets(self, other: Box) -> bool:
+        """Whether two rectangles overlap."""
+        across = self.left < other.right and other.left < self.right
+        return across and self.top < other.bottom and other.top < self.bottom
+
+
+FRAME = Box(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM)
+
+
+def place(harm: float, success: float, least: float) -> tuple[float, float]:
     """Where a point is drawn. The root of the harm is linear, so that 2 points can be told from 0 beside 90."""
 
     def root(v: float) -> float:
         return (abs(v) ** 0.5) * (1 if v > 0 else -1)
 
     low, high = root(TICKS[0] - 10), root(TICKS[-1] + 1)
-    x = LEFT + (root(harm) - low) / (high - low) * (WIDTH - LEFT - RIGHT)
-    return x, TOP + (104 - success) / 108 * (HEIGHT - TOP - BOTTOM)
+    x = FRAME.left + (root(harm) - low) / (high - low) * (FRAME.right - FRAME.left)
+    margin = 0.05 * (100 - least)
+    share = (100 + margin - success) / (100 - least + 2 * margin)
+    return x, FRAME.top + share * (FRAME.bottom - FRAME.top)
 
 
 def best(points: list[Point]) -> list[Point]:
-    """Those that no other beats in both, by harm."""
-    return sorted(
+    """Those that no other beats, from the most harm to the least."""
+    front = [
         p for p in points if not any(q.harm >= p.harm and q.success >= p.success and q[1:] != p[1:] for q in points)
-    )
+    ]
+    return sorted(front, key=lambda p: p.harm)
 
 
-def label(x: float, y: float, text: str, taken: list[tuple[float, float, float, float]]) -> tuple[float, float]:
-    """Left end of a label's base line: the nearest place around a point where it covers nothing."""
+def label(x: float, y: float, text: str, taken: list[Box]) -> Box:
+    """The free place for a label that is nearest to its point; it is taken then."""
     wide = len(text) * WIDE
     spots = [
-        (x + dx, y + dy)
-        for far in range(8)
-        for dy in (4 + far * TALL * 0.7, 4 - far * TALL * 0.7)
-        for dx in (9, -9 - wide, -wide / 2)
-        if far or dx != -wide / 2
-    ]
-
-    def free(spot: tuple[float, float]) -> bool:
-        a, b, c, d = spot[0], spot[1] - TALL + 3, spot[0] + wide, spot[1] + 3
-        inside = a > LEFT and c < WIDTH and b > 0 and d < HEIGHT - BOTTOM
-        return inside and all(c < left or a > right or d < top or b > bottom for left, top, right, bottom in taken)
-
-    found = next((s for s in spots if free(s)), spots[0])
-    taken.append((found[0], found[1] - TALL + 3, found[0] + wide, found[1] + 3))
+        Box(x + dx, y + dy, x + dx + wide, y + dy + TALL)
+        for far in range(9, 90, 3)
+        for dx, dy in ((far, -TALL / 2), (-far - wide, -TALL / 2), (far, far - 9), (far, 9 - far - TALL),
+                       (-wide / 2, far - 2), (-wide / 2, 2 - far - TALL), (-far - wide, far - 9))
+    ]  # fmt: skip
+    inside = [s for s in spots if s.left > LEFT and s.right < WIDTH and s.top > 0 and s.bottom < FRAME.bottom]
+    found = next((s for s in inside if not any(s.meets(other) for other in taken)), spots[0])
+    taken.append(found)
     return found
 
 
 def draw(points: list[Point], strong: set[str]) -> str:
-    """The plot as SVG; `strong` names the variants that are methods, the others vary one setting."""
+    """The plot as SVG; `strong` names the methods, the others vary a setting of one."""
+    least = min(p.success for p in points) // 20 * 20
     parts = []
     for v in TICKS:
-        x, _ = place(v, 0)
-        parts.append(f'<line x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{HEIGHT - BOTTOM}" stroke="{GRID}"/>')
-        parts.append(
-            f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{f"{v:+d}" if v else 0}</text>'
-        )
-    for v in range(0, 101, 20):
-        _, y = place(0, v)
-        parts.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="{GRID}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{v} %</text>')
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(p.harm, p.success) for p in best(points)))
+        x, _ = place(v, 100, least)
+        tick = f"{v:+d}" if v else "0"
+        parts.append(f'<line x1="{x:.1f}" y1="{FRAME.top}" x2="{x:.1f}" y2="{FRAME.bottom}" stroke="{GRID}"/>')
+        parts.append(f'<text x="{x:.1f}" y="{FRAME.bottom + 18}" text-anchor="middle">{tick}</text>')
+    for v in range(int(least), 101, 10):
+        _, y = place(0, v, least)
+        parts.append(f'<line x1="{FRAME.left}" y1="{y:.1f}" x2="{FRAME.right}" y2="{y:.1f}" stroke="{GRID}"/>')
+        parts.append(f'<text x="{FRAME.left - 8}" y="{y + 4:.1f}" text-anchor="end">{v} %</text>')
+    line = " ".join("{:.1f},{:.1f}".format(*place(p.harm, p.success, least)) for p in best(points))
     parts.append(f'<polyline points="{line}" fill="none" stroke="{FRONT}" stroke-width="2"/>')
-    places = [place(p.harm, p.success) for p in points]
-    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
-    for point, (x, y) in zip(points, places, strict=True):
+    places = [place(p.harm, p.success, least) for p in points]
+    taken = [Box(x - 6, y - 6, x + 6, y + 6) for x, y in places]
+    for point, (x, y) in sorted(zip(points, places, strict=True), key=lambda item: -item[1][0]):
         color = POINT if point.name in strong else OTHER
-        left, base = label(x, y, point.name, taken)
+        box = label(x, y, point.name, taken)
+        near = min(max(x, box.left), box.right), min(max(y, box.top), box.bottom)
+        if abs(near[0] - x) + abs(near[1] - y) > 14:
+            parts.append(f'<path d="M{x:.1f} {y:.1f}L{near[0]:.1f} {near[1]:.1f}" stroke="{color}" stroke-width=".6"/>')
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{color}"/>')
-        parts.append(f'<text x="{left:.1f}" y="{base:.1f}" fill="{color}">{escape(point.name)}</text>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
+        parts.append(f'<text x="{box.left:.1f}" y="{box.bottom - 3:.1f}" fill="{color}">{escape(point.name)}</text>')
+    middle = (FRAME.left + FRAME.right) / 2
     under = "controls that show their object: change in percentage points (root scale)"
     parts.append(f'<text x="{middle}" y="{HEIGHT - 12}" text-anchor="middle">{under}</text>')
     parts.append(
@@ -229,15 +248,19 @@ def points(found: dict[str, list[Row]], names: Iterable[str]) -> list[Point]:
     return [Point(n, mean(map(harm, rows)), mean(map(of_all, rows))) for n, rows in done.items() if rows]
 
 
+def sorts(found: dict[str, list[Row]]) -> tuple[list[str], list[str], list[str]]:
+    """Names of the methods, of siss with one setting changed, and of what unlearns a single target."""
+    single = [n for n, rows in found.items() if rows[0]["targets"] != "demo"]
+    changed = [n for n in found if n.startswith(("siss, t ", "siss, all t", "siss, mixture", "siss, ratio"))]
+    return [n for n in found if n not in {*single, *changed}], changed, single
+
+
 def tables(found: dict[str, list[Row]]) -> dict[str, str]:
     """Name of each marked place of the page → what belongs there."""
-    names = list(found)
-    single = [n for n in names if found[n][0]["targets"] != "demo"]
-    study = [n for n in names if n.startswith(("siss, t ", "siss, all t", "siss, mixture", "siss, ratio"))]
-    methods = [n for n in names if n not in {*single, *study}]
+    methods, changed, single = sorts(found)
 
     def around(*starts: str) -> list[str]:
-        return ["siss", *(n for n in study if n.startswith(starts))]
+        return ["siss", *(n for n in changed if n.startswith(starts))]
 
     return {
         "methods": table(found, methods, [*FORGOTTEN, *HARM]),
@@ -263,8 +286,8 @@ def main() -> None:
     """Read the lines, write page and picture."""
     found = read()
     PAGE.write_text(page(PAGE.read_text(), found))
-    demo = [n for n, rows in found.items() if rows[0]["targets"] == "demo"]
-    PICTURE.write_text(draw(points(found, demo), {n for n in demo if "seeds" not in n}))
+    methods, changed, _ = sorts(found)
+    PICTURE.write_text(draw(points(found, [*methods, *changed]), set(methods)))
 
 
 if __name__ == "__main__":
