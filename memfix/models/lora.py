@@ -25,9 +25,14 @@ TEXT_PREFIXES = ("text_encoder", "lora_te")
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut", "proj_in", "proj_out"]
 
 
-def add(unet: UNet2DConditionModel, rank: int, seed: int = 0) -> list[nn.Parameter]:
-    """Add a fresh adapter on attention and convolutions, the same one for each seed; return what there is to train."""
-    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS, init_lora_weights="gaussian")
+def add(unet: UNet2DConditionModel, rank: int, seed: int = 0, dora: bool = False) -> list[nn.Parameter]:
+    """Add a fresh adapter on attention and convolutions, the same one for each seed; return what there is to train.
+
+    `dora`: the length of each row of a layer's weights is trained apart from its direction (arXiv 2402.09353).
+    """
+    config = LoraConfig(
+        r=rank, lora_alpha=rank, target_modules=TARGETS, init_lora_weights="gaussian", use_dora=dora
+    )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         unet.add_adapter(config, adapter_name=ADAPTER)
@@ -74,13 +79,25 @@ def save(pipe: StableDiffusionPipeline, folder: Path, edit: ContextEdit | None =
 
 @torch.no_grad()
 def _widen(state: dict[str, torch.Tensor], name: str, layer: Any, edit: ContextEdit) -> int:
-    """Append an edit to a layer's adapter: BA + (W + BA) write read = [B, (W + BA) write] [A; read]. Its new rank."""
-    a, b = (f"{name}.lora_{side}.weight" for side in "AB")
+    """Append an edit to a layer's adapter: BA + (W + BA) write read = [B, (W + BA) write] [A; read]. Its new rank.
+
+    DoRA gives the rows of W + BA the lengths it has learned; a row that the edit makes longer has its own length grow
+    with it.
+    """
+    a, b, lengths = (f"{name}.lora_{part}" for part in ("A.weight", "B.weight", "magnitude_vector"))
     down, up, weight = state[a], state[b], layer.base_layer.weight
     read, write = edit.read.to(down), edit.write.to(down)
     state[a] = torch.cat([down, read])
     state[b] = torch.cat([up, weight.to(down) @ write + up @ (down @ write)], dim=1)
+    if lengths in state:
+        old, new = (_row_lengths(weight, *sides) for sides in ((up, down), (state[b], state[a])))
+        state[lengths] = state[lengths] * new / old
     return len(state[a])
+
+
+def _row_lengths(weight: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+    """‖W + BA‖ of each row, [out]."""
+    return torch.linalg.vector_norm(weight.to(up) + up @ down, dim=1)
 
 
 def load(pipe: StableDiffusionPipeline, path: Path) -> None:
@@ -108,11 +125,12 @@ def load(pipe: StableDiffusionPipeline, path: Path) -> None:
 def _check_complete(pipe: StableDiffusionPipeline, path: Path) -> None:
     """Every UNet weight of the file must have arrived: a loader that skips names would leave the model as it was.
 
-    Counted, not compared by name, since adapters come under several naming schemes.
+    Counted, not compared by name, since adapters come under several naming schemes. What is left on the meta device has
+    a layer that the file names, but no weights.
     """
-    wanted = sum(v.numel() for k, v in load_file(path).items() if v.ndim > 1 and not k.startswith(TEXT_PREFIXES))
+    wanted = sum(v.numel() for k, v in load_file(path).items() if v.numel() > 1 and not k.startswith(TEXT_PREFIXES))
     arrived = get_peft_model_state_dict(pipe.unet, adapter_name=pipe.get_active_adapters()[0])
-    taken = sum(v.numel() for v in arrived.values() if v.ndim > 1)
+    taken = sum(v.numel() for v in arrived.values() if v.numel() > 1 and not v.is_meta)
     if taken != wanted:
         raise MemfixError(
             f"Of {wanted:,} weights in {path} only {taken:,} were taken up.",

@@ -18,13 +18,13 @@ def answer(pipe) -> torch.Tensor:
         return pipe.unet(x, torch.tensor([10, 700]), context).sample
 
 
-@pytest.fixture
-def trained(model_folder: Path, tmp_path: Path):
+@pytest.fixture(params=[False, True], ids=["lora", "dora"])
+def trained(model_folder: Path, tmp_path: Path, request: pytest.FixtureRequest):
     """A pipeline with an adapter of random weights, its answer, and the folder it was saved to."""
     pipe = pipeline.load(pipeline.locate(str(model_folder)))
     before = answer(pipe)
     torch.manual_seed(1)
-    for parameter in lora.add(pipe.unet, 2):
+    for parameter in lora.add(pipe.unet, 2, dora=request.param):
         torch.nn.init.normal_(parameter, std=0.3)
     lora.save(pipe, tmp_path)
     assert (answer(pipe) - before).abs().max() > 0.1
@@ -67,6 +67,29 @@ def test_names_that_are_not_taken_up_are_an_error(model_folder: Path, trained) -
     pipe = pipeline.load(pipeline.locate(str(model_folder)))
     with pytest.raises(MemfixError, match=r"only .* were taken up"):
         lora.load(pipe, folder)
+
+
+def test_lost_lengths_are_an_error(model_folder: Path, tmp_path: Path) -> None:
+    """Without the lengths of its rows, DoRA would be loaded as another adapter."""
+    pipe = pipeline.load(pipeline.locate(str(model_folder)))
+    lora.add(pipe.unet, 2, dora=True)
+    lora.save(pipe, tmp_path)
+    state = load_file(tmp_path / lora.FILE)
+    lengths = next(k for k in state if "magnitude" in k)
+    save_file(
+        {k: v for k, v in state.items() if k != lengths} | {lengths + ".other": state[lengths]}, tmp_path / lora.FILE
+    )
+    with pytest.raises(MemfixError):
+        lora.load(pipeline.load(pipeline.locate(str(model_folder))), tmp_path)
+
+
+def test_adapters_are_a_function_of_their_seed(model_folder: Path) -> None:
+    made = []
+    for seed in (0, 0, 1):
+        torch.rand(1)
+        pipe = pipeline.load(pipeline.locate(str(model_folder)))
+        made.append(torch.cat([p.detach().flatten() for p in lora.add(pipe.unet, 2, seed)]))
+    assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
 
 
 def test_missing_and_broken_files(model_folder: Path, tmp_path: Path) -> None:

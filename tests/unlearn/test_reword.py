@@ -61,13 +61,14 @@ def test_full_weights_read_the_edited_text(model_folder: Path, edit: ContextEdit
     assert (wanted - plain).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
 @pytest.mark.parametrize("alone", [False, True], ids=["memfix", "diffusers alone"])
 def test_a_trained_adapter_reads_the_edited_text(
-    model_folder: Path, tmp_path: Path, edit: ContextEdit, alone: bool
+    model_folder: Path, tmp_path: Path, edit: ContextEdit, alone: bool, dora: bool
 ) -> None:
     pipe = pipeline.load(pipeline.locate(str(model_folder)))
     torch.manual_seed(1)
-    for parameter in lora.add(pipe.unet, 2):
+    for parameter in lora.add(pipe.unet, 2, dora=dora):
         torch.nn.init.normal_(parameter, std=0.3)
     context = normal(2, 16, 16, seed=4)
     wanted = answers(pipe.unet, edit(context))
