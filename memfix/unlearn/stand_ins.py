@@ -13,6 +13,7 @@ from memfix.records import Pair, Sample, Score, Side
 from memfix.unlearn.resample import Sampler
 
 STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+LAST_TRIES = 8  # from noise alone, under the empty prompt
 
 
 def make_stand_ins(
@@ -22,21 +23,23 @@ def make_stand_ins(
 
     Under the longest wording of its prompt that gave a keep image, else under the empty prompt; with more and more
     noise until the result is neither a copy nor a near-copy. What is left after that is denoised from noise alone under
-    the empty prompt.
+    the empty prompt, from one seed after the other.
     """
     s, done, wordings = sample.settings, dict[int, str](), _wordings(pairs)
     missing = [n for n, p in enumerate(pairs) if p.side is Side.FORGET and not p.stand_in]
     folder.mkdir(exist_ok=True)
     texts, used = TextCache(sample.pipe), Counter[float]()
     with sample.talk.progress("Making stand-ins", len(missing)) as bar:
-        for strength, worded in [*((strength, True) for strength in STRENGTHS), (max(STRENGTHS), False)]:
+        ladder = [*((strength, True) for strength in STRENGTHS), *[(max(STRENGTHS), False)] * LAST_TRIES]
+        for rung, (strength, worded) in enumerate(ladder):
             left = [n for n in missing if n not in done]
             for i in range(0, len(left), s.batch_size):
                 chosen = [pairs[n] for n in left[i : i + s.batch_size]]
                 batch = [
                     Sample(
                         file_name=f"{p.prompt_id}-{n}.png", text=wordings.get(p.prompt_id, "") if worded else "",
-                        prompt_id=p.prompt_id, seed=s.seed + n, steps=s.num_inference_steps, guidance=s.guidance_scale,
+                        prompt_id=p.prompt_id, seed=s.seed + n + rung * len(pairs), steps=s.num_inference_steps,
+                        guidance=s.guidance_scale,
                     )
                     for n, p in zip(left[i:], chosen, strict=False)
                 ]  # fmt: skip

@@ -16,7 +16,7 @@ from memfix.models.text import TextCache
 from memfix.records import Pair, Reference, Sample, Score, Side
 from memfix.unlearn.prepare import build_bank, encode_pairs
 from memfix.unlearn.resample import Sampler
-from memfix.unlearn.stand_ins import STRENGTHS, make_stand_ins
+from memfix.unlearn.stand_ins import LAST_TRIES, STRENGTHS, make_stand_ins
 from tests.conftest import picture
 
 
@@ -65,7 +65,7 @@ def test_noise_rises_until_a_stand_in_is_no_copy(sampler: Sampler, pairs: list[P
     assert [Path(p.stand_in).name if p.stand_in else None for p in found] == [
         "p1-0.png", "p1-1.png", None, None, None,
     ]  # fmt: skip
-    assert asked == {"p1-0.png": 1, "p1-1.png": len(STRENGTHS) + 1, "p1-2.png": len(STRENGTHS) + 1}
+    assert asked == {"p1-0.png": 1, "p1-1.png": len(STRENGTHS) + 1, "p1-2.png": len(STRENGTHS) + LAST_TRIES}
     batch = [Sample(file_name="", text="owl by", prompt_id="", seed=0, steps=10, guidance=2.0)]
     (wanted,) = regenerate(
         sampler.pipe, batch, [picture(0)], STRENGTHS[0], TextCache(sampler.pipe), "no"
