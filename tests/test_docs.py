@@ -44,6 +44,15 @@ def test_settings_page_is_that_of_the_code() -> None:
     assert page() == (ROOT / "docs/settings.md").read_text(), "run python docs/settings_table.py"
 
 
+def test_tables_of_the_unlearning_study_are_of_its_results() -> None:
+    sys.path.insert(0, str(ROOT / "docs"))
+    from unlearning_study import PAGE, page, read
+
+    text = PAGE.read_text()
+    assert "| siss, preset |" in text
+    assert page(text, read()) == text, "run python docs/unlearning_study.py"
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     for document in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
