@@ -135,6 +135,11 @@ class UnlearnSettings(Settings):
     method: str = Field("siss", description="Unlearning method; see 'memfix list methods'.")
     weights: Literal["lora", "full"] = Field("lora", description="LoRA adapter, or all weights of the UNet.")
     rank: int = Field(16, ge=1, description="Rank of the LoRA adapter.")
+    use_dora: bool = Field(
+        False,
+        description="Train the lengths of a LoRA's rows apart from their directions (DoRA). Try it when a low rank "
+        "leaves copies; a step takes longer.",
+    )
     learning_rate: float | None = Field(
         None, gt=0, description="Learning rate of AdamW; 1e-4 for LoRA and 1e-5 for full weights when not given."
     )
@@ -155,6 +160,11 @@ class UnlearnSettings(Settings):
     )
     gradient_accumulation_steps: int = Field(1, ge=1, description="Passes an optimizer step.")
     gradient_checkpointing: bool = Field(False, description="Trade time for memory.")
+    torch_compile: bool = Field(
+        False,
+        description="Compile the UNet before training. Pays for itself only over many steps; needs a C++ compiler, on "
+        "a GPU Triton.",
+    )
     mixture: float = Field(0.5, gt=0, lt=1, description="Lambda: share of the mixture that starts from forget images.")
     forget_ratio: float = Field(
         0.1, gt=0, description="Rho: norm of the forget gradient over that of the keep gradient."
@@ -271,6 +281,16 @@ class UnlearnSettings(Settings):
     )
     max_grad_norm: float = Field(1.0, gt=0, description="Clip the combined gradient to this norm.")
     adam_weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
+    use_8bit_adam: bool = Field(
+        False,
+        description="Hold AdamW's state in 8 bits: 2 bytes a trained weight instead of 8, when full weights do not "
+        "fit. Needs bitsandbytes: pip install 'memfix[8bit]'.",
+    )
+    use_ema: bool = Field(
+        False,
+        description="Save the moving average of the trained weights instead of those of the last step, when the "
+        "results of neighbouring steps differ much. Takes one more copy of the trained weights.",
+    )
     train_seed: int = Field(0, ge=0, description="Seed of the training draws.")
     checkpointing_steps: int = Field(
         0,

@@ -300,9 +300,10 @@ def _train(
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     full = settings.weights == "full"
-    parameters = (
-        list(unet.requires_grad_(True).parameters()) if full else lora.add(unet, settings.rank, settings.train_seed)
-    )
+    if full:
+        parameters = list(unet.requires_grad_(True).parameters())
+    else:
+        parameters = lora.add(unet, settings.rank, settings.train_seed, settings.use_dora)
     unet.train()
     precision = _detect_settings(run).mixed_precision
     held = original(unet, precision) if settings.prior_target == "model" else None
@@ -318,6 +319,7 @@ def _train(
             bar.at(step.step, f"keep {step.loss_keep:.1f}  forget {step.loss_forget:.1f}")
             if settings.checkpointing_steps and step.step % settings.checkpointing_steps == 0:
                 checkpoints.save()
+    trainer.finish()
     unet.eval()
 
 

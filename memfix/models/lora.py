@@ -97,7 +97,8 @@ def _widen(state: dict[str, torch.Tensor], name: str, layer: Any, edit: ContextE
 
 def _row_lengths(weight: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
     """‖W + BA‖ of each row, [out]."""
-    return torch.linalg.vector_norm(weight.to(up) + up @ down, dim=1)
+    lengths: torch.Tensor = torch.linalg.vector_norm(weight.to(up) + up @ down, dim=1)
+    return lengths
 
 
 def load(pipe: StableDiffusionPipeline, path: Path) -> None:

@@ -20,7 +20,7 @@ from memfix.unlearn.modifiers import named
 from memfix.unlearn.trainer import Trainer
 
 LATEST = "latest"
-WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
+WEIGHTS, OPTIMIZER, AVERAGES = "weights.safetensors", "optimizer.safetensors", "averages.safetensors"
 FOLDER = re.compile(r"checkpoint-(\d+)")
 
 
@@ -50,6 +50,8 @@ class Checkpoints:
         tensors, numbers = self._optimizer_state()
         _write(beside / WEIGHTS, {name: p.detach() for name, p in self._parameters.items()}, {})
         _write(beside / OPTIMIZER, tensors, {"step": str(self._trainer.step), "numbers": json.dumps(numbers)})
+        if averages := self._trainer.averages:
+            _write(beside / AVERAGES, dict(zip(self._parameters, averages.shadow_params, strict=True)), {})
         if final.exists():
             self._remove(final)
         beside.rename(final)
@@ -101,6 +103,10 @@ class Checkpoints:
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": dict(enumerate(state.values())), "param_groups": groups})
         self._trainer.step = int(metadata["step"])
+        if averages := self._trainer.averages:
+            kept = load_file(path / AVERAGES)
+            averages.shadow_params = [kept[name].to(p.device) for name, p in self._parameters.items()]
+            averages.optimization_step = self._trainer.step
 
     def _optimizer_state(self) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         """`<kind>/<name>` → what the optimizer holds for a weight: tensors, and numbers that are none."""

@@ -9,8 +9,10 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
+from diffusers.training_utils import EMAModel
 from torch import nn
 
 from memfix.config import UnlearnSettings
@@ -58,18 +60,24 @@ class Trainer:
         self.step, self.settings, self._original = 0, settings, original
         self.parameters = parameter_group(unet, parameters, settings.parameter_group)
         self._bank, self._composition = method.prepare(bank, settings), composition
-        self._network = as_network(unet, mixed_precision)
+        network = cast(nn.Module, torch.compile(unet)) if settings.torch_compile else unet
+        self._network = as_network(network, mixed_precision)
         self._view = View(bank.schedule.prediction_type, settings.forget_low_pass, settings.snr_gamma)
         self._mask = self._find_mask()
         self._strength = composition.parameter_prior if settings.parameter_prior is None else settings.parameter_prior
         self._prior = self._find_prior(unet, checkpoints) if self._strength else None
         decay = 0.0 if self._mask else settings.adam_weight_decay
-        rate = settings.resolved_learning_rate()
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=decay, fused=True)
+        self.optimizer = adam(self.parameters, settings.resolved_learning_rate(), decay, settings.use_8bit_adam)
+        self.averages = EMAModel(self.parameters) if settings.use_ema else None
 
     def __iter__(self) -> Iterator[Step]:
         while self.step < self.settings.max_train_steps:
             yield self._advance()
+
+    def finish(self) -> None:
+        """Turn the weights into what is to be saved: their moving averages, if these are kept."""
+        if self.averages:
+            self.averages.copy_to(self.parameters)
 
     def _advance(self) -> Step:
         started, settings = time.monotonic(), self.settings
@@ -88,6 +96,8 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.averages:
+            self.averages.step(self.parameters)
         self.step += 1
         return Step(
             step=self.step, loss_keep=loss_keep, loss_forget=loss_forget, norm_keep=norms.norm_keep,
@@ -100,7 +110,7 @@ class Trainer:
         n, mixture = s.gradient_accumulation_steps, self._composition.mixture(s.mixture)
         generator = torch.Generator().manual_seed(seed)
         prior = 0 if mixture == 1 else s.prior_batch_size
-        return [
+        batches = [
             self._bank.draw(generator, s.train_batch_size, prior, mixture, self._window, seed=seed * n + i)
             for i in range(n)
         ]
@@ -144,6 +154,20 @@ def as_network(unet: nn.Module, mixed_precision: str) -> Network:
         return prediction.float()
 
     return network
+
+
+def adam(parameters: list[nn.Parameter], rate: float, decay: float, eight_bit: bool) -> torch.optim.Optimizer:
+    """AdamW. Raises MemfixError when its state is to have 8 bits and bitsandbytes is missing."""
+    if not eight_bit:
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError:
+        raise MemfixError(
+            "--use-8bit-adam needs bitsandbytes, which is not installed.", "Install it: pip install 'memfix[8bit]'."
+        ) from None
+    optimizer: torch.optim.Optimizer = AdamW8bit(parameters, lr=rate, weight_decay=decay)
+    return optimizer
 
 
 def lr_factor(step: int, settings: UnlearnSettings) -> float:
