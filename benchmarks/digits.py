@@ -7,9 +7,10 @@
 
 As in the SISS paper (arXiv 2503.01034), at 16x16: one model learns the digits and copies of the T-shirt, 1 % of its
 set, another the digits alone; each method starts from the first, with the T-shirt to forget and the digits to keep. A
-sample is the T-shirt if its root mean square distance from it is at most half of that of the closest digit. Quality is
-measured in a classifier of digits: the inception score, exp E KL(p(y|x) ‖ p(y)), and the Fréchet distance of its
-features to those of all digits. Every model is sampled from the same noise. Run again to go on where it stopped.
+sample is the T-shirt if its root mean square distance from it is at most half of that of the closest digit, a remnant
+of it if it is farther, but closer than any digit. Quality is measured in a classifier of digits: the inception score,
+exp E KL(p(y|x) ‖ p(y)), and the Fréchet distance of its features to those of all digits. Every model is sampled from
+the same noise. Run again to go on where it stopped.
 """
 
 import argparse
@@ -271,13 +272,13 @@ def stand_in_for(pipe: DDPMPipeline, digits: torch.Tensor, shirt: torch.Tensor) 
     return {"digit": digits[distance(digits, shirt).argmin()], "img2img": denoise(pipe, noisy, IMG2IMG)[0]}
 
 
-def judged(pictures: torch.Tensor, shirt: torch.Tensor, threshold: float, judge: Judge) -> dict[str, Any]:
-    """A cell's figures; a model that answers nan has no quality."""
+def judged(pictures: torch.Tensor, shirt: torch.Tensor, closest: float, judge: Judge) -> dict[str, Any]:
+    """A cell's figures, `closest` the distance of the closest digit; a model that answers nan has no quality."""
     apart = distance(pictures, shirt)
-    found = apart <= threshold
+    found = apart <= closest / 2
     sound = bool(torch.isfinite(pictures).all())
     return {
-        "shirts": int(found.sum()), "samples": len(pictures),
+        "shirts": int(found.sum()), "remnants": int((apart < closest).sum() - found.sum()), "samples": len(pictures),
         "inception_score": round(judge.inception_score(pictures), 3) if sound else None,
         "frechet": round(judge.frechet(pictures), 3) if sound else None,
         "farthest_shirt": round(float(apart[found].max()), 3) if found.any() else None,
@@ -316,7 +317,7 @@ def study(folder: Path, results: Path, only: list[str], minutes: float) -> Itera
         (folder / "samples").mkdir(exist_ok=True)
         np.save(folder / "samples" / f"{cell.name}.npy", to_bytes(pictures))
         row = {"cell": cell.name, "method": cell.method, "settings": cell.values, "seed": cell.seed}
-        row |= judged(pictures, shirt, closest / 2, judge) | took
+        row |= judged(pictures, shirt, closest, judge) | took
         results.parent.mkdir(exist_ok=True)
         with results.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -330,15 +331,16 @@ def to_bytes(pictures: torch.Tensor) -> np.ndarray:
 
 def table(results: dict[str, dict[str, Any]]) -> str:
     """Markdown, in the order of the cells."""
-    lines = ["| method | settings | T-shirts, % (95 % interval) | inception score | Fréchet distance | seconds |"]
+    lines = ["| method | settings | T-shirts, % (95 % interval) | remnants, % | inception score | Fréchet distance |"]
     lines.append("|---|---|---|---|---|---|")
     for row in (results[c.name] for c in CELLS if c.name in results):
         low, high = clopper_pearson(row["shirts"], row["samples"])
-        share = f"{row['shirts'] / row['samples']:.2%} ({low:.2%} to {high:.2%})".replace("%", "")
+        share = f"{row['shirts'] / row['samples'] * 100:.2f} ({low * 100:.2f} to {high * 100:.2f})"
+        left = f"{row['remnants'] / row['samples'] * 100:.2f}"
         told = ", ".join(f"`{k} = {v}`" for k, v in row["settings"].items())
         told += f"{', ' if told else ''}seed {row['seed']}" if row["seed"] else ""
         quality = " | ".join(f"{row[k]:.2f}" if row[k] is not None else "-" for k in ("inception_score", "frechet"))
-        lines.append(f"| `{row['method']}` | {told} | {share} | {quality} | {row.get('seconds', '')} |")
+        lines.append(f"| `{row['method']}` | {told} | {share} | {left} | {quality} |")
     return "\n".join(lines)
 
 
