@@ -48,6 +48,11 @@ class DetectSettings(Settings):
     )
     revision: str | None = Field(None, description="Hub revision of the model; pin it to make a run repeatable.")
     variant: str | None = Field(None, description="Weight variant of the model, for instance fp16.")
+    adapter: str | None = Field(
+        None,
+        description="LoRA on top of the model, folder or file: one of your own, or of an earlier run, to unlearn more. "
+        "What is unlearned is then saved together with it, as one LoRA for the model.",
+    )
     references: str | None = Field(
         None,
         description="Training images: folder (imagefolder, webdataset tars), tar, table that names them (.csv, .jsonl, "

@@ -17,6 +17,7 @@ from memfix.console import Talk
 from memfix.detect.check import check, conclude, names, scores_of
 from memfix.detect.first import FirstCheck
 from memfix.errors import ExitCode, MemfixError
+from memfix.files import sha256
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import index_folder, read_references
 from memfix.inputs.wrong_rows import WrongRows
@@ -27,6 +28,7 @@ from memfix.measures.quality import detail_range
 from memfix.measures.reference_set import ReferenceSet, fingerprint, open_gallery
 from memfix.measures.weights import Wanted
 from memfix.models import lora, pipeline
+from memfix.models.adapters import merge
 from memfix.models.context import ContextEdit, build_in
 from memfix.models.device import peak_memory
 from memfix.models.sampling import plan_samples
@@ -54,6 +56,7 @@ def detect(
 ) -> Run:
     """Sample every prompt, compare with the references, give verdicts."""
     wrong = WrongRows(settings.skip_invalid)
+    adapters = _adapters(settings)
     prompts = read_prompts(prompt_list, limit=settings.limit, wrong=wrong)
     if settings.controls:
         known = {p.text for p in prompts}
@@ -71,6 +74,8 @@ def detect(
         "model_sha256": source.sha256,
         "model_revision": source.revision,
     }
+    if adapters:
+        inputs["adapter_sha256"] = sha256(map(lora.file_of, adapters))
     name = f"{slug(Path(prompt_list).stem)}-{digest(settings.model_dump_json(), *map(str, inputs.values()))}"
     run = Run.create(out or root / name)
     with run.lock(), run.stage("detect", settings, inputs, argv) as entry, _timed(entry):
@@ -87,6 +92,7 @@ def detect(
             talk.warn("No training image is given: what samples of a prompt have in common stands in for one.")
         _calibrate(gallery, measure, settings, entry)
         pipe = pipeline.load(source, settings.variant)
+        lora.load(pipe, *adapters)
         prompts = [p.model_copy(update={"cut_tokens": pipeline.cut_tokens(pipe, p.text)}) for p in prompts]
         for p in prompts:
             if p.cut_tokens:
@@ -136,16 +142,16 @@ def recheck(
     settings: RecheckSettings,
     argv: list[str],
     talk: Talk,
-    adapter: Path | None = None,
+    adapters: Sequence[Path] = (),
     model: Path | None = None,
 ) -> list[Change]:
     """Repeat the check on the new weights, with the same and with fresh noise; say what became of each prompt."""
     detected = _detect_settings(run)
-    if adapter is None and model is None and not run.finished("unlearn"):
+    if not adapters and model is None and not run.finished("unlearn"):
         raise MemfixError(
             f"{run.path} holds no unlearned model.", "Run 'memfix unlearn' first, or give --lora or --model."
         )
-    inputs = {"lora": str(adapter or ""), "model": str(model or "")}
+    inputs = {"lora": ", ".join(map(str, adapters)), "model": str(model or "")}
     with run.lock(), run.stage("recheck", settings, inputs, argv) as entry, _timed(entry):
         if (run.path / "changes.jsonl").exists():
             talk.say(f"The re-check in {run.path} is complete already; nothing to do.")
@@ -154,7 +160,7 @@ def recheck(
         sampled = {sample.prompt_id for sample in same}
         prompts = [p for p in run.read("prompts.jsonl", Prompt) if p.id in sampled]
         gallery = _gallery(run, detected)
-        pipe = _load(run, adapter, model, unlearned=True)
+        pipe = _load(run, adapters, model, unlearned=True)
         fresh = plan_samples(
             prompts, range(settings.fresh_seed, settings.fresh_seed + settings.num_fresh),
             steps=detected.num_inference_steps, guidance=detected.guidance_scale, kind=Seeds.FRESH,
@@ -244,22 +250,40 @@ def _calibrate(gallery: ReferenceSet | None, measure: Measure, settings: DetectS
 
 
 def _load(
-    run: Run, adapter: Path | None = None, model: Path | None = None, unlearned: bool = False
+    run: Run, adapters: Sequence[Path] = (), model: Path | None = None, unlearned: bool = False
 ) -> StableDiffusionPipeline:
-    """The run's model; with `unlearned`, under the run's new weights or the ones given."""
+    """The run's model; with `unlearned`, under the run's new weights or the ones given, all adapters together.
+
+    An adapter that the detection was given is a part of the run's model, and saved into its new weights.
+    """
     detected = _detect_settings(run)
     source = pipeline.locate(detected.model, detected.revision, detected.variant)
     if source.sha256 != run.header["stages"]["detect"]["inputs"]["model_sha256"]:
         raise MemfixError(f"Model {detected.model} has changed since the detection.", "Detect again in a new run.")
     if not unlearned:
-        return pipeline.load(source, detected.variant)
+        return _with_adapters(run, source, detected)
     if model is not None:
         return pipeline.load(pipeline.locate(str(model)))
-    if adapter is None and (run.settings("unlearn") or {}).get("weights") == "full":
+    if not adapters and (run.settings("unlearn") or {}).get("weights") == "full":
         return pipeline.load(pipeline.locate(str(run.path / MODEL)))
     pipe = pipeline.load(source, detected.variant)
-    lora.load(pipe, adapter or run.path / MODEL)
+    lora.load(pipe, *(adapters or [run.path / MODEL]))
     return pipe
+
+
+def _with_adapters(run: Run, source: pipeline.ModelSource, detected: DetectSettings) -> StableDiffusionPipeline:
+    """The model as it was detected on."""
+    pipe, adapters = pipeline.load(source, detected.variant), _adapters(detected)
+    known = run.header["stages"]["detect"]["inputs"].get("adapter_sha256")
+    if adapters and sha256(map(lora.file_of, adapters)) != known:
+        raise MemfixError(f"LoRA {detected.adapter} has changed since the detection.", "Detect again in a new run.")
+    lora.load(pipe, *adapters)
+    return pipe
+
+
+def _adapters(settings: DetectSettings) -> list[Path]:
+    """What the model has on top of it."""
+    return [Path(settings.adapter)] if settings.adapter else []
 
 
 def _folders(settings: UnlearnSettings) -> dict[str, str]:
@@ -340,6 +364,9 @@ def _save(run: Run, pipe: StableDiffusionPipeline, settings: UnlearnSettings, ed
     shutil.rmtree(temporary, ignore_errors=True)
     if settings.weights == "lora":
         lora.save(pipe, temporary, edit)
+        if below := _adapters(_detect_settings(run)):
+            pipe.unload_lora_weights()
+            merge(pipe, [*below, temporary], temporary)
     else:
         if edit is not None:
             build_in(pipe.unet, edit)

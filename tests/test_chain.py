@@ -9,8 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 MEMFIX = [sys.executable, "-m", "memfix"]
@@ -274,3 +276,24 @@ def test_a_locked_run_is_refused(work: Path, run: Path) -> None:
 
     with FileLock(run / ".lock"):
         assert "in use by another" in memfix("recheck", "run", "--num-fresh", 4, cwd=work, code=1).stderr
+
+
+def test_unlearning_goes_on_from_an_adapter(work: Path, threshold: float, run: Path) -> None:
+    detect(work, 2.0, "more", "--adapter", "run/model")  # everything is a copy, so that there is something to unlearn
+    first = Path("before/p0001-0.png")
+    assert (work / "more" / first).read_bytes() != (run / first).read_bytes()
+    memfix("unlearn", "more", "--method", "neggrad", "--max-train-steps", 2, *FEW, cwd=work)
+    ranks = [
+        {k: len(v) for k, v in load_file(r / "model/pytorch_lora_weights.safetensors").items() if "lora_A" in k}
+        for r in (run, work / "more")
+    ]
+    assert all(ranks[1][layer] == rank + 16 for layer, rank in ranks[0].items())
+    memfix("merge", "run/model", "run/model", "-m", "model", "-o", "twice", cwd=work)
+    shutil.copytree(run, work / "again", ignore=shutil.ignore_patterns(".lock"))
+    pictures = []
+    for adapters in (["--lora", "twice"], ["--lora", "run/model", "--lora", "run/model"]):
+        memfix("recheck", "again", "--overwrite", "--num-fresh", 1, *adapters, cwd=work)
+        pictures.append(np.asarray(Image.open(work / "again/after/p0001-0.png"), int))
+    assert np.abs(pictures[0] - pictures[1]).max() <= 2
+    done = memfix("detect", "prompts.txt", "-m", "model", "--adapter", "nowhere", "-o", "none", cwd=work, code=1)
+    assert "There is no LoRA nowhere" in done.stderr

@@ -14,6 +14,7 @@ from memfix.cli import (
     fetch,
     index,
     listing,
+    merge,
     prompts,
     recheck,
     report,
@@ -40,6 +41,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 app.command("detect")(detect.detect)
 app.command("unlearn")(unlearn.unlearn)
 app.command("recheck")(recheck.recheck)
+app.command("merge")(merge.merge)
 app.command("report")(report.report)
 app.command("run")(run.run)
 app.command("demo")(demo.demo)

@@ -10,13 +10,16 @@ from memfix.cli.options import Call, RunArgument, command
 from memfix.cli.unlearn import Overwrite, open_run
 from memfix.config import RecheckSettings
 
-Adapter = Annotated[Path | None, typer.Option("--lora", help="Check this adapter instead of the run's.")]
+Adapters = Annotated[
+    list[Path] | None,
+    typer.Option("--lora", help="Check this adapter instead of the run's; several, each with --lora, add up."),
+]
 Model = Annotated[Path | None, typer.Option("-m", "--model", help="Check this diffusers folder instead of the run's.")]
 
 
 @command("recheck")
 def recheck(
-    call: Call, run: RunArgument = None, lora: Adapter = None, model: Model = None, overwrite: Overwrite = False
+    call: Call, run: RunArgument = None, lora: Adapters = None, model: Model = None, overwrite: Overwrite = False
 ) -> None:
     """Sample the same prompts from the unlearned model, from the same noise and from fresh noise."""
     opened = open_run(run)
@@ -28,5 +31,5 @@ def recheck(
         opened.discard("recheck")
     from memfix import flow
 
-    flow.recheck(opened, settings, call.argv, call.talk, adapter=lora, model=model)
+    flow.recheck(opened, settings, call.argv, call.talk, adapters=lora or (), model=model)
     show.changes(call, opened)

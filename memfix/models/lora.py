@@ -95,32 +95,46 @@ def _widen(state: dict[str, torch.Tensor], name: str, layer: Any, edit: ContextE
     return len(state[a])
 
 
+def file_of(path: Path) -> Path:
+    """The file of an adapter that is given as that, or as its folder. Raises MemfixError if there is none."""
+    file = path / FILE if path.is_dir() else path
+    if not file.is_file():
+        raise MemfixError(f"There is no LoRA {file}.", "Run 'memfix unlearn' first, or give --lora FILE.")
+    return file
+
+
 def _row_lengths(weight: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
     """‖W + BA‖ of each row, [out]."""
     lengths: torch.Tensor = torch.linalg.vector_norm(weight.to(up) + up @ down, dim=1)
     return lengths
 
 
-def load(pipe: StableDiffusionPipeline, path: Path) -> None:
-    """Put an adapter on a pipeline and merge it, so that sampling costs no more than without it.
+def load(pipe: StableDiffusionPipeline, *paths: Path) -> None:
+    """Put adapters on a pipeline and merge them into it, so that sampling costs no more than without them.
 
-    Raises MemfixError when the file does not fit, also where only a part of it would have been used.
+    Raises MemfixError when a file does not fit, also where only a part of it would have been used.
     """
-    folder, name = (path, FILE) if path.is_dir() else (path.parent, path.name)
-    if not (folder / name).is_file():
-        raise MemfixError(f"There is no LoRA {folder / name}.", "Run 'memfix unlearn' first, or give --lora FILE.")
+    for path in paths:
+        attach(pipe, path)
+        pipe.fuse_lora()
+        pipe.unload_lora_weights()
+
+
+def attach(pipe: StableDiffusionPipeline, path: Path) -> str:
+    """Put an adapter on a pipeline that has none; the name it has there. Raises as `load` does."""
+    file = file_of(path)
     try:
         with warnings.catch_warnings():  # peft warns of what _check_complete decides
             warnings.simplefilter("ignore", RuntimeWarning)
-            pipe.load_lora_weights(folder, weight_name=name, use_safetensors=True)
+            pipe.load_lora_weights(file.parent, weight_name=file.name, use_safetensors=True)
     except (ValueError, SafetensorError, KeyError, RuntimeError, OSError) as error:
         raise MemfixError(
-            f"LoRA {folder / name} does not fit the model: {str(error).splitlines()[0]}",
+            f"LoRA {file} does not fit the model: {str(error).splitlines()[0]}",
             "Give the model it was made for.",
         ) from None
-    _check_complete(pipe, folder / name)
-    pipe.fuse_lora()
-    pipe.unload_lora_weights()
+    _check_complete(pipe, file)
+    (name,) = pipe.get_active_adapters()
+    return str(name)
 
 
 def _check_complete(pipe: StableDiffusionPipeline, path: Path) -> None:
