@@ -1,9 +1,11 @@
-"""Draw docs/pictures/digits.png from the samples of the digits study: python docs/digits_grids.py FOLDER
+"""Renew the table and the picture of docs/digits.md after benchmarks/digits.py: python docs/digits_page.py FOLDER
 
-One panel a model, all from the same noise; above the gap, noise from which the model before gives the T-shirt.
+The picture has one panel a model, all from the same noise; above the gap, noise from which the model before gives the
+T-shirt.
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -11,14 +13,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-from digits import read_shirt, to_bytes
+from digits import RESULTS, read_results, read_shirt, table, to_bytes
 
 PANELS = {
-    "before": "before", "retrained": "retrained without it", "siss": "siss", "naive": "naive",
-    "erasediff": "erasediff", "neggrad": "neggrad",
+    "before": "before", "retrained": "retrained without the T-shirt", "siss": "siss", "naive": "naive",
+    "retrack forget_weight=0.005": "retrack", "surrogate stand_in=digit": "surrogate (a digit)",
+    "erasediff": "erasediff", "bounded": "bounded", "neggrad": "neggrad",
 }  # fmt: skip
 COLUMNS, ROWS, SIDE, GAP, LABEL = 10, 5, 28, 8, 16
-PICTURES = Path(__file__).parent / "pictures"
+PAGE, PICTURE = Path(__file__).parent / "digits.md", Path(__file__).parent / "pictures" / "digits.png"
 
 
 def panel(samples: np.ndarray, shirts: np.ndarray, label: str) -> Image.Image:
@@ -33,7 +36,7 @@ def panel(samples: np.ndarray, shirts: np.ndarray, label: str) -> Image.Image:
 
 
 def main() -> None:
-    """Read the samples, write the picture."""
+    """Read results and samples, write the page's table and the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
@@ -42,11 +45,13 @@ def main() -> None:
     shirts = apart.argsort()[:COLUMNS]
     panels = [panel(samples[name], shirts, label) for name, label in PANELS.items()]
     width, height = panels[0].size
-    picture = Image.new("L", (3 * width + 2 * 2 * GAP, 2 * height + GAP), 255)
+    picture = Image.new("L", (3 * width + 2 * 2 * GAP, 3 * height + 2 * GAP), 255)
     for i, drawn in enumerate(panels):
         row, column = divmod(i, 3)
         picture.paste(drawn, (column * (width + 2 * GAP), row * (height + GAP)))
-    picture.save(PICTURES / "digits.png", optimize=True)
+    picture.save(PICTURE, optimize=True)
+    rows = re.compile(r"^\| method \| settings \|.*?(?=^$)", re.M | re.S)
+    PAGE.write_text(rows.sub(lambda _: table(read_results(RESULTS)) + "\n", PAGE.read_text(), count=1))
 
 
 if __name__ == "__main__":
