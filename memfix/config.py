@@ -310,6 +310,32 @@ class UnlearnSettings(Settings):
         "latest", description="The checkpoint that an unfinished training goes on from: latest, or its step."
     )
 
+    validation_steps: int = Field(
+        0,
+        ge=0,
+        description="Look at the weights every so many steps: do a few samples show copies, do controls change? "
+        "Training ends when copies are gone and goes back when pictures suffer; 0: never.",
+    )
+    num_validation_images: int = Field(2, ge=1, description="Samples that a look takes of each memorized prompt.")
+    validation_inference_steps: int = Field(
+        12, ge=1, description="Denoising steps of a look's samples, if the detection takes more. Few are enough."
+    )
+    clean_looks: int = Field(
+        2,
+        ge=1,
+        description="Looks in a row without any copy after which training comes to its end. Raise it when the "
+        "re-check finds what looks have missed.",
+    )
+    max_drift: float = Field(
+        0.2,
+        gt=0,
+        description="Go back to the best look when control samples differ more than this (rms, 0 to 1) from those of "
+        "before from the same noise.",
+    )
+    max_broken: float = Field(
+        0.25, gt=0, le=1, description="Go back to the best look when more than this share of samples is blank or noise."
+    )
+
     def resolved_learning_rate(self) -> float:
         """The rate in force."""
         return self.learning_rate or (1e-4 if self.weights == "lora" else 1e-5)

@@ -33,21 +33,18 @@ from memfix.models.context import ContextEdit, build_in
 from memfix.models.device import peak_memory
 from memfix.models.sampling import plan_samples
 from memfix.recheck.outcomes import change, rms_difference
-from memfix.records import Change, Label, Pair, Prompt, Reference, Role, Sample, Score, Seeds, Step, Verdict
+from memfix.records import Change, Label, Pair, Prompt, Reference, Role, Sample, Score, Seeds, Verdict
 from memfix.report import build, card, html
 from memfix.runs import Run, digest, slug
-from memfix.unlearn.bank import Bank
-from memfix.unlearn.checkpoint import Checkpoints
+from memfix.training import train
 from memfix.unlearn.given import given_stand_ins, given_to_keep
 from memfix.unlearn.methods import Method, Need, get_method
-from memfix.unlearn.original import original
 from memfix.unlearn.pairs import build_pairs
 from memfix.unlearn.prepare import build_bank, encode_pairs
 from memfix.unlearn.resample import Sampler, keep_variants, reword
 from memfix.unlearn.stand_ins import make_stand_ins
-from memfix.unlearn.trainer import Trainer
 
-BEFORE, AFTER, MODEL, CHECKPOINTS = "before", "after", "model", "checkpoints"
+BEFORE, AFTER, MODEL = "before", "after", "model"
 VARIANTS, STAND_INS = "variants", "stand-ins"
 
 
@@ -130,7 +127,7 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
         sample = Sampler(pipe, _gallery(run, detected), detected, talk)
         pairs = _pairs(run, sample, settings, method, own)
         latents = list(talk.track(encode_pairs(pipe, pairs), "Encoding pictures", len(pairs)))
-        _train(run, pipe, build_bank(pipe, pairs, latents), method, settings, talk)
+        entry["ending"] = train(run, sample, build_bank(pipe, pairs, latents), method, settings).model_dump()
         edit = _reword(run, sample, pairs, settings) if settings.reword else None
         _save(run, pipe, settings, edit)
         entry["peak_memory_bytes"] = peak_memory()
@@ -314,37 +311,6 @@ def _pairs(
         pairs = make_stand_ins(sample, pairs, distinct, run.path / STAND_INS)
     run.write("pairs.jsonl", pairs)  # last: with it, all that it names is there
     return pairs
-
-
-def _train(
-    run: Run, pipe: StableDiffusionPipeline, bank: Bank, method: Method, settings: UnlearnSettings, talk: Talk
-) -> None:
-    """Fine-tune the UNet of a pipeline."""
-    unet = pipe.unet
-    if settings.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    full = settings.weights == "full"
-    if full:
-        parameters = list(unet.requires_grad_(True).parameters())
-    else:
-        parameters = lora.add(unet, settings.rank, settings.train_seed, settings.use_dora)
-    unet.train()
-    precision = _detect_settings(run).mixed_precision
-    held = original(unet, precision) if settings.prior_target == "model" else None
-    trainer = Trainer(unet, parameters, bank, method, settings, precision, original=held)
-    checkpoints = Checkpoints(run.path / CHECKPOINTS, unet, trainer, settings.checkpoints_total_limit)
-    done = checkpoints.restore(settings.resume_from_checkpoint)
-    if done:
-        talk.say(f"Training goes on after step {done}.")
-    run.write("training.jsonl", [s for s in run.read("training.jsonl", Step) if s.step <= done])
-    with talk.progress(f"Unlearning {len(bank.targets)} prompts", settings.max_train_steps) as bar:
-        for step in trainer:
-            run.append("training.jsonl", [step])
-            bar.at(step.step, f"keep {step.loss_keep:.1f}  forget {step.loss_forget:.1f}")
-            if settings.checkpointing_steps and step.step % settings.checkpointing_steps == 0:
-                checkpoints.save()
-    trainer.finish()
-    unet.eval()
 
 
 def _reword(run: Run, sample: Sampler, pairs: Sequence[Pair], settings: UnlearnSettings) -> ContextEdit | None:

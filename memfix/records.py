@@ -205,6 +205,67 @@ class Step(Record):
     seconds: float
 
 
+class Look(Record):
+    """What a few samples say of the weights after a step of training, and what the losses do.
+
+    Losses are per dimension of a latent, over one fixed set of noisy points. Skew: the mean over those points of
+    (now - before) / (now + before + 0.001), -1 to 1; what is forgotten rises, what is kept stays at 0.
+    """
+
+    step: int
+    copies: dict[str, int] = Field(description="prompt id → copies among its samples, for each target")
+    samples: int = Field(description="of each target")
+    drift: float | None = Field(description="mean rms difference of control samples from before, 0 to 1; same noise")
+    broken: float | None = Field(description="share of control samples whose detail left the range seen before")
+    broken_targets: float = Field(description="the same for the targets")
+    loss_keep: float | None
+    loss_forget: float
+    skew_keep: float | None
+    skew_forget: float
+    seconds: float
+
+    @property
+    def total(self) -> int:
+        """Copies in all samples of all targets."""
+        return sum(self.copies.values())
+
+    @property
+    def drawn(self) -> int:
+        """Samples of all targets."""
+        return self.samples * len(self.copies)
+
+
+class Ending(Record):
+    """How training ended. `step` is that of the weights that are kept, `taken` the last step that was made."""
+
+    reason: Literal["clean", "all steps", "rolled back"]
+    step: int
+    taken: int
+    copies: int | None = Field(None, description="in the look at the weights that are kept; none without looks")
+    samples: int | None = Field(None, description="of that look")
+
+    @property
+    def good(self) -> bool | None:
+        """Whether the looks found nothing wrong; None without looks."""
+        return None if self.copies is None else self.copies == 0 and self.reason != "rolled back"
+
+    @property
+    def sentence(self) -> str:
+        """What a user should know of it; empty without looks."""
+        if self.copies is None:
+            return ""
+        seen = f"{self.copies or 'none'} of {self.samples} samples"
+        if self.reason == "rolled back":
+            kept = f"those of step {self.step}" if self.step else "the original ones: NOTHING IS UNLEARNED"
+            return (
+                f"Training broke pictures and was stopped after step {self.taken}. The weights are {kept}; "
+                f"{seen} then reproduced a reference."
+            )
+        if self.copies:
+            return f"Training ended after step {self.taken}, and is NOT CLEAN: {seen} still reproduce a reference."
+        return f"Training ended after step {self.taken}: {seen} of the last look reproduces a reference."
+
+
 class Change(Record):
     """Before and after, for one prompt or control."""
 

@@ -38,8 +38,8 @@ PACKAGES = (
 
 OUTPUTS = {
     "unlearn": (
-        "pairs.jsonl", "yields.jsonl", "variants", "stand-ins", "training.jsonl", "checkpoints",
-        "rewordings.jsonl", "model",
+        "pairs.jsonl", "yields.jsonl", "variants", "stand-ins", "training.jsonl", "looks.jsonl",
+        "checkpoints", "rewordings.jsonl", "model",
     ),
     "recheck": ("after", "changes.jsonl"),
 }  # fmt: skip

@@ -28,6 +28,12 @@ def detail(images: Sequence[Image.Image]) -> list[float]:
     return ((across + down) / 2).tolist()
 
 
+def rms_difference(a: Image.Image, b: Image.Image) -> float:
+    """Root mean square difference of two pictures of one size, 0 to 1."""
+    first, second = (np.asarray(image.convert("RGB"), np.float32) / 255 for image in (a, b))
+    return float(np.sqrt(np.mean((first - second) ** 2)))
+
+
 class TiledL2:
     """Largest root mean square difference over a 4x4 grid of tiles, 0 to 1; near 0 for copies.
 

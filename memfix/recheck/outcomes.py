@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
+from memfix.measures import pixels
 from memfix.measures.quality import broken_share
 from memfix.records import Change, Label, Outcome, Prompt, Role, Score, Seeds, Verdict
 
@@ -15,9 +15,8 @@ MOST_BROKEN = 0.25  # a prompt is damaged when more than this share of its sampl
 
 
 def rms_difference(a: Path, b: Path) -> float:
-    """Root mean square difference of two pictures of one size, 0 to 1."""
-    first, second = (np.asarray(Image.open(p).convert("RGB"), np.float32) / 255 for p in (a, b))
-    return float(np.sqrt(np.mean((first - second) ** 2)))
+    """Root mean square difference of two picture files of one size, 0 to 1."""
+    return pixels.rms_difference(Image.open(a), Image.open(b))
 
 
 def change(

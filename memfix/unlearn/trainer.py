@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import cast
 
@@ -40,8 +41,12 @@ class Trainer:
     is in use; without them the keep images do. With `original`, prior items are held to its answers instead of to
     their pictures.
 
+    `cooling`, if it is set, is from which step to which the rate falls to 0; there training ends.
+
     Raises MemfixError, before anything is trained, if the bank lacks what the method needs.
     """
+
+    cooling: tuple[int, int] | None = None
 
     def __init__(
         self, unet: nn.Module, parameters: Sequence[nn.Parameter], bank: Bank, method: Method,
@@ -71,17 +76,35 @@ class Trainer:
         self.averages = EMAModel(self.parameters) if settings.use_ema else None
 
     def __iter__(self) -> Iterator[Step]:
-        while self.step < self.settings.max_train_steps:
+        while self.step < self.last:
             yield self._advance()
+
+    @property
+    def last(self) -> int:
+        """The step at which training ends, as far as is known now."""
+        return self.cooling[1] if self.cooling else self.settings.max_train_steps
 
     def finish(self) -> None:
         """Turn the weights into what is to be saved: their moving averages, if these are kept."""
         if self.averages:
             self.averages.copy_to(self.parameters)
 
+    @contextmanager
+    def finished(self) -> Iterator[None]:
+        """The weights as `finish` would leave them, for a while."""
+        if self.averages:
+            self.averages.store(self.parameters)
+        self.finish()
+        yield
+        if self.averages:
+            self.averages.restore(self.parameters)
+
     def _advance(self) -> Step:
         started, settings = time.monotonic(), self.settings
         now = settings.resolved_learning_rate() * lr_factor(self.step, settings)
+        if self.cooling:
+            start, end = self.cooling
+            now *= (end - self.step) / (end - start)
         for group in self.optimizer.param_groups:
             group["lr"] = now
 

@@ -1,0 +1,127 @@
+"""One training in a run folder: steps, looks and checkpoints written down as they come, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from memfix.config import UnlearnSettings
+from memfix.console import Talk
+from memfix.models import lora
+from memfix.records import Ending, Label, Look, Prompt, Role, Score, Step, Verdict
+from memfix.runs import Run
+from memfix.unlearn.bank import Bank
+from memfix.unlearn.checkpoint import Checkpoints
+from memfix.unlearn.looks import Monitor, Parts
+from memfix.unlearn.methods import Method
+from memfix.unlearn.original import original
+from memfix.unlearn.resample import Sampler
+from memfix.unlearn.stopping import Decision, best, decide
+from memfix.unlearn.trainer import Trainer, as_network
+
+K = TypeVar("K", Step, Look)
+STEPS, LOOKS, CHECKPOINTS = "training.jsonl", "looks.jsonl", "checkpoints"
+
+
+def train(
+    run: Run, sample: Sampler, bank: Bank, method: Method, settings: UnlearnSettings, detected: Run | None = None
+) -> Ending:
+    """Fine-tune the UNet of the sampler's pipeline. What was killed before goes on from its newest checkpoint.
+
+    `run` is where it is written down, `detected` the run that holds the first check, the same one when not given.
+    """
+    unet, talk, precision = sample.pipe.unet, sample.talk, sample.settings.mixed_precision
+    if settings.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    full = settings.weights == "full"
+    if full:
+        parameters = list(unet.requires_grad_(True).parameters())
+    else:
+        parameters = lora.add(unet, settings.rank, settings.train_seed, settings.use_dora)
+    unet.train()
+    held = original(unet, precision) if settings.prior_target == "model" else None
+    trainer = Trainer(unet, parameters, bank, method, settings, precision, original=held)
+    monitor = _monitor(detected or run, sample, bank, settings) if settings.validation_steps else None
+    checkpoints = Checkpoints(run.path / CHECKPOINTS, unet, trainer, settings.checkpoints_total_limit)
+    done = checkpoints.restore(settings.resume_from_checkpoint)
+    if done:
+        talk.say(f"Training goes on after step {done}.")
+    _cut(run, STEPS, Step, done)
+    watch = Watch(run, trainer, monitor, checkpoints, _cut(run, LOOKS, Look, done) if monitor else [])
+    with talk.progress(f"Unlearning {len(bank.targets)} prompts", settings.max_train_steps) as bar:
+        decision = watch()
+        for step in trainer if decision.ending is None else ():
+            run.append(STEPS, [step])
+            decision = watch()
+            bar.at(step.step, f"keep {step.loss_keep:.1f}  forget {step.loss_forget:.1f}{watch.note}")
+            if decision.ending:
+                break
+    ending = decision.ending or Ending(reason="all steps", step=trainer.step, taken=trainer.step)
+    if ending.step != trainer.step:
+        checkpoints.restore(str(ending.step))
+    trainer.finish()
+    unet.eval()
+    _tell(talk, ending, watch.looks, sum(s.seconds for s in run.read(STEPS, Step)))
+    return ending
+
+
+class Watch:
+    """What happens after each step besides training: a look where one is due, a decision, a checkpoint."""
+
+    def __init__(
+        self, run: Run, trainer: Trainer, monitor: Monitor | None, checkpoints: Checkpoints, looks: list[Look]
+    ) -> None:
+        self._run, self._trainer, self._monitor, self._checkpoints = run, trainer, monitor, checkpoints
+        self.looks = looks
+
+    def __call__(self) -> Decision:
+        """At the step that the trainer stands at. A look that was taken before an interruption is not taken again."""
+        step, settings = self._trainer.step, self._trainer.settings
+        last = step == self._trainer.last
+        new = self._monitor is not None and (last or step % settings.validation_steps == 0)
+        if self._monitor and new and not (self.looks and self.looks[-1].step == step):
+            with self._trainer.finished():
+                self.looks.append(self._monitor(step))
+            self._run.append(LOOKS, self.looks[-1:])
+        decision = decide(self.looks, settings)
+        self._trainer.cooling = decision.cooling
+        kept = best(self.looks, settings).step if self.looks else None
+        if kept == step or (
+            settings.checkpointing_steps and step and (last or step % settings.checkpointing_steps == 0)
+        ):
+            self._checkpoints.save(kept)
+        return decision
+
+    @property
+    def note(self) -> str:
+        """What the newest look saw, for a progress bar."""
+        if not self.looks:
+            return ""
+        return f"  {self.looks[-1].total} of {self.looks[-1].drawn} copies at step {self.looks[-1].step}"
+
+
+def _monitor(run: Run, sample: Sampler, bank: Bank, settings: UnlearnSettings) -> Monitor:
+    prompts, before = run.read("prompts.jsonl", Prompt), run.read("before/scores.jsonl", Score)
+    texts = {target.text for target in bank.targets}
+    targets = [p for p in prompts if p.text in texts and p.role is Role.PROMPT]
+    clean = {v.prompt_id for v in run.read("before/verdicts.jsonl", Verdict) if v.verdict is Label.CLEAN and v.samples}
+    unharmed = [p for p in prompts if p.id in clean]
+    controls = [p for p in unharmed if p.role is Role.CONTROL] or unharmed
+    parts = Parts(sample.gallery, before, run.path / "before")
+    network = as_network(sample.pipe.unet, sample.settings.mixed_precision)
+    return Monitor(sample, network, bank, targets, controls, before, parts, settings)
+
+
+def _cut(run: Run, name: str, kind: type[K], step: int) -> list[K]:
+    """Drop the lines of steps that come after one, and return the others."""
+    kept = [record for record in run.read(name, kind) if record.step <= step]
+    run.write(name, kept)
+    return kept
+
+
+def _tell(talk: Talk, ending: Ending, looks: Sequence[Look], seconds: float) -> None:
+    """Say how training ended, loudly where not all is well."""
+    if looks:
+        taken = sum(look.seconds for look in looks)
+        talk.say(f"{len(looks)} looks took {taken:.0f} s, the steps {seconds:.0f} s.")
+        (talk.say if ending.good else talk.warn)(ending.sentence)

@@ -1,0 +1,135 @@
+"""Looks at a model in the middle of its training: samples of targets and controls, and losses on fixed noisy points."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from memfix.config import UnlearnSettings
+from memfix.inputs.references import open_image
+from memfix.measures import region
+from memfix.measures.pixels import COARSE, rms_difference, to_tensor
+from memfix.measures.quality import broken_share, detail_range
+from memfix.measures.reference_set import ReferenceSet
+from memfix.models.sampling import batches, generate, plan_samples
+from memfix.models.text import TextCache
+from memfix.records import Look, Prompt, Score
+from memfix.unlearn.bank import Bank, Items
+from memfix.unlearn.resample import Sampler
+from memfix.unlearn.terms import Network, View, errors
+
+FIRST_SEED = 200_000  # neither the detection nor the re-check goes so far
+CONTROLS = 12  # more say little more of a mean drift
+POINTS = 64  # noisy points of each side
+POINTS_SEED = 200_000
+SMALL = 1e-3  # in the skew, from MUCS (arXiv 2605.17938)
+
+
+class Parts:
+    """Copies of a part, sample by sample: found where most copies of before agreed with the others of their prompt."""
+
+    def __init__(self, gallery: ReferenceSet, before: Sequence[Score], folder: Path) -> None:
+        self._known: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        for prompt_id in {s.prompt_id for s in before if s.part}:
+            own = [s for s in before if s.prompt_id == prompt_id]
+            regions = region.fixed(to_tensor([open_image(folder / s.file_name) for s in own], COARSE))
+            copies = regions[[i for i, s in enumerate(own) if s.part]]
+            shown = {s.shows for s in own if s.part}
+            names, references = gallery.thumbnails(shown)
+            near = references[[i for i, name in enumerate(names) if name in shown]]
+            self._known[prompt_id] = copies.float().mean(0, keepdim=True) > 0.5, near
+
+    def copied(self, prompt_id: str, picture: Image.Image) -> bool:
+        """Whether a sample of a prompt shows a reference there."""
+        if prompt_id not in self._known:
+            return False
+        where, references = self._known[prompt_id]
+        return bool((region.likeness(to_tensor([picture], COARSE), where, references) >= region.LIKENESS).any())
+
+
+class Monitor:
+    """Takes a look after any step. Make it before the weights move: it remembers what they gave then.
+
+    Every look draws its targets from seeds of its own, and its controls always from the same noise, so that they differ
+    only by what training did. A look depends on the weights and on its number alone.
+    """
+
+    def __init__(
+        self, sample: Sampler, network: Network, bank: Bank, targets: Sequence[Prompt], controls: Sequence[Prompt],
+        before: Sequence[Score], parts: Parts, settings: UnlearnSettings,
+    ) -> None:  # fmt: skip
+        self._sample, self._network, self._bank = sample, network, bank
+        self._targets, self._settings, self._parts = targets, settings, parts
+        self._controls = spread(controls, CONTROLS)
+        self._steps = min(settings.validation_inference_steps, sample.settings.num_inference_steps)
+        self._texts = TextCache(sample.pipe)
+        pictures, scores = self._draw(self._controls, [FIRST_SEED])
+        self._before = pictures
+        self._range = detail_range([*before, *scores])
+        self._loss_forget, self._loss_keep = self._losses()
+
+    def __call__(self, step: int) -> Look:
+        """What can be seen after a step."""
+        started, each = time.monotonic(), self._settings.num_validation_images
+        first = FIRST_SEED + step * each
+        pictures, scores = self._draw(self._targets, range(first, first + each))
+        copies = dict.fromkeys((p.id for p in self._targets), 0)
+        for picture, score in zip(pictures, scores, strict=True):
+            copies[score.prompt_id] += score.copy_ or self._parts.copied(score.prompt_id, picture)
+        now, control_scores = self._draw(self._controls, [FIRST_SEED])
+        drifts = [rms_difference(a, b) for a, b in zip(self._before, now, strict=True)]
+        forget, keep = self._losses()
+        return Look(
+            step=step, copies=copies, samples=each, drift=sum(drifts) / len(drifts) if drifts else None,
+            broken=broken_share(control_scores, self._range) if now else None,
+            broken_targets=broken_share(scores, self._range), loss_keep=_mean(keep), loss_forget=float(forget.mean()),
+            skew_keep=_mean(skew(self._loss_keep, keep)), skew_forget=float(skew(self._loss_forget, forget).mean()),
+            seconds=round(time.monotonic() - started, 3),
+        )  # fmt: skip
+
+    def _draw(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> tuple[list[Image.Image], list[Score]]:
+        detected = self._sample.settings
+        plan = plan_samples(prompts, seeds, steps=self._steps, guidance=detected.guidance_scale)
+        pictures: list[Image.Image] = []
+        scores: list[Score] = []
+        for batch in batches(plan, detected.batch_size):
+            pictures += generate(self._sample.pipe, batch, self._texts, detected.mixed_precision)
+            scores += self._sample.gallery.score(batch, pictures[-len(batch) :])
+        return pictures, scores
+
+    @torch.no_grad()
+    def _losses(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Errors per dimension of forget and of keep items, always at the same points; [n] each."""
+        generator = torch.Generator().manual_seed(POINTS_SEED)
+        prior = POINTS if self._bank.prior else 0
+        batch = self._bank.draw(generator, POINTS, prior, 1.0, (0, len(self._bank.schedule)))
+        keep = batch.keep.join(batch.prior) if prior else batch.keep
+        return self._errors(batch.forget), self._errors(keep) if self._bank.has_keep else torch.zeros(0)
+
+    def _errors(self, items: Items) -> torch.Tensor:
+        view, size = View(self._bank.schedule.prediction_type), self._settings.train_batch_size
+        found = []
+        for i in range(0, len(items), size):
+            chosen = torch.zeros(len(items), dtype=torch.bool)
+            chosen[i : i + size] = True
+            found.append(errors(items.pick(chosen), self._network, view).cpu())
+        return torch.cat(found) / items.clean[0].numel()
+
+
+def skew(before: torch.Tensor, now: torch.Tensor) -> torch.Tensor:
+    """(now - before) / (now + before + 0.001) of losses at the same noisy points, [n]; from MUCS (arXiv 2605.17938)."""
+    return (now - before) / (now + before + SMALL)
+
+
+def spread(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
+    """At most so many of them, from all over the list."""
+    return [prompts[int(i)] for i in np.linspace(0, len(prompts) - 1, min(most, len(prompts)))]
+
+
+def _mean(values: torch.Tensor) -> float | None:
+    return float(values.mean()) if len(values) else None

@@ -1,0 +1,110 @@
+"""What a look sees, on a real pipeline; by hand where it can be."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from test_trainer import bank_for
+
+from memfix.config import DetectSettings, UnlearnSettings
+from memfix.console import Talk
+from memfix.measures.gallery import Gallery
+from memfix.measures.pixels import TiledL2
+from memfix.models import lora, pipeline
+from memfix.models.sampling import generate, plan_samples
+from memfix.models.text import TextCache
+from memfix.records import Part, Prompt, Reference, Score
+from memfix.unlearn.looks import FIRST_SEED, Monitor, Parts, skew, spread
+from memfix.unlearn.resample import Sampler
+from memfix.unlearn.trainer import as_network
+from tests.conftest import picture
+
+TARGET, CONTROL = Prompt(id="p1", text="a"), Prompt(id="c1", text="sky")
+DETECTED = DetectSettings(num_samples=4, num_inference_steps=3, batch_size=4, mixed_precision="no")
+
+
+def score(name: str, prompt_id: str = "p1", detail: float = 0.02, part: Part | None = None) -> Score:
+    return Score(
+        file_name=name, prompt_id=prompt_id, seed=0, reference="r.png", measures={}, copy_=part is not None, part=part,
+        detail=detail,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def pipe(model_folder: Path):
+    return pipeline.load(pipeline.locate(str(model_folder)))
+
+
+def monitor_of(pipe, folder: Path, **values) -> Monitor:
+    """The reference is what the model draws for the target from the first look's first seed."""
+    plan = plan_samples([TARGET], [FIRST_SEED], steps=2, guidance=DETECTED.guidance_scale)
+    generate(pipe, plan, TextCache(pipe), "no")[0].save(folder / "r.png")
+    gallery = Gallery([Reference(file_name="r.png", path=str(folder / "r.png"))], TiledL2(), 1e-4)
+    settings = UnlearnSettings(validation_inference_steps=2, num_validation_images=2, train_batch_size=16, **values)
+    sample = Sampler(pipe, gallery, DETECTED, Talk(quiet=True))
+    before = [score("a.png", detail=d) for d in (1e-3, 0.5)]
+    return Monitor(
+        sample, as_network(pipe.unet, "no"), bank_for(pipe), [TARGET], [CONTROL], before,
+        Parts(gallery, before, folder), settings,
+    )  # fmt: skip
+
+
+def test_original_weights_have_not_moved_and_their_copies_are_seen(pipe, tmp_path: Path) -> None:
+    monitor = monitor_of(pipe, tmp_path)
+    first = monitor(0)
+    assert first.copies == {"p1": 1}  # of two seeds, one is the reference
+    assert first.drift == first.skew_keep == first.skew_forget == first.broken == 0
+    assert monitor(0).model_copy(update={"seconds": first.seconds}) == first
+    assert monitor(7).copies == {"p1": 0}  # other seeds
+    assert 0 < first.loss_forget < 10
+
+
+def test_a_changed_model_is_seen_to_have_changed(pipe, tmp_path: Path) -> None:
+    lora.add(pipe.unet, 2)
+    monitor = monitor_of(pipe, tmp_path)
+    assert monitor(0).drift == 0  # a fresh adapter changes nothing
+    with torch.no_grad():
+        for name, parameter in pipe.unet.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(0.5)
+    look = monitor(0)
+    assert look.copies == {"p1": 0}
+    assert look.drift > 0
+    assert look.skew_keep != 0 != look.skew_forget
+
+
+def test_pictures_outside_the_range_of_detail_are_broken(pipe, tmp_path: Path) -> None:
+    monitor = monitor_of(pipe, tmp_path)
+    monitor._range = (0.9, 1.0)
+    look = monitor(0)
+    assert look.broken == look.broken_targets == 1
+
+
+def test_a_copied_part_is_found_in_a_single_sample(tmp_path: Path) -> None:
+    """Samples of before agree on the left half, which is the reference's; the right half is anything."""
+    whole = picture(3)
+    whole.save(tmp_path / "r.png")
+    before = []
+    for i in range(4):
+        made = picture(10 + i)
+        made.paste(whole.crop((0, 0, 32, 64)), (0, 0))
+        made.save(tmp_path / f"{i}.png")
+        before.append(score(f"{i}.png", part=Part(reference="r.png", area=0.5, likeness=1)))
+    gallery = Gallery([Reference(file_name="r.png", path=str(tmp_path / "r.png"))], TiledL2())
+    parts = Parts(gallery, before, tmp_path)
+    again = picture(20)
+    again.paste(whole.crop((0, 0, 32, 64)), (0, 0))
+    assert parts.copied("p1", again)
+    assert not parts.copied("p1", picture(20))
+    assert not parts.copied("p2", again)
+
+
+def test_skew_by_hand() -> None:
+    assert skew(torch.tensor([0.1, 0.2]), torch.tensor([0.3, 0.2])).tolist() == pytest.approx([0.2 / 0.401, 0])
+
+
+def test_prompts_are_taken_from_all_over_the_list() -> None:
+    prompts = [Prompt(id=str(i), text="") for i in range(7)]
+    assert [p.id for p in spread(prompts, 3)] == ["0", "3", "6"]
+    assert spread(prompts, 9) == prompts
+    assert spread([], 3) == []
