@@ -272,11 +272,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--only", default="*", help="variants by name, with wildcards")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--list", action="store_true", help="print the variants and end")
+    parser.add_argument("--list", action="store_true", help="print the variants and how many seeds are there")
     parser.add_argument("--json", action="store_true", help="print what the results file holds")
     options = parser.parse_args()
     if options.list:
-        print("\n".join(v.name + (f" (waits for {v.waits})" if v.waits else "") for v in VARIANTS))
+        done = {key(row) for row in read(options.results)}
+        for v in VARIANTS:
+            ready = sum(key(identity(v, seed)) in done for seed in v.seeds)
+            print(f"{v.name}: {ready} of {len(v.seeds)} seeds" + f", waits for {v.waits}" * bool(v.waits))
     elif options.json:
         emit(read(options.results))
     elif options.folder is None:
