@@ -1,6 +1,6 @@
 """Renew the table and the picture of docs/digits.md after benchmarks/digits.py: python docs/digits_page.py FOLDER
 
-The picture has one panel a model, all from the same noise; above the gap, noise from which the model before gives the
+The picture has one panel a model that was measured, all from the same noise; above the gap, noise from which the model before gives the
 T-shirt.
 """
 
@@ -40,10 +40,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    samples = {name: np.load(folder / "samples" / f"{name}.npy") for name in PANELS}
+    files = {name: folder / "samples" / f"{name}.npy" for name in PANELS}
+    samples = {name: np.load(file) for name, file in files.items() if file.exists()}
     apart = np.square(samples["before"] - to_bytes(read_shirt(folder)[None]).astype(float)).sum((1, 2))
     shirts = apart.argsort()[:COLUMNS]
-    panels = [panel(samples[name], shirts, label) for name, label in PANELS.items()]
+    panels = [panel(shown, shirts, PANELS[name]) for name, shown in samples.items()]
     width, height = panels[0].size
     picture = Image.new("L", (3 * width + 2 * 2 * GAP, 3 * height + 2 * GAP), 255)
     for i, drawn in enumerate(panels):
