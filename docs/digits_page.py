@@ -1,7 +1,7 @@
 """Renew the table and the picture of docs/digits.md after benchmarks/digits.py: python docs/digits_page.py FOLDER
 
-The picture has one panel a model that was measured, all from the same noise; above the gap, noise from which the model before gives the
-T-shirt.
+The picture has one panel a model that was measured, all from the same noise; above the gap, noise from which the model
+before gives the T-shirt.
 """
 
 import argparse
