@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import timedelta
 from typing import Any
 
 import torch
 from accelerate import PartialState
 
+PATIENCE = timedelta(days=3)  # processes wait while one of them samples for all
+
+
+def state() -> PartialState:
+    """This process among those that were started together, as accelerate sees it."""
+    return PartialState(timeout=PATIENCE)
+
 
 def device() -> torch.device:
-    """The device of this process, as accelerate sees it."""
-    return torch.device(PartialState().device)
+    """The device of this process."""
+    return torch.device(state().device)
 
 
 def autocast_dtype(mixed_precision: str) -> torch.dtype | None:

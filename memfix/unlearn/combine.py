@@ -2,7 +2,8 @@
 
 Both are gradients of terms to be minimised (a term that is climbed comes with its sign turned). All work in place on
 lists of gradients in the order of the parameters: `keep` is a copy that the caller owns, `forget` what `.grad` holds
-and where the result goes. One extra gradient-sized buffer is all that any of them needs.
+and where the result goes. One extra gradient-sized buffer is all that any of them needs. Gradients may be sharded over
+ranks (FSDP2): norms and inner products are those of the whole.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor, Partial
 
 SMALLEST_NORM = 1e-12
 
@@ -31,13 +33,22 @@ Combiner: TypeAlias = Callable[[Gradients, Gradients], Combined]
 
 def global_norm(gradients: Gradients) -> float:
     """L2 norm over all gradients together."""
-    return float(nn.utils.get_total_norm(gradients))
+    norm = nn.utils.get_total_norm(gradients)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def inner(a: Gradients, b: Gradients) -> float:
     """Inner product over all gradients together; no temporary of their size."""
-    dots = [torch.dot(x.reshape(-1), y.reshape(-1)).double() for x, y in zip(a, b, strict=True)]
-    return float(torch.stack(dots).sum())
+    dots = [torch.dot(_here(x).reshape(-1), _here(y).reshape(-1)).double() for x, y in zip(a, b, strict=True)]
+    total = torch.stack(dots).sum()
+    if isinstance(a[0], DTensor):
+        total = DTensor.from_local(total, a[0].device_mesh, [Partial()]).full_tensor()
+    return float(total)
+
+
+def _here(gradient: torch.Tensor) -> torch.Tensor:
+    """The part of a sharded gradient that this rank holds; a whole one itself."""
+    return gradient.to_local() if isinstance(gradient, DTensor) else gradient
 
 
 def rescale(keep: Gradients, forget: Gradients, ratio: float, norm: float | None = None) -> Combined:

@@ -26,8 +26,10 @@ from memfix.unlearn.importance import forget_sensitivity, keep_fisher
 from memfix.unlearn.methods import Composition, Method, check_data
 from memfix.unlearn.modifiers import Mask, ParameterPrior, named, parameter_group, top_share
 from memfix.unlearn.prediction import implied_clean
+from memfix.unlearn.ranks import Ranks
 from memfix.unlearn.terms import Network, Term, View
 
+ALONE = Ranks()
 SEED_STRIDE = 1_000_003
 SALIENCY_SEED, FISHER_SEED = 1_000_001, 1_000_002  # steps past any that is taken
 
@@ -36,7 +38,9 @@ class Trainer:
     """Takes optimizer steps on `parameters`; iterate over it for a record of each.
 
     Each step's draws come from a generator of their own, so a step does not depend on how the run got there. The
-    forget gradient is combined with the keep gradient once both are complete over all accumulated passes.
+    forget gradient is combined with the keep gradient once both are complete, over the accumulated passes of all
+    `ranks`: n ranks of m passes take the step of one rank of n m passes. Their weights are whole, or sharded by torch's
+    `fully_shard`.
     `checkpoints`, two or more state dicts of the model, say how far each weight may move where a prior on the weights
     is in use; without them the keep images do. With `original`, prior items are held to its answers instead of to
     their pictures.
@@ -51,7 +55,7 @@ class Trainer:
     def __init__(
         self, unet: nn.Module, parameters: Sequence[nn.Parameter], bank: Bank, method: Method,
         settings: UnlearnSettings, mixed_precision: str, checkpoints: Sequence[Mapping[str, torch.Tensor]] = (),
-        original: Network | None = None,
+        original: Network | None = None, ranks: Ranks = ALONE,
     ) -> None:  # fmt: skip
         composition = method.compose(settings)
         check_data(method, bank, bool(checkpoints))
@@ -62,7 +66,7 @@ class Trainer:
                 f"{len(bank.schedule)}.",
                 "Lower --timestep-min.", ExitCode.USAGE,
             )  # fmt: skip
-        self.step, self.settings, self._original = 0, settings, original
+        self.step, self.settings, self._original, self._ranks = 0, settings, original, ranks
         self.parameters = parameter_group(unet, parameters, settings.parameter_group)
         self._bank, self._composition = method.prepare(bank, settings), composition
         network = cast(nn.Module, torch.compile(unet)) if settings.torch_compile else unet
@@ -109,7 +113,7 @@ class Trainer:
             group["lr"] = now
 
         loss_keep, loss_forget, norms = _gradients(
-            self._composition, self._draw(), self.parameters, self._network, self._view
+            self._composition, self._draw(), self.parameters, self._network, self._view, self._ranks
         )
         if self._prior:
             self._prior.pull(self.parameters, self._strength)
@@ -128,14 +132,13 @@ class Trainer:
         )  # fmt: skip
 
     def _draw(self) -> list[Batch]:
-        """The batches of a step. Prior items serve the keep side, so none are drawn where there is no such side."""
-        s, seed = self.settings, self._seed(self.step)
-        n, mixture = s.gradient_accumulation_steps, self._composition.mixture(s.mixture)
-        generator = torch.Generator().manual_seed(seed)
+        """This rank's batches of a step. Prior items serve the keep side; without such a side none are drawn."""
+        s, ranks = self.settings, self._ranks
+        n, mixture = s.gradient_accumulation_steps * ranks.of, self._composition.mixture(s.mixture)
         prior = 0 if mixture == 1 else s.prior_batch_size
+        seeds = [self._seed(self.step) * n + i for i in range(ranks.rank, n, ranks.of)]
         batches = [
-            self._bank.draw(generator, s.train_batch_size, prior, mixture, self._window, seed=seed * n + i)
-            for i in range(n)
+            self._bank.draw(_generator(seed), s.train_batch_size, prior, mixture, self._window, seed) for seed in seeds
         ]
         return [replace(b, prior=self._held(b.prior)) if len(b.prior) and self._original else b for b in batches]
 
@@ -201,17 +204,22 @@ def lr_factor(step: int, settings: UnlearnSettings) -> float:
     return rise * 0.5 * (1 + math.cos(math.pi * step / settings.max_train_steps))
 
 
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def _gradients(
-    composition: Composition, passes: Sequence[Batch], parameters: Sequence[nn.Parameter], network: Network, view: View
-) -> tuple[float, float, Combined]:
+    composition: Composition, passes: Sequence[Batch], parameters: Sequence[nn.Parameter], network: Network, view: View,
+    ranks: Ranks,
+) -> tuple[float, float, Combined]:  # fmt: skip
     """Leave the step's gradient in `.grad`; both losses (0 for a side that is not in use), and the norms."""
     sign = -1 if composition.ascent else 1
-    loss_keep = _backward(composition.keep, passes, network, view, 1)
+    loss_keep, keep = _backward(composition.keep, passes, parameters, network, view, 1, ranks)
     if composition.forget is None:
-        return loss_keep, 0.0, Combined(global_norm([_gradient(p) for p in parameters]), 0.0, 0.0)
-    keep = _take_gradients(parameters) if composition.keep else []
-    loss_forget = _backward(composition.forget, passes, network, view, sign)
-    forget = [_gradient(p) for p in parameters]
+        return loss_keep, 0.0, Combined(global_norm(keep), 0.0, 0.0)
+    for p in parameters:
+        p.grad = None  # `keep` has it: the one extra buffer, without a copy
+    loss_forget, forget = _backward(composition.forget, passes, parameters, network, view, sign, ranks)
     if composition.combine is None:
         norms = Combined(0.0, global_norm(forget), 1.0)
     else:
@@ -219,28 +227,25 @@ def _gradients(
     return loss_keep, loss_forget, norms._replace(scale=sign * norms.scale)
 
 
-def _backward(term: Term | None, passes: Sequence[Batch], network: Network, view: View, sign: int) -> float:
-    """Add the gradient of sign · term, averaged over the passes, to `.grad`; return the term's value."""
+def _backward(
+    term: Term | None, passes: Sequence[Batch], parameters: Sequence[nn.Parameter], network: Network, view: View,
+    sign: int, ranks: Ranks,
+) -> tuple[float, list[torch.Tensor]]:  # fmt: skip
+    """Leave the gradient of sign · term, averaged over all passes, in `.grad`; the term's value, and that gradient."""
     if term is None:
-        return 0.0
+        return 0.0, []
     total = 0.0
     for batch in passes:
         loss = term(batch, network, view) / len(passes)
         if loss.requires_grad:
             (sign * loss).backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
         total += float(loss.detach())
-    return total
+    gradients = [_gradient(p) for p in parameters]
+    ranks.average(gradients)
+    return ranks.mean(total), gradients
 
 
 def _gradient(parameter: nn.Parameter) -> torch.Tensor:
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad
-
-
-def _take_gradients(parameters: Sequence[nn.Parameter]) -> list[torch.Tensor]:
-    """Move the gradients out of the parameters: the one extra buffer, without a copy."""
-    taken = [_gradient(p) for p in parameters]
-    for p in parameters:
-        p.grad = None
-    return taken
