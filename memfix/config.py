@@ -145,6 +145,11 @@ class UnlearnSettings(Settings):
         description="Train the lengths of a LoRA's rows apart from their directions (DoRA). Try it when a low rank "
         "leaves copies; a step takes longer.",
     )
+    adapter_per_prompt: bool = Field(
+        False,
+        description="Train a LoRA for each memorized prompt by itself, to hand out or to take back one by one "
+        "(adapters/<prompt id>/model in the run); model/ has them merged. Takes --max-train-steps for each.",
+    )
     learning_rate: float | None = Field(
         None, gt=0, description="Learning rate of AdamW; 1e-4 for LoRA and 1e-5 for full weights when not given."
     )

@@ -28,15 +28,16 @@ from memfix.measures.quality import detail_range
 from memfix.measures.reference_set import ReferenceSet, fingerprint, open_gallery
 from memfix.measures.weights import Wanted
 from memfix.models import lora, pipeline
-from memfix.models.adapters import merge
+from memfix.models.adapters import merge, read_adapter
 from memfix.models.context import ContextEdit, build_in
 from memfix.models.device import peak_memory
 from memfix.models.sampling import plan_samples
 from memfix.recheck.outcomes import change, rms_difference
-from memfix.records import Change, Label, Pair, Prompt, Reference, Role, Sample, Score, Seeds, Verdict
+from memfix.records import Change, Label, Pair, Prompt, Reference, Role, Sample, Score, Seeds, Side, Step, Verdict
 from memfix.report import build, card, html
 from memfix.runs import Run, digest, slug
 from memfix.training import train
+from memfix.unlearn.bank import Bank
 from memfix.unlearn.given import given_stand_ins, given_to_keep
 from memfix.unlearn.methods import Method, Need, get_method
 from memfix.unlearn.pairs import build_pairs
@@ -45,7 +46,7 @@ from memfix.unlearn.resample import Sampler, keep_variants, reword
 from memfix.unlearn.stand_ins import make_stand_ins
 
 BEFORE, AFTER, MODEL = "before", "after", "model"
-VARIANTS, STAND_INS = "variants", "stand-ins"
+VARIANTS, STAND_INS, APART = "variants", "stand-ins", "adapters"
 
 
 def detect(
@@ -124,12 +125,17 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
             talk.say(f"{run.path / MODEL} is there already; nothing to do.")
             return True
         pipe = _load(run)
+        _check_adds_up(pipe, detected, settings)
         sample = Sampler(pipe, _gallery(run, detected), detected, talk)
         pairs = _pairs(run, sample, settings, method, own)
         latents = list(talk.track(encode_pairs(pipe, pairs), "Encoding pictures", len(pairs)))
-        entry["ending"] = train(run, sample, build_bank(pipe, pairs, latents), method, settings).model_dump()
+        bank, apart = build_bank(pipe, pairs, latents), list[Path]()
+        if settings.adapter_per_prompt:
+            apart = _train_apart(run, sample, bank, pairs, method, settings)
+        else:
+            entry["ending"] = train(run, sample, bank, method, settings).model_dump()
         edit = _reword(run, sample, pairs, settings) if settings.reword else None
-        _save(run, pipe, settings, edit)
+        _save(run, pipe, settings, edit, apart)
         entry["peak_memory_bytes"] = peak_memory()
     return True
 
@@ -313,6 +319,40 @@ def _pairs(
     return pairs
 
 
+def _train_apart(
+    run: Run, sample: Sampler, bank: Bank, pairs: Sequence[Pair], method: Method, settings: UnlearnSettings
+) -> list[Path]:
+    """One adapter a target, each in `adapters/<prompt id>` as the whole is in a run; afterwards the pipeline has all.
+
+    Where one is trained, the pictures of the other targets are neither forgotten nor kept.
+    """
+    pipe, folders, steps = sample.pipe, [], list[Step]()
+    for i, target in zip(dict.fromkeys(p.prompt_id for p in pairs if p.side is Side.FORGET), bank.targets, strict=True):
+        part = Run(run.path / APART / i, run.header)
+        if not (part.path / MODEL).exists():
+            part.path.mkdir(parents=True, exist_ok=True)
+            train(part, sample, Bank([target], bank.prior, bank.texts, bank.schedule), method, settings, run)
+            lora.save(pipe, part.path / f".{MODEL}.tmp")
+            (part.path / f".{MODEL}.tmp").rename(part.path / MODEL)
+            pipe.unload_lora_weights()
+        folders.append(part.path / MODEL)
+        steps += part.read("training.jsonl", Step)
+    run.write("training.jsonl", (s.model_copy(update={"step": n}) for n, s in enumerate(steps, 1)))
+    lora.load(pipe, *folders)
+    return folders
+
+
+def _check_adds_up(pipe: StableDiffusionPipeline, detected: DetectSettings, settings: UnlearnSettings) -> None:
+    """Refuse, before anything is trained, adapters that could not be saved as one."""
+    below = _adapters(detected) if settings.weights == "lora" else []
+    if settings.adapter_per_prompt and settings.weights == "full":
+        raise MemfixError("--adapter-per-prompt is for LoRA.", "Leave out --full.", ExitCode.USAGE)
+    if (below or settings.adapter_per_prompt) and settings.use_dora:
+        raise MemfixError("DoRA does not add up with other adapters.", "Leave out --use-dora.", ExitCode.USAGE)
+    for path in below:
+        read_adapter(pipe, path)
+
+
 def _reword(run: Run, sample: Sampler, pairs: Sequence[Pair], settings: UnlearnSettings) -> ContextEdit | None:
     """The edit for fully memorized prompts that give no copies any more; what was decided is written down."""
     others = [p.text for p in run.read("prompts.jsonl", Prompt)]
@@ -324,15 +364,25 @@ def _reword(run: Run, sample: Sampler, pairs: Sequence[Pair], settings: UnlearnS
     return edit
 
 
-def _save(run: Run, pipe: StableDiffusionPipeline, settings: UnlearnSettings, edit: ContextEdit | None) -> None:
-    """Write the weights beside their place, then move them there: a model folder is whole or absent."""
+def _save(
+    run: Run, pipe: StableDiffusionPipeline, settings: UnlearnSettings, edit: ContextEdit | None, apart: Sequence[Path]
+) -> None:
+    """Write the weights beside their place, then move them there: a model folder is whole or absent.
+
+    Adapters trained apart, and one that the model had before, become one with what was trained.
+    """
     temporary = run.path / f".{MODEL}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     if settings.weights == "lora":
-        lora.save(pipe, temporary, edit)
-        if below := _adapters(_detect_settings(run)):
+        below = _adapters(_detect_settings(run))
+        if apart:
+            merge(pipe, [*below, *apart], temporary, edit)
+        elif below:
+            lora.save(pipe, temporary, edit)
             pipe.unload_lora_weights()
             merge(pipe, [*below, temporary], temporary)
+        else:
+            lora.save(pipe, temporary, edit)
     else:
         if edit is not None:
             build_in(pipe.unet, edit)

@@ -39,7 +39,7 @@ PACKAGES = (
 OUTPUTS = {
     "unlearn": (
         "pairs.jsonl", "yields.jsonl", "variants", "stand-ins", "training.jsonl", "looks.jsonl",
-        "checkpoints", "rewordings.jsonl", "model",
+        "checkpoints", "adapters", "rewordings.jsonl", "model",
     ),
     "recheck": ("after", "changes.jsonl"),
 }  # fmt: skip

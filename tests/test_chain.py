@@ -278,16 +278,26 @@ def test_a_locked_run_is_refused(work: Path, run: Path) -> None:
         assert "in use by another" in memfix("recheck", "run", "--num-fresh", 4, cwd=work, code=1).stderr
 
 
+def ranks(folder: Path) -> dict[str, int]:
+    weights = load_file(folder / "model/pytorch_lora_weights.safetensors")
+    return {name: len(w) for name, w in weights.items() if "lora_A" in name}
+
+
 def test_unlearning_goes_on_from_an_adapter(work: Path, threshold: float, run: Path) -> None:
     detect(work, 2.0, "more", "--adapter", "run/model")  # everything is a copy, so that there is something to unlearn
     first = Path("before/p0001-0.png")
     assert (work / "more" / first).read_bytes() != (run / first).read_bytes()
-    memfix("unlearn", "more", "--method", "neggrad", "--max-train-steps", 2, *FEW, cwd=work)
-    ranks = [
-        {k: len(v) for k, v in load_file(r / "model/pytorch_lora_weights.safetensors").items() if "lora_A" in k}
-        for r in (run, work / "more")
-    ]
-    assert all(ranks[1][layer] == rank + 16 for layer, rank in ranks[0].items())
+    arguments = ["unlearn", "more", "--method", "neggrad", "--max-train-steps", 2, *FEW]
+    memfix(*arguments, cwd=work)
+    once = ranks(work / "more")
+    memfix(*arguments, "--adapter-per-prompt", "--overwrite", cwd=work)
+    parts = sorted(p.name for p in (work / "more/adapters").iterdir())
+    assert parts == ["p0001", "p0002", "p0003"]
+    assert {r for part in parts for r in ranks(work / "more/adapters" / part).values()} == {16}
+    for layer, rank in ranks(run).items():
+        assert once[layer] == rank + 16
+        assert ranks(work / "more")[layer] == rank + 3 * 16
+    assert len((work / "more/training.jsonl").read_text().splitlines()) == 3 * 2
     memfix("merge", "run/model", "run/model", "-m", "model", "-o", "twice", cwd=work)
     shutil.copytree(run, work / "again", ignore=shutil.ignore_patterns(".lock"))
     pictures = []

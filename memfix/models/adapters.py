@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 from memfix.errors import MemfixError
 from memfix.models import lora
+from memfix.models.context import ContextEdit, readers
 
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
 
@@ -25,7 +26,7 @@ class Factors(NamedTuple):
     up: torch.Tensor
 
 
-def read(pipe: StableDiffusionPipeline, path: Path) -> dict[str, Factors]:
+def read_adapter(pipe: StableDiffusionPipeline, path: Path) -> dict[str, Factors]:
     """What a LoRA does to each layer of a pipeline's UNet, whatever names its file uses; the pipeline stays as it is.
 
     Raises MemfixError for what does not fit, and for what is more than an added low-rank change of the UNet.
@@ -50,12 +51,17 @@ def read(pipe: StableDiffusionPipeline, path: Path) -> dict[str, Factors]:
     return found
 
 
-def merge(pipe: StableDiffusionPipeline, paths: Sequence[Path], folder: Path) -> None:
+def merge(pipe: StableDiffusionPipeline, paths: Sequence[Path], folder: Path, edit: ContextEdit | None = None) -> None:
     """Write one LoRA into `folder` that changes the model as all of `paths` do together.
 
-    Its rank in each layer is the sum of theirs: B₁A₁ + B₂A₂ = [B₁ B₂] [A₁; A₂].
+    Its rank in each layer is the sum of theirs: B₁A₁ + B₂A₂ = [B₁ B₂] [A₁; A₂]. With `edit`, that of the pipeline's
+    weights W as they are is one more: W write read.
     """
-    adapters = [read(pipe, path) for path in paths]
+    adapters = [read_adapter(pipe, path) for path in paths]
+    if edit is not None:
+        adapters.append(
+            {n: Factors(edit.read, x.weight.float().cpu() @ edit.write) for n, x in readers(pipe.unet)}
+        )  # fmt: skip
     state: dict[str, torch.Tensor] = {}
     ranks: dict[str, int] = {}
     for layer in sorted({layer for adapter in adapters for layer in adapter}):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from memfix.errors import MemfixError
 from memfix.models import adapters, lora, pipeline
-from memfix.models.context import ContextEdit
+from memfix.models.context import ContextEdit, build_in
 
 
 def answer(pipe) -> torch.Tensor:
@@ -64,14 +64,24 @@ def test_a_merged_adapter_may_take_the_place_of_one_of_its_parts(model_folder: P
     torch.testing.assert_close(answer(loaded(model_folder, two[1])), wanted, atol=1e-5, rtol=1e-5)
 
 
+def test_an_edit_is_one_more_change(model_folder: Path, two: list[Path], tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    edit = ContextEdit(0.3 * torch.randn(2, 16), 0.3 * torch.randn(16, 2))
+    pipe = loaded(model_folder, *two)
+    adapters.merge(pipe, two, tmp_path / "edited", edit)
+    build_in(pipe.unet, edit)
+    torch.testing.assert_close(answer(loaded(model_folder, tmp_path / "edited")), answer(pipe), atol=1e-5, rtol=1e-5)
+    assert (answer(pipe) - answer(loaded(model_folder, *two))).abs().max() > 0.02
+
+
 def test_what_does_not_add_up_is_refused(model_folder: Path, two: list[Path], tmp_path: Path) -> None:
     state = load_file(two[0] / lora.FILE)
     save_file({**state, "text_encoder.a.lora_A.weight": torch.zeros(2, 2)}, tmp_path / "texts.safetensors")
     pipe = loaded(model_folder)
     with pytest.raises(MemfixError, match=r"cannot be merged|does not fit"):
-        adapters.read(pipe, tmp_path / "texts.safetensors")
+        adapters.read_adapter(pipe, tmp_path / "texts.safetensors")
     pipe = loaded(model_folder)
     pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"], use_dora=True), adapter_name=lora.ADAPTER)
     lora.save(pipe, tmp_path / "dora")
     with pytest.raises(MemfixError, match="cannot be merged"):
-        adapters.read(loaded(model_folder), tmp_path / "dora")
+        adapters.read_adapter(loaded(model_folder), tmp_path / "dora")
