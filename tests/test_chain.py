@@ -307,3 +307,25 @@ def test_unlearning_goes_on_from_an_adapter(work: Path, threshold: float, run: P
     assert np.abs(pictures[0] - pictures[1]).max() <= 2
     done = memfix("detect", "prompts.txt", "-m", "model", "--adapter", "nowhere", "-o", "none", cwd=work, code=1)
     assert "There is no LoRA nowhere" in done.stderr
+
+
+def test_pictures_of_the_user_are_kept_and_stand_in(work: Path, run: Path) -> None:
+    shutil.copytree(run, work / "own", ignore=shutil.ignore_patterns(".lock"))
+    keep = work / "keep"
+    keep.mkdir()
+    rows = []
+    for i, text in enumerate(["disc", "a lake"]):
+        Image.effect_noise((64, 64), 90).convert("RGB").save(keep / f"{i}.png")
+        rows.append(json.dumps({"file_name": f"{i}.png", "text": text}))
+    (keep / "metadata.jsonl").write_text("\n".join(rows) + "\n")
+    arguments = ["unlearn", "own", "--method", "surrogate", "--max-train-steps", 1, *FEW, "--no-reword",
+                 "--forget-from", "references", "--keep-folder", "keep", "--stand-ins", "refs"]  # fmt: skip
+    memfix(*arguments, "--overwrite", cwd=work)
+    pairs = [json.loads(line) for line in (work / "own/pairs.jsonl").read_text().splitlines()]
+    own = {(p["text"], Path(p["path"]).name) for p in pairs if p["origin"] == "given"}
+    assert own == {("disc", "0.png"), ("a lake", "1.png")}
+    forgotten = [p for p in pairs if p["side"] == "forget"]
+    assert {p["origin"] for p in forgotten} == {"reference"}
+    assert all(Path(p["stand_in"]).name == p["reference"] for p in forgotten)
+    (keep / "0.png").write_bytes((keep / "1.png").read_bytes())
+    assert "keep_pictures" in memfix(*arguments, cwd=work, code=1).stderr
