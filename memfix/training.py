@@ -39,7 +39,7 @@ def train(
     else:
         parameters = lora.add(unet, settings.rank, settings.train_seed, settings.use_dora)
     unet.train()
-    held = original(unet, precision) if settings.prior_target == "model" else None
+    held = original(unet, precision) if settings.prior_target == "model" and settings.prior_batch_size else None
     trainer = Trainer(unet, parameters, bank, method, settings, precision, original=held)
     monitor = _monitor(detected or run, sample, bank, settings) if settings.validation_steps else None
     checkpoints = Checkpoints(run.path / CHECKPOINTS, unet, trainer, settings.checkpoints_total_limit)
@@ -63,44 +63,6 @@ def train(
     unet.eval()
     _tell(talk, ending, watch.looks, sum(s.seconds for s in run.read(STEPS, Step)))
     return ending
-
-class Work(NamedTuple):
-    """A training as the first rank tells the others of it: items, where it is written, steps taken before."""
-
-    targets: Sequence[Target]
-    prior: Sequence[tuple[str, torch.Tensor]]
-    folder: Path
-    done: int
-
-
-def follow(
-    ranks: Ranks, pipe: StableDiffusionPipeline, method: Method, settings: UnlearnSettings, precision: str
-) -> None:
-    """Take part in every training of the first rank, until it shares None. Nothing is written, nothing is said."""
-    while work := ranks.shared(cast(Work | None, None)):
-        bank = with_texts(pipe, work.targets, work.prior)
-        trainer = _trainer(pipe.unet, bank, method, settings, precision, ranks)
-        if work.done:
-            Checkpoints(work.folder / CHECKPOINTS, pipe.unet, trainer).restore(str(work.done))
-        trainer.follow()
-        if lora.is_on(pipe.unet):
-            pipe.unload_lora_weights()
-
-
-def _trainer(
-    unet: UNet2DConditionModel, bank: Bank, method: Method, settings: UnlearnSettings, precision: str, ranks: Ranks
-) -> Trainer:
-    """The trainer of a UNet, which is made ready for it."""
-    if settings.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    if settings.weights == "full":
-        parameters = list(unet.requires_grad_(True).parameters())
-    else:
-        parameters = lora.add(unet, settings.rank, settings.train_seed, settings.use_dora)
-    unet.train()
-    held = original(unet, precision) if settings.prior_target == "model" and settings.prior_batch_size else None
-    return Trainer(unet, parameters, bank, method, settings, precision, original=held, ranks=ranks)
-
 
 
 class Watch:
