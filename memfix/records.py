@@ -218,10 +218,10 @@ class Look(Record):
     drift: float | None = Field(description="mean rms difference of control samples from before, 0 to 1; same noise")
     broken: float | None = Field(description="share of control samples whose detail left the range seen before")
     broken_targets: float = Field(description="the same for the targets")
-    loss_keep: float | None
-    loss_forget: float
+    loss_keep: float | None = Field(description="none where there is nothing to keep, or the loss is no number")
+    loss_forget: float | None
     skew_keep: float | None
-    skew_forget: float
+    skew_forget: float | None
     seconds: float
 
     @property

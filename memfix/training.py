@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ from memfix.unlearn.looks import Monitor, Parts
 from memfix.unlearn.methods import Method
 from memfix.unlearn.original import original
 from memfix.unlearn.resample import Sampler
-from memfix.unlearn.stopping import Decision, best, decide
+from memfix.unlearn.stopping import Decision, best, decide, diverged
 from memfix.unlearn.trainer import Trainer, as_network
 
 K = TypeVar("K", Step, Look)
@@ -51,6 +52,9 @@ def train(
     with talk.progress(f"Unlearning {len(bank.targets)} prompts", settings.max_train_steps) as bar:
         decision = watch()
         for step in trainer if decision.ending is None else ():
+            if not math.isfinite(step.loss_keep + step.loss_forget):
+                decision = Decision(ending=diverged(watch.looks, settings, step.step))
+                break
             run.append(STEPS, [step])
             decision = watch()
             bar.at(step.step, f"keep {step.loss_keep:.1f}  forget {step.loss_forget:.1f}{watch.note}")
@@ -101,12 +105,15 @@ class Watch:
 
 
 def _monitor(run: Run, sample: Sampler, bank: Bank, settings: UnlearnSettings) -> Monitor:
+    """A monitor of the bank's targets and of prompts that were clean, controls if there are any."""
     prompts, before = run.read("prompts.jsonl", Prompt), run.read("before/scores.jsonl", Score)
     texts = {target.text for target in bank.targets}
     targets = [p for p in prompts if p.text in texts and p.role is Role.PROMPT]
     clean = {v.prompt_id for v in run.read("before/verdicts.jsonl", Verdict) if v.verdict is Label.CLEAN and v.samples}
     unharmed = [p for p in prompts if p.id in clean]
     controls = [p for p in unharmed if p.role is Role.CONTROL] or unharmed
+    if not controls:
+        sample.talk.warn("No control and no other prompt is clean, so looks cannot tell whether such prompts change.")
     parts = Parts(sample.gallery, before, run.path / "before")
     network = as_network(sample.pipe.unet, sample.settings.mixed_precision)
     return Monitor(sample, network, bank, targets, controls, before, parts, settings)

@@ -160,7 +160,8 @@ def test_resume_gives_the_same_bytes(work: Path, threshold: float) -> None:
 def test_a_killed_training_goes_on_and_gives_the_same_weights(work: Path, run: Path) -> None:
     cut = work / "killed"
     shutil.copytree(run, cut, ignore=shutil.ignore_patterns(".lock"))
-    arguments = ["unlearn", "killed", "--lora", *map(str, TRAINING), "--checkpointing-steps", "2"]
+    looks = ["--validation-steps", 10, "--validation-inference-steps", 1, "--clean-looks", 99, "--max-broken", 1]
+    arguments = ["unlearn", "killed", "--lora", *map(str, [*TRAINING, *looks]), "--checkpointing-steps", "2"]
     process = subprocess.Popen([*MEMFIX, *arguments, "--overwrite"], cwd=work, stderr=subprocess.DEVNULL,
                                env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
     deadline, steps = time.monotonic() + 120, cut / "training.jsonl"
@@ -179,6 +180,22 @@ def test_a_killed_training_goes_on_and_gives_the_same_weights(work: Path, run: P
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert [json.loads(line)["step"] for line in steps.read_text().splitlines()] == list(range(1, 41))
+    looked = [json.loads(line)["step"] for line in (cut / "looks.jsonl").read_text().splitlines()]
+    assert looked == [0, 10, 20, 30, 40]  # and looking changes nothing
+
+
+def test_training_that_breaks_pictures_goes_back_and_everyone_is_told(work: Path, run: Path) -> None:
+    shutil.copytree(run, work / "broken-run", ignore=shutil.ignore_patterns(".lock"))
+    harsh = ["--learning-rate", 1000, "--validation-steps", 2, "--validation-inference-steps", 2]
+    told = "NOTHING IS UNLEARNED"
+    assert told in memfix("unlearn", "broken-run", "--overwrite", *TRAINING, *harsh, cwd=work).stderr
+    looks = [json.loads(line) for line in (work / "broken-run/looks.jsonl").read_text().splitlines()]
+    assert looks[0]["step"] == looks[0]["broken_targets"] == looks[0]["skew_forget"] == 0
+    state = load_file(work / "broken-run/model/pytorch_lora_weights.safetensors")
+    assert not any(w.any() for name, w in state.items() if "lora_B" in name)  # the weights are the original ones
+    assert told in " ".join(memfix("report", "broken-run", cwd=work).stderr.split())
+    for page in ("report.html", "model/README.md"):
+        assert told in (work / "broken-run" / page).read_text(), page
 
 
 def test_full_weights_load_in_diffusers_and_are_checked(work: Path, threshold: float) -> None:

@@ -12,7 +12,9 @@ from memfix.measures.quality import broken_share, detail_range
 from memfix.measures.siblings import representatives, sizes
 from memfix.records import (
     Change,
+    Ending,
     Label,
+    Look,
     Outcome,
     Pair,
     Prompt,
@@ -179,8 +181,24 @@ def _training(run: Run) -> dict[str, Any]:
         "targets": len({p.prompt_id for p in pairs if p.side is Side.FORGET}), "pairs": counts,
         "ways": _ways(run.read("yields.jsonl", Yield)),
         "rewordings": [r.model_dump() for r in run.read("rewordings.jsonl", Rewording)],
+        **_watched(run),
         "loss_keep": [round(s.loss_keep, 3) for s in steps], "loss_forget": [round(s.loss_forget, 3) for s in steps],
     }  # fmt: skip
+
+
+def _watched(run: Run) -> dict[str, Any]:
+    """How training ended, and what the looks on the way saw; of a run without looks, nothing to tell."""
+    entry = run.header["stages"]["unlearn"].get("ending")
+    ending = Ending.model_validate(entry) if entry else None
+    told = ending and ending.good is not None
+    return {
+        "ending": {**ending.model_dump(), "good": ending.good, "sentence": ending.sentence}
+        if ending and told
+        else None,
+        "looks": [
+            {**look.model_dump(), "total": look.total, "drawn": look.drawn} for look in run.read("looks.jsonl", Look)
+        ],
+    }
 
 
 def _ways(yields: Sequence[Yield]) -> list[dict[str, Any]]:

@@ -50,12 +50,13 @@ def headline(report: Report) -> tuple[str, str, str]:
             "Nothing was unlearned.",
         )
     if s.mitigated is None:
-        return "bad", "Unlearned, but not checked: there is no proof that anything was erased.", "Run memfix recheck."
+        unproven = "Unlearned, but not checked: there is no proof that anything was erased."
+        return "bad", unproven, f"{_warning(report)}Run memfix recheck."
     broken = [f"{n} {word}" for n, word in [(s.persistent, "persistent"), (s.damaged, "damaged"),
                                             (s.undecided, "undecided")] if n]  # fmt: skip
     if s.controls_changed:
         broken.append(f"{s.controls_changed} of {s.controls} controls changed")
-    proof = f"{s.controls - (s.controls_changed or 0)} of {s.controls} controls are unchanged."
+    proof = f"{_warning(report)}{s.controls - (s.controls_changed or 0)} of {s.controls} controls are unchanged."
     if s.persistent:
         tone, text = (
             "bad",
@@ -66,6 +67,12 @@ def headline(report: Report) -> tuple[str, str, str]:
     else:
         tone, text = "good", f"All {s.mitigated} memorized prompts are mitigated."
     return tone, text, ", ".join(broken) + ". " + proof if broken else proof
+
+
+def _warning(report: Report) -> str:
+    """What went wrong in training; empty if nothing did, or if nobody looked."""
+    ending = report.training.get("ending")
+    return f"{ending['sentence']} " if ending and not ending["good"] else ""
 
 
 def _shown(report: Report) -> str:

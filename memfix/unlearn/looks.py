@@ -87,8 +87,8 @@ class Monitor:
         return Look(
             step=step, copies=copies, samples=each, drift=sum(drifts) / len(drifts) if drifts else None,
             broken=broken_share(control_scores, self._range) if now else None,
-            broken_targets=broken_share(scores, self._range), loss_keep=_mean(keep), loss_forget=float(forget.mean()),
-            skew_keep=_mean(skew(self._loss_keep, keep)), skew_forget=float(skew(self._loss_forget, forget).mean()),
+            broken_targets=broken_share(scores, self._range), loss_keep=_mean(keep), loss_forget=_mean(forget),
+            skew_keep=_mean(skew(self._loss_keep, keep)), skew_forget=_mean(skew(self._loss_forget, forget)),
             seconds=round(time.monotonic() - started, 3),
         )  # fmt: skip
 
@@ -132,4 +132,4 @@ def spread(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
 
 
 def _mean(values: torch.Tensor) -> float | None:
-    return float(values.mean()) if len(values) else None
+    return float(values.mean()) if len(values) and values.isfinite().all() else None

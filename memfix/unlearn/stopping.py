@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from memfix.config import UnlearnSettings
+from memfix.errors import MemfixError
 from memfix.records import Ending, Look
 
 COOL_DOWN = 0.25  # of the steps so far: a rate cut off at its height leaves the noise of the last steps in the weights
@@ -33,12 +34,21 @@ def decide(looks: Sequence[Look], settings: UnlearnSettings) -> Decision:
         return Decision()
     last, most = looks[-1], settings.max_train_steps
     if not intact(last, settings):
-        kept = best(looks, settings)
-        return Decision(ending=_ending("rolled back", kept, last.step))
+        return Decision(ending=_ending("rolled back", best(looks, settings), last.step))
     cooling = _cooling(looks, settings)
     if last.step < (cooling[1] if cooling else most):
         return Decision(cooling)
     return Decision(cooling, _ending("clean" if cooling else "all steps", last, last.step))
+
+
+def diverged(looks: Sequence[Look], settings: UnlearnSettings, step: int) -> Ending:
+    """The ending of a training whose loss is no number any more. Raises MemfixError where no look has kept weights."""
+    if not looks:
+        raise MemfixError(
+            f"Training diverged: the loss of step {step} is no number.",
+            "Give --overwrite with a lower --learning-rate, or --validation-steps, which goes back to whole weights.",
+        )
+    return _ending("rolled back", best(looks, settings), step)
 
 
 def intact(look: Look, settings: UnlearnSettings) -> bool:

@@ -1,8 +1,11 @@
 """When training ends, and with which weights, by looks made by hand."""
 
+import pytest
+
 from memfix.config import UnlearnSettings
+from memfix.errors import MemfixError
 from memfix.records import Look
-from memfix.unlearn.stopping import best, decide
+from memfix.unlearn.stopping import best, decide, diverged
 
 SETTINGS = UnlearnSettings(max_train_steps=100, clean_looks=2, max_drift=0.2, max_broken=0.25)
 
@@ -84,3 +87,9 @@ def test_no_control_no_drift() -> None:
 def test_best_has_the_fewest_copies_and_of_equals_the_most_steps() -> None:
     seen = [look(0, 3), look(10, 1), look(20, 1), look(30, 2), look(40, 0, drift=0.9)]
     assert best(seen, SETTINGS).step == 20
+
+
+def test_a_loss_that_is_no_number_goes_back_where_there_is_something_to_go_back_to() -> None:
+    assert diverged([look(0, 3), look(10, 1)], SETTINGS, 14).step == 10
+    with pytest.raises(MemfixError, match="loss of step 3"):
+        diverged([], SETTINGS, 3)
