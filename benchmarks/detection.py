@@ -149,7 +149,7 @@ def row(name: str, values: dict[str, float], groups: dict[str, str], cost: tuple
 
 
 def short(case: Case) -> bool:
-    """Whether a screen takes at most MOST evaluations; the variance over seeds is none of the package's, and is long."""
+    """Whether a screen takes at most MOST evaluations; the variance over seeds, which the package lacks, is long."""
     if case.screen == "variance":
         return False
     return get_screen(case.screen).evaluations(Sampling((0,), case.steps)) * case.seeds <= MOST

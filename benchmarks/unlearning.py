@@ -56,7 +56,7 @@ BEFORE, AFTER, BEFORE_UNSEEN = flow.BEFORE, flow.AFTER, "before-unseen"
 class Variant:
     """A method and its settings, where they differ from the preset of the bundled model.
 
-    targets: the demo list with its 25 memorized prompts, or one caption of a group. waits: what is missing to run it.
+    targets: the demo list with its 25 memorized prompts, or one caption of a group.
     wordings: shortened wordings are sampled for every target, not only for those without keep images of their own.
     """
 
@@ -65,7 +65,6 @@ class Variant:
     targets: str = "demo"
     seeds: tuple[int, ...] = SEEDS
     wordings: bool = False
-    waits: str = ""
 
 
 def _bare(name: str, method: str = "siss", **settings: Any) -> Variant:
@@ -77,8 +76,12 @@ def _once(name: str, **settings: Any) -> Variant:
     return Variant(name, {"method": "siss", "reword": False, **settings}, seeds=(0,))
 
 
+PUBLISHED = {"prior_target": "picture"}  # as methods were published; where a variant does not say otherwise
+HELD = {"prior_target": "model"}
 METHODS = [
-    Variant("siss, preset"),
+    Variant("siss, preset", HELD),
+    _bare("siss, held", **HELD),
+    Variant("siss, reworded", seeds=(0,)),
     _bare("siss"),
     _bare("naive", "naive"),
     _bare("neggrad", "neggrad"),
@@ -89,8 +92,8 @@ METHODS = [
     Variant("anchor", {"method": "anchor", "reword": False}, wordings=True),
     _bare("vdu", "vdu"),
     _bare("siss, no-is", siss_mode="no-is"),
-    Variant("siss, full weights, preset", {"weights": "full"}),
-    Variant("surrogate", {"method": "surrogate", "reword": False}, waits="stand-ins"),
+    Variant("siss, full weights, preset", {"weights": "full", **HELD}),
+    _bare("surrogate", "surrogate"),
 ]
 WINDOW = [
     _once("siss, t = 999", timestep_min=999),
@@ -110,7 +113,7 @@ VARIANTS = [*METHODS, *WINDOW, *RATIO, *MIXTURE, *SINGLE, _bare("siss, full weig
 def cells(only: str) -> list[tuple[Variant, int]]:
     """What there is to do, the most telling first: all variants with one seed, then the others seed by seed."""
     order = [(v, seed) for seed in SEEDS for v in VARIANTS if seed in v.seeds]
-    return [(v, seed) for v, seed in order if fnmatchcase(v.name, only) and (not v.waits or v.name == only)]
+    return [(v, seed) for v, seed in order if fnmatchcase(v.name, only)]
 
 
 def key(row: dict[str, Any]) -> str:
@@ -178,7 +181,7 @@ def measure(detected: Path, variant: Variant, seed: int) -> dict[str, Any]:
         partial.rename(path)
     run = Run.open(path)
     preset = for_weights(read_config(SETTINGS)["unlearn"], variant.settings.get("weights", "lora"))
-    settings = resolve(UnlearnSettings, {**variant.settings, "train_seed": seed}, preset)
+    settings = resolve(UnlearnSettings, {**variant.settings, "train_seed": seed}, PUBLISHED, preset)
     if variant.wordings:
         settings = settings.model_copy(update={"keep_enough": sys.maxsize, "keep_ways": "shorten"})
     row = {**identity(variant, seed), "finished": now(), "environment": environment()}
@@ -279,7 +282,7 @@ def main() -> None:
         done = {key(row) for row in read(options.results)}
         for v in VARIANTS:
             ready = sum(key(identity(v, seed)) in done for seed in v.seeds)
-            print(f"{v.name}: {ready} of {len(v.seeds)} seeds" + f", waits for {v.waits}" * bool(v.waits))
+            print(f"{v.name}: {ready} of {len(v.seeds)} seeds")
     elif options.json:
         emit(read(options.results))
     elif options.folder is None:
