@@ -36,12 +36,13 @@ from memfix.recheck.outcomes import change, rms_difference
 from memfix.records import Change, Label, Pair, Prompt, Reference, Role, Sample, Score, Seeds, Side, Step, Verdict
 from memfix.report import build, card, html
 from memfix.runs import Run, digest, slug
-from memfix.training import train
+from memfix.training import follow, train
 from memfix.unlearn.bank import Bank
 from memfix.unlearn.given import given_stand_ins, given_to_keep
 from memfix.unlearn.methods import Method, Need, get_method
 from memfix.unlearn.pairs import build_pairs
 from memfix.unlearn.prepare import build_bank, encode_pairs
+from memfix.unlearn.ranks import Ranks
 from memfix.unlearn.resample import Sampler, keep_variants, reword
 from memfix.unlearn.stand_ins import make_stand_ins
 
@@ -105,24 +106,31 @@ def detect(
 
 
 def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) -> bool:
-    """Fine-tune on the pairs of the memorized prompts; False when there is nothing to unlearn."""
-    method = get_method(settings.method)
+    """Fine-tune on the pairs of the memorized prompts; False when there is nothing to unlearn.
+
+    Of several ranks the first one does all of it, and the others only take their part of each step, and return False.
+    """
+    method, ranks = get_method(settings.method), Ranks.here()
     detected = _detect_settings(run)
     prompts, found = run.read("prompts.jsonl", Prompt), run.read(f"{BEFORE}/verdicts.jsonl", Verdict)
     memorized = {v.prompt_id for v in found if v.verdict is Label.MEMORIZED}
     if not any(p.id in memorized for p in prompts if p.role is Role.PROMPT):
         talk.say("No memorized prompt was found, so nothing is unlearned.", "title")
         return False
+    if detected.mixed_precision == "fp16":
+        raise MemfixError("Unlearning in fp16 overflows.", "Detect with --mixed-precision bf16 or no.")
+    if not ranks.first:
+        follow(ranks, _load(run), method, settings, detected.mixed_precision)
+        return False
     for p in prompts:
         if p.id in memorized and p.role is Role.CONTROL:
             talk.warn(f"Control '{p.text}' is memorized; it is neither unlearned nor used as a keep image.")
-    if detected.mixed_precision == "fp16":
-        raise MemfixError("Unlearning in fp16 overflows.", "Detect with --mixed-precision bf16 or no.")
     own = {n: read_references(f, []) for n, f in _folders(settings).items()}
     inputs = {n: fingerprint(pictures) for n, pictures in own.items()}
     with run.lock(), run.stage("unlearn", settings, inputs, argv) as entry, _timed(entry):
         if (run.path / MODEL).exists():
             talk.say(f"{run.path / MODEL} is there already; nothing to do.")
+            ranks.shared(None)
             return True
         pipe = _load(run)
         _check_adds_up(pipe, detected, settings)
@@ -134,6 +142,7 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
             apart = _train_apart(run, sample, bank, pairs, method, settings)
         else:
             entry["ending"] = train(run, sample, bank, method, settings).model_dump()
+        ranks.shared(None)
         edit = _reword(run, sample, pairs, settings) if settings.reword else None
         _save(run, pipe, settings, edit, apart)
         entry["peak_memory_bytes"] = peak_memory()

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import NamedTuple, TypeVar, cast
+
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from memfix.config import UnlearnSettings
 from memfix.console import Talk
 from memfix.models import lora
 from memfix.records import Ending, Label, Look, Prompt, Role, Score, Step, Verdict
 from memfix.runs import Run
-from memfix.unlearn.bank import Bank
+from memfix.unlearn.bank import Bank, Target
 from memfix.unlearn.checkpoint import Checkpoints
 from memfix.unlearn.looks import Monitor, Parts
 from memfix.unlearn.methods import Method
 from memfix.unlearn.original import original
+from memfix.unlearn.prepare import with_texts
+from memfix.unlearn.ranks import Ranks
 from memfix.unlearn.resample import Sampler
 from memfix.unlearn.stopping import Decision, best, decide, diverged
 from memfix.unlearn.trainer import Trainer, as_network
@@ -31,22 +37,15 @@ def train(
 
     `run` is where it is written down, `detected` the run that holds the first check, the same one when not given.
     """
-    unet, talk, precision = sample.pipe.unet, sample.talk, sample.settings.mixed_precision
-    if settings.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    full = settings.weights == "full"
-    if full:
-        parameters = list(unet.requires_grad_(True).parameters())
-    else:
-        parameters = lora.add(unet, settings.rank, settings.train_seed, settings.use_dora)
-    unet.train()
-    held = original(unet, precision) if settings.prior_target == "model" and settings.prior_batch_size else None
-    trainer = Trainer(unet, parameters, bank, method, settings, precision, original=held)
+    unet, talk, precision, ranks = sample.pipe.unet, sample.talk, sample.settings.mixed_precision, Ranks.here()
+    trainer = _trainer(unet, bank, method, settings, precision, ranks)
     monitor = _monitor(detected or run, sample, bank, settings) if settings.validation_steps else None
     checkpoints = Checkpoints(run.path / CHECKPOINTS, unet, trainer, settings.checkpoints_total_limit)
     done = checkpoints.restore(settings.resume_from_checkpoint)
     if done:
         talk.say(f"Training goes on after step {done}.")
+    ranks.shared(Work(bank.targets, bank.prior, run.path, done))
+    ranks.wait()  # while the others read the checkpoint, it stays
     _cut(run, STEPS, Step, done)
     watch = Watch(run, trainer, monitor, checkpoints, _cut(run, LOOKS, Look, done) if monitor else [])
     with talk.progress(f"Unlearning {len(bank.targets)} prompts", settings.max_train_steps) as bar:
@@ -60,6 +59,7 @@ def train(
             bar.at(step.step, f"keep {step.loss_keep:.1f}  forget {step.loss_forget:.1f}{watch.note}")
             if decision.ending:
                 break
+    ranks.shared(None)
     ending = decision.ending or Ending(reason="all steps", step=trainer.step, taken=trainer.step)
     if ending.step != trainer.step:
         checkpoints.restore(str(ending.step))
@@ -67,6 +67,45 @@ def train(
     unet.eval()
     _tell(talk, ending, watch.looks, sum(s.seconds for s in run.read(STEPS, Step)))
     return ending
+
+
+class Work(NamedTuple):
+    """A training as the first rank tells the others of it: items, where it is written, steps taken before."""
+
+    targets: Sequence[Target]
+    prior: Sequence[tuple[str, torch.Tensor]]
+    folder: Path
+    done: int
+
+
+def follow(
+    ranks: Ranks, pipe: StableDiffusionPipeline, method: Method, settings: UnlearnSettings, precision: str
+) -> None:
+    """Take part in every training of the first rank, until it shares None. Nothing is written, nothing is said."""
+    while work := ranks.shared(cast(Work | None, None)):
+        bank = with_texts(pipe, work.targets, work.prior)
+        trainer = _trainer(pipe.unet, bank, method, settings, precision, ranks)
+        if work.done:
+            Checkpoints(work.folder / CHECKPOINTS, pipe.unet, trainer).restore(str(work.done))
+        ranks.wait()
+        trainer.follow()
+        if lora.is_on(pipe.unet):
+            pipe.unload_lora_weights()
+
+
+def _trainer(
+    unet: UNet2DConditionModel, bank: Bank, method: Method, settings: UnlearnSettings, precision: str, ranks: Ranks
+) -> Trainer:
+    """The trainer of a UNet, which is made ready for it."""
+    if settings.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    if settings.weights == "full":
+        parameters = list(unet.requires_grad_(True).parameters())
+    else:
+        parameters = lora.add(unet, settings.rank, settings.train_seed, settings.use_dora)
+    unet.train()
+    held = original(unet, precision) if settings.prior_target == "model" and settings.prior_batch_size else None
+    return Trainer(unet, parameters, bank, method, settings, precision, original=held, ranks=ranks)
 
 
 class Watch:

@@ -43,9 +43,10 @@ def unlearn(
     if call.dry_run:
         show.settings(call, {"unlearn": settings})
         return
-    if overwrite:
-        opened.discard("unlearn", "recheck")
     from memfix import flow
+    from memfix.unlearn.ranks import Ranks
 
+    if overwrite and Ranks.here().first:
+        opened.discard("unlearn", "recheck")
     if flow.unlearn(opened, settings, call.argv, call.talk):
         show.trained(call, opened)

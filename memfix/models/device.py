@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from datetime import timedelta
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 PATIENCE = timedelta(days=3)  # processes wait while one of them samples for all
 
 
 def state() -> PartialState:
     """This process among those that were started together, as accelerate sees it."""
-    return PartialState(timeout=PATIENCE)
+    launched = "LOCAL_RANK" in os.environ  # by accelerate or torchrun; a bare RANK only shares out work
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or (launched and not torch.accelerator.is_available())
+    return PartialState(cpu=cpu, timeout=PATIENCE)
 
 
 def device() -> torch.device:

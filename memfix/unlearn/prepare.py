@@ -42,7 +42,13 @@ def build_bank(pipe: StableDiffusionPipeline, pairs: Sequence[Pair], latents: Se
             target.keep.append(latent)
             if pair.wording and pair.wording not in target.anchors:
                 target.anchors.append(pair.wording)
+    return with_texts(pipe, list(targets.values()), prior)
+
+
+def with_texts(
+    pipe: StableDiffusionPipeline, targets: Sequence[Target], prior: Sequence[tuple[str, torch.Tensor]]
+) -> Bank:
+    """A bank of latents, with the pipeline's embeddings of all their texts and its noise."""
     texts = TextCache(pipe)
-    texts.add([*(t.text for t in targets.values()), *(a for t in targets.values() for a in t.anchors)])
-    texts.add([text for text, _ in prior])
-    return Bank(list(targets.values()), prior, texts, NoiseSchedule(pipe))
+    texts.add([*(t.text for t in targets), *(a for t in targets for a in t.anchors), *(text for text, _ in prior)])
+    return Bank(targets, prior, texts, NoiseSchedule(pipe))

@@ -5,12 +5,14 @@ They are started by `accelerate launch` or `torchrun`. Knows nothing of terms, m
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple, TypeVar
 
 import torch
 from torch import distributed
 from torch.distributed.tensor import DTensor
 
+from memfix.errors import MemfixError
 from memfix.models.device import device, state
 
 T = TypeVar("T")
@@ -24,7 +26,12 @@ class Ranks(NamedTuple):
 
     @classmethod
     def here(cls) -> Ranks:
-        """As this process was started."""
+        """As this process was started. Raises MemfixError where the launcher was told to shard the weights."""
+        if any(os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true" for name in ("FSDP", "DEEPSPEED")):
+            raise MemfixError(
+                "memfix does not shard weights by itself.",
+                "Launch without FSDP and DeepSpeed; from Python, a Trainer takes a network that fully_shard has split.",
+            )
         return cls(state().process_index, state().num_processes)
 
     @property
@@ -49,6 +56,11 @@ class Ranks(NamedTuple):
         total = torch.tensor(number, dtype=torch.float64, device=device())
         distributed.all_reduce(total)
         return float(total) / self.of
+
+    def wait(self) -> None:
+        """Until all ranks have come here."""
+        if self.of > 1:
+            distributed.barrier()
 
     def shared(self, thing: T) -> T:
         """What the first rank gives; the others wait for it, and what they give is ignored."""

@@ -81,7 +81,14 @@ class Trainer:
 
     def __iter__(self) -> Iterator[Step]:
         while self.step < self.last:
+            self._ranks.shared((self.step, self.cooling))
             yield self._advance()
+
+    def follow(self) -> None:
+        """Take the steps that the first rank takes, until it shares None."""
+        while order := self._ranks.shared(None):
+            self.step, self.cooling = order
+            self._advance()
 
     @property
     def last(self) -> int:

@@ -1,0 +1,88 @@
+"""`memfix unlearn` started by torchrun: two processes, one run."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from memfix import flow
+from memfix.config import DetectSettings, UnlearnSettings
+from memfix.console import Talk
+from memfix.records import Score, Step
+from memfix.runs import Run
+
+TRAINING = {
+    "train_batch_size": 4, "prior_batch_size": 2, "keep_margin": 0.0, "keep_variants": 0, "max_train_steps": 4,
+    "learning_rate": 0.01, "checkpointing_steps": 2, "checkpoints_total_limit": 2,
+}  # fmt: skip
+TOGETHER = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "memfix"]
+
+
+def unlearn_together(run: Path) -> str:
+    """What two processes say."""
+    flags = [str(part) for name, value in TRAINING.items() for part in (f"--{name}", value)]
+    done = subprocess.run(
+        [*TOGETHER, "unlearn", run.name, *flags], cwd=run.parent, capture_output=True, text=True, timeout=500,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160", "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[:6000]
+    return done.stderr
+
+
+def adapter(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model/pytorch_lora_weights.safetensors")
+
+
+@pytest.fixture(scope="module")
+def detected(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, reference_folder: Path) -> Path:
+    """A run in which some samples of a prompt count as copies and others do not."""
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "prompts.txt").write_text("disc\ncat\n")
+    (folder / "controls.txt").write_text("sky\nsea\n")
+    settings = DetectSettings(
+        model=str(model_folder), references=str(reference_folder), controls=str(folder / "controls.txt"),
+        num_samples=4, num_inference_steps=2, mixed_precision="no", measure="tiled_l2",
+    )  # fmt: skip
+
+    def detect(name: str, chosen: DetectSettings) -> Run:
+        return flow.detect(str(folder / "prompts.txt"), chosen, folder / name, folder, [], Talk(quiet=True))
+
+    scores = detect("probe", settings).read("before/scores.jsonl", Score)
+    threshold = sorted(s.measures["tiled_l2"] for s in scores if s.prompt_id == "p0001")[1] + 1e-6
+    return detect("run", settings.model_copy(update={"threshold": threshold})).path
+
+
+@pytest.fixture(scope="module")
+def together(detected: Path) -> tuple[Path, str]:
+    """The run of two processes, and what they said."""
+    shutil.copytree(detected, folder := detected.parent / "two")
+    return folder, unlearn_together(folder)
+
+
+def test_two_ranks_unlearn_as_one_and_write_once(detected: Path, together: tuple[Path, str]) -> None:
+    alone = detected.parent / "one"
+    shutil.copytree(detected, alone)
+    flow.unlearn(Run.open(alone), UnlearnSettings(**TRAINING, gradient_accumulation_steps=2), [], Talk(quiet=True))
+    two, told = together
+    assert told.count("memfix recheck") == 1
+    assert json.loads((two / "run.json").read_text())["status"] == "finished"
+    steps = [Run.open(run).read("training.jsonl", Step) for run in (alone, two)]
+    assert [s.step for s in steps[1]] == [1, 2, 3, 4]
+    assert steps[1][-1].loss_keep == pytest.approx(steps[0][-1].loss_keep, rel=1e-4)
+    for key, weight in adapter(alone).items():
+        torch.testing.assert_close(adapter(two)[key], weight, rtol=1e-4, atol=1e-5)
+
+
+def test_ranks_go_on_from_a_checkpoint(together: tuple[Path, str]) -> None:
+    two, _ = together
+    shutil.copytree(two, cut := two.parent / "cut")
+    shutil.rmtree(cut / "model")
+    shutil.rmtree(cut / "checkpoints/checkpoint-4")
+    assert "goes on after step 2" in unlearn_together(cut)
+    assert all(torch.equal(weight, adapter(two)[key]) for key, weight in adapter(cut).items())
