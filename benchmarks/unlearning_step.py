@@ -43,6 +43,7 @@ from memfix.models.text import TextCache
 from memfix.runs import environment
 from memfix.unlearn.bank import Bank, Batch, Target
 from memfix.unlearn.methods import get_method
+from memfix.unlearn.original import original
 from memfix.unlearn.siss import NEGLIGIBLE, Weights, importance_weights, log_density_ratio
 from memfix.unlearn.trainer import Trainer
 
@@ -60,11 +61,12 @@ class World(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """A way to take a step."""
+    """A way to take a step. `prior`: this share of the items are prior ones, held to the answers of the original."""
 
     name: str
     method: str = "siss"
     settings: dict[str, Any] = field(default_factory=dict)
+    prior: float = 0.0
 
 
 PLAIN, RELEASED = Case("plain", ""), Case("siss, two backwards", "")
@@ -73,6 +75,7 @@ CASES = [
     Case("siss, t = 999", settings={"timestep_min": 999}),
     Case("siss, no-is", settings={"siss_mode": "no-is"}),
     Case("siss, bernoulli", settings={"siss_mode": "bernoulli"}),
+    Case("siss, half of them prior items", prior=0.5),
     RELEASED,
     *(Case(n, n) for n in ("naive", "neggrad", "bounded", "erasediff", "retrack", "surrogate", "anchor", "vdu")),
 ]
@@ -151,11 +154,13 @@ def stepper(case: Case, world: World, unet: nn.Module, parameters: list[nn.Param
         return plain(world, unet, parameters)
     if case is RELEASED:
         return released(world, unet, parameters)
+    prior = round(case.prior * world.batch)
     settings = UnlearnSettings(
-        train_batch_size=world.batch, prior_batch_size=0, max_train_steps=10**6, learning_rate=RATE, weights="full",
-        method=case.method, **case.settings,
+        train_batch_size=world.batch - prior, prior_batch_size=prior, max_train_steps=10**6, learning_rate=RATE,
+        weights="full", method=case.method, **case.settings,
     )  # fmt: skip
-    steps = iter(Trainer(unet, parameters, world.bank, get_method(case.method), settings, "no"))
+    held = original(unet, "no") if prior else None
+    steps = iter(Trainer(unet, parameters, world.bank, get_method(case.method), settings, "no", original=held))
     return lambda: next(steps)
 
 
