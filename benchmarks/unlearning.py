@@ -93,6 +93,7 @@ METHODS = [
     _bare("vdu", "vdu"),
     _bare("siss, no-is", siss_mode="no-is"),
     Variant("siss, full weights, preset", {"weights": "full", **HELD}),
+    Variant("siss, full weights, reworded", {"weights": "full"}, seeds=(0,)),
     _bare("surrogate", "surrogate"),
 ]
 WINDOW = [
