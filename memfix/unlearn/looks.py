@@ -55,8 +55,8 @@ class Parts:
 class Monitor:
     """Takes a look after any step. Make it before the weights move: it remembers what they gave then.
 
-    Every look draws its targets from seeds of its own, and its controls always from the same noise, so that they differ
-    only by what training did. A look depends on the weights and on its number alone.
+    Every look draws its targets from noise of its own, and its controls always from the same, so that they differ only
+    by what training did. A look depends on the weights and on its number alone.
     """
 
     def __init__(
@@ -68,20 +68,18 @@ class Monitor:
         self._controls = spread(controls, CONTROLS)
         self._steps = min(settings.validation_inference_steps, sample.settings.num_inference_steps)
         self._texts = TextCache(sample.pipe)
-        pictures, scores = self._draw(self._controls, [FIRST_SEED])
-        self._before = pictures
+        self._before, scores = self._draw(self._controls, 1, 0)
         self._range = detail_range([*before, *scores])
         self._loss_forget, self._loss_keep = self._losses()
 
     def __call__(self, step: int) -> Look:
         """What can be seen after a step."""
         started, each = time.monotonic(), self._settings.num_validation_images
-        first = FIRST_SEED + step * each
-        pictures, scores = self._draw(self._targets, range(first, first + each))
+        pictures, scores = self._draw(self._targets, each, step * each * len(self._targets))
         copies = dict.fromkeys((p.id for p in self._targets), 0)
         for picture, score in zip(pictures, scores, strict=True):
             copies[score.prompt_id] += score.copy_ or self._parts.copied(score.prompt_id, picture)
-        now, control_scores = self._draw(self._controls, [FIRST_SEED])
+        now, control_scores = self._draw(self._controls, 1, 0)
         drifts = [rms_difference(a, b) for a, b in zip(self._before, now, strict=True)]
         forget, keep = self._losses()
         return Look(
@@ -92,9 +90,19 @@ class Monitor:
             seconds=round(time.monotonic() - started, 3),
         )  # fmt: skip
 
-    def _draw(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> tuple[list[Image.Image], list[Score]]:
-        detected = self._sample.settings
-        plan = plan_samples(prompts, seeds, steps=self._steps, guidance=detected.guidance_scale)
+    def _draw(self, prompts: Sequence[Prompt], each: int, skipped: int) -> tuple[list[Image.Image], list[Score]]:
+        """`each` samples of every prompt, no two of any from the same noise: some noise gives copies of all of them."""
+        detected, first = self._sample.settings, FIRST_SEED + skipped
+        plan = [
+            sample
+            for i, p in enumerate(prompts)
+            for sample in plan_samples(
+                [p],
+                range(first + i * each, first + (i + 1) * each),
+                steps=self._steps,
+                guidance=detected.guidance_scale,
+            )
+        ]
         pictures: list[Image.Image] = []
         scores: list[Score] = []
         for batch in batches(plan, detected.batch_size):
