@@ -108,7 +108,12 @@ SINGLE = [
     for method in ("siss", "naive")
     for group in ("fully memorized", "partly memorized")
 ]
-VARIANTS = [*METHODS, *WINDOW, *RATIO, *MIXTURE, *SINGLE, _bare("siss, full weights", weights="full")]
+STRENGTH = [
+    _once("retrack, weight 0.8", method="retrack", forget_weight=0.8),
+    _once("vdu, prior 0.9999", method="vdu", parameter_prior=0.9999),
+]
+WHOLE = _bare("siss, full weights", weights="full")
+VARIANTS = [*METHODS, *WINDOW, *RATIO, *MIXTURE, *STRENGTH, *SINGLE, WHOLE]
 
 
 def cells(only: str) -> list[tuple[Variant, int]]:

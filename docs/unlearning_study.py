@@ -266,9 +266,9 @@ def tables(found: dict[str, list[Row]]) -> dict[str, str]:
         "methods": table(found, methods, [*FORGOTTEN, *HARM]),
         "shown": table(found, methods, SHOWN),
         "cost": table(found, methods, COST),
-        "window": table(found, around("siss, t ", "siss, all t"), [*FORGOTTEN, *HARM]),
-        "mixture": table(found, around("siss, mixture"), [*FORGOTTEN, *HARM]),
-        "ratio": table(found, around("siss, ratio"), [*FORGOTTEN, *HARM]),
+        "window": table(found, around("siss, t ", "siss, all t"), [*FORGOTTEN, BROKEN, *HARM]),
+        "mixture": table(found, around("siss, mixture"), [*FORGOTTEN, BROKEN, *HARM]),
+        "ratio": table(found, around("siss, ratio"), [*FORGOTTEN, BROKEN, *HARM]),
         "modes": table(found, [n for n in methods if n in ("siss", "siss, no-is")], [*FORGOTTEN, *HARM, *COST]),
         "single": table(found, single, [FORGOTTEN[0], FORGOTTEN[1], COPIES, *HARM, *SHOWN[:2]]),
     }
