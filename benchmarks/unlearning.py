@@ -76,12 +76,11 @@ def _once(name: str, **settings: Any) -> Variant:
     return Variant(name, {"method": "siss", "reword": False, **settings}, seeds=(0,))
 
 
-PUBLISHED = {"prior_target": "picture"}  # as methods were published; where a variant does not say otherwise
 HELD = {"prior_target": "model"}
 METHODS = [
-    Variant("siss, preset", HELD),
+    Variant("siss, reworded"),
     _bare("siss, held", **HELD),
-    Variant("siss, reworded", seeds=(0,)),
+    Variant("siss, held, reworded", HELD, seeds=(0,)),
     _bare("siss"),
     _bare("naive", "naive"),
     _bare("neggrad", "neggrad"),
@@ -92,8 +91,7 @@ METHODS = [
     Variant("anchor", {"method": "anchor", "reword": False}, wordings=True),
     _bare("vdu", "vdu"),
     _bare("siss, no-is", siss_mode="no-is"),
-    Variant("siss, full weights, preset", {"weights": "full", **HELD}),
-    Variant("siss, full weights, reworded", {"weights": "full"}, seeds=(0,)),
+    Variant("siss, full weights, reworded", {"weights": "full"}),
     _bare("surrogate", "surrogate"),
 ]
 WINDOW = [
@@ -187,7 +185,7 @@ def measure(detected: Path, variant: Variant, seed: int) -> dict[str, Any]:
         partial.rename(path)
     run = Run.open(path)
     preset = for_weights(read_config(SETTINGS)["unlearn"], variant.settings.get("weights", "lora"))
-    settings = resolve(UnlearnSettings, {**variant.settings, "train_seed": seed}, PUBLISHED, preset)
+    settings = resolve(UnlearnSettings, {**variant.settings, "train_seed": seed}, preset)
     if variant.wordings:
         settings = settings.model_copy(update={"keep_enough": sys.maxsize, "keep_ways": "shorten"})
     row = {**identity(variant, seed), "finished": now(), "environment": environment()}

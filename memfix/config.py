@@ -163,10 +163,10 @@ class UnlearnSettings(Settings):
         8, ge=0, description="Further keep items in one pass, from prompts outside the mixture."
     )
     prior_target: Literal["picture", "model"] = Field(
-        "model",
-        description="What the prior items are held to: the answers of the model before training, which holds the rest "
-        "of the model stiller, for a further forward pass an item and, with full weights, a copy of the UNet; or their "
-        "pictures, as in published methods.",
+        "picture",
+        description="What the prior items are held to: their pictures, or the answers of the model before training, "
+        "which hold the rest of the model stiller, for a further forward pass an item and, with full weights, a copy "
+        "of the UNet. Try model when controls change.",
     )
     gradient_accumulation_steps: int = Field(1, ge=1, description="Passes an optimizer step.")
     gradient_checkpointing: bool = Field(False, description="Trade time for memory.")
