@@ -62,6 +62,11 @@ def headline(report: Report) -> tuple[str, str, str]:
             "bad",
             f"{s.persistent} of {s.memorized_before} memorized prompts still {_shown(report)}.",
         )
+    elif (s.controls_changed or 0) > s.controls / 2:
+        tone, text = (
+            "bad",
+            "The model is not what it was: most prompts that must not change draw other pictures.",
+        )
     elif broken:
         tone, text = "warn", f"{s.mitigated} of {s.memorized_before} memorized prompts are mitigated; not all is well."
     else:
