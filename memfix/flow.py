@@ -119,6 +119,8 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
         return False
     if detected.mixed_precision == "fp16":
         raise MemfixError("Unlearning in fp16 overflows.", "Detect with --mixed-precision bf16 or no.")
+    if settings.adapter_per_prompt and ranks.of > 1:
+        raise MemfixError("--adapter-per-prompt runs in one process.", "Start it without accelerate.", ExitCode.USAGE)
     if not ranks.first:
         follow(ranks, _load(run), method, settings, detected.mixed_precision)
         return False
