@@ -217,7 +217,7 @@ def _generator(seed: int) -> torch.Generator:
 
 def _gradients(
     composition: Composition, passes: Sequence[Batch], parameters: Sequence[nn.Parameter], network: Network, view: View,
-    ranks: Ranks,
+    ranks: Ranks = Ranks(),
 ) -> tuple[float, float, Combined]:  # fmt: skip
     """Leave the step's gradient in `.grad`; both losses (0 for a side that is not in use), and the norms."""
     sign = -1 if composition.ascent else 1
