@@ -31,6 +31,7 @@ from memfix.unlearn.terms import Network, Term, View
 
 ALONE = Ranks()
 SEED_STRIDE = 1_000_003
+ALONE = Ranks()
 SALIENCY_SEED, FISHER_SEED = 1_000_001, 1_000_002  # steps past any that is taken
 
 
@@ -217,7 +218,7 @@ def _generator(seed: int) -> torch.Generator:
 
 def _gradients(
     composition: Composition, passes: Sequence[Batch], parameters: Sequence[nn.Parameter], network: Network, view: View,
-    ranks: Ranks = Ranks(),
+    ranks: Ranks = ALONE,
 ) -> tuple[float, float, Combined]:  # fmt: skip
     """Leave the step's gradient in `.grad`; both losses (0 for a side that is not in use), and the norms."""
     sign = -1 if composition.ascent else 1
