@@ -76,7 +76,7 @@ def test_two_ranks_unlearn_as_one_and_write_once(detected: Path, together: tuple
     assert [s.step for s in steps[1]] == [1, 2, 3, 4]
     assert steps[1][-1].loss_keep == pytest.approx(steps[0][-1].loss_keep, rel=1e-4)
     for key, weight in adapter(alone).items():
-        torch.testing.assert_close(adapter(two)[key], weight, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(adapter(two)[key], weight, rtol=1e-4, atol=1e-4)
 
 
 def test_ranks_go_on_from_a_checkpoint(together: tuple[Path, str]) -> None:
