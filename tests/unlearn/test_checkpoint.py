@@ -65,6 +65,14 @@ def test_the_newest_whole_one_is_taken_and_the_oldest_go(tmp_path: Path) -> None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-3", "checkpoint-4"]
 
 
+def test_the_one_to_go_back_to_stays(tmp_path: Path) -> None:
+    _, trainer, checkpoints = training(tmp_path, limit=1)
+    for step in (1, 2, 3, 4):
+        advance(trainer, step)
+        checkpoints.save(2 if step > 1 else None)
+    assert checkpoints.steps() == [2, 4]
+
+
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     _, trainer, checkpoints = training(tmp_path)
     with pytest.raises(MemfixError, match="no checkpoint of step 7"):

@@ -59,6 +59,12 @@ def test_original_weights_have_not_moved_and_their_copies_are_seen(pipe, tmp_pat
     assert 0 < first.loss_forget < 10
 
 
+def test_no_two_samples_share_their_noise(pipe, tmp_path: Path) -> None:
+    monitor = monitor_of(pipe, tmp_path)
+    _, scores = monitor._draw([TARGET, CONTROL], 2, 4)
+    assert [s.seed - FIRST_SEED for s in scores] == [4, 5, 6, 7]
+
+
 def test_a_changed_model_is_seen_to_have_changed(pipe, tmp_path: Path) -> None:
     lora.add(pipe.unet, 2)
     monitor = monitor_of(pipe, tmp_path)
