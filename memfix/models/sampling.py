@@ -51,18 +51,8 @@ def generate(
 
     contexts: prompt id → embedding [L, D] that takes the place of that of the text.
     """
-    texts.add([*(s.text for s in batch), ""])
-    first, given = batch[0], contexts or {}
     with autocast(mixed_precision):
-        out = pipe(
-            prompt_embeds=torch.stack([given.get(s.prompt_id, texts[s.text]) for s in batch]).to(pipe.device),
-            negative_prompt_embeds=texts.stack([""] * len(batch)),
-            generator=[torch.Generator("cpu").manual_seed(s.seed) for s in batch],
-            num_inference_steps=first.steps,
-            guidance_scale=first.guidance,
-            output_type="np",
-        ).images
-    return _pictures(out)
+        return _pictures(pipe(**_arguments(pipe, batch, texts, contexts or {})).images)
 
 
 @torch.no_grad()
@@ -74,22 +64,27 @@ def regenerate(
 
     The start is the noisy picture, as in SDEdit (Meng et al., ICLR 2022).
     """
-    texts.add([*(s.text for s in batch), ""])
-    first, side = batch[0], int(pipe.unet.config.sample_size) * int(pipe.vae_scale_factor)
+    side = int(pipe.unet.config.sample_size) * int(pipe.vae_scale_factor)
     img2img = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
     img2img.set_progress_bar_config(disable=True)
+    start = [square(image, side) for image in images]
     with autocast(mixed_precision):
-        out = img2img(
-            image=[square(image, side) for image in images],
-            strength=strength,
-            prompt_embeds=texts.stack(s.text for s in batch),
-            negative_prompt_embeds=texts.stack([""] * len(batch)),
-            generator=[torch.Generator("cpu").manual_seed(s.seed) for s in batch],
-            num_inference_steps=first.steps,
-            guidance_scale=first.guidance,
-            output_type="np",
-        ).images
-    return _pictures(out)
+        return _pictures(img2img(image=start, strength=strength, **_arguments(pipe, batch, texts, {})).images)
+
+
+def _arguments(
+    pipe: StableDiffusionPipeline, batch: Sequence[Sample], texts: TextCache, contexts: Mapping[str, torch.Tensor]
+) -> dict[str, Any]:
+    """What a pipeline is called with, whatever it starts from."""
+    texts.add([*(s.text for s in batch), ""])
+    return {
+        "prompt_embeds": torch.stack([contexts.get(s.prompt_id, texts[s.text]) for s in batch]).to(pipe.device),
+        "negative_prompt_embeds": texts.stack([""] * len(batch)),
+        "generator": [torch.Generator("cpu").manual_seed(s.seed) for s in batch],
+        "num_inference_steps": batch[0].steps,
+        "guidance_scale": batch[0].guidance,
+        "output_type": "np",
+    }
 
 
 def _pictures(out: Any) -> list[Image.Image]:
