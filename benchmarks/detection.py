@@ -24,12 +24,13 @@ from rich.console import Console
 from rich.table import Table
 
 from memfix import flow
-from memfix.config import DetectSettings, read_config, resolve
+from memfix.config import DetectSettings
 from memfix.console import Talk, emit
 from memfix.demo import REFERENCES, SETTINGS, list_path
 from memfix.detect.skipping import Skipping
 from memfix.detect.stand_ins import MATCHES, stand_in
 from memfix.inputs.references import read_references
+from memfix.layers import read_config, resolve
 from memfix.measures import PIXELS, get_measure
 from memfix.measures.base import Measure
 from memfix.measures.weights import Wanted

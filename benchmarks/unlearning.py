@@ -27,11 +27,12 @@ from typing import Any
 import numpy as np
 
 from memfix import flow
-from memfix.config import DetectSettings, UnlearnSettings, for_weights, read_config, resolve
+from memfix.config import DetectSettings, UnlearnSettings
 from memfix.console import Talk, emit
 from memfix.demo import LISTS, SETTINGS, list_path
 from memfix.detect.check import check, conclude, scores_of
 from memfix.errors import MemfixError
+from memfix.layers import for_weights, read_config, resolve
 from memfix.measures import get_measure
 from memfix.measures.quality import broken_share, detail_range
 from memfix.measures.reference_set import ReferenceSet, open_gallery

@@ -68,7 +68,7 @@ def _screens() -> list[dict[str, object]]:
 
 
 def _presets() -> list[dict[str, object]]:
-    from memfix.config import presets
+    from memfix.layers import presets
 
     return [
         {"name": name, "summary": path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")}

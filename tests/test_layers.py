@@ -1,11 +1,12 @@
-"""Settings: precedence, errors that name the setting."""
+"""Settings put together: precedence, presets, errors that name the setting."""
 
 from pathlib import Path
 
 import pytest
 
-from memfix.config import DetectSettings, UnlearnSettings, for_weights, read_config, read_environment, resolve
+from memfix.config import DetectSettings, UnlearnSettings
 from memfix.errors import MemfixError
+from memfix.layers import for_weights, read_config, read_environment, resolve
 
 
 def test_the_strongest_layer_wins_and_none_means_not_given() -> None:
