@@ -18,11 +18,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from memfix import flow
 from memfix.config import UnlearnSettings
 from memfix.console import Talk
 from memfix.models import lora
 from memfix.models.context import ContextEdit, build_in
+from memfix.opening import detect_settings, gallery_of, load
 from memfix.records import Pair, Prompt, Rewording
 from memfix.runs import Run
 from memfix.unlearn.methods import get_method
@@ -54,13 +54,13 @@ def train_adapter(pipe, pairs: list[Pair], latents: list[torch.Tensor], settings
 
 
 def rows(run: Run) -> Iterator[dict[str, object]]:
-    detected, settings = flow._detect_settings(run), UnlearnSettings.model_validate(run.settings("unlearn"))
+    detected, settings = detect_settings(run), UnlearnSettings.model_validate(run.settings("unlearn"))
     detected = detected.model_copy(update={"seed": FRESH})
     pairs = run.read("pairs.jsonl", Pair)
     reworded = [r for r in run.read("rewordings.jsonl", Rewording) if r.wording]
     prompts = [Prompt(id=r.prompt_id, text=r.text) for r in reworded]
-    gallery = flow._gallery(run, detected)
-    pipe = flow._load(run)
+    gallery = gallery_of(run, detected)
+    pipe = load(run)
     original = copy.deepcopy(pipe.unet)
     others = [p.text for p in run.read("prompts.jsonl", Prompt)]
     edit = the_edit(pipe, {r.text: r.wording or "" for r in reworded}, others)

@@ -40,7 +40,7 @@ from memfix.models import lora, pipeline
 from memfix.models.sampling import plan_samples
 from memfix.recheck.outcomes import change, rms_difference
 from memfix.records import Label, Outcome, Prompt, Reference, Rewording, Role, Sample, Score, Seeds, Step, Verdict
-from memfix.runs import Run, environment, now
+from memfix.runs import AFTER, BEFORE, MODEL, Run, environment, now
 
 sys.path.insert(0, str(Path(__file__).parent))
 from demo import GROUPS, kinds, shows
@@ -50,7 +50,7 @@ RESULTS = Path(__file__).parent / "results" / "unlearning.jsonl"
 SEEDS = (0, 1, 2)
 FRESH, FIRST_FRESH = 16, 100_000
 UNSEEN, UNSEEN_EACH = 12, 8  # prompts of each kind, samples a prompt
-BEFORE, AFTER, BEFORE_UNSEEN = flow.BEFORE, flow.AFTER, "before-unseen"
+BEFORE_UNSEEN = "before-unseen"
 
 
 @dataclass(frozen=True)
@@ -251,9 +251,9 @@ def figures(run: Run) -> dict[str, Any]:
 def unlearned(run: Run) -> Any:
     """The pipeline under the run's new weights."""
     if (run.settings("unlearn") or {})["weights"] == "full":
-        return pipeline.load(pipeline.locate(str(run.path / flow.MODEL)))
+        return pipeline.load(pipeline.locate(str(run.path / MODEL)))
     pipe = pipeline.load(pipeline.locate("demo"))
-    lora.load(pipe, run.path / flow.MODEL)
+    lora.load(pipe, run.path / MODEL)
     return pipe
 
 

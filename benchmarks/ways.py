@@ -17,8 +17,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from memfix import flow
 from memfix.console import Talk, emit
+from memfix.opening import detect_settings, gallery_of, load
 from memfix.records import Prompt
 from memfix.runs import Run, environment
 from memfix.unlearn.resample import Sampler
@@ -33,9 +33,9 @@ from recognizer import object_names, recognize
 
 def rows(run: Run, group: str, ways: str | None, each: int) -> Iterator[dict[str, Any]]:
     """One row a variant, and one for all variants of a way."""
-    detected, planted = flow._detect_settings(run), kinds()
+    detected, planted = detect_settings(run), kinds()
     prompts = [p for p in run.read("prompts.jsonl", Prompt) if planted.get(p.text) == group]
-    sample = Sampler(flow._load(run), flow._gallery(run, detected), detected, Talk())
+    sample = Sampler(load(run), gallery_of(run, detected), detected, Talk())
     names = sorted(object_names(), key=len, reverse=True)
     wanted = {p.id: next(n for n in names if n in p.text) for p in prompts}
     for way in get_ways(ways):

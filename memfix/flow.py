@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from diffusers import StableDiffusionPipeline
 
 from memfix.config import DetectSettings, RecheckSettings, UnlearnSettings
 from memfix.console import Talk
@@ -21,23 +18,21 @@ from memfix.files import sha256
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import index_folder, read_references
 from memfix.inputs.wrong_rows import WrongRows
-from memfix.measures import get_measure
 from memfix.measures.background import background
 from memfix.measures.base import Measure
 from memfix.measures.quality import detail_range
 from memfix.measures.reference_set import ReferenceSet, fingerprint, open_gallery
-from memfix.measures.weights import Wanted
 from memfix.models import lora, pipeline
-from memfix.models.adapters import merge, read_adapter
-from memfix.models.context import ContextEdit, build_in
+from memfix.models.context import ContextEdit
 from memfix.models.device import peak_memory
 from memfix.models.sampling import plan_samples
+from memfix.opening import adapters_of, detect_settings, gallery_of, load, measure_of, wanted
 from memfix.recheck.outcomes import change, rms_difference
-from memfix.records import Change, Label, Pair, Prompt, Reference, Role, Sample, Score, Seeds, Side, Step, Verdict
+from memfix.records import Change, Label, Pair, Prompt, Reference, Role, Sample, Score, Seeds, Verdict
 from memfix.report import build, card, html
-from memfix.runs import Run, digest, slug
-from memfix.training import follow, train
-from memfix.unlearn.bank import Bank
+from memfix.runs import AFTER, BEFORE, MODEL, Run, digest, slug
+from memfix.saving import check_adds_up, save
+from memfix.training import follow, train, train_apart
 from memfix.unlearn.given import given_stand_ins, given_to_keep
 from memfix.unlearn.methods import Method, Need, get_method
 from memfix.unlearn.pairs import build_pairs
@@ -46,8 +41,7 @@ from memfix.unlearn.ranks import Ranks
 from memfix.unlearn.resample import Sampler, keep_variants, reword
 from memfix.unlearn.stand_ins import make_stand_ins
 
-BEFORE, AFTER, MODEL = "before", "after", "model"
-VARIANTS, STAND_INS, APART = "variants", "stand-ins", "adapters"
+VARIANTS, STAND_INS = "variants", "stand-ins"
 
 
 def detect(
@@ -55,7 +49,7 @@ def detect(
 ) -> Run:
     """Sample every prompt, compare with the references, give verdicts."""
     wrong = WrongRows(settings.skip_invalid)
-    adapters = _adapters(settings)
+    adapters = adapters_of(settings)
     prompts = read_prompts(prompt_list, limit=settings.limit, wrong=wrong)
     if settings.controls:
         known = {p.text for p in prompts}
@@ -64,7 +58,7 @@ def detect(
     for line in wrong.told():
         talk.warn(line)
     source = pipeline.locate(settings.model, settings.revision, settings.variant)
-    measure, index = _measure(settings), index_folder(settings.references)
+    measure, index = measure_of(settings), index_folder(settings.references)
     inputs = {
         "measure": measure.identity,
         "prompts": digest(*(p.model_dump_json() for p in prompts)),
@@ -84,7 +78,7 @@ def detect(
             return run
         gallery = None
         if references or index:
-            gallery = open_gallery(references, measure, settings.threshold, index, _wanted(settings))
+            gallery = open_gallery(references, measure, settings.threshold, index, wanted(settings))
         held = len(gallery) if gallery else "no"
         talk.say(f"Model {settings.model}, {len(prompts)} prompts, {held} references → {run.path}")
         if gallery is None:
@@ -111,7 +105,7 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
     Of several ranks the first one does all of it, and the others only take their part of each step, and return False.
     """
     method, ranks = get_method(settings.method), Ranks.here()
-    detected = _detect_settings(run)
+    detected = detect_settings(run)
     prompts, found = run.read("prompts.jsonl", Prompt), run.read(f"{BEFORE}/verdicts.jsonl", Verdict)
     memorized = {v.prompt_id for v in found if v.verdict is Label.MEMORIZED}
     if not any(p.id in memorized for p in prompts if p.role is Role.PROMPT):
@@ -122,7 +116,7 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
     if settings.adapter_per_prompt and ranks.of > 1:
         raise MemfixError("--adapter-per-prompt runs in one process.", "Start it without accelerate.", ExitCode.USAGE)
     if not ranks.first:
-        follow(ranks, _load(run), method, settings, detected.mixed_precision)
+        follow(ranks, load(run), method, settings, detected.mixed_precision)
         return False
     for p in prompts:
         if p.id in memorized and p.role is Role.CONTROL:
@@ -134,19 +128,19 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
             talk.say(f"{run.path / MODEL} is there already; nothing to do.")
             ranks.shared(None)
             return True
-        pipe = _load(run)
-        _check_adds_up(pipe, detected, settings)
-        sample = Sampler(pipe, _gallery(run, detected), detected, talk)
+        pipe = load(run)
+        check_adds_up(pipe, detected, settings)
+        sample = Sampler(pipe, gallery_of(run, detected), detected, talk)
         pairs = _pairs(run, sample, settings, method, own)
         latents = list(talk.track(encode_pairs(pipe, pairs), "Encoding pictures", len(pairs)))
         bank, apart = build_bank(pipe, pairs, latents), list[Path]()
         if settings.adapter_per_prompt:
-            apart = _train_apart(run, sample, bank, pairs, method, settings)
+            apart = train_apart(run, sample, bank, pairs, method, settings)
         else:
             entry["ending"] = train(run, sample, bank, method, settings).model_dump()
         ranks.shared(None)
         edit = _reword(run, sample, pairs, settings) if settings.reword else None
-        _save(run, pipe, settings, edit, apart)
+        save(run, pipe, settings, edit, apart)
         entry["peak_memory_bytes"] = peak_memory()
     return True
 
@@ -160,7 +154,7 @@ def recheck(
     model: Path | None = None,
 ) -> list[Change]:
     """Repeat the check on the new weights, with the same and with fresh noise; say what became of each prompt."""
-    detected = _detect_settings(run)
+    detected = detect_settings(run)
     if not adapters and model is None and not run.finished("unlearn"):
         raise MemfixError(
             f"{run.path} holds no unlearned model.", "Run 'memfix unlearn' first, or give --lora or --model."
@@ -173,8 +167,8 @@ def recheck(
         same = run.read(f"{BEFORE}/metadata.jsonl", Sample)
         sampled = {sample.prompt_id for sample in same}
         prompts = [p for p in run.read("prompts.jsonl", Prompt) if p.id in sampled]
-        gallery = _gallery(run, detected)
-        pipe = _load(run, adapters, model, unlearned=True)
+        gallery = gallery_of(run, detected)
+        pipe = load(run, adapters, model, unlearned=True)
         fresh = plan_samples(
             prompts, range(settings.fresh_seed, settings.fresh_seed + settings.num_fresh),
             steps=detected.num_inference_steps, guidance=detected.guidance_scale, kind=Seeds.FRESH,
@@ -209,40 +203,6 @@ def _timed(entry: dict[str, Any]) -> Iterator[None]:
     entry["timings"].setdefault("seconds", round(time.monotonic() - started, 2))
 
 
-def _detect_settings(run: Run) -> DetectSettings:
-    settings = run.settings("detect")
-    if settings is None or not run.finished("detect"):
-        raise MemfixError(
-            f"The detection in {run.path} is not finished.", "Run the same 'memfix detect' again to go on."
-        )
-    return DetectSettings.model_validate(settings)
-
-
-def _wanted(settings: DetectSettings) -> Wanted:
-    return Wanted(sscd=settings.sscd_weights, trust=settings.trust_weights)
-
-
-def _measure(settings: DetectSettings) -> Measure:
-    return get_measure(settings.measure, _wanted(settings))
-
-
-def _gallery(run: Run, detected: DetectSettings) -> ReferenceSet:
-    """The run's references under the run's measure."""
-    measure = _measure(detected)
-    if measure.identity != run.header["stages"]["detect"]["inputs"]["measure"]:
-        raise MemfixError(
-            f"The weights of measure {measure.name} have changed since the detection.", "Detect again in a new run."
-        )
-    entry = run.header["stages"]["detect"]
-    references, place = run.read("references.jsonl", Reference), entry["inputs"]["index"]
-    if place is None:
-        return open_gallery(references, measure, entry["threshold"])
-    own = read_references(place, run.read("prompts.jsonl", Prompt))
-    if fingerprint(own, Path(place)) != entry["inputs"]["reference_files"]:
-        raise MemfixError(f"{place} has changed since the detection.", "Detect again in a new run.")
-    return open_gallery(references, measure, entry["threshold"], Path(place), _wanted(detected))
-
-
 def _calibrate(gallery: ReferenceSet | None, measure: Measure, settings: DetectSettings, entry: dict[str, Any]) -> None:
     """Take the threshold from the references themselves if that is wanted; record it beside how alike these are."""
     if settings.threshold is not None and settings.false_alarm_rate is not None:
@@ -261,43 +221,6 @@ def _calibrate(gallery: ReferenceSet | None, measure: Measure, settings: DetectS
     if settings.false_alarm_rate is not None:
         gallery.threshold = unrelated.threshold(settings.false_alarm_rate)
     entry["threshold"], entry["background"] = gallery.threshold, unrelated.summary()
-
-
-def _load(
-    run: Run, adapters: Sequence[Path] = (), model: Path | None = None, unlearned: bool = False
-) -> StableDiffusionPipeline:
-    """The run's model; with `unlearned`, under the run's new weights or the ones given, all adapters together.
-
-    An adapter that the detection was given is a part of the run's model, and saved into its new weights.
-    """
-    detected = _detect_settings(run)
-    source = pipeline.locate(detected.model, detected.revision, detected.variant)
-    if source.sha256 != run.header["stages"]["detect"]["inputs"]["model_sha256"]:
-        raise MemfixError(f"Model {detected.model} has changed since the detection.", "Detect again in a new run.")
-    if not unlearned:
-        return _with_adapters(run, source, detected)
-    if model is not None:
-        return pipeline.load(pipeline.locate(str(model)))
-    if not adapters and (run.settings("unlearn") or {}).get("weights") == "full":
-        return pipeline.load(pipeline.locate(str(run.path / MODEL)))
-    pipe = pipeline.load(source, detected.variant)
-    lora.load(pipe, *(adapters or [run.path / MODEL]))
-    return pipe
-
-
-def _with_adapters(run: Run, source: pipeline.ModelSource, detected: DetectSettings) -> StableDiffusionPipeline:
-    """The model as it was detected on."""
-    pipe, adapters = pipeline.load(source, detected.variant), _adapters(detected)
-    known = run.header["stages"]["detect"]["inputs"].get("adapter_sha256")
-    if adapters and sha256(map(lora.file_of, adapters)) != known:
-        raise MemfixError(f"LoRA {detected.adapter} has changed since the detection.", "Detect again in a new run.")
-    lora.load(pipe, *adapters)
-    return pipe
-
-
-def _adapters(settings: DetectSettings) -> list[Path]:
-    """What the model has on top of it."""
-    return [Path(settings.adapter)] if settings.adapter else []
 
 
 def _folders(settings: UnlearnSettings) -> dict[str, str]:
@@ -330,40 +253,6 @@ def _pairs(
     return pairs
 
 
-def _train_apart(
-    run: Run, sample: Sampler, bank: Bank, pairs: Sequence[Pair], method: Method, settings: UnlearnSettings
-) -> list[Path]:
-    """One adapter a target, each in `adapters/<prompt id>` as the whole is in a run; afterwards the pipeline has all.
-
-    Where one is trained, the pictures of the other targets are neither forgotten nor kept.
-    """
-    pipe, folders, steps = sample.pipe, [], list[Step]()
-    for i, target in zip(dict.fromkeys(p.prompt_id for p in pairs if p.side is Side.FORGET), bank.targets, strict=True):
-        part = Run(run.path / APART / i, run.header)
-        if not (part.path / MODEL).exists():
-            part.path.mkdir(parents=True, exist_ok=True)
-            train(part, sample, Bank([target], bank.prior, bank.texts, bank.schedule), method, settings, run)
-            lora.save(pipe, part.path / f".{MODEL}.tmp")
-            (part.path / f".{MODEL}.tmp").rename(part.path / MODEL)
-            pipe.unload_lora_weights()
-        folders.append(part.path / MODEL)
-        steps += part.read("training.jsonl", Step)
-    run.write("training.jsonl", (s.model_copy(update={"step": n}) for n, s in enumerate(steps, 1)))
-    lora.load(pipe, *folders)
-    return folders
-
-
-def _check_adds_up(pipe: StableDiffusionPipeline, detected: DetectSettings, settings: UnlearnSettings) -> None:
-    """Refuse, before anything is trained, adapters that could not be saved as one."""
-    below = _adapters(detected) if settings.weights == "lora" else []
-    if settings.adapter_per_prompt and settings.weights == "full":
-        raise MemfixError("--adapter-per-prompt is for LoRA.", "Leave out --full.", ExitCode.USAGE)
-    if (below or settings.adapter_per_prompt) and settings.use_dora:
-        raise MemfixError("DoRA does not add up with other adapters.", "Leave out --use-dora.", ExitCode.USAGE)
-    for path in below:
-        read_adapter(pipe, path)
-
-
 def _reword(run: Run, sample: Sampler, pairs: Sequence[Pair], settings: UnlearnSettings) -> ContextEdit | None:
     """The edit for fully memorized prompts that give no copies any more; what was decided is written down."""
     others = [p.text for p in run.read("prompts.jsonl", Prompt)]
@@ -373,32 +262,6 @@ def _reword(run: Run, sample: Sampler, pairs: Sequence[Pair], settings: UnlearnS
     for kept in (r for r in rewordings if not r.applied):
         sample.talk.warn(f"'{kept.text}' is not reworded: {kept.reason}.")
     return edit
-
-
-def _save(
-    run: Run, pipe: StableDiffusionPipeline, settings: UnlearnSettings, edit: ContextEdit | None, apart: Sequence[Path]
-) -> None:
-    """Write the weights beside their place, then move them there: a model folder is whole or absent.
-
-    Adapters trained apart, and one that the model had before, become one with what was trained.
-    """
-    temporary = run.path / f".{MODEL}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    if settings.weights == "lora":
-        below = _adapters(_detect_settings(run))
-        if apart:
-            merge(pipe, [*below, *apart], temporary, edit)
-        elif below:
-            lora.save(pipe, temporary, edit)
-            pipe.unload_lora_weights()
-            merge(pipe, [*below, temporary], temporary)
-        else:
-            lora.save(pipe, temporary, edit)
-    else:
-        if edit is not None:
-            build_in(pipe.unet, edit)
-        pipe.save_pretrained(temporary)
-    temporary.rename(run.path / MODEL)
 
 
 def _name_references(run: Run, gallery: ReferenceSet) -> None:

@@ -36,12 +36,13 @@ PACKAGES = (
     "pillow",
 )
 
+BEFORE, AFTER, MODEL = "before", "after", "model"
 OUTPUTS = {
     "unlearn": (
         "pairs.jsonl", "yields.jsonl", "variants", "stand-ins", "training.jsonl", "looks.jsonl",
-        "checkpoints", "adapters", "rewordings.jsonl", "model",
+        "checkpoints", "adapters", "rewordings.jsonl", MODEL,
     ),
-    "recheck": ("after", "changes.jsonl"),
+    "recheck": (AFTER, "changes.jsonl"),
 }  # fmt: skip
 
 R = TypeVar("R", bound=Record)

@@ -13,8 +13,8 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from memfix.config import UnlearnSettings
 from memfix.console import Talk
 from memfix.models import lora
-from memfix.records import Ending, Label, Look, Prompt, Role, Score, Step, Verdict
-from memfix.runs import Run
+from memfix.records import Ending, Label, Look, Pair, Prompt, Role, Score, Side, Step, Verdict
+from memfix.runs import MODEL, Run
 from memfix.unlearn.bank import Bank, Target
 from memfix.unlearn.checkpoint import Checkpoints
 from memfix.unlearn.looks import Monitor, Parts
@@ -27,7 +27,7 @@ from memfix.unlearn.stopping import Decision, best, decide, diverged
 from memfix.unlearn.trainer import Trainer, as_network
 
 K = TypeVar("K", Step, Look)
-STEPS, LOOKS, CHECKPOINTS = "training.jsonl", "looks.jsonl", "checkpoints"
+STEPS, LOOKS, CHECKPOINTS, APART = "training.jsonl", "looks.jsonl", "checkpoints", "adapters"
 
 
 def train(
@@ -67,6 +67,29 @@ def train(
     unet.eval()
     _tell(talk, ending, watch.looks, sum(s.seconds for s in run.read(STEPS, Step)))
     return ending
+
+
+def train_apart(
+    run: Run, sample: Sampler, bank: Bank, pairs: Sequence[Pair], method: Method, settings: UnlearnSettings
+) -> list[Path]:
+    """One adapter a target, each in `adapters/<prompt id>` as the whole is in a run; afterwards the pipeline has all.
+
+    Where one is trained, the pictures of the other targets are neither forgotten nor kept.
+    """
+    pipe, folders, steps = sample.pipe, [], list[Step]()
+    for i, target in zip(dict.fromkeys(p.prompt_id for p in pairs if p.side is Side.FORGET), bank.targets, strict=True):
+        part = Run(run.path / APART / i, run.header)
+        if not (part.path / MODEL).exists():
+            part.path.mkdir(parents=True, exist_ok=True)
+            train(part, sample, Bank([target], bank.prior, bank.texts, bank.schedule), method, settings, run)
+            lora.save(pipe, part.path / f".{MODEL}.tmp")
+            (part.path / f".{MODEL}.tmp").rename(part.path / MODEL)
+            pipe.unload_lora_weights()
+        folders.append(part.path / MODEL)
+        steps += part.read(STEPS, Step)
+    run.write(STEPS, (s.model_copy(update={"step": n}) for n, s in enumerate(steps, 1)))
+    lora.load(pipe, *folders)
+    return folders
 
 
 class Work(NamedTuple):

@@ -1,0 +1,94 @@
+"""What stages open of a run: its settings, its model, and what samples are compared with. Refuses what has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from diffusers import StableDiffusionPipeline
+
+from memfix.config import DetectSettings
+from memfix.errors import MemfixError
+from memfix.files import sha256
+from memfix.inputs.references import read_references
+from memfix.measures import get_measure
+from memfix.measures.base import Measure
+from memfix.measures.reference_set import ReferenceSet, fingerprint, open_gallery
+from memfix.measures.weights import Wanted
+from memfix.models import lora, pipeline
+from memfix.records import Prompt, Reference
+from memfix.runs import MODEL, Run
+
+
+def detect_settings(run: Run) -> DetectSettings:
+    """The settings of a run's detection. Raises MemfixError if it is not finished."""
+    settings = run.settings("detect")
+    if settings is None or not run.finished("detect"):
+        raise MemfixError(
+            f"The detection in {run.path} is not finished.", "Run the same 'memfix detect' again to go on."
+        )
+    return DetectSettings.model_validate(settings)
+
+
+def wanted(settings: DetectSettings) -> Wanted:
+    """Which weights measures take."""
+    return Wanted(sscd=settings.sscd_weights, trust=settings.trust_weights)
+
+
+def measure_of(settings: DetectSettings) -> Measure:
+    """The measure that decides what a copy is."""
+    return get_measure(settings.measure, wanted(settings))
+
+
+def gallery_of(run: Run, detected: DetectSettings) -> ReferenceSet:
+    """The run's references under the run's measure."""
+    measure = measure_of(detected)
+    if measure.identity != run.header["stages"]["detect"]["inputs"]["measure"]:
+        raise MemfixError(
+            f"The weights of measure {measure.name} have changed since the detection.", "Detect again in a new run."
+        )
+    entry = run.header["stages"]["detect"]
+    references, place = run.read("references.jsonl", Reference), entry["inputs"]["index"]
+    if place is None:
+        return open_gallery(references, measure, entry["threshold"])
+    own = read_references(place, run.read("prompts.jsonl", Prompt))
+    if fingerprint(own, Path(place)) != entry["inputs"]["reference_files"]:
+        raise MemfixError(f"{place} has changed since the detection.", "Detect again in a new run.")
+    return open_gallery(references, measure, entry["threshold"], Path(place), wanted(detected))
+
+
+def load(
+    run: Run, adapters: Sequence[Path] = (), model: Path | None = None, unlearned: bool = False
+) -> StableDiffusionPipeline:
+    """The run's model; with `unlearned`, under the run's new weights or the ones given, all adapters together.
+
+    An adapter that the detection was given is a part of the run's model, and saved into its new weights.
+    """
+    detected = detect_settings(run)
+    source = pipeline.locate(detected.model, detected.revision, detected.variant)
+    if source.sha256 != run.header["stages"]["detect"]["inputs"]["model_sha256"]:
+        raise MemfixError(f"Model {detected.model} has changed since the detection.", "Detect again in a new run.")
+    if not unlearned:
+        return _with_adapters(run, source, detected)
+    if model is not None:
+        return pipeline.load(pipeline.locate(str(model)))
+    if not adapters and (run.settings("unlearn") or {}).get("weights") == "full":
+        return pipeline.load(pipeline.locate(str(run.path / MODEL)))
+    pipe = pipeline.load(source, detected.variant)
+    lora.load(pipe, *(adapters or [run.path / MODEL]))
+    return pipe
+
+
+def _with_adapters(run: Run, source: pipeline.ModelSource, detected: DetectSettings) -> StableDiffusionPipeline:
+    """The model as it was detected on."""
+    pipe, adapters = pipeline.load(source, detected.variant), adapters_of(detected)
+    known = run.header["stages"]["detect"]["inputs"].get("adapter_sha256")
+    if adapters and sha256(map(lora.file_of, adapters)) != known:
+        raise MemfixError(f"LoRA {detected.adapter} has changed since the detection.", "Detect again in a new run.")
+    lora.load(pipe, *adapters)
+    return pipe
+
+
+def adapters_of(settings: DetectSettings) -> list[Path]:
+    """What the model has on top of it."""
+    return [Path(settings.adapter)] if settings.adapter else []
