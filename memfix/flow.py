@@ -34,7 +34,7 @@ from memfix.runs import AFTER, BEFORE, MODEL, Run, digest, slug
 from memfix.saving import check_adds_up, save
 from memfix.training import follow, train, train_apart
 from memfix.unlearn.given import given_stand_ins, given_to_keep
-from memfix.unlearn.methods import Method, Need, get_method
+from memfix.unlearn.methods import Method, Need, check_settings, get_method
 from memfix.unlearn.pairs import build_pairs
 from memfix.unlearn.prepare import build_bank, encode_pairs
 from memfix.unlearn.ranks import Ranks
@@ -105,6 +105,7 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
     Of several ranks the first one does all of it, and the others only take their part of each step, and return False.
     """
     method, ranks = get_method(settings.method), Ranks.here()
+    check_settings(method, settings)
     detected = detect_settings(run)
     prompts, found = run.read("prompts.jsonl", Prompt), run.read(f"{BEFORE}/verdicts.jsonl", Verdict)
     memorized = {v.prompt_id for v in found if v.verdict is Label.MEMORIZED}

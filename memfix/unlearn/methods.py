@@ -178,6 +178,14 @@ def get_method(name: str) -> Method:
     return METHODS[name]
 
 
+def check_settings(method: Method, settings: UnlearnSettings) -> None:
+    """Raise MemfixError if settings give a method what it never looks at."""
+    if settings.stand_ins and Need.STAND_INS not in method.needs:
+        raise MemfixError(
+            f"Method '{method.name}' takes no stand-ins.", "Give --method surrogate, or no --stand-ins.", ExitCode.USAGE
+        )
+
+
 def check_data(method: Method, bank: Bank, checkpoints: bool = False) -> None:
     """Raise MemfixError if a bank lacks what a method needs; `checkpoints`: some were given."""
     if not bank.has_keep and Need.KEEP in method.needs:
