@@ -31,7 +31,6 @@ from memfix.unlearn.terms import Network, Term, View
 
 ALONE = Ranks()
 SEED_STRIDE = 1_000_003
-ALONE = Ranks()
 SALIENCY_SEED, FISHER_SEED = 1_000_001, 1_000_002  # steps past any that is taken
 
 
@@ -107,9 +106,11 @@ class Trainer:
         if self.averages:
             self.averages.store(self.parameters)
         self.finish()
-        yield
-        if self.averages:
-            self.averages.restore(self.parameters)
+        try:
+            yield
+        finally:
+            if self.averages:
+                self.averages.restore(self.parameters)
 
     def _advance(self) -> Step:
         started, settings = time.monotonic(), self.settings
