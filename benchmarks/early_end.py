@@ -1,6 +1,6 @@
 """Could a sample be given up after a few of its steps? How early copies part from other samples, and what that saves.
 
-    OMP_NUM_THREADS=1 python benchmarks/early_end.py FOLDER    # the folder of benchmarks/detection.py, once that is done
+    OMP_NUM_THREADS=1 python benchmarks/early_end.py FOLDER    # that of benchmarks/detection.py, once done
 
 Before each step the clean latent that the UNet predicts is compared with the encoded references (cosine of both without
 their channel means, to the nearest). The threshold of a step lets 99.5 % of the copies go on: copies by the
@@ -40,7 +40,7 @@ def directions(latents: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def likeness(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Likeness to the nearest reference [P, steps, seeds], whether the sample is a copy [P, seeds], weight of each [P]."""
+    """Likeness to the nearest reference [P, steps, seeds], whether a sample is a copy [P, seeds], weights [P]."""
     run = Run.open(folder)
     settings = DetectSettings.model_validate(run.settings("detect"))
     copies: dict[str, list[bool]] = {}
