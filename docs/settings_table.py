@@ -1,5 +1,6 @@
 """Write docs/settings.md from the settings classes: python docs/settings_table.py"""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from memfix.config import STAGES
 INTRO = """# Settings
 
 Every setting is a flag (`--num-samples 32`), an environment variable (`MEMFIX_NUM_SAMPLES=32`) and a key of a TOML file
-given as `--config FILE`, with one table a stage:
+given as `--config FILE`, with one table for each stage of a run, and for each of `screen`, `fetch` and `index`:
 
 ```toml
 [detect]
@@ -22,7 +23,19 @@ max_train_steps = 200
 
 [recheck]
 num_fresh = 32
+
+[screen]
+screen = ["fine_detail", "magnitude"]
+
+[fetch]
+per_second = 2
+allow_port = [8081]
 ```
+
+`memfix screen` takes model, seed, guidance and the like from `[detect]`. In a variable, several values are separated by
+commas (`MEMFIX_ALLOW_PORT=8081,8082`). A variable holds for every table with a setting of its name: `MEMFIX_BATCH_SIZE`
+is that of `[detect]` and of `[index]`. `--out`, `--retry`, `--merge`, and `--rank` and `--world-size` of `memfix index`
+are flags only. Commands without settings refuse a wrong file, and read nothing from a good one.
 
 Tables `[unlearn.lora]` and `[unlearn.full]` override `[unlearn]` for these weights.
 
@@ -37,6 +50,8 @@ This page is written by `python docs/settings_table.py`.
 
 def plain(value: Any) -> str:
     """A default as it is written in TOML, or nothing."""
+    if isinstance(value, tuple):
+        value = json.dumps(value) if value else None
     return "" if value is None else f"`{value}`"
 
 

@@ -26,7 +26,7 @@ S = TypeVar("S", bound=Settings)
 
 
 def read_config(path: Path) -> dict[str, dict[str, Any]]:
-    """Read a TOML file with one table per stage."""
+    """Read a TOML file with one table per settings class."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -76,11 +76,13 @@ def resolve(stage: type[S], *layers: Mapping[str, Any]) -> S:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise MemfixError(
-                f"Unknown setting '{name}'.", did_you_mean(name, list(stage.model_fields)), ExitCode.USAGE
-            ) from None
+            there = ", ".join(f"[{n}]" for n, other in STAGES.items() if name in other.model_fields)
+            hint = f"It is a setting of {there}." if there else did_you_mean(name, list(stage.model_fields))
+            raise MemfixError(f"Unknown setting '{name}'.", hint, ExitCode.USAGE) from None
         raise MemfixError(
-            f"Setting '{name}' is {first['input']!r}: {first['msg']}.", _describe(stage, name), ExitCode.USAGE
+            f"Setting '{name}' is {first['input']!r}: {first['msg']}.",
+            _describe(stage, str(first["loc"][0])),
+            ExitCode.USAGE,
         ) from None
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memfix.cli import show
 from memfix.cli.options import Call, command
+from memfix.config import FetchSettings
 from memfix.console import emit, percent
 from memfix.errors import MemfixError
 
@@ -20,31 +22,13 @@ if TYPE_CHECKING:
 SHOWN = 5
 
 
-@command()
+@command("fetch")
 def fetch(
     call: Call,
     file: Annotated[str, typer.Argument(help="Table with a URL column, or lines of URLs.", show_default=False)],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder; ./<list>-references if not given.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Downloads at once.")] = 16,
-    per_host: Annotated[int, typer.Option(min=1, help="Downloads at once from one host.")] = 2,
-    per_second: Annotated[float, typer.Option(min=0.01, help="Downloads started a second, of each host.")] = 5,
-    retries: Annotated[int, typer.Option(min=0, help="Further tries after a failure that may pass.")] = 3,
-    backoff: Annotated[float, typer.Option(min=0, help="Seconds before the first of them, then doubled.")] = 1,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one download, redirects and all.")] = 60,
-    max_bytes: Annotated[int, typer.Option(min=1, help="Larger files are refused while they come.")] = 32 << 20,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Pictures with more are not decoded.")] = 50_000_000,
-    min_side: Annotated[int, typer.Option(min=1, help="Pictures with a shorter side are refused, in pixels.")] = 64,
     retry: Annotated[
         bool, typer.Option("--retry", help="Try again what an earlier run found dead or refused.")
-    ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows that have a URL.")] = None,
-    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave out wrong rows, and count them.")] = False,
-    user_agent: Annotated[str | None, typer.Option(help="How to introduce itself to hosts.")] = None,
-    allow_port: Annotated[
-        list[int] | None, typer.Option(help="A port beside 80, 443, 8080 and 8443; may come again.")
-    ] = None,
-    allow_private: Annotated[
-        bool, typer.Option("--allow-private", help="Also reach this machine and its private networks (intranets).")
     ] = False,
 ) -> None:
     """Download the reference images that a list names by URL. Resumes: run it again for what is missing.
@@ -59,26 +43,25 @@ def fetch(
     from memfix.inputs.safe_http import Client, Limits
     from memfix.inputs.wrong_rows import WrongRows
 
-    gate = Gate(is_public_or_intranet if allow_private else is_public, PORTS | set(allow_port or ()))
-    client = Client(gate, Limits(total_seconds=timeout, bytes=max_bytes))
-    if user_agent:
-        client = Client(gate, client.limits, user_agent)
-    settings = fetching.FetchSettings(
-        threads=threads, per_host=per_host, per_second=per_second, retries=retries, backoff=backoff,
-        max_pixels=max_pixels, min_side=min_side,
-    )  # fmt: skip
-    wrong = WrongRows(skip_invalid)
-    links = read_links(file, wrong, limit)
+    settings = call.settings(FetchSettings)
+    policy = is_public_or_intranet if settings.allow_private else is_public
+    client = Client(
+        Gate(policy, PORTS | set(settings.allow_port)),
+        Limits(total_seconds=settings.timeout, bytes=settings.max_bytes),
+        settings.user_agent or Client.user_agent,
+    )
+    wrong = WrongRows(settings.skip_invalid)
+    links = read_links(file, wrong, settings.limit)
     for line in wrong.told():
         call.talk.warn(line)
     folder = out or Path(f"{Path(file).stem}-references")
     if call.dry_run and not folder.exists():
-        _plan(call, folder, [fetching.Job(url) for url in dict.fromkeys(link.url for link in links)])
+        _plan(call, settings, folder, [fetching.Job(url) for url in dict.fromkeys(link.url for link in links)])
         return
     with Journal.open(folder) as journal:
         jobs = fetching.plan(links, journal, retry)
         if call.dry_run:
-            _plan(call, folder, jobs)
+            _plan(call, settings, folder, jobs)
             return
         if jobs and os.environ.get("HF_HUB_OFFLINE") in {"1", "true", "TRUE"}:
             raise MemfixError(
@@ -93,13 +76,12 @@ def fetch(
     call.talk.say(f"Next: memfix detect {file} --references {folder} -m MODEL", "hint")
 
 
-def _plan(call: Call, folder: Path, jobs: list[Job]) -> None:
+def _plan(call: Call, settings: FetchSettings, folder: Path, jobs: list[Job]) -> None:
     from memfix.inputs.fetch import host_of
 
     hosts = Counter(host_of(job.url) for job in jobs)
-    if call.json:
-        emit({"folder": str(folder), "urls": len(jobs), "hosts": dict(hosts.most_common())})
-        return
+    data = {"folder": str(folder), "urls": len(jobs), "hosts": dict(hosts.most_common())}
+    show.settings(call, {"fetch": settings}, **(data if call.json else {}))
     call.talk.say(f"{len(jobs)} URLs of {len(hosts)} hosts would be fetched into {folder}.")
 
 

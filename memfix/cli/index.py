@@ -6,73 +6,56 @@ from typing import Annotated, Any
 
 import typer
 
+from memfix.cli import show
 from memfix.cli.options import Call, command
+from memfix.config import IndexSettings
 from memfix.console import emit
-from memfix.index.choices import Compression, Precision
+from memfix.index.choices import Compression
 
 SHOWN = 10  # unreadable pictures and groups on the terminal; --json has all
 
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="Images and webdataset tars, or 'demo'.")]
 OutFolder = Annotated[Path | None, typer.Option("-o", "--out", help="Index folder; DIR.index when not given.")]
-DescriptorName = Annotated[str, typer.Option("--descriptor", help="What describes a picture: pixels, sscd or clip.")]
-SscdWeights = Annotated[str | None, typer.Option(help="Weights of sscd: the authors' name, or a TorchScript file.")]
-ClipModel = Annotated[str | None, typer.Option(help="open_clip's NAME/TAG, or NAME/PATH of a .safetensors checkpoint.")]
-Trust = Annotated[bool, typer.Option("--trust-weights", help="Run a TorchScript file of unknown hash.")]
-Stored = Annotated[
-    Precision | None, typer.Option("--precision", help="Of the stored vectors; float16 for a new index when not given.")
-]
-BatchSize = Annotated[int, typer.Option(min=1, help="Pictures described at once.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Threads that read and decode; one a core when not given.")]
 Rank = Annotated[int, typer.Option(envvar="RANK", help="This process among several, from 0; accelerate sets it.")]
 WorldSize = Annotated[int, typer.Option(envvar="WORLD_SIZE", min=1, help="How many processes share the work.")]
-Approximate = Annotated[
-    Compression | None, typer.Option(help="Also write an approximate index: sq8 (a byte a number) or pq (64 a vector).")
-]
-Recall = Annotated[float, typer.Option(min=0, max=1, help="Share of nearest neighbours it has to find.")]
-Groups = Annotated[
-    float | None, typer.Option(min=-1, max=1, help="Also list near-copies: groups of pictures at least this similar.")
-]
 
 
-@command()
-def index(
-    call: Call, folder: Folder, out: OutFolder = None, descriptor: DescriptorName = "pixels",
-    sscd_weights: SscdWeights = None, clip_model: ClipModel = None, trust_weights: Trust = False,
-    precision: Stored = None, batch_size: BatchSize = 32, workers: Workers = None, rank: Rank = 0,
-    world_size: WorldSize = 1, approximate: Approximate = None, recall: Recall = 0.95, groups: Groups = None,
-) -> None:  # fmt: skip
+@command("index")
+def index(call: Call, folder: Folder, out: OutFolder = None, rank: Rank = 0, world_size: WorldSize = 1) -> None:
     """Describe the pictures of a folder for search; a second run describes only what is new or changed."""
     from memfix.index.build import Part, build, preview
     from memfix.index.store import Store
     from memfix.measures.descriptor import get_descriptor
     from memfix.measures.weights import Wanted
 
-    part = Part(rank, world_size).checked()
+    settings, part = call.settings(IndexSettings), Part(rank, world_size).checked()
     source, where = _places(folder, out)
-    wanted = Wanted(trust=trust_weights)
-    wanted = wanted._replace(sscd=sscd_weights or wanted.sscd, clip=clip_model or wanted.clip)
-    describe = get_descriptor(descriptor, wanted)
+    wanted = Wanted(settings.sscd_weights, settings.clip_model, settings.trust_weights)
+    describe = get_descriptor(settings.descriptor, wanted)
     if call.dry_run:
         is_there = (where / "manifest.json").exists()
         store = Store.open(where) if is_there else Store.empty(where, source, describe)
         store.require(describe)
-        _say_counts(call, {"index": str(where), **vars(preview(store, source))})
+        found = {"index": str(where), **vars(preview(store, source))}
+        show.settings(call, {"index": settings}, **(found if call.json else {}))
+        _say_counts(call, found)
         return
-    store = Store.create(where, source, describe, precision)
+    store = Store.create(where, source, describe, settings.precision)
     with call.talk.progress("Describe pictures") as bar:
 
         def watch(done: int, total: int) -> None:
             bar.at(done, total=total)
 
         built = build(
-            store, source, describe, part, batch_size=batch_size, workers=workers or os.cpu_count() or 1, watch=watch
-        )
-    result = {"index": str(where), "descriptor": descriptor, **vars(built.counts), "vectors": len(built.store)}
+            store, source, describe, part, batch_size=settings.batch_size,
+            workers=settings.workers or os.cpu_count() or 1, watch=watch,
+        )  # fmt: skip
+    result = {"index": str(where), "descriptor": settings.descriptor, **vars(built.counts), "vectors": len(built.store)}
     result |= {"complete": built.complete, "unreadable": _unreadable(built.store)}
-    if built.complete and approximate is not None:
-        result["approximate"] = _approximate(call, built.store, approximate, recall)
-    if built.complete and groups is not None:
-        result["groups"] = _groups(built.store, groups)
+    if built.complete and settings.approximate is not None:
+        result["approximate"] = _approximate(call, built.store, settings.approximate, settings.recall)
+    if built.complete and settings.groups is not None:
+        result["groups"] = _groups(built.store, settings.groups)
     if call.json:
         emit(result)
     else:
@@ -111,9 +94,6 @@ def _groups(store: Any, threshold: float) -> list[list[str]]:
 
 
 def _say_counts(call: Call, result: dict[str, Any]) -> None:
-    if call.json:
-        emit(result)
-        return
     words = ", ".join(f"{result[word]:,} {word}" for word in ("new", "changed", "removed", "same"))
     call.talk.say(f"{result['index']}: {words}")
 

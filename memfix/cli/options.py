@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -81,42 +81,57 @@ def runs_root() -> Path:
 
 
 def _plain_type(annotation: Any) -> Any:
-    """The type typer should parse: unions with None lose it, literals are words."""
+    """The type typer should parse: unions with None lose it, tuples are lists, literals are words."""
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(a for a in get_args(annotation) if a is not type(None))
+    if get_origin(annotation) is tuple:
+        return types.GenericAlias(list, get_args(annotation)[:1])
     return str if get_origin(annotation) is Literal else annotation
 
 
-def _option(stage: str, name: str, info: Any) -> Any:
+def _bounds(info: Any) -> list[str]:
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    return [f"{sign} {getattr(m, word)}" for m in info.metadata for word, sign in signs.items() if hasattr(m, word)]
+
+
+def _option(stage: str, name: str, info: Any, text: str = "") -> Any:
     plain = _plain_type(info.annotation)
     dashed = f"--{name.replace('_', '-')}"
     names = SHORT.get(name, [f"{dashed}/--no-{dashed[2:]}" if plain is bool else dashed])
     words = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
-    text = str(info.description)
+    text = text or str(info.description)
     text += f" One of: {', '.join(words)}." if words else ""
-    text += f" [{info.default}]" if info.default is not None else ""
+    default = ", ".join(map(str, info.default)) if isinstance(info.default, tuple) else info.default
+    notes = [*([] if default in (None, "") else [str(default)]), *_bounds(info)]
+    text += f" [{'; '.join(notes)}]" if notes else ""
     return Annotated[
         plain | None,
         typer.Option(*names, help=text.replace("[", "\\["), rich_help_panel=f"Settings of {stage}", show_default=False),
     ]
 
 
-def command(*stages: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(*stages: str, **parts: Mapping[str, str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of the stages it runs, and those common to all.
 
+    Of a stage in `parts` it has only the options named there, each with a help text of its own where one is given.
     The function takes a `Call` first. MemfixError becomes a message and an exit code, Ctrl-C exit code 130.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         options = {n: (s, _option(s, n, f)) for s in stages for n, f in STAGES[s].model_fields.items()}
+        options |= {
+            n: (s, _option(s, n, STAGES[s].model_fields[n], text))
+            for s, part in parts.items()
+            for n, text in part.items()
+        }
         taken = {p.name for p in own}
         options = {n: o for n, o in options.items() if n not in taken and (n != "weights")}
 
         @functools.wraps(function)
         def wrapper(**kwargs: Any) -> None:
             common = {n: kwargs.pop(n) for n in COMMON}
-            given: dict[str, dict[str, Any]] = {s: {} for s in stages}
+            given: dict[str, dict[str, Any]] = {s: {} for s in (*stages, *parts)}
             for name, (stage, _) in options.items():
                 given[stage][name] = kwargs.pop(name)
             if common["offline"]:
@@ -124,6 +139,8 @@ def command(*stages: str) -> Callable[[Callable[..., None]], Callable[..., None]
             talk = Talk(quiet=common["quiet"], verbose=common["verbose"])
             call = Call(talk, common["json_"], common["dry_run"], common["config"], common["preset"], given)
             try:
+                if call.config:
+                    read_config(call.config)  # a wrong file is an error also where nothing in it applies
                 function(call, **kwargs)
             except MemfixError as error:
                 if common["debug"]:

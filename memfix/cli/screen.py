@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memfix.cli.detect import PromptList
-from memfix.cli.options import SHORT, Call, command, runs_root
-from memfix.config import DetectSettings
+from memfix.cli.options import Call, command, runs_root
+from memfix.config import DetectSettings, ScreenSettings
 from memfix.console import emit
 from memfix.errors import MemfixError
 
@@ -17,33 +17,19 @@ if TYPE_CHECKING:
     from memfix.detect.screening import Screening
 
 
-def _help(setting: str) -> str:
-    return str(DetectSettings.model_fields[setting].description)
+DETECTION = {
+    "model": "", "revision": "", "variant": "", "seed": "The first seed; the next ones count up.",
+    "num_inference_steps": "", "guidance_scale": "", "batch_size": "Prompts times seeds in one pass of the UNet.",
+    "limit": "", "skip_invalid": "Leave out wrong rows of the list, and say which.", "mixed_precision": "",
+}  # fmt: skip
 
 
-@command()
+@command("screen", detect=DETECTION)
 def screen(
     call: Call,
     prompts: PromptList,
-    model: Annotated[str | None, typer.Option(*SHORT["model"], help=_help("model"))] = None,
-    screens: Annotated[
-        list[str] | None,
-        typer.Option("--screen", help="Screen to score by, see 'memfix list screens'; the first of several ranks."),
-    ] = None,
-    num_seeds: Annotated[int, typer.Option(min=1, help="Seeds a prompt.")] = 4,
-    steps: Annotated[int, typer.Option(min=1, help="How many of the first denoising steps a screen looks at.")] = 1,
-    top: Annotated[int, typer.Option(min=0, help="Show the N highest.")] = 20,
     merge: Annotated[bool, typer.Option("--merge", help="Only put together what several ranks have written.")] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for screens.jsonl.")] = None,
-    revision: Annotated[str | None, typer.Option(help=_help("revision"))] = None,
-    variant: Annotated[str | None, typer.Option(help=_help("variant"))] = None,
-    seed: Annotated[int | None, typer.Option(help="The first seed; the next ones count up.")] = None,
-    num_inference_steps: Annotated[int | None, typer.Option(help=_help("num_inference_steps"))] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help=_help("guidance_scale"))] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Prompts times seeds in one pass of the UNet.")] = None,
-    limit: Annotated[int | None, typer.Option(help=_help("limit"))] = None,
-    skip_invalid: Annotated[bool | None, typer.Option(help="Leave out wrong rows of the list, and say which.")] = None,
-    mixed_precision: Annotated[str | None, typer.Option(help=_help("mixed_precision"))] = None,
 ) -> None:
     """Score every prompt of a list and show the highest. Resumes; RANK and WORLD_SIZE share the work out."""
     from memfix.detect import shares
@@ -52,15 +38,10 @@ def screen(
     from memfix.screens import get_screen
     from memfix.screens.sampling import Sampling
 
-    call.given["detect"] = {
-        "model": model, "revision": revision, "variant": variant, "seed": seed, "limit": limit,
-        "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "batch_size": batch_size,
-        "skip_invalid": skip_invalid, "mixed_precision": mixed_precision,
-    }  # fmt: skip
-    settings, share = call.settings(DetectSettings), shares.Share.from_environment()
-    chosen = tuple(get_screen(name) for name in dict.fromkeys(screens or ["magnitude"]))
-    seeds = tuple(range(settings.seed, settings.seed + num_seeds))
-    sampling = Sampling(seeds, steps, settings.num_inference_steps, settings.guidance_scale)
+    own, settings, share = call.settings(ScreenSettings), call.settings(DetectSettings), shares.Share.from_environment()
+    chosen = tuple(get_screen(name) for name in dict.fromkeys(own.screen))
+    seeds = tuple(range(settings.seed, settings.seed + own.num_seeds))
+    sampling = Sampling(seeds, own.steps, settings.num_inference_steps, settings.guidance_scale)
     work = Screening(prompts, settings, chosen, sampling, WrongRows(settings.skip_invalid))
     folder = out or runs_root() / work.folder_name
     if call.dry_run:
@@ -74,7 +55,7 @@ def screen(
         for line in work.wrong.told():
             call.talk.warn(line)
     if shares.merge(folder):
-        _show(call, folder, chosen[0].name, top)
+        _show(call, folder, chosen[0].name, own.top)
     elif merge:
         raise MemfixError(
             f"Not all ranks have finished in {folder}.", "Wait for them, or start the missing ones again."

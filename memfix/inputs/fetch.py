@@ -17,6 +17,7 @@ from threading import Thread
 
 from PIL import Image
 
+from memfix.config import FetchSettings
 from memfix.inputs.addresses import parse
 from memfix.inputs.fetched import Fetched, NotFetchedError, Status, failed, refused
 from memfix.inputs.journal import PARTIAL, Journal
@@ -27,23 +28,6 @@ from memfix.inputs.placeholders import check_redirect
 from memfix.inputs.safe_http import Client
 
 SHA256_LENGTH = 64
-
-
-@dataclass(frozen=True)
-class FetchSettings:
-    """How pictures are fetched, and which are kept."""
-
-    threads: int = 16
-    per_host: int = 2
-    per_second: float = 5.0
-    """Starts a second, of each host."""
-    retries: int = 3
-    backoff: float = 1.0
-    """Seconds before the first retry; doubled for each further one."""
-    longest_wait: float = 120.0
-    """Seconds of Retry-After that are waited for; a host that asks for more is left for another run."""
-    max_pixels: int = 50_000_000
-    min_side: int = 64
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ def test_coverage(server: BadServer, tmp_path: Path) -> None:
     assert server.asked["/ok/1.png"] == 1
     assert server.asked["/500/5.png"] == 4
     plan = json.loads(run(command(server, "--dry-run", "--json"), tmp_path).stdout)
+    assert plan.pop("settings")["fetch"]["retries"] == 1
     assert plan == {"folder": "refs", "urls": 1, "hosts": {"127.0.0.1": 1}}
     assert "offline" in run(command(server, "--offline"), tmp_path, code=1).stderr
 

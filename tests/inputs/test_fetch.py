@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from memfix.config import FetchSettings
 from memfix.errors import MemfixError
 from memfix.inputs.addresses import Gate, Resolver, resolve
 from memfix.inputs.coverage import Coverage, settle
-from memfix.inputs.fetch import FetchSettings, fetch, plan
+from memfix.inputs.fetch import fetch, plan
 from memfix.inputs.fetched import Fetched, NotFetchedError, Status
 from memfix.inputs.journal import NAME, Journal
 from memfix.inputs.links import Link
