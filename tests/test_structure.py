@@ -1,6 +1,8 @@
 """The folders are the flow: imports form a DAG, stages do not know each other."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import memfix
@@ -45,6 +47,10 @@ def test_imports_form_a_dag() -> None:
     for name in graph:
         visit(name)
     assert len(graph) > 30
+
+
+def test_the_command_line_starts_without_torch() -> None:
+    subprocess.run([sys.executable, "-c", "import sys, memfix.cli; assert 'torch' not in sys.modules"], check=True)
 
 
 def test_stages_do_not_import_each_other() -> None:
