@@ -90,7 +90,12 @@ class Talk:
         if self.quiet:
             return
         table = Table(
-            title=title, title_justify="left", title_style="title", header_style="quiet", box=None, pad_edge=False
+            title=escape(title),
+            title_justify="left",
+            title_style="title",
+            header_style="quiet",
+            box=None,
+            pad_edge=False,
         )
         wraps = set(text)
         for i, column in enumerate(columns):

@@ -130,3 +130,8 @@ def test_commands_without_settings_take_a_file_and_refuse_a_wrong_one(memfix: An
 def test_weights_of_an_index_are_those_of_measures() -> None:
     s = IndexSettings()
     assert Wanted(s.sscd_weights, s.clip_model, s.trust_weights) == Wanted()
+
+
+def test_settings_are_shown_under_the_name_of_their_table(pictures: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["index", str(tmp_path / pictures), "--dry-run"], env={"COLUMNS": "200"})
+    assert "[index]" in done.stderr and "batch_size" in done.stderr
