@@ -16,8 +16,8 @@ import torch
 from memfix.models.context import ContextEdit
 from memfix.unlearn.wordings import known_words
 
-KNOWN = 10.0  # weight of the run's other texts, which must not move, against what must
-ANYTHING = 0.3  # weight of texts out of the model's vocabulary: what nobody listed must not move either
+KNOWN = 50.0  # weight of the run's other texts, which must not move, against what must
+ANYTHING = 0.1  # weight of texts out of the model's vocabulary: what nobody listed must not move either
 RIDGE = 1e-5  # of the mean squared embedding
 ENERGY = 0.999  # share of the wanted shift (squared) that the low-rank edit keeps
 
