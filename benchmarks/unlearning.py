@@ -49,7 +49,8 @@ from detection import prompts as captions
 RESULTS = Path(__file__).parent / "results" / "unlearning.jsonl"
 SEEDS = (0, 1, 2)
 FRESH, FIRST_FRESH = 16, 100_000
-PLAIN = {"prior_target": "picture"}  # as most methods were published; the preset holds prior items to the model
+PLAIN = {"prior_target": "picture", "max_train_steps": 60}  # where methods are compared
+PRESET = {"prior_target": "model", "max_train_steps": 80}  # as in the preset itself
 UNSEEN, UNSEEN_EACH = 12, 8  # prompts of each kind, samples a prompt
 BEFORE_UNSEEN = "before-unseen"
 
@@ -80,8 +81,9 @@ def _once(name: str, **settings: Any) -> Variant:
 
 HELD = {"prior_target": "model"}
 METHODS = [
-    Variant("siss, held, reworded", HELD),
-    Variant("siss, held, full weights, reworded", {**HELD, "weights": "full"}),
+    Variant("siss, preset", PRESET),
+    Variant("siss, preset, full weights", {**PRESET, "weights": "full"}),
+    Variant("siss, held, reworded", HELD, seeds=(0, 1)),
     _bare("siss, held", **HELD),
     _bare("siss"),
     _bare("naive", "naive"),
@@ -103,8 +105,8 @@ WINDOW = [
 MIXTURE = [_once(f"siss, mixture {v}", mixture=v) for v in (0.25, 0.75)]
 RATIO = [_once(f"siss, ratio {v}", forget_ratio=v) for v in (0.05, 0.2, 0.5)]
 SINGLE = [
-    Variant(f"{method}, one {group}", {"method": method, "reword": False}, targets=group)
-    for method in ("siss", "naive")
+    Variant(f"{name}, one {group}", {"reword": False, **settings}, targets=group)
+    for name, settings in (("siss", {"method": "siss"}), ("siss, held", HELD), ("naive", {"method": "naive"}))
     for group in ("fully memorized", "partly memorized")
 ]
 STRENGTH = [

@@ -81,8 +81,7 @@ SHOWN = [
 ]  # fmt: skip
 COST = [
     Column("steps", lambda r: r["steps"]),
-    Column("seconds", lambda r: r["seconds"]),
-    Column("of the processor", lambda r: r.get("cpu_seconds")),
+    Column("seconds of the processor", lambda r: r.get("cpu_seconds")),
     Column("peak, GB", lambda r: r["peak_memory_bytes"] / 1e9, "{:.2f}"),
 ]
 
