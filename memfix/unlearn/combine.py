@@ -8,11 +8,12 @@ ranks (FSDP2): norms and inner products are those of the whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial
 
 SMALLEST_NORM = 1e-12
@@ -40,10 +41,26 @@ def global_norm(gradients: Gradients) -> float:
 def inner(a: Gradients, b: Gradients) -> float:
     """Inner product over all gradients together; no temporary of their size."""
     dots = [torch.dot(_here(x).reshape(-1), _here(y).reshape(-1)).double() for x, y in zip(a, b, strict=True)]
-    total = torch.stack(dots).sum()
-    if isinstance(a[0], DTensor):
-        total = DTensor.from_local(total, a[0].device_mesh, [Partial()]).full_tensor()
-    return float(total)
+    return _over_ranks(dots, _mesh(a[0]))
+
+
+def total(tensors: Iterable[torch.Tensor]) -> float:
+    """Sum over all entries of all tensors together, of which only one is looked at a time."""
+    sums, meshes = zip(*((_here(t).sum(), _mesh(t)) for t in tensors), strict=True)
+    return _over_ranks(sums, meshes[0])
+
+
+def _over_ranks(numbers: Sequence[torch.Tensor], mesh: DeviceMesh | None) -> float:
+    """Sum of what was found in this rank's part, and in those of the others if there are any."""
+    found = torch.stack(list(numbers)).sum()
+    if mesh is not None:
+        found = DTensor.from_local(found, mesh, [Partial()]).full_tensor()
+    return float(found)
+
+
+def _mesh(gradient: torch.Tensor) -> DeviceMesh | None:
+    """The ranks over which it is sharded."""
+    return gradient.device_mesh if isinstance(gradient, DTensor) else None
 
 
 def _here(gradient: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,7 @@
-"""Modifiers, usable with any method: which weights may move, and what pulls them back. They know no method."""
+"""Modifiers, usable with any method: which weights may move, and what pulls them back. They know no method.
+
+Like gradients, weights and what is known of them may be sharded over ranks (FSDP2).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import torch
 from torch import nn
 
 from memfix.errors import MemfixError
+from memfix.unlearn.combine import total
 
 # As diffusers names them: conditional networks have attn1 and attn2 in each block, UNet2DModel has bare attentions.
 GROUPS: dict[str, re.Pattern[str]] = {
@@ -43,10 +47,10 @@ def top_share(magnitudes: Sequence[torch.Tensor], share: float) -> list[torch.Te
     The bound is found by bisection, so that nothing of the size of the tensors is sorted or copied.
     """
     wanted = share * sum(m.numel() for m in magnitudes)
-    low, high = 0.0, max(float(m.max()) for m in magnitudes)
+    low, high = 0.0, total(magnitudes)  # no entry is larger, and a sum is the same for all ranks
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        if sum(int((m > middle).sum()) for m in magnitudes) > wanted:
+        if total(m > middle for m in magnitudes) > wanted:
             low = middle
         else:
             high = middle
@@ -67,7 +71,7 @@ class ParameterPrior:
     def from_variance(cls, mean: Sequence[torch.Tensor], variance: Sequence[torch.Tensor]) -> ParameterPrior:
         """Damped by a small share of the mean variance, so that no precision is infinite."""
         count = sum(v.numel() for v in variance)
-        floor = SMALLEST_SHARE * float(sum(v.sum() for v in variance)) / count or 1.0
+        floor = SMALLEST_SHARE * total(variance) / count or 1.0
         return cls(list(mean), _to_mean_one([1 / (v + floor) for v in variance]))
 
     @classmethod
@@ -82,7 +86,7 @@ class ParameterPrior:
     def from_fisher(cls, parameters: Sequence[nn.Parameter], fisher: Sequence[torch.Tensor]) -> ParameterPrior:
         """The weights as they are, held where the keep loss is sensitive: precision is the Fisher diagonal."""
         mean = [p.detach().clone() for p in parameters]
-        floor = SMALLEST_SHARE * float(sum(f.sum() for f in fisher)) / sum(f.numel() for f in fisher)
+        floor = SMALLEST_SHARE * total(fisher) / sum(f.numel() for f in fisher)
         return cls(mean, _to_mean_one([f + floor for f in fisher]))
 
     def loss(self, parameters: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -100,7 +104,7 @@ class ParameterPrior:
 
 
 def _to_mean_one(values: list[torch.Tensor]) -> list[torch.Tensor]:
-    mean = float(sum(v.double().sum() for v in values)) / sum(v.numel() for v in values)
+    mean = total(v.double() for v in values) / sum(v.numel() for v in values)
     return [v.div_(mean) if mean > 0 else torch.ones_like(v) for v in values]
 
 
@@ -113,7 +117,7 @@ class Mask:
     @property
     def share(self) -> float:
         """Share of all weights that may move."""
-        return sum(int(m.sum()) for m in self.allowed) / sum(m.numel() for m in self.allowed)
+        return total(self.allowed) / sum(m.numel() for m in self.allowed)
 
     @torch.no_grad()
     def apply(self, parameters: Sequence[nn.Parameter]) -> None:

@@ -100,9 +100,10 @@ def _routed(batch: Batch, weight: torch.Tensor, clean: torch.Tensor) -> tuple[It
     """Only items whose weight on this side counts go through the network.
 
     Away from the last timesteps an item's weight is all but 0 on one side, so keep and forget pass together cost one
-    forward and one backward an item instead of two.
+    forward and one backward an item instead of two. One item always goes: ranks that hold the weights in parts must
+    all take every pass.
     """
-    chosen = weight > siss.NEGLIGIBLE
+    chosen = (weight > siss.NEGLIGIBLE) | (weight == weight.max())
     return batch.points.towards(clean).pick(chosen), weight[chosen].float()
 
 

@@ -11,7 +11,7 @@ from memfix.config import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.unlearn.bank import Bank, Batch, Target
 from memfix.unlearn.methods import METHODS, check_data, check_settings, get_method
-from memfix.unlearn.terms import View
+from memfix.unlearn.terms import View, siss_forget
 from memfix.unlearn.trainer import _gradients
 
 KINDS = ["epsilon", "v_prediction", "flow_prediction"]
@@ -255,6 +255,16 @@ def test_routing_spares_forward_passes() -> None:
         model = Net()
         of_method("siss", UnlearnSettings(siss_mode=mode), bank, model)
         assert model.seen == passes * 10 + 3
+
+
+def test_a_side_on_which_no_item_counts_passes_one() -> None:
+    """Ranks that hold the weights in parts wait for each other in every pass, so none may leave one out."""
+    bank = bank_of("epsilon", scale=30.0)
+    bank, model = Bank([bank.targets[0]], [], bank.texts, bank.schedule), Net()
+    batch = bank.draw(torch.Generator().manual_seed(0), 8, 0, 0.0, (0, 100))  # far from every image to forget
+    siss_forget(batch, model.network, View("epsilon")).backward()
+    assert model.seen == 1
+    assert float(taken(model).norm()) == pytest.approx(0, abs=1e-6)
 
 
 def test_every_item_passes_once() -> None:

@@ -26,6 +26,9 @@ CASES: dict[str, dict] = {
     "erasediff": {"method": "erasediff"},
     "surrogate": {"method": "surrogate"},
     "anchor": {"method": "anchor"},
+    "vdu": {"method": "vdu", "parameter_prior": 0.5},
+    "saliency": {"saliency": 0.5},
+    "averages": {"use_ema": True},
 }
 
 
@@ -41,7 +44,9 @@ def train(case: str, ranks: Ranks, sharded: bool = False) -> tuple[torch.Tensor,
     if sharded:
         fully_shard(model)
     parameters, method = list(model.parameters()), METHODS[settings.method]
-    record = list(Trainer(model, parameters, bank_of("epsilon"), method, settings, "no", ranks=ranks))[-1]
+    trainer = Trainer(model, parameters, bank_of("epsilon"), method, settings, "no", ranks=ranks)
+    record = list(trainer)[-1]
+    trainer.finish()
     if sharded:
         assert all(isinstance(p, DTensor) and p.to_local().numel() < p.numel() for p in parameters)
         return torch.cat([p.detach().full_tensor().flatten() for p in parameters]), record
