@@ -32,13 +32,14 @@ from memfix.records import Change, Label, Pair, Prompt, Reference, Role, Sample,
 from memfix.report import build, card, html
 from memfix.runs import AFTER, BEFORE, MODEL, Run, digest, slug
 from memfix.saving import check_adds_up, save
-from memfix.training import follow, train, train_apart
+from memfix.training import CHECKPOINTS, follow, train, train_apart
 from memfix.unlearn.given import given_stand_ins, given_to_keep
 from memfix.unlearn.methods import Method, Need, check_settings, get_method
 from memfix.unlearn.pairs import build_pairs
 from memfix.unlearn.prepare import build_bank, encode_pairs
 from memfix.unlearn.ranks import Ranks
 from memfix.unlearn.resample import Sampler, keep_variants, reword
+from memfix.unlearn.sharding import check_sharding
 from memfix.unlearn.stand_ins import make_stand_ins
 
 VARIANTS, STAND_INS = "variants", "stand-ins"
@@ -116,6 +117,8 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
         raise MemfixError("Unlearning in fp16 overflows.", "Detect with --mixed-precision bf16 or no.")
     if settings.adapter_per_prompt and ranks.of > 1:
         raise MemfixError("--adapter-per-prompt runs in one process.", "Start it without accelerate.", ExitCode.USAGE)
+    if ranks.sharded:
+        check_sharding(settings, going_on=ranks.shared(any((run.path / CHECKPOINTS).glob("checkpoint-*"))))
     if not ranks.first:
         follow(ranks, load(run), method, settings, detected.mixed_precision)
         return False

@@ -23,6 +23,7 @@ from memfix.unlearn.original import original
 from memfix.unlearn.prepare import with_texts
 from memfix.unlearn.ranks import Ranks
 from memfix.unlearn.resample import Sampler
+from memfix.unlearn.sharding import gather, shard
 from memfix.unlearn.stopping import Decision, best, decide, diverged
 from memfix.unlearn.trainer import Trainer, as_network
 
@@ -38,13 +39,13 @@ def train(
     `run` is where it is written down, `detected` the run that holds the first check, the same one when not given.
     """
     unet, talk, precision, ranks = sample.pipe.unet, sample.talk, sample.settings.mixed_precision, Ranks.here()
+    ranks.shared(Work(bank.targets, bank.prior, run.path))
     trainer = _trainer(unet, bank, method, settings, precision, ranks)
     monitor = _monitor(detected or run, sample, bank, settings) if settings.validation_steps else None
     checkpoints = Checkpoints(run.path / CHECKPOINTS, unet, trainer, settings.checkpoints_total_limit)
-    done = checkpoints.restore(settings.resume_from_checkpoint)
+    done = ranks.shared(checkpoints.restore(settings.resume_from_checkpoint))
     if done:
         talk.say(f"Training goes on after step {done}.")
-    ranks.shared(Work(bank.targets, bank.prior, run.path, done))
     ranks.wait()  # while the others read the checkpoint, it stays
     _cut(run, STEPS, Step, done)
     watch = Watch(run, trainer, monitor, checkpoints, _cut(run, LOOKS, Look, done) if monitor else [])
@@ -63,8 +64,7 @@ def train(
     ending = decision.ending or Ending(reason="all steps", step=trainer.step, taken=trainer.step)
     if ending.step != trainer.step:
         checkpoints.restore(str(ending.step))
-    trainer.finish()
-    unet.eval()
+    _finish(sample.pipe, trainer, ranks)
     _tell(talk, ending, watch.looks, sum(s.seconds for s in run.read(STEPS, Step)))
     return ending
 
@@ -93,12 +93,11 @@ def train_apart(
 
 
 class Work(NamedTuple):
-    """A training as the first rank tells the others of it: items, where it is written, steps taken before."""
+    """A training as the first rank tells the others of it: items, and where it is written."""
 
     targets: Sequence[Target]
     prior: Sequence[tuple[str, torch.Tensor]]
     folder: Path
-    done: int
 
 
 def follow(
@@ -108,10 +107,11 @@ def follow(
     while work := ranks.shared(cast(Work | None, None)):
         bank = with_texts(pipe, work.targets, work.prior)
         trainer = _trainer(pipe.unet, bank, method, settings, precision, ranks)
-        if work.done:
-            Checkpoints(work.folder / CHECKPOINTS, pipe.unet, trainer).restore(str(work.done))
+        if done := ranks.shared(0):
+            Checkpoints(work.folder / CHECKPOINTS, pipe.unet, trainer).restore(str(done))
         ranks.wait()
         trainer.follow()
+        _finish(pipe, trainer, ranks)
         if lora.is_on(pipe.unet):
             pipe.unload_lora_weights()
 
@@ -119,16 +119,30 @@ def follow(
 def _trainer(
     unet: UNet2DConditionModel, bank: Bank, method: Method, settings: UnlearnSettings, precision: str, ranks: Ranks
 ) -> Trainer:
-    """The trainer of a UNet, which is made ready for it."""
+    """The trainer of a UNet, which is made ready for it; ranks that share its weights all come here at once.
+
+    What `prior_target` remembers of the model before training each rank has whole.
+    """
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     if settings.weights == "full":
-        parameters = list(unet.requires_grad_(True).parameters())
+        unet.requires_grad_(True)
     else:
-        parameters = lora.add(unet, settings.rank, settings.train_seed, settings.use_dora)
+        lora.add(unet, settings.rank, settings.train_seed, settings.use_dora)
     unet.train()
     held = original(unet, precision) if settings.prior_target == "model" and settings.prior_batch_size else None
+    if ranks.sharded:
+        shard(unet)
+    parameters = [p for p in unet.parameters() if p.requires_grad]
     return Trainer(unet, parameters, bank, method, settings, precision, original=held, ranks=ranks)
+
+
+def _finish(pipe: StableDiffusionPipeline, trainer: Trainer, ranks: Ranks) -> None:
+    """Leave the first rank's pipeline with what was trained: averages if these are kept, and all of the weights."""
+    trainer.finish()
+    if ranks.sharded and (whole := gather(pipe.unet)) is not None:
+        pipe.unet = whole
+    pipe.unet.eval()
 
 
 class Watch:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from memfix import flow
@@ -21,18 +22,32 @@ TRAINING = {
     "train_batch_size": 4, "prior_batch_size": 2, "keep_margin": 0.0, "keep_variants": 0, "max_train_steps": 4,
     "learning_rate": 0.01, "checkpointing_steps": 2, "checkpoints_total_limit": 2,
 }  # fmt: skip
+SHARDED = {
+    **TRAINING, "checkpointing_steps": 0, "prior_target": "model", "max_grad_norm": 0.1, "gradient_checkpointing": True,
+    "use_ema": True, "weights": "full",
+}  # fmt: skip
 TOGETHER = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "memfix"]
 
 
-def unlearn_together(run: Path) -> str:
-    """What two processes say."""
-    flags = [str(part) for name, value in TRAINING.items() for part in (f"--{name}", value)]
-    done = subprocess.run(
+def together_on(run: Path, *flags: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
         [*TOGETHER, "unlearn", run.name, *flags], cwd=run.parent, capture_output=True, text=True, timeout=500,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160", "CUDA_VISIBLE_DEVICES": ""},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160", "CUDA_VISIBLE_DEVICES": "", **environment},
     )  # fmt: skip
+
+
+def unlearn_together(run: Path, settings: dict = TRAINING, **environment: str) -> str:
+    """What two processes say."""
+    done = together_on(run, *flags_of(settings), **environment)
     assert done.returncode == 0, done.stderr[:6000]
     return done.stderr
+
+
+def flags_of(settings: dict) -> list[str]:
+    flags = []
+    for name, value in settings.items():
+        flags += ["--full"] if name == "weights" else [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return flags
 
 
 def adapter(run: Path) -> dict[str, torch.Tensor]:
@@ -86,3 +101,42 @@ def test_ranks_go_on_from_a_checkpoint(together: tuple[Path, str]) -> None:
     shutil.rmtree(cut / "checkpoints/checkpoint-4")
     assert "goes on after step 2" in unlearn_together(cut)
     assert all(torch.equal(weight, adapter(two)[key]) for key, weight in adapter(cut).items())
+
+
+def test_ranks_that_hold_the_weights_in_parts_unlearn_as_one(detected: Path, model_folder: Path) -> None:
+    alone, two = detected.parent / "one-full", detected.parent / "two-full"
+    for run in (alone, two):
+        shutil.copytree(detected, run)
+    flow.unlearn(Run.open(alone), UnlearnSettings(**SHARDED, gradient_accumulation_steps=2), [], Talk(quiet=True))
+    told = unlearn_together(two, SHARDED, ACCELERATE_USE_FSDP="true")
+    assert told.count("memfix recheck") == 1
+    assert json.loads((two / "run.json").read_text())["status"] == "finished"
+    steps = [Run.open(run).read("training.jsonl", Step) for run in (alone, two)]
+    for own, wanted in zip(steps[1], steps[0], strict=True):
+        for name in ("loss_keep", "loss_forget", "norm_keep", "norm_forget"):
+            assert getattr(own, name) == pytest.approx(getattr(wanted, name), rel=1e-3)
+    before, wanted, found = (
+        StableDiffusionPipeline.from_pretrained(folder).unet
+        for folder in (model_folder, alone / "model", two / "model")
+    )
+    assert found.config["_class_name"] == "UNet2DConditionModel"
+    assert found.state_dict().keys() == before.state_dict().keys()
+    for key, weight in wanted.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[key], weight, rtol=1e-4, atol=1e-4)
+    moved = [not torch.equal(weight, before.state_dict()[key]) for key, weight in found.state_dict().items()]
+    assert sum(moved) > 0.9 * len(moved)
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [((), "FSDP is for full weights"), (("--full", "--validation-steps", "2"), "--validation-steps: not with weights")],
+    ids=["lora", "looks"],
+)
+def test_what_weights_in_parts_cannot_do_is_refused_before_anything_is_sampled(
+    detected: Path, flags: tuple[str, ...], reason: str
+) -> None:
+    done = together_on(detected, *flags, ACCELERATE_USE_FSDP="true")
+    assert done.returncode != 0
+    assert reason in done.stderr
+    assert "exitcode  : 2" in done.stderr
+    assert not (detected / "pairs.jsonl").exists()

@@ -5,34 +5,40 @@ They are started by `accelerate launch` or `torchrun`. Knows nothing of terms, m
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple, TypeVar
 
 import torch
+from accelerate.utils import parse_flag_from_env
 from torch import distributed
 from torch.distributed.tensor import DTensor
 
-from memfix.errors import MemfixError
+from memfix.errors import ExitCode, MemfixError
 from memfix.models.device import device, state
 
 T = TypeVar("T")
 
 
 class Ranks(NamedTuple):
-    """This process, `rank`, among `of`. The first one decides, writes and talks."""
+    """This process, `rank`, among `of`. The first one decides, writes and talks.
+
+    `sharded`: each holds a part of the trained weights (FSDP), else each has them whole.
+    """
 
     rank: int = 0
     of: int = 1
+    sharded: bool = False
 
     @classmethod
     def here(cls) -> Ranks:
-        """As this process was started. Raises MemfixError where the launcher was told to shard the weights."""
-        if any(os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true" for name in ("FSDP", "DEEPSPEED")):
+        """As this process was started. Raises MemfixError where the launcher was told to use DeepSpeed."""
+        if _asked("DEEPSPEED"):
             raise MemfixError(
-                "memfix does not shard weights by itself.",
-                "Launch without FSDP and DeepSpeed; from Python, a Trainer takes a network that fully_shard has split.",
+                "memfix does not use DeepSpeed.",
+                "Launch without it; with FSDP where full weights do not fit on one device.",
+                ExitCode.USAGE,
             )
-        return cls(state().process_index, state().num_processes)
+        of = state().num_processes
+        return cls(state().process_index, of, _asked("FSDP") and of > 1)
 
     @property
     def first(self) -> bool:
@@ -69,3 +75,8 @@ class Ranks(NamedTuple):
         box = [thing]
         distributed.broadcast_object_list(box, src=0, device=device())
         return box[0]
+
+
+def _asked(name: str) -> bool:
+    """Whether the launcher was told to use something."""
+    return bool(parse_flag_from_env(f"ACCELERATE_USE_{name}"))
