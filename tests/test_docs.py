@@ -49,7 +49,7 @@ def test_tables_of_the_unlearning_study_are_of_its_results() -> None:
     from unlearning_study import PAGE, page, read
 
     text = PAGE.read_text()
-    assert "| siss, reworded |" in text
+    assert "| siss, preset |" in text
     assert page(text, read()) == text, "run python docs/unlearning_study.py"
 
 
