@@ -133,7 +133,7 @@ def reported(call: Call, run: Run, page: Path) -> None:
     if s.copies_after is not None:
         call.talk.table("Summary", ["", "before", "after"], [
             ["memorized prompts", str(s.memorized_before), str(s.memorized_after)],
-            ["copies in their samples", percent(s.copies_before, 1), percent(s.copies_after, 1)],
+            ["copies in their samples, fresh after", percent(s.copies_before, 1), percent(s.copies_after, 1)],
             ["mitigated", "", f"{s.mitigated} of {s.memorized_before}"],
             ["controls changed", "", f"{s.controls_changed} of {s.controls}"],
             ["intact pictures", percent(s.quality_before), percent(s.quality_after)],
