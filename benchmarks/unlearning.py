@@ -113,8 +113,7 @@ STRENGTH = [
     _once("retrack, weight 0.8", method="retrack", forget_weight=0.8),
     _once("vdu, prior 0.9999", method="vdu", parameter_prior=0.9999),
 ]
-WHOLE = _bare("siss, full weights", weights="full")
-VARIANTS = [*METHODS, *WINDOW, *RATIO, *MIXTURE, *STRENGTH, *SINGLE, WHOLE]
+VARIANTS = [*METHODS, *WINDOW, *RATIO, *MIXTURE, *STRENGTH, *SINGLE]
 
 
 def cells(only: str) -> list[tuple[Variant, int]]:
