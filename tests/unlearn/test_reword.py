@@ -25,11 +25,11 @@ def test_few_texts_are_moved_and_others_stay() -> None:
 
 
 def test_least_squares_against_a_plain_solver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stacked, weighted rows through lstsq: min |x D - (y - x)|²/n + 10 |p D|²/m + .3 |q D|²/k, at full rank."""
+    """Stacked, weighted rows through lstsq: min |x D - (y - x)|²/n + 50 |p D|²/m + .1 |q D|²/k, at full rank."""
     monkeypatch.setattr(reword, "ENERGY", 1.0)
     given = normal(9, 5, 8), normal(9, 5, 8, seed=1), normal(4, 5, 8, seed=2), normal(7, 5, 8, seed=3)
     x, y, p, q = (v.double().flatten(0, 1) for v in given)
-    a = torch.cat([x / len(x) ** 0.5, p * (10 / len(p)) ** 0.5, q * (0.3 / len(q)) ** 0.5])
+    a = torch.cat([x / len(x) ** 0.5, p * (50 / len(p)) ** 0.5, q * (0.1 / len(q)) ** 0.5])
     b = torch.cat([(y - x) / len(x) ** 0.5, torch.zeros_like(p), torch.zeros_like(q)])
     wanted = torch.linalg.lstsq(a, b).solution
     edit = solve(*given)
