@@ -115,7 +115,9 @@ def main() -> None:
     columns = ["group", "prompts", "memorized", "copies before", "mitigated", "fresh copies", "object shown: before"]
     moments = [m for m in next(g for g in groups.values() if g.prompts).shown if m != "before"]
     table = Table(*columns, *moments, box=None, pad_edge=False)
-    for name, g in ((name, g) for name, g in groups.items() if g.prompts):
+    for name, g in groups.items():
+        if not g.prompts:
+            continue
         share = f"{np.mean(g.shares):.1%} ({min(g.shares):.0%} to {max(g.shares):.0%})"
         fresh = f"{sum(g.fresh[::2]) / sum(g.fresh[1::2]):.2%}" if g.fresh else "-"
         marks = [f"{np.mean(g.shown[m]):.1%}" for m in ["before", *moments]]

@@ -1,0 +1,30 @@
+"""What all settings are, and how several values of one are written. Knows nothing of torch."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+DEMO = "demo"
+
+
+def _several(value: Any) -> Any:
+    """A list as it is; text, as in the environment, is split at its commas, one value is a list of one."""
+    if isinstance(value, str):
+        return [word for part in value.split(",") if (word := part.strip())]
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+SEVERAL = BeforeValidator(_several)
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, unknown keys are errors.
+
+    A stage that goes on may be given other values of those in `free`: they do not change what comes out.
+    """
+
+    free: ClassVar[frozenset[str]] = frozenset()
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
