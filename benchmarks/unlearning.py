@@ -51,6 +51,7 @@ SEEDS = (0, 1, 2)
 FRESH, FIRST_FRESH = 16, 100_000
 PLAIN = {"prior_target": "picture", "max_train_steps": 60}  # where methods are compared
 PRESET = {"prior_target": "model", "max_train_steps": 80}  # as in the preset itself
+SIXTEEN = "sixteen"
 UNSEEN, UNSEEN_EACH = 12, 8  # prompts of each kind, samples a prompt
 BEFORE_UNSEEN = "before-unseen"
 
@@ -59,7 +60,8 @@ BEFORE_UNSEEN = "before-unseen"
 class Variant:
     """A method and its settings, where they differ from the preset of the bundled model and from PLAIN.
 
-    targets: the demo list with its 25 memorized prompts, or one caption of a group.
+    targets: the demo list with its 25 memorized prompts, one caption of a group, or SIXTEEN: eight each of the
+    fully and the partly memorized ones.
     wordings: shortened wordings are sampled for every target, not only for those without keep images of their own.
     """
 
@@ -98,22 +100,27 @@ METHODS = [
     _bare("surrogate", "surrogate"),
 ]
 WINDOW = [
-    _once("siss, t = 999", timestep_min=999),
-    _once("siss, t from 750", timestep_min=750),
-    _once("siss, all t", timestep_min=0),
+    _bare("siss, t = 999", timestep_min=999),
+    _bare("siss, t from 750", timestep_min=750),
+    _bare("siss, all t", timestep_min=0),
 ]
-MIXTURE = [_once(f"siss, mixture {v}", mixture=v) for v in (0.25, 0.75)]
-RATIO = [_once(f"siss, ratio {v}", forget_ratio=v) for v in (0.05, 0.2, 0.5)]
+MIXTURE = [_bare(f"siss, mixture {v}", mixture=v) for v in (0.25, 0.75)]
+RATIO = [_bare(f"siss, ratio {v}", forget_ratio=v) for v in (0.05, 0.2, 0.5)]
 SINGLE = [
     Variant(f"{name}, one {group}", {"reword": False, **settings}, targets=group)
     for name, settings in (("siss", {"method": "siss"}), ("siss, held", HELD), ("naive", {"method": "naive"}))
     for group in ("fully memorized", "partly memorized")
 ]
+SEVERAL = [
+    Variant("siss, preset, 16 targets", PRESET, targets=SIXTEEN),
+    Variant("siss, preset, full weights, 16 targets", {**PRESET, "weights": "full"}, targets=SIXTEEN),
+    Variant("naive, 16 targets", {"method": "naive", "reword": False}, targets=SIXTEEN),
+]
 STRENGTH = [
     _once("retrack, weight 0.8", method="retrack", forget_weight=0.8),
-    _once("vdu, prior 0.9999", method="vdu", parameter_prior=0.9999),
+    *(_once(f"vdu, prior {v}", method="vdu", parameter_prior=v) for v in (0.999, 0.9995, 0.9999)),
 ]
-VARIANTS = [*METHODS, *WINDOW, *RATIO, *MIXTURE, *STRENGTH, *SINGLE]
+VARIANTS = [*METHODS, *SEVERAL, *WINDOW, *RATIO, *MIXTURE, *STRENGTH, *SINGLE]
 
 
 def cells(only: str) -> list[tuple[Variant, int]]:
@@ -158,12 +165,18 @@ def gallery_of(run: Run) -> ReferenceSet:
     return open_gallery(run.read("references.jsonl", Reference), get_measure("ssim"), threshold)
 
 
+def captions_of(targets: str) -> list[str]:
+    """The captions that a detection of so named targets has."""
+    wanted = dict.fromkeys(GROUPS[:2], 8) if targets == SIXTEEN else {targets: 1}
+    return [text for group, n in wanted.items() for text in [t for t, g in kinds().items() if g == group][:n]]
+
+
 def detect(folder: Path, targets: str) -> Path:
     """Run folder of the detection that all cells of these targets share, with samples of the unseen prompts."""
     listed = "demo"
     if targets != "demo":
         path = folder / f"{targets.replace(' ', '-')}.txt"
-        path.write_text(next(text for text, group in kinds().items() if group == targets) + "\n")
+        path.write_text("".join(f"{text}\n" for text in captions_of(targets)))
         listed = str(path)
     given = {"model": "demo", "references": "demo", "controls": "controls"}
     settings = resolve(DetectSettings, given, read_config(SETTINGS)["detect"])
