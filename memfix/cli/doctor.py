@@ -9,6 +9,7 @@ import typer
 from memfix.cli.options import Call, command, runs_root
 from memfix.console import emit
 from memfix.errors import ExitCode
+from memfix.offline import is_offline
 
 
 @command()
@@ -33,7 +34,7 @@ def doctor(call: Call) -> None:
         ("device", f"{here} ({name})", True),
         ("precision (auto)", str(autocast_dtype("auto") or "fp32").removeprefix("torch."), True),
         ("hub cache", f"{cache}{'' if cache.exists() else ' (not there yet)'}", True),
-        ("offline", os.environ.get("HF_HUB_OFFLINE", "no"), True),
+        ("offline", "yes" if is_offline() else "no", True),
         ("runs", f"{root}, {shutil.disk_usage(existing).free / 1e9:.0f} GB free", os.access(existing, os.W_OK)),
         ("bundled model", str(MODEL), (MODEL / "model_index.json").is_file() and REFERENCES.is_dir()),
     ]

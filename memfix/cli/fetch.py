@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,7 @@ from memfix.cli.options import Call, command
 from memfix.config import FetchSettings
 from memfix.console import emit, percent
 from memfix.errors import MemfixError
+from memfix.offline import is_offline
 
 if TYPE_CHECKING:
     from memfix.inputs.coverage import Coverage
@@ -63,7 +63,7 @@ def fetch(
         if call.dry_run:
             _plan(call, settings, folder, jobs)
             return
-        if jobs and os.environ.get("HF_HUB_OFFLINE") in {"1", "true", "TRUE"}:
+        if jobs and is_offline():
             raise MemfixError(
                 f"{len(jobs)} URLs are still to be fetched: memfix is offline.", "Go online, or leave it."
             )

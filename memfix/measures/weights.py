@@ -14,6 +14,7 @@ from typing import NamedTuple
 from memfix.demo import DEMO, DESCRIPTOR
 from memfix.errors import MemfixError
 from memfix.files import sha256
+from memfix.offline import is_offline
 
 CHUNK = 1 << 20
 TIMEOUT = 60
@@ -88,7 +89,7 @@ def obtain(name_or_path: str, *, trust: bool = False) -> Weights:
 def download(known: Known, target: Path) -> None:
     """Fetch weights to `target`, which is whole or absent."""
     by_hand = f"Download {known.url} ({known.size:,} bytes, sha256 {known.sha256}) yourself and give its path."
-    if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "TRUE"):
+    if is_offline():
         raise MemfixError(f"{target.name} is not in {target.parent}, and memfix is offline.", by_hand)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.{os.getpid()}.part")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from memfix.demo import DEMO, MODEL
 from memfix.errors import MemfixError
 from memfix.files import sha256
 from memfix.models.device import device
+from memfix.offline import is_offline
 
 PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
 
@@ -59,10 +59,9 @@ def _download(model: str, revision: str | None, variant: str | None) -> Path:
     try:
         return Path(DiffusionPipeline.download(model, revision=revision, variant=variant, use_safetensors=True))
     except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError, ValueError) as error:
-        offline = os.environ.get("HF_HUB_OFFLINE") in {"1", "true", "TRUE"}
         raise MemfixError(
             f"Model {model} could not be fetched from the hub: {str(error).splitlines()[0]}",
-            "It is not in the cache, and offline mode is on." if offline else
+            "It is not in the cache, and offline mode is on." if is_offline() else
             "Check the name, the network and HF_TOKEN, or give a local folder.",
         ) from None  # fmt: skip
 
