@@ -20,6 +20,7 @@ from memfix.models.device import device
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 SHORT_SIDE = 288  # the authors' input; they crop nothing
 BATCH = 32
+FORM = "Give TorchScript in the form of SSCD's: ImageNet-normalised float [n, 3, h, w] of any size → float [n, d]."
 
 
 class Sscd:
@@ -41,9 +42,11 @@ class Sscd:
                 f"{weights.path} is not TorchScript: {str(error).strip().splitlines()[0]}",
                 "Give the file ending in .torchscript.pt that the authors of SSCD publish.",
             ) from None
-        self._network = network.eval()
+        self._network, self._path = network.eval(), weights.path
         self.name, self.side = name, side
-        self.identity = f"sha256 {weights.sha256}, short side {side}, bilinear, ImageNet mean and std"
+        self.identity = (
+            f"sha256 {weights.sha256}, short side {side}, long side cut off, bilinear, ImageNet mean and std"
+        )
         self.dimension = int(self._describe(torch.zeros(1, 3, side, side)).shape[1])
 
     def __call__(self, images: Sequence[Image.Image]) -> torch.Tensor:
@@ -59,12 +62,39 @@ class Sscd:
                 out[chosen] = self._describe(torch.stack([inputs[i] for i in chosen]))
         return out
 
+    def input_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height that a picture is scaled to: as torchvision's Resize, it cuts fractions of a pixel off."""
+        short = min(width, height)
+        return int(self.side * width / short), int(self.side * height / short)
+
     def _input(self, image: Image.Image) -> torch.Tensor:
-        scale = self.side / min(image.size)
-        size = max(self.side, round(image.width * scale)), max(self.side, round(image.height * scale))
+        size = self.input_size(*image.size)
         pixels = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR), np.float32) / 255
         return ((torch.from_numpy(pixels) - MEAN) / STD).permute(2, 0, 1)
 
     @torch.no_grad()
     def _describe(self, x: torch.Tensor) -> torch.Tensor:
-        return F.normalize(self._network(x.to(device())).float(), dim=1).cpu()
+        try:
+            found = self._network(x.to(device()))
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AttributeError) as error:  # of the last, where the program has no forward()
+            raise MemfixError(f"{self._path} fails on a tensor {list(x.shape)}: {_last_line(error)}", FORM) from None
+        if not (isinstance(found, torch.Tensor) and found.is_floating_point() and _is_row_each(found, len(x))):
+            raise MemfixError(f"{self._path} gives {_words(found)} for a tensor {list(x.shape)}.", FORM)
+        return F.normalize(found.float(), dim=1).cpu()
+
+
+def _is_row_each(found: torch.Tensor, n: int) -> bool:
+    return found.ndim == 2 and len(found) == n and found.shape[1] > 0
+
+
+def _words(found: object) -> str:
+    if isinstance(found, torch.Tensor):
+        return f"a {str(found.dtype).removeprefix('torch.')} tensor {list(found.shape)}"
+    return f"a {type(found).__name__}"
+
+
+def _last_line(error: Exception) -> str:
+    """What went wrong: a TorchScript traceback has it at its end."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -1,5 +1,6 @@
 """Descriptors from TorchScript, in SSCD's form: a small network with that interface, exported as theirs is."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def sscd(file: Path) -> Sscd:
 
 def test_the_authors_preprocessing(file: Path, sscd: Sscd) -> None:
     """Against torchvision's transforms, as the authors' page gives them: short side 288, ImageNet mean and std."""
-    image = picture(1, 300).crop((0, 0, 300, 200))
+    image = picture(1, 640).crop((0, 0, 640, 427))
     theirs = transforms.Compose(
         [
             transforms.Resize(288),
@@ -54,6 +55,21 @@ def test_the_authors_preprocessing(file: Path, sscd: Sscd) -> None:
     )
     wanted = F.normalize(torch.jit.load(str(file))(theirs(image)[None]), dim=1)
     torch.testing.assert_close(sscd([image]), wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("width", "height", "wanted"), [(640, 427, (431, 288)), (427, 640, (288, 431))])
+def test_the_long_side_is_cut_off_as_torchvision_does(
+    sscd: Sscd, width: int, height: int, wanted: tuple[int, int]
+) -> None:
+    """288 · 640 / 427 is 431.66."""
+    assert sscd.input_size(width, height) == wanted
+
+
+def test_every_size_is_that_of_torchvision(sscd: Sscd) -> None:
+    draw = random.Random(0)
+    sizes = [(1, 1), (288, 288), (80, 53), *((draw.randint(20, 800), draw.randint(20, 800)) for _ in range(60))]
+    for size in sizes:
+        assert sscd.input_size(*size) == transforms.functional.resize(Image.new("L", size), 288).size
 
 
 def test_no_descriptor_depends_on_its_batch(sscd: Sscd) -> None:
@@ -85,6 +101,68 @@ def test_what_is_no_program_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(b"nothing")
     with pytest.raises(MemfixError, match="not TorchScript"):
         Sscd(obtain(str(path), trust=True))
+
+
+class Pair(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x.mean((2, 3)), x
+
+
+class Whole(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :, :5, :5]
+
+
+class Rounded(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3)).long()
+
+
+class Fixed(nn.Module):
+    """Takes pictures of one size only."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3 * side * side, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x.flatten(1))
+
+
+class Inputs(nn.Module):
+    def forward(self, x: torch.Tensor, scale: float) -> torch.Tensor:
+        return x.mean((2, 3)) * scale
+
+
+def saved(network: nn.Module, path: Path) -> str:
+    torch.jit.save(torch.jit.script(network), str(path))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (Pair(), "gives a tuple"),
+        (Whole(), r"gives a float32 tensor \[1, 3, 5, 5\]"),
+        (Rounded(), r"gives a int64 tensor \[1, 3\]"),
+        (Fixed(64), "fails on a tensor"),
+        (Inputs(), "fails on a tensor"),
+    ],
+    ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "",
+)
+def test_a_program_of_another_form_is_an_error(network: nn.Module, message: str, tmp_path: Path) -> None:
+    path = saved(network, tmp_path / "other.pt")
+    with pytest.raises(MemfixError, match=message) as caught:
+        Sscd(obtain(path, trust=True))
+    assert path in caught.value.message
+    assert "[n, 3, h, w]" in caught.value.hint and "[n, d]" in caught.value.hint
+
+
+def test_a_program_that_fails_only_on_another_shape_is_an_error(tmp_path: Path) -> None:
+    sscd = Sscd(obtain(saved(Fixed(64), tmp_path / "fixed.pt"), trust=True), side=64)
+    assert sscd([picture(1)]).shape == (1, 4)
+    with pytest.raises(MemfixError, match=r"fails on a tensor \[1, 3, 64, 128\]"):
+        sscd([picture(1, 128).crop((0, 0, 128, 64))])
 
 
 def test_the_nearest_reference_is_the_one_nearest_by_sscd(file: Path, sscd: Sscd, tmp_path: Path) -> None:
