@@ -11,7 +11,7 @@ from PIL import Image
 from memfix.demo import DESCRIPTOR, DESCRIPTOR_SIDE
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 from memfix.measures.pixels import to_tensor
-from memfix.measures.weights import Wanted, obtain
+from memfix.measures.weights import Wanted, Weights, obtain
 
 
 class Descriptor(Protocol):
@@ -20,6 +20,11 @@ class Descriptor(Protocol):
     name: str
     dimension: int
     identity: str
+
+    @property
+    def weights(self) -> Weights | None:
+        """The file that it was loaded from, if any."""
+        ...
 
     def __call__(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """[n, dimension] float32 on the CPU, rows of length one."""
@@ -33,6 +38,7 @@ class Pixels:
     side = 16
     dimension = 3 * side * side
     identity = "16x16 RGB, box filter, mean removed"
+    weights = None
     blank = 0.5 / 255  # rms contrast under which rounding is all that is left of a picture
 
     def __call__(self, images: Sequence[Image.Image]) -> torch.Tensor:

@@ -42,7 +42,7 @@ class Sscd:
                 f"{weights.path} is not TorchScript: {str(error).strip().splitlines()[0]}",
                 "Give the file ending in .torchscript.pt that the authors of SSCD publish.",
             ) from None
-        self._network, self._path = network.eval(), weights.path
+        self._network, self.weights = network.eval(), weights
         self.name, self.side = name, side
         self.identity = (
             f"sha256 {weights.sha256}, short side {side}, long side cut off, bilinear, ImageNet mean and std"
@@ -79,9 +79,11 @@ class Sscd:
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, AttributeError) as error:  # of the last, where the program has no forward()
-            raise MemfixError(f"{self._path} fails on a tensor {list(x.shape)}: {_last_line(error)}", FORM) from None
+            raise MemfixError(
+                f"{self.weights.path} fails on a tensor {list(x.shape)}: {_last_line(error)}", FORM
+            ) from None
         if not (isinstance(found, torch.Tensor) and found.is_floating_point() and _is_row_each(found, len(x))):
-            raise MemfixError(f"{self._path} gives {_words(found)} for a tensor {list(x.shape)}.", FORM)
+            raise MemfixError(f"{self.weights.path} gives {_words(found)} for a tensor {list(x.shape)}.", FORM)
         return F.normalize(found.float(), dim=1).cpu()
 
 

@@ -48,10 +48,21 @@ class Wanted(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """A file that may be run."""
+    """A file that may be loaded; `name` is what to ask for to get it again, size in bytes."""
 
     path: Path
     sha256: str
+    name: str
+    size: int
+
+    @classmethod
+    def of(cls, path: Path, name: str) -> Weights:
+        """Those in a file, which is read to its end."""
+        return cls(path, sha256([path]), name, path.stat().st_size)
+
+    def record(self) -> dict[str, str | int]:
+        """For the header of a run."""
+        return {"name": self.name, "file": str(self.path.absolute()), "bytes": self.size, "sha256": self.sha256}
 
 
 def cache_folder() -> Path:
@@ -66,9 +77,9 @@ def obtain(name_or_path: str, *, trust: bool = False) -> Weights:
     Raises MemfixError when they cannot be had, or when their hash is unknown and the user does not `trust` them.
     """
     known = KNOWN.get(name_or_path)
-    path = Path(name_or_path)
+    path, name = Path(name_or_path), name_or_path
     if name_or_path == DEMO and not path.exists():
-        return Weights(DESCRIPTOR, sha256([DESCRIPTOR]))  # comes with the package, as its code does
+        return Weights.of(DESCRIPTOR, DEMO)  # comes with the package, as its code does
     if known is not None and not path.exists():
         path = cache_folder() / known.url.rsplit("/", 1)[1]
         if not path.is_file():
@@ -77,13 +88,13 @@ def obtain(name_or_path: str, *, trust: bool = False) -> Weights:
         raise MemfixError(
             f"There are no weights {name_or_path}.", f"Give the path of a file, or one of: {', '.join(KNOWN)}."
         )
-    found = sha256([path])
-    if found not in {k.sha256 for k in KNOWN.values()} and not trust:
+    weights = Weights.of(path, name if path != Path(name) else str(path.absolute()))
+    if weights.sha256 not in {k.sha256 for k in KNOWN.values()} and not trust:
         raise MemfixError(
-            f"{path} holds a program, and its sha256 {found} is not a known one.",
-            "If you know where the file comes from, give --trust-weights.",
+            f"{path} holds a program, and its sha256 {weights.sha256} is not a known one.",
+            f"If you know where the file comes from, give --sscd-weights {path} --trust-weights.",
         )
-    return Weights(path, found)
+    return weights
 
 
 def download(known: Known, target: Path) -> None:
