@@ -18,15 +18,18 @@ from memfix.files import sha256
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import index_folder, read_references
 from memfix.inputs.wrong_rows import WrongRows
+from memfix.measures import get_measure
 from memfix.measures.background import background
 from memfix.measures.base import Measure
+from memfix.measures.descriptor import weights_record
+from memfix.measures.gallery import descriptors
 from memfix.measures.quality import detail_range
 from memfix.measures.reference_set import ReferenceSet, fingerprint, open_gallery
 from memfix.models import lora, pipeline
 from memfix.models.context import ContextEdit
 from memfix.models.device import peak_memory
 from memfix.models.sampling import plan_samples
-from memfix.opening import adapters_of, detect_settings, gallery_of, load, measure_of, wanted
+from memfix.opening import adapters_of, detect_settings, gallery_of, load, wanted
 from memfix.recheck.outcomes import change, rms_difference
 from memfix.records import Change, Label, Pair, Prompt, Reference, Role, Sample, Score, Seeds, Verdict
 from memfix.report import build, card, html
@@ -58,8 +61,10 @@ def detect(
     references = read_references(settings.references, prompts, wrong)
     for line in wrong.told():
         talk.warn(line)
+    index = index_folder(settings.references)
+    weights = wanted(settings, index)
     source = pipeline.locate(settings.model, settings.revision, settings.variant)
-    measure, index = measure_of(settings), index_folder(settings.references)
+    measure = get_measure(settings.measure, weights)
     inputs = {
         "measure": measure.identity,
         "prompts": digest(*(p.model_dump_json() for p in prompts)),
@@ -79,7 +84,8 @@ def detect(
             return run
         gallery = None
         if references or index:
-            gallery = open_gallery(references, measure, settings.threshold, index, wanted(settings))
+            gallery = open_gallery(references, measure, settings.threshold, index, weights)
+        entry["weights"] = weights_record(descriptors(measure) if gallery is None else gallery.descriptors)
         held = len(gallery) if gallery else "no"
         talk.say(f"Model {settings.model}, {len(prompts)} prompts, {held} references → {run.path}")
         if gallery is None:

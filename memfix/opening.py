@@ -10,9 +10,10 @@ from diffusers import StableDiffusionPipeline
 from memfix.config import DetectSettings
 from memfix.errors import MemfixError
 from memfix.files import sha256
+from memfix.index.store import Store
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
-from memfix.measures.base import Measure
+from memfix.measures.index_weights import wanted_for
 from memfix.measures.reference_set import ReferenceSet, fingerprint, open_gallery
 from memfix.measures.weights import Wanted
 from memfix.models import lora, pipeline
@@ -30,31 +31,34 @@ def detect_settings(run: Run) -> DetectSettings:
     return DetectSettings.model_validate(settings)
 
 
-def wanted(settings: DetectSettings) -> Wanted:
-    """Which weights measures take."""
-    return Wanted(sscd=settings.sscd_weights, trust=settings.trust_weights)
-
-
-def measure_of(settings: DetectSettings) -> Measure:
-    """The measure that decides what a copy is."""
-    return get_measure(settings.measure, wanted(settings))
+def wanted(settings: DetectSettings, index: Path | None) -> Wanted:
+    """Which weights measures and the descriptor of an index take. Raises MemfixError if they cannot be the index's."""
+    if index is not None:
+        given = settings.sscd_weights, settings.clip_model, settings.trust_weights
+        return wanted_for(index, Store.open(index).manifest, *given)
+    usual = Wanted()
+    sscd, clip = settings.sscd_weights or usual.sscd, settings.clip_model or usual.clip
+    return Wanted(sscd, clip, settings.trust_weights)
 
 
 def gallery_of(run: Run, detected: DetectSettings) -> ReferenceSet:
     """The run's references under the run's measure."""
-    measure = measure_of(detected)
+    place = run.header["stages"]["detect"]["inputs"]["index"]
+    index = None if place is None else Path(place)
+    weights = wanted(detected, index)
+    measure = get_measure(detected.measure, weights)
     if measure.identity != run.header["stages"]["detect"]["inputs"]["measure"]:
         raise MemfixError(
             f"The weights of measure {measure.name} have changed since the detection.", "Detect again in a new run."
         )
     entry = run.header["stages"]["detect"]
-    references, place = run.read("references.jsonl", Reference), entry["inputs"]["index"]
-    if place is None:
+    references = run.read("references.jsonl", Reference)
+    if index is None:
         return open_gallery(references, measure, entry["threshold"])
-    own = read_references(place, run.read("prompts.jsonl", Prompt))
-    if fingerprint(own, Path(place)) != entry["inputs"]["reference_files"]:
-        raise MemfixError(f"{place} has changed since the detection.", "Detect again in a new run.")
-    return open_gallery(references, measure, entry["threshold"], Path(place), wanted(detected))
+    own = read_references(str(index), run.read("prompts.jsonl", Prompt))
+    if fingerprint(own, index) != entry["inputs"]["reference_files"]:
+        raise MemfixError(f"{index} has changed since the detection.", "Detect again in a new run.")
+    return open_gallery(references, measure, entry["threshold"], index, weights)
 
 
 def load(

@@ -42,10 +42,16 @@ class DetectSettings(Settings):
         False, description="Leave out wrong rows of prompt lists and reference tables, and say which."
     )
     measure: str = Field("ssim", description="Measure that decides what a copy is; see 'memfix list measures'.")
-    sscd_weights: str = Field(
-        "sscd_disc_mixup",
-        description="Weights of measure sscd: the authors' name (downloaded once), a path of a TorchScript file, or "
-        "'demo' for the bundled ones, which know posters only.",
+    sscd_weights: str | None = Field(
+        None,
+        description="Weights of measure sscd: a path of a TorchScript file, or 'demo' for the bundled ones, which know "
+        "posters only. When not given, those that the index of the references was made with, else the authors' "
+        "sscd_disc_mixup (downloaded once).",
+    )
+    clip_model: str | None = Field(
+        None,
+        description="CLIP model, where an index of the references needs one: open_clip's NAME/TAG, or NAME/PATH of a "
+        ".safetensors checkpoint. When not given, the one that the index was made with.",
     )
     trust_weights: bool = Field(
         False,

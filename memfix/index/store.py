@@ -58,6 +58,7 @@ class Manifest(BaseModel):
     schema_version: Literal[1] = 1
     descriptor: str
     identity: str
+    weights: str = ""  # what to ask for to get the descriptor's weights again; nothing if it has none
     dimension: int
     precision: Precision
     shard_size: int
@@ -111,6 +112,7 @@ class Store:
             store = cls.open(path)
             store.require(descriptor)
             store._require_folder(folder)
+            store._follow_weights(descriptor)
         have = store.manifest.precision
         if precision not in (None, have):
             raise MemfixError(f"{path} holds {have}, not {precision}.", "Give another folder to --out.")
@@ -123,8 +125,8 @@ class Store:
     ) -> Store:  # fmt: skip
         """An index without vectors, of which nothing is written yet."""
         manifest = Manifest(
-            descriptor=descriptor.name, identity=descriptor.identity, dimension=descriptor.dimension,
-            precision=precision, shard_size=shard_size, folder=str(folder.resolve()),
+            descriptor=descriptor.name, identity=descriptor.identity, weights=_weights(descriptor),
+            dimension=descriptor.dimension, precision=precision, shard_size=shard_size, folder=str(folder.resolve()),
         )  # fmt: skip
         return cls(path, manifest)
 
@@ -153,6 +155,12 @@ class Store:
             raise MemfixError(f"{self.path} is the index of {own}, not of {folder}.", "Give another folder to --out.")
         self.manifest = self.manifest.model_copy(update={"folder": str(folder.resolve())})
         self.save(self.manifest)
+
+    def _follow_weights(self, descriptor: Descriptor) -> None:
+        """The same weights may lie elsewhere by now."""
+        if self.manifest.weights != _weights(descriptor):
+            self.manifest = self.manifest.model_copy(update={"weights": _weights(descriptor)})
+            self.save(self.manifest)
 
     # -- content ------------------------------------------------------------------------------------------------
 
@@ -251,3 +259,7 @@ class Store:
 
 def _named(descriptor: Descriptor) -> tuple[str, str, int]:
     return descriptor.name, descriptor.identity, descriptor.dimension
+
+
+def _weights(descriptor: Descriptor) -> str:
+    return descriptor.weights.name if descriptor.weights else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import torch
@@ -29,6 +29,11 @@ class Descriptor(Protocol):
     def __call__(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """[n, dimension] float32 on the CPU, rows of length one."""
         ...
+
+
+def weights_record(descriptors: Iterable[Descriptor]) -> dict[str, dict[str, str | int]]:
+    """Name of each descriptor that has weights → what they were asked for as, file, size in bytes, sha256."""
+    return {d.name: d.weights.record() for d in descriptors if d.weights}
 
 
 class Pixels:

@@ -10,6 +10,7 @@ from PIL import Image
 from memfix.inputs.references import open_image
 from memfix.measures import PIXELS
 from memfix.measures.base import Measure, is_copy, is_near_copy
+from memfix.measures.descriptor import Descriptor
 from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import Ssim, TiledL2, detail
 from memfix.measures.siblings import grouped, siblings, unrelated_groups
@@ -41,6 +42,11 @@ class Gallery:
     def __len__(self) -> int:
         """The number of references."""
         return len(self.references)
+
+    @property
+    def descriptors(self) -> list[Descriptor]:
+        """What describes samples, beside the measures on pixels."""
+        return descriptors(self.measure)
 
     def score(self, samples: Sequence[Sample], images: Sequence[Image.Image]) -> list[Score]:
         """One score a sample."""
@@ -85,6 +91,11 @@ class Gallery:
 
 
 # -- what does not depend on where the references are -----------------------------------------------------------
+
+
+def descriptors(measure: Measure) -> list[Descriptor]:
+    """What a measure describes pictures by; nothing if it works on pixels."""
+    return [measure.descriptor] if isinstance(measure, Embedding) else []
 
 
 def search_measure(measure: Measure) -> Measure:

@@ -14,7 +14,7 @@ from memfix.measures import PIXELS
 from memfix.measures.base import Measure
 from memfix.measures.described import Described
 from memfix.measures.descriptor import Descriptor
-from memfix.measures.gallery import ROWS, is_distinct, nearest, scores, search_measure
+from memfix.measures.gallery import ROWS, descriptors, is_distinct, nearest, scores, search_measure
 from memfix.measures.index_references import IndexReferences
 from memfix.measures.pixels import Ssim
 from memfix.measures.siblings import grouped, siblings
@@ -48,6 +48,11 @@ class IndexGallery:
     def __len__(self) -> int:
         """The number of references."""
         return len(self._references)
+
+    @property
+    def descriptors(self) -> list[Descriptor]:
+        """What describes samples, beside the measures on pixels; that of the index first."""
+        return [self._descriptor, *(d for d in descriptors(self.measure) if d is not self._descriptor)]
 
     def score(self, samples: Sequence[Sample], images: Sequence[Image.Image]) -> list[Score]:
         """One score a sample."""

@@ -14,9 +14,8 @@ from memfix.files import sha256
 from memfix.index.store import Store
 from memfix.inputs.tars import container
 from memfix.measures.base import Measure
-from memfix.measures.descriptor import get_descriptor
-from memfix.measures.embedding import Embedding
-from memfix.measures.gallery import Gallery
+from memfix.measures.descriptor import Descriptor, get_descriptor
+from memfix.measures.gallery import Gallery, descriptors
 from memfix.measures.index_gallery import IndexGallery
 from memfix.measures.weights import Wanted
 from memfix.records import Reference, Sample, Score
@@ -30,6 +29,11 @@ class ReferenceSet(Protocol):
 
     def __len__(self) -> int:
         """The number of references."""
+        ...
+
+    @property
+    def descriptors(self) -> list[Descriptor]:
+        """What describes samples, beside the measures on pixels."""
         ...
 
     def score(self, samples: Sequence[Sample], images: Sequence[Image.Image]) -> list[Score]:
@@ -66,8 +70,8 @@ def open_gallery(
         return Gallery(references, measure, threshold)
     store = _finished(index)
     name = store.manifest.descriptor
-    same = isinstance(measure, Embedding) and measure.name == name
-    descriptor = measure.descriptor if isinstance(measure, Embedding) and same else get_descriptor(name, wanted)
+    held = {d.name: d for d in descriptors(measure)}  # no network is loaded twice
+    descriptor = held.get(name) or get_descriptor(name, wanted)
     if descriptor.identity != store.manifest.identity:
         raise MemfixError(
             f"{index} was made with {name} ({store.manifest.identity}), and samples would be described with "

@@ -10,26 +10,13 @@ from safetensors.torch import load_file, save_file
 
 from memfix.errors import ExitCode, MemfixError
 from memfix.measures.clip import Clip, tag_of
+from tests import tiny_clip
 from tests.conftest import picture
-
-SMALL = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    import json
-
-    folder = tmp_path_factory.mktemp("clip")
-    (folder / "tiny-clip.json").write_text(json.dumps(SMALL))
-    open_clip.add_model_config(folder / "tiny-clip.json")
-    torch.manual_seed(0)
-    network = open_clip.create_model("tiny-clip")
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "weights.safetensors")
-    return f"tiny-clip/{folder / 'weights.safetensors'}"
+    return tiny_clip.make(tmp_path_factory.mktemp("clip"))
 
 
 def test_pictures_and_texts_in_one_space(model: str) -> None:
