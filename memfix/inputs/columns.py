@@ -36,6 +36,12 @@ def known(name: str) -> bool:
     return name in {*TEXT, *IMAGE, *URL, *GROUND_TRUTH, *HASH} or PARAPHRASE.fullmatch(name) is not None
 
 
+def unnamed(first: Sequence[str]) -> list[str]:
+    """Names for the columns of a table whose first row is a text and a URL, and names none (CC3M); else nothing."""
+    kinds = [URL[0] if is_url(cell.strip()) else TEXT[0] for cell in first]
+    return kinds if sorted(kinds) == [TEXT[0], URL[0]] else []
+
+
 def texts(cells: Cells, required: bool = True) -> list[str]:
     """The prompt of a row, then its paraphrases by number. Raises WrongCellError if there must be one and is none."""
     numbered = sorted((int(m[1]), name) for name in cells if (m := PARAPHRASE.fullmatch(name)))

@@ -5,20 +5,17 @@ A wrong row goes to WrongRows; a file that is wrong as a whole is a MemfixError.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from memfix.errors import MemfixError
-from memfix.inputs import columns
+from memfix.inputs import columns, separated
 from memfix.inputs.wrong_rows import WrongRows
 
 SUFFIXES = {".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"}
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
-SEPARATORS = "\t;,|"
 BATCH = 1024  # rows of parquet in memory at once
 
 
@@ -33,7 +30,7 @@ def rows(path: Path, wrong: WrongRows) -> Iterator[Row]:
     """The rows of a table, by its suffix (one of SUFFIXES); all but JSON are streamed."""
     match path.suffix.lower():
         case ".csv" | ".tsv":
-            return _csv(path, wrong)
+            return (Row(*row) for row in separated.rows(path, lines(path, wrong), wrong))
         case ".jsonl" | ".ndjson":
             return _jsonl(path, wrong)
         case ".json":
@@ -68,39 +65,6 @@ def lines(path: Path, wrong: WrongRows) -> Iterator[tuple[int, str]]:
                 wrong.add(f"{path}:{number}", f"is not UTF-8 text (byte {error.start})", "Save the file as UTF-8.")
                 continue
             yield number, text
-
-
-def _csv(path: Path, wrong: WrongRows) -> Iterator[Row]:
-    numbered = lines(path, wrong)
-    head = next(numbered, (1, ""))
-    started = 0
-
-    def feed() -> Iterator[str]:
-        nonlocal started
-        for number, text in chain([head], numbered):
-            started = started or number
-            yield text
-
-    # strict: a quote that is opened and not closed is an error here, not a prompt that swallows its neighbours
-    reader = csv.reader(feed(), delimiter=max(SEPARATORS, key=head[1].count), skipinitialspace=True, strict=True)
-    names: list[str] | None = None
-    while True:
-        started = 0
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            wrong.add(f"{path}:{started}", f"is not a row of a table: {error}", "Correct the quotes.")
-            continue
-        if not any(cell.strip() for cell in cells):
-            continue
-        if names is None:
-            names = [columns.normal(cell) for cell in cells]
-        elif any(cell.strip() for cell in cells[len(names) :]):
-            wrong.add(f"{path}:{started}", "has more cells than there are columns", "Put quotes around its text.")
-        else:
-            yield Row(started, dict(zip(names, cells, strict=False)))
 
 
 def _jsonl(path: Path, wrong: WrongRows) -> Iterator[Row]:

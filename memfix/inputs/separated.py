@@ -1,0 +1,169 @@
+"""Rows of CSV and TSV files. A quote that is wrong costs its own row, never the rows below it.
+
+TSV is written without quotes (LAION, CC3M): a quote is text unless a whole cell is in quotes, on one line. In CSV a
+cell in quotes may go over several lines.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from memfix.errors import MemfixError
+from memfix.inputs import columns
+from memfix.inputs.wrong_rows import WrongRows
+
+SEPARATORS = "\t;,|"
+MOST_LINES = 200
+"""Lines of one row; a quote that is open for longer was never closed."""
+
+QUOTED = re.compile(r'\s*"((?:[^"]|"")*)"\s*')
+QUOTED_OR_NOT = re.compile(r'(?:^|\t)(\s*"(?:[^"]|"")*"\s*(?=\t|$)|[^\t]*)')
+NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?(?:[eE][-+]?\d+)?")
+FILE = re.compile(r"\S+\.(?:png|jpe?g|webp|bmp|gif|tiff?)", re.IGNORECASE)
+
+Line = tuple[int, str]
+
+
+class Record(NamedTuple):
+    """Cells as they stand in the file, and the line that they begin on."""
+
+    line: int
+    cells: list[str]
+
+
+def rows(path: Path, numbered: Iterable[Line], wrong: WrongRows) -> Iterator[tuple[int, dict[str, str]]]:
+    """The line and the cells, by normal column name, of every row; `numbered` are the file's lines with their ends.
+
+    Raises MemfixError for a first row that cannot be read: without names of columns no other row can.
+    """
+    source = _Lines(numbered)
+    head = next((line for line in source if line[1].strip()), None)
+    if head is None:
+        return
+    source.give_back([head])
+    separator = max(SEPARATORS, key=head[1].count)
+    read = _tsv if path.suffix.lower() == ".tsv" and separator == "\t" else _csv
+    before, names = Record(0, []), list[str]()
+    while True:
+        try:
+            record = read(source, separator, len(names), before)
+        except _WrongRowError as error:
+            if not names:
+                raise MemfixError(f"{path}:{error.line} {error}.", "Correct the names of the columns.") from None
+            wrong.add(f"{path}:{error.line}", str(error), "Correct the quotes.")
+            continue
+        if record is None:
+            return
+        if not any(cell.strip() for cell in record.cells):
+            continue
+        if not names:
+            names = columns.unnamed(record.cells)
+            if names:
+                yield record.line, dict(zip(names, record.cells, strict=True))
+            names = names or [columns.normal(cell) for cell in record.cells]
+        elif any(cell.strip() for cell in record.cells[len(names) :]):
+            wrong.add(f"{path}:{record.line}", "has more cells than there are columns", "Put quotes around its text.")
+        else:
+            before = record
+            yield record.line, dict(zip(names, record.cells, strict=False))
+
+
+class _WrongRowError(Exception):
+    def __init__(self, line: int, problem: str) -> None:
+        super().__init__(problem)
+        self.line = line
+
+
+class _Lines(Iterator[Line]):
+    """Numbered lines, of which some can be given back."""
+
+    def __init__(self, numbered: Iterable[Line]) -> None:
+        self._numbered, self._back = iter(numbered), deque[Line]()
+
+    def __next__(self) -> Line:
+        return self._back.popleft() if self._back else next(self._numbered)
+
+    def give_back(self, lines: Sequence[Line]) -> None:
+        self._back.extendleft(reversed(lines))
+
+
+def _tsv(source: _Lines, separator: str, width: int, before: Record) -> Record | None:
+    """The row on the next line, or None at the end. Tabs inside quotes count as text only where a row is too long."""
+    line = next(source, None)
+    if line is None:
+        return None
+    text = line[1].rstrip("\r\n")
+    cells = text.split(separator)
+    if width and len(cells) > width:
+        cells = QUOTED_OR_NOT.findall(text)
+    elif len(cells) < width and _opens(cells[-1]):
+        raise _WrongRowError(line[0], "opens a quote and ends inside of it")
+    return Record(line[0], [m[1].replace('""', '"') if (m := QUOTED.fullmatch(cell)) else cell for cell in cells])
+
+
+def _opens(cell: str) -> bool:
+    """Whether a cell begins with a quote that it does not close."""
+    return cell.lstrip().startswith('"') and not QUOTED.fullmatch(cell)
+
+
+def _csv(source: _Lines, separator: str, width: int, before: Record) -> Record | None:
+    """The row that begins on the next line, or None at the end. `before` is the last row that was read.
+
+    Of a row that fails, all lines but the first are given back: they are read as rows of their own.
+    """
+    first = next(source, None)
+    if first is None:
+        return None
+    number, text = first
+    if '"' not in text:
+        return Record(number, [cell.lstrip(" ") for cell in text.rstrip("\r\n").split(separator)])
+    taken = [first]
+
+    def feed() -> Iterator[str]:
+        yield text
+        for line in islice(source, MOST_LINES - 1):
+            taken.append(line)
+            yield line[1]
+
+    try:
+        cells = next(csv.reader(feed(), delimiter=separator, skipinitialspace=True, strict=True))
+        problem = "opens a quote that takes in rows below it" if _takes_rows(taken, separator, width, before) else ""
+    except csv.Error as error:
+        cells, problem = [], f"is not a row of a table: {error}"
+    if not problem:
+        return Record(number, cells)
+    source.give_back(taken[1:])
+    over = f" (its quote was followed to line {taken[-1][0]}; read on from line {taken[1][0]})" if taken[1:] else ""
+    raise _WrongRowError(number, problem + over)
+
+
+def _takes_rows(taken: Sequence[Line], separator: str, width: int, before: Record) -> bool:
+    """Whether a row over several lines is rather several rows, the first of them with a quote that was never closed.
+
+    That is so if a line below the first looks as rows of this table do: a URL, a number, a file name in its place. And
+    if each of three lines or more has just as many cells as the table has columns.
+    """
+    if len(taken) == 1 or width < 2:
+        return False
+    first, *inner, last = (_look(text.split(separator)) for _, text in taken)
+    row = {look for look in (first, _look(before.cells)) if len(look) == width and {*look} - {"", "text"}}
+    if any(look in row for look in inner) or last == first in row:
+        return True
+    return bool(inner) and all(len(look) == width and "" not in look for look in (first, *inner, last))
+
+
+def _look(cells: Sequence[str]) -> tuple[str, ...]:
+    """What kind of thing each cell holds."""
+    kinds = []
+    for cell in (c.strip().strip('"') for c in cells):
+        if not cell or columns.is_url(cell):
+            kinds.append("URL" if cell else "")
+        else:
+            kinds.append("number" if NUMBER.fullmatch(cell) else "file" if FILE.fullmatch(cell) else "text")
+    return tuple(kinds)
