@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
+from memfix.inputs.decoding import BROKEN, eight_bits, on_white
 from memfix.inputs.fetched import refused
 from memfix.inputs.placeholders import is_blank, look
 
@@ -16,12 +16,6 @@ SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": 
 SNIFFED = 512  # bytes
 SMALL = 64  # pixels of the side at which a picture is looked at
 DECODERS = BoundedSemaphore(4)  # pictures decoded at once: each takes up to 4 bytes a pixel
-
-# What Pillow raises for files that were cut off, or made to harm: every decoder in it has its own
-BROKEN = (
-    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError, RuntimeError,
-    struct.error,
-)  # fmt: skip
 
 
 class Picture(NamedTuple):
@@ -63,12 +57,12 @@ def _small(image: Image.Image) -> Image.Image:
     """The picture as RGB on white, SMALL pixels square; reads it to its end, so that a cut file is noticed."""
     image.draft("RGB", (4 * SMALL, 4 * SMALL))  # JPEG: an eighth of the memory
     image.load()
+    image = eight_bits(image)
     if image.has_transparency_data:
-        image = image.convert("RGBA").resize((SMALL, SMALL), Image.Resampling.BOX)
-        page = Image.new("RGBA", image.size, "white")
-        page.alpha_composite(image)
-        return page.convert("RGB")
-    return image.convert("RGB").resize((SMALL, SMALL), Image.Resampling.BOX)
+        image = image.convert("RGBA")
+    elif image.mode != "RGB":
+        image = image.convert("RGB")
+    return on_white(image.resize((SMALL, SMALL), Image.Resampling.BOX))
 
 
 def _what_else(path: Path) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from memfix.demo import DEMO, REFERENCES
 from memfix.errors import MemfixError
 from memfix.inputs import columns, tables, tars
+from memfix.inputs.decoding import BROKEN, as_rgb
 from memfix.inputs.tables import existing
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Reference
@@ -145,16 +146,12 @@ def _free_name(path: str, taken: Container[str]) -> str:
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """Decode a picture, a file or in a tar, as RGB, transparent parts on white. Raises MemfixError, naming the file."""
+    """Decode a picture, a file or in a tar, as training sees it: see `as_rgb`. Raises MemfixError, naming the file."""
     try:
         inside = tars.read(str(path))
         with Image.open(path if inside is None else BytesIO(inside)) as image:
-            if image.has_transparency_data:
-                page = Image.new("RGBA", image.size, "white")
-                page.alpha_composite(image.convert("RGBA"))
-                return page.convert("RGB")
-            return image.convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return as_rgb(image)
+    except (*BROKEN, Image.DecompressionBombError) as error:
         raise MemfixError(
             f"{path} cannot be read as a picture: {type(error).__name__}.", "Replace the file, or take it out."
         ) from None

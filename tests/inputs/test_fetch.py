@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -272,6 +273,12 @@ def test_transparent_and_animated_pictures(tmp_path: Path) -> None:
     frames = [Image.effect_mandelbrot((96, 96), (-2, -1, 1, 1), 40 + i) for i in range(3)]
     frames[0].save(path, "GIF", save_all=True, append_images=frames[1:])
     assert judge(path, 10**6, 64).width == 96
+
+
+def test_sixteen_bits_are_not_taken_for_blank(tmp_path: Path) -> None:
+    levels = np.random.default_rng(0).integers(1000, 65535, (96, 96)).astype(np.uint16)  # 8 bits would clip all of it
+    Image.fromarray(levels).save(tmp_path / "file", "PNG")
+    assert judge(tmp_path / "file", 10**6, 64).look == ""
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import picture
 from PIL import Image
@@ -60,6 +61,55 @@ def test_truncated_picture(tmp_path: Path) -> None:
 def test_transparency_is_white(tmp_path: Path) -> None:
     Image.new("RGBA", (2, 2), (255, 0, 0, 0)).save(tmp_path / "x.png")
     assert open_image(tmp_path / "x.png").getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_as_their_exif_says(tmp_path: Path, orientation: int) -> None:
+    """The eight orientations of one picture of 3 x 2 pixels, stored so that each is to be seen the same."""
+    seen = Image.fromarray(np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 9)
+    how = Image.Transpose
+    stored = [None, how.FLIP_LEFT_RIGHT, how.ROTATE_180, how.FLIP_TOP_BOTTOM, how.TRANSPOSE, how.ROTATE_90,
+              how.TRANSVERSE, how.ROTATE_270][orientation - 1]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (seen if stored is None else seen.transpose(stored)).save(tmp_path / "x.png", exif=exif)
+    assert open_image(tmp_path / "x.png").tobytes() == seen.tobytes()
+
+
+def test_broken_exif_turns_nothing(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "x.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert open_image(tmp_path / "x.png").tobytes() == picture(0).tobytes()
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("<u2", "png"), ("<u2", "tif"), (">u2", "tif"), ("<i4", "tif")])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path, kind: str, suffix: str) -> None:
+    levels = np.array([[0, 257, 25700], [32896, 65278, 65535]])
+    Image.fromarray(levels.astype(kind)).save(tmp_path / f"x.{suffix}")
+    expected = [[0, 1, 100], [128, 254, 255]]
+    found = np.asarray(open_image(tmp_path / f"x.{suffix}"))
+    assert found.tolist() == [[[v] * 3 for v in row] for row in expected]
+
+
+def test_eight_bits_in_a_wide_file_are_left(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 100], [200, 255]], np.int32)).save(tmp_path / "x.tif")
+    assert np.asarray(open_image(tmp_path / "x.tif"))[..., 0].tolist() == [[0, 100], [200, 255]]
+
+
+@pytest.mark.parametrize("mode", ["LA", "PA", "RGBA", "P", "L", "RGB"])
+def test_transparency_of_every_kind_is_white(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGBA", (2, 1), (90, 90, 90, 255))
+    image.putpixel((1, 0), (90, 90, 90, 0))
+    if mode in {"L", "RGB"}:  # one colour stands for transparent
+        clear = 7 if mode == "L" else (7, 7, 7)
+        flat = Image.new(mode, (2, 1))
+        flat.putpixel((1, 0), clear)
+        flat.save(tmp_path / "x.png", transparency=clear)
+    elif mode == "P":
+        image.quantize(4).save(tmp_path / "x.png")
+    else:
+        image.convert(mode).save(tmp_path / ("x.tif" if mode == "PA" else "x.png"))
+    found = np.asarray(open_image(next(tmp_path.iterdir())))
+    assert found[0, 1].tolist() == [255] * 3 and found[0, 0].max() < 100
 
 
 def test_a_table_names_several_images_a_row(tmp_path: Path) -> None:
