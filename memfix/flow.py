@@ -84,7 +84,12 @@ def detect(
             return run
         gallery = None
         if references or index:
-            gallery = open_gallery(references, measure, settings.threshold, index, weights)
+            broken = WrongRows(settings.skip_invalid)
+            gallery = open_gallery(references, measure, settings.threshold, index, weights, broken)
+            for line in broken.told():
+                talk.warn(line)
+            wrong.pictures += broken.pictures
+        entry["left_out_pictures"] = wrong.pictures
         entry["weights"] = weights_record(descriptors(measure) if gallery is None else gallery.descriptors)
         held = len(gallery) if gallery else "no"
         talk.say(f"Model {settings.model}, {len(prompts)} prompts, {held} references → {run.path}")

@@ -46,7 +46,7 @@ def plan(call: Call, prompt_list: str, detecting: DetectSettings, later: dict[st
     images = (len(prompts) + len(controls)) * detecting.num_samples
     settings(
         call, {"detect": detecting, **(later or {})}, prompts=len(prompts), controls=len(controls),
-        references=held, wrong_rows=wrong.count, images=images,
+        references=held, wrong_rows=wrong.count, left_out_pictures=wrong.pictures, images=images,
         unet_evaluations=2 * images * detecting.num_inference_steps,
     )  # fmt: skip
 

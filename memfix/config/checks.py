@@ -39,7 +39,9 @@ class DetectSettings(Settings):
     batch_size: int = Field(8, ge=1, description="Images sampled at once; lower it when memory runs out.")
     limit: int | None = Field(None, ge=1, description="Only the first N prompts.")
     skip_invalid: bool = Field(
-        False, description="Leave out wrong rows of prompt lists and reference tables, and say which."
+        False,
+        description="Leave out wrong rows of prompt lists and reference tables, and pictures that are missing or "
+        "broken, and say which.",
     )
     measure: str = Field("ssim", description="Measure that decides what a copy is; see 'memfix list measures'.")
     sscd_weights: str | None = Field(

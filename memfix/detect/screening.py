@@ -82,7 +82,9 @@ class Screening:
 
     def batches(self, share: Share) -> Iterator[list[Prompt]]:
         """The batches of a share. A text that comes again is scored again: a set of all texts might not fit."""
-        return batches(islice(stream(self.path, self.wrong), self.settings.limit), str(self.path), share, self.batch)
+        return batches(
+            islice(stream(self.path, self.wrong, images=False), self.settings.limit), str(self.path), share, self.batch
+        )
 
     def run(self, folder: Path, share: Share) -> Iterator[int]:
         """Work off a share; yields how many of its prompts are done. Raises MemfixError if the list holds none."""

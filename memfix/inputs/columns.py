@@ -5,19 +5,25 @@ from __future__ import annotations
 import ast
 import json
 import re
+import tokenize
 from collections.abc import Mapping, Sequence
+from io import StringIO
+from itertools import pairwise
 from typing import Any
 
-TEXT = ("text", "prompt", "caption", "prompts", "captions")
+TEXT = ("text", "prompt", "caption", "texts", "prompts", "captions")
 IMAGE = (
     "file_name", "image", "image_path", "reference", "images", "references", "image_file", "img_file", "img_path",
     "file_path", "filepath", "filename", "path",
 )  # fmt: skip
 URL = ("url", "urls", "image_url", "image_urls", "img_url", "retrieved_urls")
+PARAPHRASES = ("paraphrases", "paraphrase", "rephrased")
+TEXT_OR_URL = {*TEXT, *URL}
 GROUND_TRUTH = ("overfit_type", "type")
 HASH = ("sha256", "md5")
-PARAPHRASE = re.compile(r"(?:text|prompt|caption)[ _-]?(\d{1,6})")
-WITHOUT_COMMAS = re.compile(r"""(['"])\s+\1""")
+PARAPHRASE = re.compile(r"(?:text|prompt|caption|paraphrase)[ _-]?(\d{1,6})")
+ANOTHER_URL = re.compile(r"[\s,;|]+(?=[a-z][a-z0-9+.-]{1,9}://)", re.IGNORECASE)
+"""What parts two URLs in one cell: a comma in a URL does not, unless another scheme follows it."""
 
 Cells = Mapping[str, Any]
 
@@ -33,7 +39,7 @@ def normal(name: Any) -> str:
 
 def known(name: str) -> bool:
     """Whether a column, by its normal name, is one that this module reads."""
-    return name in {*TEXT, *IMAGE, *URL, *GROUND_TRUTH, *HASH} or PARAPHRASE.fullmatch(name) is not None
+    return name in {*TEXT, *IMAGE, *URL, *GROUND_TRUTH, *HASH, *PARAPHRASES} or PARAPHRASE.fullmatch(name) is not None
 
 
 def unnamed(first: Sequence[str]) -> list[str]:
@@ -43,16 +49,29 @@ def unnamed(first: Sequence[str]) -> list[str]:
 
 
 def texts(cells: Cells, required: bool = True) -> list[str]:
-    """The prompt of a row, then its paraphrases by number. Raises WrongCellError if there must be one and is none."""
+    """The prompt of a row, then its paraphrases by number, then those in a list.
+
+    Raises WrongCellError if there must be one and is none.
+    """
     numbered = sorted((int(m[1]), name) for name in cells if (m := PARAPHRASE.fullmatch(name)))
-    main = next((found for name in TEXT if (found := _texts(cells.get(name)))), [])
-    found = [*main, *(text for _, name in numbered for text in _texts(cells[name]))]
+    found = next((found for name in TEXT if (found := _texts(cells, name))), [])
+    for name in (*(name for _, name in numbered), *PARAPHRASES):
+        found = [*found, *_texts(cells, name)]
     if required and not found:
         raise WrongCellError("has no prompt text")
     return found
 
 
-def _texts(cell: Any) -> list[str]:
+def _texts(cells: Cells, name: str) -> list[str]:
+    """The texts in a cell: one, or a list, also one written as Python or JSON text; other brackets are text."""
+    cell = cells.get(name)
+    if isinstance(cell, str) and (text := cell.strip()).startswith("[") and text.endswith("]"):
+        try:
+            written = _literal(text)
+        except _GluedError:
+            raise WrongCellError(f"holds a list without commas in column '{name}'") from None
+        if isinstance(written, list) and all(isinstance(item, str) for item in written):
+            cell = written
     return [clean(t) for t in (cell if isinstance(cell, list) else [cell]) if isinstance(t, str) and t.strip()]
 
 
@@ -72,9 +91,15 @@ def images(cells: Cells) -> list[str]:
 
 def urls(cells: Cells) -> list[str]:
     """URLs of a row's images: every URL column, and what an image column holds of them."""
-    found = [u for name in URL if name in cells for u in as_list(cells[name], name)]
-    found += [u for name in IMAGE if name in cells for u in as_list(cells[name], name) if is_url(u)]
-    return list(dict.fromkeys(found))
+    found = [u for name in URL if name in cells for cell in as_list(cells[name], name) for u in split_urls(cell)]
+    images = (cell for name in IMAGE if name in cells for cell in as_list(cells[name], name) if is_url(cell))
+    return list(dict.fromkeys([*found, *(u for cell in images for u in split_urls(cell))]))
+
+
+def split_urls(cell: str) -> list[str]:
+    """The URLs in a cell, which commas, semicolons, bars or spaces may part."""
+    found = ANOTHER_URL.split(cell)
+    return [url.rstrip(" ,;|") for url in found] if len(found) > 1 else found
 
 
 def ground_truth(cells: Cells) -> str:
@@ -107,13 +132,30 @@ def _local(cells: Cells, name: str) -> list[str]:
 
 
 def _parse(text: str, name: str) -> Any:
-    if WITHOUT_COMMAS.search(text):  # Python would glue the pieces together
-        raise WrongCellError(f"holds a list without commas in column '{name}'")
+    try:
+        found = _literal(text)
+    except _GluedError:
+        raise WrongCellError(f"holds a list without commas in column '{name}'") from None
+    if found is None:
+        raise WrongCellError(f"holds a list that cannot be read in column '{name}'")
+    return found
+
+
+class _GluedError(Exception):
+    """Strings in a row without commas, as numpy prints them: Python would make one of them."""
+
+
+def _literal(text: str) -> Any:
+    """What a text says in JSON, else in Python; None if it is neither."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         pass
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        raise WrongCellError(f"holds a list that cannot be read in column '{name}'") from None
+        found = ast.literal_eval(text)
+        kinds = [t.type for t in tokenize.generate_tokens(StringIO(text).readline) if t.type != tokenize.NL]
+    except (ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
+        return None
+    if (tokenize.STRING, tokenize.STRING) in pairwise(kinds):
+        raise _GluedError
+    return found

@@ -13,6 +13,7 @@ from memfix.inputs.prompts import locate
 from memfix.inputs.wrong_rows import WrongRows
 
 HASHES = {"sha256": re.compile(r"[0-9a-f]{64}"), "md5": re.compile(r"[0-9a-f]{32}")}
+PARTS = re.compile(r"[\s,;|]+")
 HINT = f"One of these columns must hold the URL: {', '.join(columns.URL)}; hashes go to {' or '.join(columns.HASH)}."
 
 
@@ -43,10 +44,11 @@ def read_links(source: str, wrong: WrongRows | None = None, limit: int | None = 
 def _rows(path: Path, wrong: WrongRows) -> Iterator[list[Link]]:
     if path.suffix.lower() not in tables.SUFFIXES:
         for number, line in tables.lines(path, wrong):
-            url, _, text = line.strip().partition(" ")
-            if columns.is_url(url):
-                yield [Link(url, text.strip())]
-            elif url:
+            *urls, last = columns.split_urls(line.strip())
+            last, _, text = last.partition(" ")
+            if columns.is_url(last):
+                yield [Link(url, text.strip()) for url in (*urls, last)]
+            elif last:
                 wrong.add(f"{path}:{number}", "does not begin with a URL", "Write one a line, or give a table.")
         return
     for number, cells in tables.rows(path, wrong):
@@ -73,7 +75,7 @@ def _links(cells: columns.Cells) -> list[Link]:
 
 def _hashes(cells: columns.Cells, name: str, urls: int) -> list[str]:
     """Hashes of a row's URLs, in their order; none if the row gives none."""
-    found = [value.lower() for value in columns.as_list(cells.get(name), name)]
+    found = [part.lower() for cell in columns.as_list(cells.get(name), name) for part in PARTS.split(cell)]
     if found and len(found) != urls:
         raise columns.WrongCellError(f"gives {len(found)} {name} for {urls} URLs")
     if not all(HASHES[name].fullmatch(value) for value in found):

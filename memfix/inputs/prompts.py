@@ -9,6 +9,7 @@ from typing import NamedTuple
 from memfix.demo import LISTS, list_path
 from memfix.errors import ExitCode, MemfixError
 from memfix.inputs import columns, tables
+from memfix.inputs.captions import missing
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Role
 
@@ -60,20 +61,33 @@ def locate(source: str) -> Path:
     """The file of a prompt list: a bundled one by its name, a file, or the table of an imagefolder."""
     path = list_path(source) if source in LISTS and not Path(source).exists() else Path(source)
     if path.is_dir():
-        table = tables.metadata(path)
-        if table is None:
-            raise MemfixError(
-                f"There is no prompt list in the folder {path}.",
-                f"Put one of these there: {', '.join(tables.METADATA)}.",
-            )
-        return table
+        return _list_of(path)
     if not path.is_file():
         raise MemfixError(f"There is no prompt list {path}.", "Give a text file, one prompt a line.", ExitCode.USAGE)
     return path
 
 
-def stream(path: Path, wrong: WrongRows) -> Iterator[PromptRow]:
-    """Every text of a list in order, repeated ones too; a row of several paraphrases gives one each."""
+def _list_of(folder: Path) -> Path:
+    """The table of an imagefolder, its own or the one in a folder of it."""
+    found = tables.metadata(folder)
+    below = [] if found else tables.metadata_below(folder)
+    if len(below) > 1:
+        names = ", ".join(str(table) for table in below[:3])
+        raise MemfixError(f"There are {len(below)} prompt lists in the folder {folder}: {names}.", "Give one of them.")
+    found = found or next(iter(below), None)
+    if found is None:
+        raise MemfixError(
+            f"There is no prompt list in the folder {folder}.",
+            f"Put one of these there: {', '.join(tables.METADATA)}.",
+        )
+    return found
+
+
+def stream(path: Path, wrong: WrongRows, images: bool = True) -> Iterator[PromptRow]:
+    """Every text of a list in order, repeated ones too; a row of several paraphrases gives one each.
+
+    Without `images` nothing is read of a row but its texts.
+    """
     if path.suffix.lower() not in tables.SUFFIXES:
         for number, text in tables.lines(path, wrong):
             if text.strip():
@@ -81,18 +95,24 @@ def stream(path: Path, wrong: WrongRows) -> Iterator[PromptRow]:
         return
     for number, cells in tables.rows(path, wrong):
         try:
-            texts, images, urls = columns.texts(cells), columns.images(cells), tuple(columns.urls(cells))
+            texts = columns.texts(cells)
+            names, urls = (columns.images(cells), tuple(columns.urls(cells))) if images else ([], ())
         except columns.WrongCellError as error:
             wrong.add(f"{path}:{number}", str(error), HINT)
             continue
-        files = [(name, tables.existing(path, name)) for name in images]
-        missing = [name for name, file in files if file is None]
-        if missing:
-            wrong.add(f"{path}:{number}:", f"there is no reference image {missing[0]}", "Correct or drop the path.")
-            continue
-        references = tuple(file for _, file in files if file)
+        references = tuple(_files(path, number, names, wrong))
         for text in texts:
             yield PromptRow(number, text, references, urls, columns.ground_truth(cells))
+
+
+def _files(path: Path, number: int, names: Sequence[str], wrong: WrongRows) -> Iterator[str]:
+    """Those images of a row that are there."""
+    for name in names:
+        file = tables.existing(path, name)
+        if file is None:
+            missing(wrong, path, number, name)
+        else:
+            yield file
 
 
 def _merge(first: PromptRow, again: PromptRow) -> PromptRow:

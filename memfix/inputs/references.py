@@ -10,7 +10,8 @@ from PIL import Image
 
 from memfix.demo import DEMO, REFERENCES
 from memfix.errors import MemfixError
-from memfix.inputs import columns, tables, tars
+from memfix.inputs import tars
+from memfix.inputs.captions import all_captions, missing, named_images
 from memfix.inputs.decoding import BROKEN, as_rgb
 from memfix.inputs.tables import existing
 from memfix.inputs.wrong_rows import WrongRows
@@ -78,28 +79,25 @@ class _Names:
 def _in_folder(root: Path, wrong: WrongRows) -> Iterator[Reference]:
     if not root.is_dir():
         raise MemfixError(f"There is no folder of references {root}.", "Give a folder of images to --references.")
-    texts = dict(_captions(root, wrong))
     known = {*SUFFIXES, TAR}
     images = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in known and path.is_file()]
     if not images:
         raise MemfixError(f"{root} holds no image.", f"Known endings: {', '.join(sorted(SUFFIXES))}.")
-    for path in images:
-        name = path.relative_to(root).as_posix()
+    named = [(path.relative_to(root).as_posix(), path) for path in images]
+    texts = all_captions(root, (name for name, path in named if path.suffix.lower() != TAR), wrong)
+    for name, path in named:
         if path.suffix.lower() == TAR:
-            yield from _in_tar(path, name)
+            yield from _in_broken_tar(path, name, wrong)
         else:
             yield Reference(file_name=name, path=str(path.resolve()), text=texts.get(name, ""))
 
 
-def captions(folder: Path, names: Container[str]) -> dict[str, str]:
-    """What the table of an imagefolder says of some of its images; wrong rows of it say nothing."""
-    return {name: text for name, text in _captions(folder, WrongRows(skip=True)) if name in names}
-
-
-def _captions(folder: Path, wrong: WrongRows) -> Iterator[tuple[str, str]]:
-    table = tables.metadata(folder)
-    if table is not None:
-        yield from ((name, text) for _, name, text in _named_images(table, wrong))
+def _in_broken_tar(tar: Path, label: str, wrong: WrongRows) -> Iterator[Reference]:
+    """What can be read of one tar among many."""
+    try:
+        yield from _in_tar(tar, label)
+    except MemfixError as error:
+        wrong.add_picture(str(tar), *_why(error, tar))
 
 
 def _in_tar(tar: Path, label: str) -> Iterator[Reference]:
@@ -112,10 +110,10 @@ def _in_tar(tar: Path, label: str) -> Iterator[Reference]:
 
 def _in_table(table: Path, wrong: WrongRows) -> Iterator[Reference]:
     root, names = table.parent.resolve(), set[str]()
-    for line, name, text in _named_images(table, wrong):
+    for line, name, text in named_images(table, wrong):
         path = existing(table, name)
         if path is None:
-            wrong.add(f"{table}:{line}:", f"there is no reference image {name}", "Correct or drop the path.")
+            missing(wrong, table, line, name)
             continue
         inside = Path(path).is_relative_to(root)
         file_name = Path(path).relative_to(root).as_posix() if inside else _free_name(path, names)
@@ -123,26 +121,29 @@ def _in_table(table: Path, wrong: WrongRows) -> Iterator[Reference]:
         yield Reference(file_name=file_name, path=path, text=text)
 
 
-def _named_images(table: Path, wrong: WrongRows) -> Iterator[tuple[int, str, str]]:
-    """Line, image as written, and caption, for every image that a table names."""
-    for line, cells in tables.rows(table, wrong):
-        try:
-            names, text = columns.images(cells), next(iter(columns.texts(cells, required=False)), "")
-        except columns.WrongCellError as error:
-            wrong.add(f"{table}:{line}", str(error), f"See the columns {', '.join(columns.IMAGE[:4])}.")
-            continue
-        if not names:
-            urls = " but URLs; 'memfix fetch' makes files of them" if columns.urls(cells) else ""
-            wrong.add(f"{table}:{line}", f"names no image file{urls}", f"Name it in a column {columns.IMAGE[0]}.")
-        for name in names:
-            yield line, name, text
-
-
 def _free_name(path: str, taken: Container[str]) -> str:
     """The shortest end of a path that names no other reference: a/1.jpg and b/1.jpg are two pictures."""
     parts = Path(path).parts
     ends = ("/".join(parts[-n:]) for n in range(1, len(parts) + 1))
     return next((end for end in ends if end not in taken), path)
+
+
+def opened(references: Iterable[Reference], wrong: WrongRows | None) -> Iterator[tuple[Reference, Image.Image]]:
+    """Each reference with its picture. What cannot be read goes to `wrong`; without it, that is an error."""
+    for reference in references:
+        try:
+            image = open_image(reference.path)
+        except MemfixError as error:
+            if wrong is None:
+                raise
+            wrong.add_picture(reference.path, *_why(error, reference.path))
+            continue
+        yield reference, image
+
+
+def _why(error: MemfixError, path: str | Path) -> tuple[str, str]:
+    """Problem and hint of an error about a file."""
+    return error.message.removeprefix(f"{path} ").removesuffix("."), error.hint
 
 
 def open_image(path: str | Path) -> Image.Image:

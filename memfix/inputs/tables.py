@@ -46,6 +46,12 @@ def metadata(folder: Path) -> Path | None:
     return next((folder / name for name in METADATA if (folder / name).is_file()), None)
 
 
+def metadata_below(folder: Path) -> list[Path]:
+    """The tables of imagefolders in a folder, at any depth: one for each split."""
+    folders = sorted({path.parent for name in METADATA for path in folder.rglob(name)})
+    return [table for inner in folders if (table := metadata(inner))]
+
+
 def existing(table: Path, name: str) -> str | None:
     """The absolute path of an image that a table names, relative to the table; None if it is not there."""
     try:
@@ -105,17 +111,41 @@ def _item(path: Path, number: int, item: Any, wrong: WrongRows) -> Iterator[Row]
 
 
 def _list_in(path: Path, data: Any) -> list[Any]:
-    """The list itself, or the one in an object: that of objects with a known column, else the only list there is."""
+    """The list itself, or the rows in an object.
+
+    These are a list of objects with a known column; else columns of one length, by name; else the object itself, if it
+    holds one text; else the only list there is.
+    """
     if isinstance(data, list):
         return data
-    lists = {columns.normal(k): v for k, v in data.items() if isinstance(v, list)} if isinstance(data, dict) else {}
+    cells = {columns.normal(k): v for k, v in data.items()} if isinstance(data, dict) else {}
+    lists = {name: cell for name, cell in cells.items() if isinstance(cell, list)}
     for items in lists.values():
         if items and isinstance(items[0], dict) and any(columns.known(columns.normal(name)) for name in items[0]):
             return items
-    for name, items in lists.items():
-        if name.removesuffix("s") in columns.TEXT or len(lists) == 1:
-            return items
+    if any(isinstance(cells.get(name), str) for name in columns.TEXT):
+        return [data]
+    held = {name: _column(cell) for name, cell in cells.items() if columns.known(name)}
+    if columns.TEXT_OR_URL & {name for name, column in held.items() if column is not None}:
+        return _transposed(path, {name: column for name, column in held.items() if column is not None})
+    if len(lists) == 1:
+        return next(iter(lists.values()))
     raise MemfixError(f"{path} holds no list of prompts.", 'Write ["…", …], [{"text": "…"}, …] or {"prompts": […]}.')
+
+
+def _column(cell: Any) -> list[Any] | None:
+    """The cells of a column: a list, or an object from row to cell, as pandas writes it; None if it is neither."""
+    cells = list(cell.values()) if isinstance(cell, dict) else cell
+    is_column = isinstance(cells, list) and not any(isinstance(item, dict) for item in cells)
+    return cells if is_column else None
+
+
+def _transposed(path: Path, held: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """Rows of columns. Raises MemfixError where these cannot belong together."""
+    if len({len(column) for column in held.values()}) > 1:
+        lengths = ", ".join(f"{len(column)} {name}" for name, column in held.items())
+        raise MemfixError(f"{path} holds columns of different lengths: {lengths}.", 'Write [{"text": "…"}, …].')
+    return [dict(zip(held, row, strict=True)) for row in zip(*held.values(), strict=True)]
 
 
 def _parquet(path: Path, wrong: WrongRows) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""What becomes of a row that cannot be read. Knows nothing of formats."""
+"""What becomes of a row that cannot be read, and of a picture that is missing or broken. Knows nothing of formats."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ KEPT = 20
 
 
 class WrongRows:
-    """Wrong rows of any number of files: an error at the first one or, with `skip`, counted and left out."""
+    """Wrong rows and pictures of any number of files: an error at the first, or with `skip` counted and left out."""
 
     def __init__(self, skip: bool = False) -> None:
         self.skip = skip
         self.count = 0
+        self.pictures = 0
+        """Pictures that are left out; a prompt that names one stays, without it."""
         self.first: list[str] = []
-        """The first of them, each as 'file:line what is wrong'; a file of a million wrong rows must not fill memory."""
+        """The first rows, each as 'file:line what is wrong'; a file of a million wrong rows must not fill memory."""
+        self.first_pictures: list[str] = []
 
     def add(self, place: str, problem: str, hint: str) -> None:
         """Take note of one row; `place` is 'file:line'. Raises MemfixError unless they are to be skipped."""
@@ -24,7 +27,20 @@ class WrongRows:
         if len(self.first) < KEPT:
             self.first.append(f"{place} {problem}")
 
+    def add_picture(self, place: str, problem: str, hint: str) -> None:
+        """Take note of one picture; `place` is its file, or the 'file:line' that names it. Raises as `add` does."""
+        if not self.skip:
+            hint = f"{hint} With --skip-invalid such pictures are left out and counted."
+            raise MemfixError(f"{place} {problem}.", hint)
+        self.pictures += 1
+        if len(self.first_pictures) < KEPT:
+            self.first_pictures.append(f"{place} {problem}")
+
     def told(self) -> list[str]:
-        """Lines for the user: the first wrong rows, and how many there are beyond them."""
-        more = self.count - len(self.first)
-        return [*(f"{row}; left out" for row in self.first), *([f"{more} more wrong rows are left out"] * (more > 0))]
+        """Lines for the user: the first wrong rows and pictures, and how many there are beyond them."""
+        told = []
+        for first, count, what in [(self.first, self.count, "rows"), (self.first_pictures, self.pictures, "pictures")]:
+            more = count - len(first)
+            told += [f"{one}; left out" for one in first]
+            told += [f"{more} more wrong {what} are left out"] * (more > 0)
+        return told

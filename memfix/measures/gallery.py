@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from PIL import Image
 
-from memfix.inputs.references import open_image
+from memfix.errors import MemfixError
+from memfix.inputs.references import opened
+from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures import PIXELS
 from memfix.measures.base import Measure, is_copy, is_near_copy
 from memfix.measures.descriptor import Descriptor
@@ -26,17 +28,24 @@ class Gallery:
     Nearest by the deciding measure if it is a matrix product, as embeddings are, else by `tiled_l2`, which is one.
     """
 
-    def __init__(self, references: Sequence[Reference], measure: Measure, threshold: float | None = None) -> None:
-        self.references = list(references)
+    def __init__(
+        self, references: Sequence[Reference], measure: Measure, threshold: float | None = None,
+        wrong: WrongRows | None = None,
+    ) -> None:  # fmt: skip
+        """References that cannot be read go to `wrong`; without it they are an error."""
         self.measure = measure
         self.threshold = measure.threshold if threshold is None else threshold
         self._measures = {**PIXELS, measure.name: measure}
         self._search = search_measure(measure)
+        self.references = list[Reference]()
         chunks: dict[str, list[torch.Tensor]] = {name: [] for name in self._measures}
-        for i in range(0, len(self.references), CHUNK):
-            images = [open_image(r.path) for r in self.references[i : i + CHUNK]]
-            for name, m in self._measures.items():
-                chunks[name].append(m.features(images))
+        for i in range(0, len(references), CHUNK):
+            if readable := list(opened(references[i : i + CHUNK], wrong)):
+                self.references += [r for r, _ in readable]
+                for name, m in self._measures.items():
+                    chunks[name].append(m.features([image for _, image in readable]))
+        if not self.references:
+            raise MemfixError(f"None of {len(references)} references can be read.", "Replace them.")
         self._features = {name: torch.cat(parts) for name, parts in chunks.items()}
 
     def __len__(self) -> int:

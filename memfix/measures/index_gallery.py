@@ -10,6 +10,7 @@ from PIL import Image
 
 from memfix.index.search import Neighbours
 from memfix.index.store import Store
+from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures import PIXELS
 from memfix.measures.base import Measure
 from memfix.measures.described import Described
@@ -33,12 +34,12 @@ class IndexGallery:
 
     def __init__(
         self, store: Store, descriptor: Descriptor, others: Iterable[Reference], measure: Measure,
-        threshold: float | None = None,
+        threshold: float | None = None, wrong: WrongRows | None = None,
     ) -> None:  # fmt: skip
         self.measure = measure
         self.threshold = measure.threshold if threshold is None else threshold
         self._descriptor = descriptor
-        self._references = IndexReferences(store, descriptor, others)
+        self._references = IndexReferences(store, descriptor, others, wrong)
         self._decides = (measure.name, measure.identity) == (descriptor.name, descriptor.identity)
         self._candidates = 1 if self._decides else CANDIDATES
         self._search = search_measure(measure)

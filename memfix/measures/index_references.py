@@ -15,7 +15,9 @@ from memfix.index.originals import Originals
 from memfix.index.pictures import look
 from memfix.index.search import Neighbours, merge, nothing, search
 from memfix.index.store import Ids, Store, Vectors
-from memfix.inputs.references import captions, open_image
+from memfix.inputs.captions import captions
+from memfix.inputs.references import open_image, opened
+from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures.descriptor import Descriptor
 from memfix.records import Reference
 
@@ -27,14 +29,18 @@ LAST = 4096
 class IndexReferences:
     """References by number: first those of the index, as it counts them, then the others, which are held."""
 
-    def __init__(self, store: Store, descriptor: Descriptor, others: Iterable[Reference]) -> None:
+    def __init__(
+        self, store: Store, descriptor: Descriptor, others: Iterable[Reference], wrong: WrongRows | None = None
+    ) -> None:
         self._store, self._originals = store, Originals(store)
         self._first = len(store)
-        self._others = [r for r in others if self._originals.find(r.file_name, r.path) is None]
+        new = [r for r in others if self._originals.find(r.file_name, r.path) is None]
+        self._others, parts = list[Reference](), [np.empty((0, descriptor.dimension), np.float32)]
+        for i in range(0, len(new), CHUNK):
+            if readable := list(opened(new[i : i + CHUNK], wrong)):
+                self._others += [r for r, _ in readable]
+                parts.append(descriptor([image for _, image in readable]).numpy())
         self._place = {r.file_name: self._first + i for i, r in enumerate(self._others)}
-        parts = [np.empty((0, descriptor.dimension), np.float32)]
-        for i in range(0, len(self._others), CHUNK):
-            parts.append(descriptor([open_image(r.path) for r in self._others[i : i + CHUNK]]).numpy())
         self._other_vectors: Vectors = np.concatenate(parts)
 
     def __len__(self) -> int:

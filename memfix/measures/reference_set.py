@@ -13,6 +13,7 @@ from memfix.errors import MemfixError
 from memfix.files import sha256
 from memfix.index.store import Store
 from memfix.inputs.tars import container
+from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures.base import Measure
 from memfix.measures.descriptor import Descriptor, get_descriptor
 from memfix.measures.gallery import Gallery, descriptors
@@ -59,15 +60,16 @@ class ReferenceSet(Protocol):
 
 def open_gallery(
     references: Sequence[Reference], measure: Measure, threshold: float | None = None, index: Path | None = None,
-    wanted: Wanted | None = None,
+    wanted: Wanted | None = None, wrong: WrongRows | None = None,
 ) -> ReferenceSet:  # fmt: skip
     """References in memory or, with `index`, those of that folder and `references` besides.
 
     Of `references`, those that the index holds are left out. `wanted` are the weights of the descriptor of the index.
+    Of `references`, those that cannot be read go to `wrong`, or are an error without it.
     Raises MemfixError for an index that is unfinished, empty, or of other weights than those wanted.
     """
     if index is None:
-        return Gallery(references, measure, threshold)
+        return Gallery(references, measure, threshold, wrong)
     store = _finished(index)
     name = store.manifest.descriptor
     held = {d.name: d for d in descriptors(measure)}  # no network is loaded twice
@@ -79,7 +81,7 @@ def open_gallery(
             f"Give the weights that the index was made with, or make another: memfix index {store.manifest.folder} "
             "--out FOLDER",
         )
-    return IndexGallery(store, descriptor, references, measure, threshold)
+    return IndexGallery(store, descriptor, references, measure, threshold, wrong)
 
 
 def fingerprint(references: Iterable[Reference], index: Path | None = None) -> str:

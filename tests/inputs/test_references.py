@@ -10,9 +10,12 @@ from PIL import Image
 from memfix.errors import MemfixError
 from memfix.index.build import build
 from memfix.index.store import Store
-from memfix.inputs.references import captions, index_folder, open_image, read_references
+from memfix.inputs.captions import captions
+from memfix.inputs.references import index_folder, open_image, read_references
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures.descriptor import Pixels
+from memfix.measures.gallery import Gallery
+from memfix.measures.pixels import Ssim
 from memfix.records import Prompt
 
 
@@ -128,7 +131,54 @@ def test_wrong_rows_of_a_table(tmp_path: Path) -> None:
         read_references(str(tmp_path / "refs.csv"), [])
     wrong = WrongRows(skip=True)
     assert [r.file_name for r in read_references(str(tmp_path / "refs.csv"), [], wrong)] == ["a.png"]
-    assert wrong.count == 2 and "memfix fetch" in wrong.first[1]
+    assert (wrong.count, wrong.pictures) == (1, 1) and "memfix fetch" in wrong.first[0]
+
+
+def test_entries_of_a_folder_whose_picture_is_missing(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "a.png")
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,a cat\ngone.png,a dog\n")
+    with pytest.raises(MemfixError, match=r"metadata\.csv:3: there is no reference image gone\.png"):
+        read_references(str(tmp_path), [])
+    wrong = WrongRows(skip=True)
+    assert [(r.file_name, r.text) for r in read_references(str(tmp_path), [], wrong)] == [("a.png", "a cat")]
+    assert (wrong.count, wrong.pictures) == (0, 1)
+
+
+def test_captions_beside_pictures(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i, name in enumerate(["a.png", "b.jpg", "c.png", "in/d.png"]):
+        picture(i).save(tmp_path / name)
+    (tmp_path / "a.txt").write_text("\ufeff a cat,\n asleep\n")
+    (tmp_path / "b.caption").write_text("a dog")
+    (tmp_path / "in/d.txt").write_text("a bird")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "./in/d.png", "text": "a red bird"}\n')
+    texts = {"a.png": "a cat, asleep", "b.jpg": "a dog", "c.png": "", "in/d.png": "a red bird"}
+    assert {r.file_name: r.text for r in read_references(str(tmp_path), [])} == texts
+    assert captions(tmp_path, ["b.jpg", "c.png", "in/d.png"]) == {"b.jpg": "a dog", "in/d.png": "a red bird"}
+    (tmp_path / "c.txt").write_bytes(b"\xe9t\xe9")
+    with pytest.raises(MemfixError, match=r"c\.txt is not UTF-8"):
+        read_references(str(tmp_path), [])
+
+
+def test_a_broken_reference_is_left_out_and_counted(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"<html>")
+    (tmp_path / "c.tar").write_bytes(b"no tar")
+    with pytest.raises(MemfixError, match=r"c\.tar cannot be read as a tar"):
+        read_references(str(tmp_path), [])
+    wrong = WrongRows(skip=True)
+    references = read_references(str(tmp_path), [], wrong)
+    assert [r.file_name for r in references] == ["a.png", "b.png"] and wrong.pictures == 1
+    with pytest.raises(MemfixError, match=r"b\.png cannot be read as a picture"):
+        Gallery(references, Ssim())
+    with pytest.raises(MemfixError, match=r"b\.png cannot be read") as caught:
+        Gallery(references, Ssim(), wrong=WrongRows())
+    assert "--skip-invalid" in caught.value.hint
+    gallery = Gallery(references, Ssim(), wrong=wrong)
+    assert [r.file_name for r in gallery.recorded()] == ["a.png"] and wrong.pictures == 2
+    assert wrong.told()[1].endswith("b.png cannot be read as a picture: UnidentifiedImageError; left out")
+    with pytest.raises(MemfixError, match="None of 1 references can be read"):
+        Gallery(references[1:], Ssim(), wrong=WrongRows(skip=True))
 
 
 def test_pictures_of_the_same_name_stay_apart(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from conftest import picture
 
 from memfix.errors import MemfixError
-from memfix.inputs.columns import WrongCellError, as_list
+from memfix.inputs.columns import WrongCellError, as_list, urls
 from memfix.inputs.prompts import locate, read_prompts, stream
 from memfix.inputs.references import read_references
 from memfix.inputs.tables import lines
@@ -134,9 +134,6 @@ BROKEN = [
     ("p.csv", b"text\na\n\xe9t\xe9\nb\n", [3], ["a", "b"]),
     ("p.txt", b"a\n\xff\nb", [2], ["a", "b"]),
     ("p.jsonl", '{"text": "a"}\n{"text": \n[]\n{"text": "\\ud800"}\n{"text": "b"}\n', [2, 3, 4], ["a", "b"]),
-    ("p.jsonl", '{"text": "a"}\n{"text": "b", "image": ["no.png"]}', [2], ["a"]),
-    ("p.jsonl", '{"text": "a"}\n{"text": "b", "image": "\\u0000"}', [2], ["a"]),
-    ("p.jsonl", '{"text": "a"}\n{"text": "b", "image": "' + "n" * 5000 + '"}', [2], ["a"]),
     ("p.jsonl", '{"text": "a"}\n{"text": "b", "image": 3}', [2], ["a"]),
     ("p.jsonl", '{"text": "a"}\n' + "[" * 100_000, [2], ["a"]),
     ("p.json", '[{"text": "a"}, 3, {"title": "b"}]', [2, 3], ["a"]),
@@ -156,9 +153,90 @@ def test_wrong_rows(tmp_path: Path, name: str, content: str | bytes, numbers: li
     assert wrong.count == len(numbers)
 
 
+@pytest.mark.parametrize("name", ["no.png", "\0", "n" * 5000])
+def test_a_prompt_stays_without_a_picture_that_is_missing(tmp_path: Path, name: str) -> None:
+    picture(0).save(tmp_path / "x.png")
+    path = write(tmp_path, "p.jsonl", json.dumps({"text": "b", "image": ["x.png", name]}))
+    with pytest.raises(MemfixError, match=r"p\.jsonl:1: there is no reference image") as caught:
+        read_prompts(path)
+    assert "--skip-invalid" in caught.value.hint
+    wrong = WrongRows(skip=True)
+    (prompt,) = read_prompts(path, wrong=wrong)
+    assert (prompt.text, prompt.references) == ("b", (str(tmp_path / "x.png"),))
+    assert (wrong.count, wrong.pictures) == (0, 1) and "no reference image" in wrong.told()[0]
+
+
+def test_a_screen_needs_no_pictures(tmp_path: Path) -> None:
+    path = write(tmp_path, "p.jsonl", '{"text": "a", "image": "no.png"}\n{"text": "b", "image": {"bytes": 3}}\n')
+    assert [row.text for row in stream(Path(path), WrongRows(), images=False)] == ["a", "b"]
+
+
+TRANSPOSED = [
+    {"caption": ["a", "b"], "url": ["http://x.org/1", "http://x.org/2"], "note": "x", "other": [1, 2, 3]},
+    {"caption": {"0": "a", "1": "b"}, "url": {"0": "http://x.org/1", "1": "http://x.org/2"}},
+    {"data": [{"caption": "a", "url": "http://x.org/1"}, {"caption": "b", "url": "http://x.org/2"}], "url": ["x"]},
+]
+
+
+@pytest.mark.parametrize("data", TRANSPOSED)
+def test_columns_of_a_json_object_belong_together(tmp_path: Path, data: dict) -> None:
+    prompts = read_prompts(write(tmp_path, "p.json", json.dumps(data)))
+    assert [(p.text, p.urls) for p in prompts] == [("a", ("http://x.org/1",)), ("b", ("http://x.org/2",))]
+
+
+def test_one_object_is_one_row(tmp_path: Path) -> None:
+    (prompt,) = read_prompts(
+        write(tmp_path, "p.json", '{"caption": "a", "urls": ["http://x.org/1", "http://x.org/2"]}')
+    )
+    assert (prompt.text, len(prompt.urls)) == ("a", 2)
+
+
+@pytest.mark.parametrize(
+    ("cell", "texts"),
+    [
+        ("['a cat', \"it's\"]", ["a cat", "it's"]), ('["a cat", "say \\"x\\" \\"y\\""]', ["a cat", 'say "x" "y"']),
+        ("""['say "x" "y"']""", ['say "x" "y"']), ("[abstract] art [sketch]", ["[abstract] art [sketch]"]),
+        ("[abstract art]", ["[abstract art]"]), ("[1, 2]", ["[1, 2]"]), ("[cat:dog:0.5]", ["[cat:dog:0.5]"]),
+    ],
+)  # fmt: skip
+def test_a_list_in_a_cell_of_text(tmp_path: Path, cell: str, texts: list[str]) -> None:
+    quoted = cell.replace('"', '""')
+    assert [p.text for p in read_prompts(write(tmp_path, "p.csv", f'n,prompt\n1,"{quoted}"\n'))] == texts
+
+
+def test_a_list_without_commas_is_no_prompt(tmp_path: Path) -> None:
+    with pytest.raises(MemfixError, match=r"p\.csv:2 holds a list without commas in column 'prompt'"):
+        read_prompts(write(tmp_path, "p.csv", "prompt\n['a' 'b']\n"))
+
+
+@pytest.mark.parametrize("name", ["paraphrases", "Paraphrase", "rephrased"])
+def test_a_column_of_paraphrases(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, "p.jsonl", json.dumps({"caption": "a", "caption1": "b", name: ["c", "d"]}))
+    assert [p.text for p in read_prompts(path)] == ["a", "b", "c", "d"]
+    path = write(tmp_path, "p.csv", f"caption,{name}\na,\"['c', 'd']\"\n")
+    assert [p.text for p in read_prompts(path)] == ["a", "c", "d"]
+
+
+@pytest.mark.parametrize("depth", ["train", "a/b"])
+def test_the_table_in_a_folder_of_a_folder(tmp_path: Path, depth: str) -> None:
+    inner = tmp_path / depth
+    inner.mkdir(parents=True)
+    picture(0).save(inner / "x.png")
+    write(inner, "metadata.jsonl", '{"file_name": "x.png", "text": "a cat"}\n')
+    (prompt,) = read_prompts(str(tmp_path))
+    assert (prompt.text, prompt.references) == ("a cat", (str(inner / "x.png"),))
+    (reference,) = read_references(str(tmp_path), [])
+    assert (reference.file_name, reference.text) == (f"{depth}/x.png", "a cat")
+    (tmp_path / "test").mkdir()
+    write(tmp_path / "test", "metadata.csv", "file_name,text\n")
+    with pytest.raises(MemfixError, match="There are 2 prompt lists"):
+        read_prompts(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ('{"caption": ["a", "b"], "url": ["x"]}', "columns of different lengths: 2 caption, 1 url"),
         ("{", r"p\.json:1 is not JSON"),
         ('{"style": {"van gogh": {"target": "x"}}}', "holds no list of prompts"),
         ("3", "holds no list of prompts"),
@@ -210,11 +288,20 @@ def test_lines_are_not_held_in_memory(tmp_path: Path) -> None:
     ("cell", "found"),
     [
         (None, []), (float("nan"), []), ("", []), (" a ", ["a"]), ("['a', \"b\"]", ["a", "b"]), ('["a", null]', ["a"]),
-        (["a", None, ""], ["a"]), ("[]", []), ("[a].png", ["[a].png"]),
+        (["a", None, ""], ["a"]), ("[]", []), ("[a].png", ["[a].png"]), ("""['a "b" "c"']""", ['a "b" "c"']),
     ],
 )  # fmt: skip
 def test_cells(cell: object, found: list[str]) -> None:
     assert as_list(cell, "url") == found
+
+
+@pytest.mark.parametrize("between", [", ", ",", ";", "; ", " | ", " ", "\n"])
+def test_several_urls_in_one_cell(between: str) -> None:
+    one, two = "http://x.org/a,b;c.jpg?s=1|2", "HTTPS://y.org/w_1,h_2/b.jpg"
+    assert urls({"url": f"{one}{between}{two}"}) == [one, two]
+    assert urls({"image": f" {one}{between}{two} "}) == [one, two]
+    assert urls({"url": [one, two]}) == urls({"urls": f"['{one}', '{two}']"}) == [one, two]
+    assert urls({"url": f"{one};"}) == [f"{one};"]
 
 
 @pytest.mark.parametrize("cell", [3, {"bytes": b""}, b"a", "[1]", "['a' 'b']", "[a]", "[" * 9999 + "]" * 9999])
