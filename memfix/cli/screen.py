@@ -11,7 +11,7 @@ from memfix.cli.detect import PromptList
 from memfix.cli.options import Call, command, runs_root
 from memfix.config import DetectSettings, ScreenSettings
 from memfix.console import emit
-from memfix.errors import MemfixError
+from memfix.errors import ExitCode, MemfixError
 
 if TYPE_CHECKING:
     from memfix.detect.screening import Screening
@@ -54,11 +54,17 @@ def screen(
                 bar.at(done)
         for line in work.wrong.told():
             call.talk.warn(line)
+    scored = shares.read_settings(folder)["screens"]
+    if chosen[0].name not in scored:
+        raise MemfixError(
+            f"{folder} holds no scores of {chosen[0].name}.", f"Give --screen {scored[0]}.", ExitCode.USAGE
+        )
     if shares.merge(folder):
         _show(call, folder, chosen[0].name, own.top)
     elif merge:
         raise MemfixError(
-            f"Not all ranks have finished in {folder}.", "Wait for them, or start the missing ones again."
+            f"Not all of the list is scored in {folder}.",
+            "Wait for the processes at work, or start those that have ended again, without --merge.",
         )
     else:
         call.talk.say(f"Rank {share.rank} of {share.world} is done; the last one shows the result.")

@@ -128,6 +128,7 @@ def screen_share(
     A batch that was cut off is done again as a whole: a resumed file has the bytes of one that was never interrupted.
     """
     file = folder / share.file_name
+    share.marker(folder).unlink(missing_ok=True)  # of an earlier run, whose file may be gone
     file.touch()  # a rank may have no prompt at all
     found = count_lines(file)
     yield found
@@ -141,8 +142,7 @@ def screen_share(
             found = before + len(batch)
             yield found
         before += len(batch)
-    if share.world > 1:
-        write_atomic(share.marker(folder), "")
+    write_atomic(share.marker(folder), "")
 
 
 def count_lines(file: Path) -> int:
@@ -167,10 +167,12 @@ def merge(folder: Path) -> bool:
     world = int(read_settings(folder)["ranks"])
     shares = [Share(rank, world) for rank in range(world)]
     with FileLock(folder / ".merge.lock"):
-        if (folder / RESULT).exists():
+        if world > 1 and (folder / RESULT).exists():
             return True
         if not all(share.marker(folder).exists() for share in shares):
             return False
+        if world == 1:
+            return True
         part = folder / f".{RESULT}.part"
         with ExitStack() as stack, part.open("wb") as out:
             files = [stack.enter_context((folder / share.file_name).open("rb")) for share in shares]

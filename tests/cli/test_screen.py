@@ -75,7 +75,9 @@ def test_a_killed_process_is_resumed_to_the_same_bytes(work: Path, whole: Path) 
     process.wait()
     found = file.read_bytes()
     assert 0 < len(found) < whole.stat().st_size
+    assert "Not all of the list is scored" in screen(work, *arguments, "--merge", code=1).stderr
     screen(work, *arguments)
+    assert "of 122 prompts" in screen(work, *arguments, "--merge").stderr
     assert file.read_bytes() == whole.read_bytes()
 
 
@@ -83,7 +85,7 @@ def test_ranks_share_the_list_and_the_last_one_merges(work: Path, whole: Path) -
     arguments = ["prompts.txt", *SMALL, "--screen", "fine_detail", "--screen", "magnitude", "-o", "ranks"]
     first = screen(work, *arguments, RANK="1", WORLD_SIZE="2")
     assert "the last one shows the result" in first.stderr
-    assert "Not all ranks" in screen(work, *arguments, "--merge", code=1).stderr
+    assert "Not all of the list is scored" in screen(work, *arguments, "--merge", code=1).stderr
     screen(work, *arguments, RANK="0", WORLD_SIZE="2")
     ours = [json.loads(line) for line in (work / "ranks/screens.jsonl").read_text().splitlines()]
     alone = [json.loads(line) for line in whole.read_text().splitlines()]
@@ -112,6 +114,7 @@ def test_dry_run_counts_and_loads_nothing(work: Path) -> None:
         (["prompts.txt", *SMALL, "--screen", "consistency", "--num-seeds", "1"], 2, "needs 2 of them"),
         (["prompts.txt", *SMALL, "--steps", "9"], 2, "9 of 3 steps"),
         (["prompts.txt", *SMALL, "--screen", "fine_detail", "--seed", "7", "-o", "whole"], 1, "seeds: [0, 1] there"),
+        (["prompts.txt", *SMALL, "--screen", "curvature", "-o", "whole", "--merge"], 2, "no scores of curvature"),
         (["none.txt", *SMALL], 2, "no prompt list"),
         (["empty.txt", *SMALL, "-o", "empty"], 1, "holds no prompt"),
         (["surrogate.jsonl", *SMALL, "-o", "surrogate"], 1, "surrogate.jsonl:1"),

@@ -72,6 +72,24 @@ def test_a_finished_share_scores_nothing_again(tmp_path: Path) -> None:
     assert work(tmp_path, 7, Share()) == [7]
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_what_is_not_finished_is_not_merged(tmp_path: Path, world: int) -> None:
+    for rank in range(1, world):
+        work(tmp_path, 20, Share(rank, world))
+    work(tmp_path, 20, Share(0, world), stop=6)
+    assert not merge(tmp_path)
+    work(tmp_path, 20, Share(0, world))
+    assert merge(tmp_path)
+    assert count_lines(tmp_path / RESULT) == 20
+
+
+def test_a_result_that_was_deleted_is_not_finished(tmp_path: Path) -> None:
+    work(tmp_path, 20, Share())
+    (tmp_path / RESULT).unlink()
+    work(tmp_path, 20, Share(), stop=6)
+    assert not merge(tmp_path)
+
+
 def test_highest_are_those_of_a_full_sort(tmp_path: Path) -> None:
     work(tmp_path, 50, Share())
     expected = sorted((f"prompt {i}" for i in range(1, 51)), key=value, reverse=True)
