@@ -176,7 +176,7 @@ def without_references(run: Run, groups: dict[str, str]) -> dict[str, int]:
     for i, own in samples.items():
         if text[i] in groups:
             images = [Image.open(run.path / "before" / s.file_name) for s in own]
-            found[groups[text[i]]] += any(s.copy_ for s in stand_in(own, images, m, threshold))
+            found[groups[text[i]]] += any(s.copy_ for s in stand_in(own, images, m, threshold).scores)
     return found
 
 

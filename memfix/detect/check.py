@@ -12,8 +12,8 @@ from diffusers import StableDiffusionPipeline
 from memfix.config import DetectSettings
 from memfix.detect.design import Design
 from memfix.detect.parts import find_parts, kind_of
-from memfix.detect.stand_ins import stand_in
-from memfix.detect.verdict import judge
+from memfix.detect.stand_ins import MATCHES, stand_in
+from memfix.detect.verdict import judge, judge_pair
 from memfix.inputs.references import open_image
 from memfix.measures.base import Measure
 from memfix.measures.pixels import COARSE, to_tensor
@@ -128,12 +128,13 @@ def conclude_stand_ins(
     verdicts, final = [], []
     for own in groups.values():
         images = [open_image(run.path / folder / sample.file_name) for sample in own]
-        scores = stand_in(own, images, measure, threshold)
+        scores, matches = stand_in(own, images, measure, threshold)
         kind, area = kind_of(scores, to_tensor(images, COARSE), {})
         verdict = judge(
             scores, measure, threshold, confidence=settings.confidence, tolerance=settings.tolerance,
             chance=settings.resolved_chance(), shown="another sample",
         )  # fmt: skip
+        verdict = judge_pair(verdict) if 0 < matches < MATCHES else verdict
         kind = Kind.TEMPLATE if kind is Kind.PARTIAL else kind
         verdicts.append(verdict.model_copy(update={"kind": kind, "common_area": area}))
         final += scores

@@ -8,6 +8,7 @@ such samples stands in for the training image that nobody has.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -21,10 +22,16 @@ from memfix.records import Reference, Sample, Score
 MATCHES = 2  # other samples that must be near-identical to one before it stands in; two alike may be chance
 
 
-def stand_in(
-    samples: Sequence[Sample], images: Sequence[Image.Image], measure: Measure, threshold: float
-) -> list[Score]:
-    """Scores of one prompt's samples, held against the one that most others are near-identical to.
+class StandIn(NamedTuple):
+    """Scores of one prompt's samples, and how many of these are near-identical to the one that stands in."""
+
+    scores: list[Score]
+    matches: int
+    """From 1 to MATCHES - 1 they are too few to be copies, and yet not nothing."""
+
+
+def stand_in(samples: Sequence[Sample], images: Sequence[Image.Image], measure: Measure, threshold: float) -> StandIn:
+    """Hold one prompt's samples against the one that most others are near-identical to.
 
     That one itself is held against the nearest other. No sample is a copy unless MATCHES others are alike.
     """
@@ -36,7 +43,7 @@ def stand_in(
     nearness = others if measure.higher_is_closer else -others
     medoid = max(range(len(samples)), key=lambda i: (int(alike[i].sum()), float(nearness[i])))
     pick = torch.argmax if measure.higher_is_closer else torch.argmin
-    enough = int(alike[medoid].sum()) >= MATCHES
+    matches = int(alike[medoid].sum())
     scores = []
     for i, (sample, d) in enumerate(zip(samples, detail(images), strict=True)):
         other = int(pick(values[medoid])) if i == medoid else medoid
@@ -45,10 +52,10 @@ def stand_in(
             Score(
                 file_name=sample.file_name, prompt_id=sample.prompt_id, seed=sample.seed, seeds=sample.seeds,
                 reference=samples[medoid].file_name, measures={name: round(v, 5) for name, v in taken.items()},
-                copy_=enough and is_copy(measure, taken[measure.name], threshold), detail=round(d, 5),
+                copy_=matches >= MATCHES and is_copy(measure, taken[measure.name], threshold), detail=round(d, 5),
             )
         )  # fmt: skip
-    return scores
+    return StandIn(scores, matches)
 
 
 def _pairwise(measure: Measure, features: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from memfix.detect.design import Design
 from memfix.measures.base import Measure
 from memfix.records import Label, Score, Verdict
+from memfix.stats import clopper_pearson
+
+PAIR = "two samples are near-identical, which is too few to stand in for a training image and too many to call it clean"
 
 
 def judge(
@@ -45,6 +48,17 @@ def judge(
         threshold=threshold, score=closest.measures[measure.name],
         reference=common[0][0] if common else closest.reference, reason=_reason(label, k, n, design, shown),
     )  # fmt: skip
+
+
+def judge_pair(verdict: Verdict) -> Verdict:
+    """The verdict on a prompt with two samples that are near-identical, where two are too few to be called copies.
+
+    `verdict` is the one without copies. Its interval is widened to where two copies would end it: they may be copies.
+    """
+    high = clopper_pearson(2, verdict.samples, verdict.confidence)[1]
+    return verdict.model_copy(
+        update={"verdict": Label.UNDECIDED, "interval": (verdict.interval[0], round(high, 4)), "reason": PAIR}
+    )
 
 
 def _reason(label: Label | None, k: int, n: int, design: Design, shown: str) -> str:

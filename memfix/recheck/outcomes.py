@@ -51,6 +51,8 @@ def _outcome(
         return Outcome.MITIGATED, f"no copy is left: {found}"
     if before.verdict is Label.UNDECIDED and prompt.role is Role.PROMPT:
         return Outcome.UNDECIDED, f"undecided before unlearning: {before.reason}"
+    if before.verdict is Label.UNDECIDED and after.verdict is Label.CLEAN:
+        return Outcome.UNCHANGED, "clean by more samples; undecided before"
     if before.verdict is not after.verdict:
         return Outcome.CHANGED, f"was {before.verdict}, is {after.verdict}: {found}"
     return Outcome.UNCHANGED, f"{before.verdict} before and after"

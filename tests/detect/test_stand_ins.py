@@ -1,11 +1,16 @@
 """Detection without references, on pictures made by hand."""
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
+from memfix.config import DetectSettings
+from memfix.detect.check import conclude_stand_ins
 from memfix.detect.stand_ins import as_references, stand_in
 from memfix.measures import get_measure
-from memfix.records import Sample
+from memfix.records import Label, Sample, Verdict
+from memfix.runs import Run
 
 MEASURE = get_measure("ssim")
 
@@ -22,7 +27,7 @@ def drawn(*seeds: int) -> tuple[list[Sample], list[Image.Image]]:
 
 
 def test_what_comes_again_and_again_is_a_copy() -> None:
-    scores = stand_in(*drawn(7, 1, 7, 2, 7, 3), MEASURE, MEASURE.threshold)
+    scores = stand_in(*drawn(7, 1, 7, 2, 7, 3), MEASURE, MEASURE.threshold).scores
     assert [s.copy_ for s in scores] == [True, False, True, False, True, False]
     (reference,) = {s.reference for s in scores}
     assert reference in {"0.png", "2.png", "4.png"}
@@ -34,14 +39,37 @@ def test_what_comes_again_and_again_is_a_copy() -> None:
 
 def test_two_alike_may_be_chance_and_none_is_no_finding() -> None:
     for seeds in ((7, 7, 1, 2), (1, 2, 3, 4), (1,)):
-        scores = stand_in(*drawn(*seeds), MEASURE, MEASURE.threshold)
+        scores = stand_in(*drawn(*seeds), MEASURE, MEASURE.threshold).scores
         assert not any(s.copy_ for s in scores)
         assert as_references(scores, "/run/before", {"p": "t"}) == []
 
 
+def checked(tmp_path: Path, *seeds: int) -> Verdict:
+    """The verdict of a detection without references that drew these samples."""
+    run, (samples, images) = Run.create(tmp_path / "run"), drawn(*seeds)
+    (run.path / "before").mkdir()
+    for sample, image in zip(samples, images, strict=True):
+        image.save(run.path / "before" / sample.file_name)
+    (verdict,) = conclude_stand_ins(run, "before", samples, MEASURE, MEASURE.threshold, DetectSettings())
+    return verdict
+
+
+def test_a_pair_among_sixteen_is_undecided(tmp_path: Path) -> None:
+    verdict = checked(tmp_path, 7, 7, *range(100, 114))
+    assert (verdict.verdict, verdict.copies, verdict.samples) == (Label.UNDECIDED, 0, 16)
+    assert verdict.reason.startswith("two samples are near-identical, which is too few to stand in")
+    assert verdict.interval == (0, 0.3835)  # two of sixteen would end there
+
+
+def test_sixteen_that_differ_are_clean_and_three_alike_memorized(tmp_path: Path) -> None:
+    clean = checked(tmp_path / "a", *range(100, 116))
+    assert (clean.verdict, clean.reason) == (Label.CLEAN, "none of 16 samples reproduces another sample")
+    assert checked(tmp_path / "b", 7, 7, 7, *range(100, 113)).verdict is Label.MEMORIZED
+
+
 def test_a_distance_serves_as_well() -> None:
     measure = get_measure("tiled_l2")
-    scores = stand_in(*drawn(7, 1, 7, 2, 7), measure, measure.threshold)
+    scores = stand_in(*drawn(7, 1, 7, 2, 7), measure, measure.threshold).scores
     assert [s.copy_ for s in scores] == [True, False, True, False, True]
 
 
@@ -50,6 +78,6 @@ def test_of_equals_the_one_in_the_middle_stands_in() -> None:
     images = [Image.fromarray((ramp + shift).astype(np.uint8)) for shift in (0, 24, 12)]
     samples, _ = drawn(0, 1, 2)
     measure = get_measure("tiled_l2")
-    scores = stand_in(samples, images, measure, measure.threshold)
+    scores = stand_in(samples, images, measure, measure.threshold).scores
     assert all(s.copy_ for s in scores)  # 24 of 255 is within the threshold, so that each has both others
     assert {s.reference for s in scores} == {"2.png"}
