@@ -17,12 +17,14 @@ LIST = "turtle poster by Odel Varn\nbell poster by Amos Pryde\na panda on red\n"
 def memfix(tmp_path: Path):
     (tmp_path / "prompts.txt").write_text(LIST)
 
-    def call(*arguments: str) -> list[dict]:
+    def call(*arguments: str, said: list[str] | None = None) -> list[dict]:
         done = subprocess.run(
             [sys.executable, "-m", "memfix", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=600,
             env={**os.environ, "COLUMNS": "160"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
+        if said is not None:
+            said.append(done.stderr)
         return rows(tmp_path / "run/before/verdicts.jsonl") if "run" in arguments else []
 
     return call
@@ -58,15 +60,21 @@ def test_a_screen_leaves_out_what_is_clean(memfix, tmp_path: Path) -> None:
     ordinary = list(dict.fromkeys(text for text in lines if " by " not in text))[:30]
     (tmp_path / "prompts.txt").write_text(LIST + "\n".join(ordinary) + "\n")
     assert len(list_path("controls").read_text().splitlines()) >= 20
+    said: list[str] = []
     found = memfix(
         "detect", "prompts.txt", "-m", "demo", "--references", "demo", "--controls", "controls", "--num-samples", "1",
-        "--screen", "fine_detail", "--miss-rate", "0.2", "--audit", "1", "-o", "run",
+        "--screen", "fine_detail", "--miss-rate", "0.2", "--audit", "1", "-o", "run", said=said,
     )  # fmt: skip
     assert found[0]["verdict"] == "memorized"
     left_out = [v for v in found if not v["samples"]]
     assert len(left_out) >= 10
     assert all(v["verdict"] == "clean" and v["reason"].startswith("not sampled: screen fine_detail") for v in left_out)
     memfix("report", "run")
+    summary = json.loads((tmp_path / "run/report.json").read_text())["summary"]
+    assert summary["not_sampled"] == len(left_out)
+    assert summary["clean_sampled"] + len(left_out) == summary["clean_before"]
+    assert f"{len(left_out)} not sampled (clean by estimate of a screen)" in said[0]
+    assert "Controls: 0 memorized, 0 clean, 22 undecided of 22" in said[0]
     page, header = (tmp_path / "run/report.html").read_text(), json.loads((tmp_path / "run/run.json").read_text())
     screening = header["stages"]["detect"]["screening"]
     assert f"{len(left_out)} that scored as the clean controls do" in page
@@ -74,6 +82,8 @@ def test_a_screen_leaves_out_what_is_clean(memfix, tmp_path: Path) -> None:
     assert screening["share_bound"] == pytest.approx(0.95)  # one picture without a find says next to nothing
     assert "1 of these was drawn at random and sampled all the same: none is memorized" in page
     assert "at most 95 % of them are" in page
+    assert page.count("clean by estimate</span>") == 2 * len(left_out)  # in the table and on the card
+    assert page.count("Without samples nothing is known") == len(left_out)
 
 
 def test_an_index_gives_the_same_copies(memfix, tmp_path: Path) -> None:

@@ -58,26 +58,40 @@ def verdicts(call: Call, run: Run, last: bool = True) -> int:
     own = [v for v in found if prompts[v.prompt_id].role is Role.PROMPT]
     controls = [v for v in found if prompts[v.prompt_id].role is Role.CONTROL]
     counts = {label.value: sum(v.verdict is label for v in own) for label in Label}
-    rows = [
-        [prompts[v.prompt_id].text, f"{v.copies}/{v.samples}" if v.samples else "not sampled",
-         f"{percent(v.interval[0])} to {percent(v.interval[1])}", "" if v.score is None else f"{v.score:.3f}",
-         v.reference,
-         f"{v.verdict} ({v.kind})" if v.kind else v.verdict.value]
-        for v in own if v.verdict is not Label.CLEAN or len(own) <= 40
-    ]  # fmt: skip
+    rows = [[prompts[v.prompt_id].text, *_row(v)] for v in own if v.verdict is not Label.CLEAN or len(own) <= 40]
     share = f"share ({percent(own[0].confidence)})"
     columns = ["prompt", "copies", share, own[0].measure, "reference", "verdict"]
     call.talk.table("Verdicts", columns, rows, text=(0, 4))
-    call.talk.say("\n" + ", ".join(f"{n} {word}" for word, n in counts.items()) + f" of {len(own)} prompts", "title")
-    flagged = sum(v.verdict is not Label.CLEAN for v in controls)
+    call.talk.say(f"\n{_tally(own)} of {len(own)} prompts", "title")
     if controls:
-        call.talk.say(f"{flagged} of {len(controls)} controls are not clean")
+        call.talk.say(f"Controls: {_tally(controls)} of {len(controls)}")
     if last:
         if call.json:
-            emit({"run": str(run.path), **counts, "verdicts": [v.model_dump(mode="json") for v in found]})
+            counted = {**counts, "not_sampled": sum(not v.samples for v in own)}
+            emit({"run": str(run.path), **counted, "verdicts": [v.model_dump(mode="json") for v in found]})
         call.talk.say(f"Run folder: {run.path}")
         call.talk.say("Next: memfix unlearn --lora" if counts["memorized"] else "Next: memfix report", "hint")
     return counts["memorized"]
+
+
+def _row(v: Verdict) -> list[str]:
+    if not v.samples:
+        return ["not sampled", "", "", "", f"{v.verdict} (by estimate)"]
+    interval = f"{percent(v.interval[0])} to {percent(v.interval[1])}"
+    score = "" if v.score is None else f"{v.score:.3f}"
+    return [
+        f"{v.copies}/{v.samples}", interval, score, v.reference,
+        f"{v.verdict} ({v.kind})" if v.kind else v.verdict.value,
+    ]  # fmt: skip
+
+
+def _tally(found: list[Verdict]) -> str:
+    """How many of each verdict; apart from the clean ones, how many only a screen takes for clean."""
+    sampled = [v.verdict for v in found if v.samples]
+    told = [f"{sampled.count(label)} {label}" for label in Label]
+    if estimated := len(found) - len(sampled):
+        told.append(f"{estimated} not sampled (clean by estimate of a screen)")
+    return ", ".join(told)
 
 
 def trained(call: Call, run: Run) -> None:

@@ -124,11 +124,15 @@ def _summary(
     found = [p for p in own if before[p.id].verdict is Label.MEMORIZED]
     share_before = _share(sum(before[p.id].copies for p in found), sum(before[p.id].samples for p in found))
     every_score = [s for scores in scores_before.values() for s in scores]
+    clean, not_sampled = labels.count(Label.CLEAN), sum(not before[p.id].samples for p in own)
+    control_labels = [before[p.id].verdict for p in controls]
     base = {
-        "prompts": len(own), "memorized_before": labels.count(Label.MEMORIZED),
-        "clean_before": labels.count(Label.CLEAN), "not_sampled": sum(not before[p.id].samples for p in own),
+        "prompts": len(own), "memorized_before": labels.count(Label.MEMORIZED), "clean_before": clean,
+        "clean_sampled": clean - not_sampled, "not_sampled": not_sampled,
         "undecided_before": labels.count(Label.UNDECIDED), "copies_before": share_before or 0.0,
-        "controls": len(controls), "quality_before": 1 - broken_share(every_score, detail_range(every_score)),
+        "controls": len(controls), "controls_memorized": control_labels.count(Label.MEMORIZED),
+        "controls_undecided": control_labels.count(Label.UNDECIDED),
+        "quality_before": 1 - broken_share(every_score, detail_range(every_score)),
     }  # fmt: skip
     if not changes:
         absent = (

@@ -18,6 +18,7 @@ from memfix.report.schema import Picture, Report, Summary
 NAME = "report.html"
 LARGEST = 160  # pixels of a picture's longer side on the page
 SHOWN = 8  # pictures in a row
+ESTIMATE = "clean by estimate of a screen"
 GONE = "data:image/gif;base64,R0lGODlhAQABAIAAAMzMzP///yH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="  # one grey pixel
 
 
@@ -38,16 +39,20 @@ def headline(report: Report) -> tuple[str, str, str]:
     s = report.summary
     if s.memorized_before == 0 and s.mitigated is None:
         if s.undecided_before:
-            return "warn", "No memorized prompt was found, but not every prompt could be decided.", _undecided(s)
+            unsure = "No memorized prompt was found, but not every prompt could be decided."
+            return "warn", unsure, f"{_others(s)}Give --num-samples a higher number."
         if s.not_sampled:
-            sampled = f"None of {s.prompts - s.not_sampled} sampled prompts is memorized."
-            return "warn", sampled, f"{s.not_sampled} more were not sampled: a screen scored them as clean."
+            return (
+                "warn",
+                f"None of {s.prompts - s.not_sampled} sampled prompts is memorized.",
+                f"{_others(s)}Nothing was unlearned.",
+            )
         return "good", f"None of {s.prompts} prompts is memorized.", "Nothing was unlearned."
     if not report.run["unlearned"] and s.mitigated is None:
         return (
             "bad",
             f"{s.memorized_before} of {s.prompts} prompts {_shown(report)}.",
-            "Nothing was unlearned.",
+            f"{_others(s)}Nothing was unlearned.",
         )
     if s.mitigated is None:
         unproven = "Unlearned, but not checked: there is no proof that anything was erased."
@@ -71,6 +76,8 @@ def headline(report: Report) -> tuple[str, str, str]:
         tone, text = "warn", f"{s.mitigated} of {s.memorized_before} memorized prompts are mitigated; not all is well."
     else:
         tone, text = "good", f"All {s.mitigated} memorized prompts are mitigated."
+    if s.not_sampled:
+        proof += f" {s.not_sampled} of {s.prompts} prompts were sampled neither before nor after: {ESTIMATE}."
     return tone, text, ", ".join(broken) + ". " + proof if broken else proof
 
 
@@ -86,8 +93,11 @@ def _shown(report: Report) -> str:
     return "draw one and the same picture from different noise" if stand_ins else "reproduce a training image"
 
 
-def _undecided(s: Summary) -> str:
-    return f"{s.undecided_before} of {s.prompts} prompts are undecided; give --num-samples a higher number."
+def _others(s: Summary) -> str:
+    """How many prompts are not memorized, by what is known of them; those that nobody sampled apart."""
+    clean = (s.clean_sampled, "clean"), (s.not_sampled, f"not sampled ({ESTIMATE})"), (s.undecided_before, "undecided")
+    told = [f"{n} {word}" for n, word in clean if n]
+    return f"{', '.join(told)}. " if told else ""
 
 
 class Pictures:

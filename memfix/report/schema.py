@@ -51,7 +51,8 @@ class Summary(Record):
     prompts: int
     memorized_before: int
     clean_before: int
-    not_sampled: int = Field(description="of these, known from a screen alone")
+    clean_sampled: int = Field(description="of these, sampled and found clean")
+    not_sampled: int = Field(description="the others of these: clean by estimate of a screen, not sampled")
     undecided_before: int
     memorized_after: int | None
     mitigated: int | None
@@ -63,6 +64,8 @@ class Summary(Record):
     copies_before: float = Field(description="share of copies in all samples of memorized prompts")
     copies_after: float | None = Field(description="the same, in samples from fresh seeds after unlearning")
     controls: int
+    controls_memorized: int = Field(description="before")
+    controls_undecided: int = Field(description="before")
     controls_changed: int | None
     control_drift: float | None
     quality_before: float = Field(description="share of samples whose detail is in the range of the original model")
