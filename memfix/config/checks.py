@@ -59,13 +59,16 @@ class DetectSettings(Settings):
         False,
         description="Run a TorchScript file whose hash is not a known one: it is a program, and you vouch for it.",
     )
-    threshold: float | None = Field(None, description="Threshold of the measure; its own default when not given.")
+    threshold: float | None = Field(
+        None,
+        description="Threshold of the measure; its own default when not given. Copies of a part are found without it.",
+    )
     false_alarm_rate: float | None = Field(
         None,
         gt=0,
         lt=1,
         description="Set the threshold so that this share of training images would count as a copy of an unrelated "
-        "one; for reference sets with captions.",
+        "one; for reference sets with captions. It does not move the threshold for copies of a part.",
     )
     chance: float | None = Field(
         None,

@@ -9,7 +9,7 @@ import torch
 from memfix.measures import region
 from memfix.records import Kind, Part, Score
 
-VERBATIM_AREA = 0.9  # copies that agree on more of the picture than this are one picture
+VERBATIM_AREA = 0.9  # copies that agree on this much of the picture are one picture
 
 
 def find_parts(
@@ -44,11 +44,14 @@ def kind_of(
     Copies that agree all over are `verbatim`. Those that agree on a part are a `template` if they show several
     references that differ, which then have that part in common, and else `partial`: one reference is copied in part.
     Without further references of a template nobody can tell the two apart.
+
+    A region that covers the picture, and the reference in it all over, is no part: such a sample is a copy as a whole
+    that the measure's threshold leaves out.
     """
     copies = [i for i, score in enumerate(scores) if score.copy_]
     if not copies:
         return None, None
-    whole = [i for i in copies if not scores[i].part]
+    whole = [i for i in copies if _covers(scores[i], samples[i], references)]
     chosen = whole if 2 * len(whole) >= len(copies) else copies  # what most copies are
     area = region.common_area(samples[chosen])
     if area >= VERBATIM_AREA and chosen is whole:
@@ -56,3 +59,15 @@ def kind_of(
     shown = [references[name] for name in dict.fromkeys(scores[i].shows for i in chosen) if name in references]
     differ = len(shown) > 1 and region.common_area(torch.stack(shown)) < VERBATIM_AREA
     return Kind.TEMPLATE if differ else Kind.PARTIAL, round(area, 4)
+
+
+def _covers(copy: Score, sample: torch.Tensor, references: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a copy shows all of its reference, and not a part of it."""
+    if copy.part is None:
+        return True
+    shown = references.get(copy.part.reference)
+    return (
+        copy.part.area >= VERBATIM_AREA
+        and shown is not None
+        and region.common_area(torch.stack([sample, shown])) >= VERBATIM_AREA
+    )

@@ -88,6 +88,22 @@ def test_copies_that_agree_all_over_are_verbatim() -> None:
     assert kind_of(scores[3:], samples[3:], {"r": samples[0]}) == (None, None)
 
 
+def test_parts_that_cover_the_picture_are_verbatim() -> None:
+    """Whatever threshold the whole picture fell short of."""
+    samples = pictures(0.3, 0.3, 0.3, 0.3, 0.9)
+    names, same = ["r"], {"r": pictures(0.3)[0]}
+    found = find_parts([score(i) for i in range(5)], samples, names, torch.stack(list(same.values())))
+    # the last one has the half with the pattern in common with the others, and is a copy of that part alone
+    assert [s.part.area for s in found if s.part] == [1, 1, 1, 1, 0.5]
+    assert kind_of(found, samples, same) == (Kind.VERBATIM, 1.0)
+    # the region covers the picture, and a reference with another background explains most of it: off by .2 on one half,
+    # .02 of the contrast of .135
+    other = {"r": pictures(0.5)[0]}
+    found = find_parts([score(i) for i in range(5)], samples, names, torch.stack(list(other.values())))
+    assert [s.part.area for s in found if s.part] == [1, 1, 1, 1, 0.5]
+    assert kind_of(found, samples, other)[0] is Kind.PARTIAL
+
+
 def test_one_sample_that_shares_a_part_is_no_finding() -> None:
     g = torch.Generator().manual_seed(1)
     samples = torch.rand(8, 3, SIDE, SIDE, generator=g)
