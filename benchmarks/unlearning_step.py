@@ -17,6 +17,7 @@ bundled one, on latents of its references.
 import argparse
 import copy
 import json
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ from memfix.models.latents import NoiseSchedule, encode
 from memfix.models.text import TextCache
 from memfix.runs import environment
 from memfix.unlearn.bank import Bank, Batch, Target
+from memfix.unlearn.draws import Draw
 from memfix.unlearn.methods import get_method
 from memfix.unlearn.original import original
 from memfix.unlearn.siss import NEGLIGIBLE, Weights, importance_weights, log_density_ratio
@@ -230,9 +232,7 @@ def wanted(m: Any, clean: torch.Tensor) -> torch.Tensor:
 
 
 def drawn(world: World, window: tuple[int, int] = (0, 1000), seed: int | None = None) -> Batch:
-    generator = torch.Generator()
-    generator.seed() if seed is None else generator.manual_seed(seed)
-    return world.bank.draw(generator, world.batch, 0, 0.5, window)
+    return world.bank.draw(Draw(random.getrandbits(31) if seed is None else seed), world.batch, 0, 0.5, window)
 
 
 def weights_of(batch: Batch) -> Weights:

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 
 from memfix.models.text import TextCache
+from memfix.unlearn.draws import Draw
 
 
 class Schedule(Protocol):
@@ -66,16 +67,16 @@ class Batch:
     Item i of the mixture is a keep and a forget picture under the same timestep and noise; `from_forget` [B] says on
     which side it was drawn. `keep` has the text of its keep picture, `forget` that of the memorized prompt. `prior` are
     noised keep pictures of other prompts. `stand_ins` holds [K, C, h, w] for each item, `anchors` [B, L, D] the
-    embeddings of harmless wordings; both only if the bank has them. `seed` is for draws that a term makes for itself.
+    embeddings of harmless wordings; both only if the bank has them. `draw` is for what a term draws for itself.
     """
 
     keep: Items
     forget: Items
     from_forget: torch.Tensor
     prior: Items
+    draw: Draw
     stand_ins: tuple[torch.Tensor, ...] = ()
     anchors: torch.Tensor | None = None
-    seed: int = 0
 
     def __len__(self) -> int:
         return len(self.from_forget)
@@ -127,8 +128,8 @@ class Target:
 class Bank:
     """Everything that training draws from; latents [C, h, w] on the CPU.
 
-    `prior` holds (text, latent) of keep images of other prompts, each prompt drawn as often as the others. A target
-    without keep images of its own borrows them, under their own text. `texts` is None for a network without prompts.
+    `prior` holds (text, latent) of keep images of other prompts, which take turns. A target without keep images of its
+    own borrows them, under their own text. `texts` is None for a network without prompts.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class Bank:
         if not targets or any(not t.forget for t in targets):
             raise ValueError("every target needs an image to forget")
         self.targets, self.prior, self.texts, self.schedule = targets, prior, texts, schedule
-        self._balanced = _balanced(prior)
+        self._by_text = _by_text(prior)
 
     @property
     def has_keep(self) -> bool:
@@ -158,72 +159,68 @@ class Bank:
         """Every target has a wording that does not give copies."""
         return self.texts is not None and all(t.anchors for t in self.targets)
 
-    def draw(
-        self,
-        generator: torch.Generator,
-        size: int,
-        prior_size: int,
-        mixture: float,
-        window: tuple[int, int],
-        seed: int = 0,
-    ) -> Batch:
+    def draw(self, draw: Draw, size: int, prior_size: int, mixture: float, window: tuple[int, int]) -> Batch:
         """A batch with a stratified mixture: round(λ·size) items start from forget images, at least 1, not all.
 
-        At λ = 0 none does and at λ = 1 all do. Targets take turns in random order, so that all of them come up equally
-        often. The window is where forgetting happens; prior items come from the whole schedule, since what must survive
-        must survive everywhere.
+        At λ = 0 none does and at λ = 1 all do. Targets take turns in random order on either side, from draw to draw,
+        and so do the prompts of prior items: over all draws of one size none has come up more than once more often than
+        another. The window is where forgetting happens; prior items come from the whole schedule, since what must
+        survive must survive everywhere.
         """
         n_forget = round(mixture * size) if mixture in (0, 1) else min(max(round(mixture * size), 1), size - 1)
         from_forget = torch.zeros(size, dtype=torch.bool)
         from_forget[:n_forget] = True
-        keep, forget, keep_texts, chosen = [], [], [], []
-        for target in [*self._turns(generator, n_forget), *self._turns(generator, size - n_forget)]:
-            index = self._pick(generator, len(target.forget))
-            text, x = self._kept(generator, target, index)
-            keep.append(x)
-            keep_texts.append(text)
-            forget.append(target.forget[index])
-            chosen.append((target, index))
-        kept, forgot = torch.stack(keep), torch.stack(forget)
-        times = self._times(generator, size, window)
-
-        prior_size = prior_size if self.prior else 0
-        others = [self._other(generator) for _ in range(prior_size)]
-        prior_times = self._times(generator, prior_size, (0, len(self.schedule)))
-        prior_clean = torch.stack([x for _, x in others]) if others else kept[:0]
-        eps = torch.randn(kept.shape, generator=generator)
-        prior_eps = torch.randn(prior_clean.shape, generator=generator)
-        aside = torch.Generator().manual_seed(seed)  # so that what only some methods draw leaves all other draws alone
+        turns = [
+            *draw.turns("forget", n_forget, len(self.targets)),
+            *draw.turns("keep", size - n_forget, len(self.targets)),
+        ]
+        targets, pictures = [self.targets[i] for i in turns], draw.stream("pictures")
+        chosen = [(target, _pick(pictures, len(target.forget))) for target in targets]
+        forgot = torch.stack([t.forget[i] for t, i in chosen])
+        keep = self._keep(draw, targets, forgot)
+        others = self._others(draw, "prior", prior_size)
+        kept = torch.stack([x for _, x in keep])
+        prior = torch.stack([x for _, x in others]) if others else kept[:0]
+        times, eps = self._times(draw, "times", size, window), torch.randn(kept.shape, generator=draw.stream("noise"))
+        prior_times = self._times(draw, "prior times", len(others), (0, len(self.schedule)))
+        prior_eps = torch.randn(prior.shape, generator=draw.stream("prior noise"))
+        wordings = draw.stream("anchors")
         return Batch(
-            keep=self._items(kept, eps, times, keep_texts),
-            forget=self._items(forgot, eps, times, [t.text for t, _ in chosen]),
+            keep=self._items(kept, eps, times, [text for text, _ in keep]),
+            forget=self._items(forgot, eps, times, [t.text for t in targets]),
             from_forget=from_forget,
-            prior=self._items(prior_clean, prior_eps, prior_times, [text for text, _ in others]),
+            prior=self._items(prior, prior_eps, prior_times, [text for text, _ in others]),
+            draw=draw,
             stand_ins=tuple(t.stand_ins[i] for t, i in chosen) if self.has_stand_ins else (),
-            anchors=self._stack(t.anchors[self._pick(aside, len(t.anchors))] for t, _ in chosen)
+            anchors=self._stack(t.anchors[_pick(wordings, len(t.anchors))] for t in targets)
             if self.has_anchors
             else None,
-            seed=seed,
         )
 
-    def _turns(self, generator: torch.Generator, n: int) -> list[Target]:
-        order: list[int] = []
-        while len(order) < n:
-            order += torch.randperm(len(self.targets), generator=generator).tolist()
-        return [self.targets[i] for i in order[:n]]
+    def _keep(self, draw: Draw, targets: Sequence[Target], forgot: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+        """(text, latent) that each target keeps, its own or another prompt's.
 
-    def _kept(self, generator: torch.Generator, target: Target, index: int) -> tuple[str, torch.Tensor]:
-        if target.keep:
-            return target.text, target.keep[self._pick(generator, len(target.keep))]
-        if self.prior:
-            return self._other(generator)
-        return target.text, target.forget[index]  # methods without keep images never look at it
+        In a bank without anything to keep they are the forget images; methods that take such a bank never look there.
+        """
+        pick = draw.stream("keep pictures")
+        borrowed = self._others(draw, "borrowed", len(targets)) or [
+            (t.text, a) for t, a in zip(targets, forgot, strict=True)
+        ]
+        return [
+            (t.text, t.keep[_pick(pick, len(t.keep))]) if t.keep else other
+            for t, other in zip(targets, borrowed, strict=True)
+        ]
 
-    def _other(self, generator: torch.Generator) -> tuple[str, torch.Tensor]:
-        return self.prior[self._balanced[self._pick(generator, len(self._balanced))]]
+    def _others(self, draw: Draw, name: str, n: int) -> list[tuple[str, torch.Tensor]]:
+        """(text, latent) of n keep images of other prompts, none if the bank has none."""
+        if not self.prior:
+            return []
+        pick, turns = draw.stream(f"{name} pictures"), draw.turns(name, n, len(self._by_text))
+        groups = [self._by_text[i] for i in turns]
+        return [self.prior[own[_pick(pick, len(own))]] for own in groups]
 
-    def _times(self, generator: torch.Generator, n: int, window: tuple[int, int]) -> torch.Tensor:
-        return torch.randint(window[0], window[1], (n,), generator=generator)
+    def _times(self, draw: Draw, name: str, n: int, window: tuple[int, int]) -> torch.Tensor:
+        return torch.randint(window[0], window[1], (n,), generator=draw.stream(name))
 
     def _items(self, clean: torch.Tensor, eps: torch.Tensor, t: torch.Tensor, texts: Sequence[str]) -> Items:
         signal, noise = self.schedule.signal_scale[t], self.schedule.noise_scale[t]
@@ -238,15 +235,14 @@ class Bank:
         wanted = list(texts)
         return self.texts.stack(wanted or [self.targets[0].text])[: len(wanted)]
 
-    @staticmethod
-    def _pick(generator: torch.Generator, n: int) -> int:
-        return int(torch.randint(n, (1,), generator=generator))
+
+def _pick(generator: torch.Generator, n: int) -> int:
+    return int(torch.randint(n, (1,), generator=generator))
 
 
-def _balanced(prior: Sequence[tuple[str, torch.Tensor]]) -> list[int]:
-    """Places in `prior`, so often that each text comes up as often as the one with the most items."""
+def _by_text(prior: Sequence[tuple[str, torch.Tensor]]) -> list[list[int]]:
+    """Places in `prior` of each text."""
     groups: dict[str, list[int]] = {}
     for place, (text, _) in enumerate(prior):
         groups.setdefault(text, []).append(place)
-    most = max(map(len, groups.values()), default=0)
-    return [own[i % len(own)] for own in groups.values() for i in range(most)]
+    return list(groups.values())

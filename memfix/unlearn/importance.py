@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from memfix.unlearn.bank import Bank, Items
+from memfix.unlearn.draws import Draw
 from memfix.unlearn.terms import Network, View, errors
 
 ITEMS = 64  # enough for a ranking of weights; each is one forward and backward
@@ -18,11 +19,11 @@ def forget_sensitivity(
 ) -> list[torch.Tensor]:
     """|∇ of the denoising loss of the forget images|: what SalUn (arXiv 2310.12508) calls saliency."""
 
-    def items(generator: torch.Generator, _: int) -> Items:
-        return bank.draw(generator, 1, 0, 1.0, window).forget
+    def items(n: int) -> Items:
+        return bank.draw(Draw(seed, n, "saliency"), 1, 0, 1.0, window).forget
 
     total = [torch.zeros_like(p) for p in parameters]
-    _over_items(items, parameters, network, view, seed, lambda i, g: total[i].add_(g))
+    _over_items(items, parameters, network, view, lambda i, g: total[i].add_(g))
     return [t.abs_() for t in total]
 
 
@@ -32,23 +33,22 @@ def keep_fisher(
     """Diagonal of the empirical Fisher information of the keep images: the mean squared gradient, item by item."""
     whole = (0, len(bank.schedule))
 
-    def items(generator: torch.Generator, n: int) -> Items:
-        batch = bank.draw(generator, 1, 1, 0.0, whole)
+    def items(n: int) -> Items:
+        batch = bank.draw(Draw(seed, n, "fisher"), 1, 1, 0.0, whole)
         return batch.prior if n % 2 and len(batch.prior) else batch.keep
 
     total = [torch.zeros_like(p) for p in parameters]
-    _over_items(items, parameters, network, view, seed, lambda i, g: total[i].addcmul_(g, g))
+    _over_items(items, parameters, network, view, lambda i, g: total[i].addcmul_(g, g))
     return [t.div_(ITEMS) for t in total]
 
 
 def _over_items(
-    items: Callable[[torch.Generator, int], Items], parameters: Sequence[nn.Parameter], network: Network, view: View,
-    seed: int, add: Callable[[int, torch.Tensor], object],
+    items: Callable[[int], Items], parameters: Sequence[nn.Parameter], network: Network, view: View,
+    add: Callable[[int, torch.Tensor], object],
 ) -> None:  # fmt: skip
     """Hand each item's gradient of each parameter to `add`, then forget it."""
-    generator = torch.Generator().manual_seed(seed)
     for n in range(ITEMS):
-        errors(items(generator, n), network, view).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
+        errors(items(n), network, view).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
         for i, p in enumerate(parameters):
             if p.grad is not None:
                 add(i, p.grad)

@@ -20,13 +20,13 @@ from memfix.models.sampling import batches, generate, plan_samples
 from memfix.models.text import TextCache
 from memfix.records import Look, Prompt, Score
 from memfix.unlearn.bank import Bank, Items
+from memfix.unlearn.draws import Draw
 from memfix.unlearn.resample import Sampler
 from memfix.unlearn.terms import Network, View, errors
 
 FIRST_SEED = 200_000  # neither the detection nor the re-check goes so far
 CONTROLS = 12  # more say little more of a mean drift
 POINTS = 64  # noisy points of each side
-POINTS_SEED = 200_000
 SMALL = 1e-3  # in the skew, from MUCS (arXiv 2605.17938)
 
 
@@ -113,9 +113,8 @@ class Monitor:
     @torch.no_grad()
     def _losses(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Errors per dimension of forget and of keep items, always at the same points; [n] each."""
-        generator = torch.Generator().manual_seed(POINTS_SEED)
         prior = POINTS if self._bank.prior else 0
-        batch = self._bank.draw(generator, POINTS, prior, 1.0, (0, len(self._bank.schedule)))
+        batch = self._bank.draw(Draw(purpose="looks"), POINTS, prior, 1.0, (0, len(self._bank.schedule)))
         keep = batch.keep.join(batch.prior) if prior else batch.keep
         return self._errors(batch.forget), self._errors(keep) if self._bank.has_keep else torch.zeros(0)
 

@@ -103,7 +103,8 @@ def _routed(batch: Batch, weight: torch.Tensor, clean: torch.Tensor) -> tuple[It
     forward and one backward an item instead of two. One item always goes: ranks that hold the weights in parts must
     all take every pass.
     """
-    chosen = (weight > siss.NEGLIGIBLE) | (weight == weight.max())
+    chosen = weight > siss.NEGLIGIBLE
+    chosen[weight.argmax()] = True
     return batch.points.towards(clean).pick(chosen), weight[chosen].float()
 
 
@@ -146,8 +147,8 @@ def uniform_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
     eps = implied_noise(
         answer, items.noisy.to(answer.device), items.signal, items.noise, view.prediction_type
     )  # fmt: skip
-    u = torch.rand(items.noisy.shape, generator=torch.Generator().manual_seed(batch.seed))
-    return view.error(eps, u, items).mean()
+    u = torch.rand(items.noisy.shape, generator=batch.draw.stream("uniform"))
+    return view._replace(prediction_type="epsilon").error(eps, u, items).mean()
 
 
 def nearest_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:

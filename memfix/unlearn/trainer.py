@@ -22,6 +22,7 @@ from memfix.models.device import autocast
 from memfix.records import Step
 from memfix.unlearn.bank import Bank, Batch, Items
 from memfix.unlearn.combine import Combined, global_norm
+from memfix.unlearn.draws import Draw
 from memfix.unlearn.importance import forget_sensitivity, keep_fisher
 from memfix.unlearn.methods import Composition, Method, check_data
 from memfix.unlearn.modifiers import Mask, ParameterPrior, named, parameter_group, top_share
@@ -30,8 +31,6 @@ from memfix.unlearn.ranks import Ranks
 from memfix.unlearn.terms import Network, Term, View
 
 ALONE = Ranks()
-SEED_STRIDE = 1_000_003
-SALIENCY_SEED, FISHER_SEED = 1_000_001, 1_000_002  # steps past any that is taken
 
 
 class Trainer:
@@ -145,10 +144,8 @@ class Trainer:
         s, ranks = self.settings, self._ranks
         n, mixture = s.gradient_accumulation_steps * ranks.of, self._composition.mixture(s.mixture)
         prior = 0 if mixture == 1 else s.prior_batch_size
-        seeds = [self._seed(self.step) * n + i for i in range(ranks.rank, n, ranks.of)]
-        batches = [
-            self._bank.draw(_generator(seed), s.train_batch_size, prior, mixture, self._window, seed) for seed in seeds
-        ]
+        draws = [Draw(s.train_seed, self.step * n + i) for i in range(ranks.rank, n, ranks.of)]
+        batches = [self._bank.draw(draw, s.train_batch_size, prior, mixture, self._window) for draw in draws]
         return [replace(b, prior=self._held(b.prior)) if len(b.prior) and self._original else b for b in batches]
 
     def _held(self, items: Items) -> Items:
@@ -158,14 +155,11 @@ class Trainer:
         kind = self._view.prediction_type
         return items.towards(implied_clean(answer, items.noisy, items.signal, items.noise, kind))
 
-    def _seed(self, step: int) -> int:
-        return self.settings.train_seed * SEED_STRIDE + step
-
     def _find_mask(self) -> Mask | None:
         if self.settings.saliency is None:
             return None
         sensitivity = forget_sensitivity(
-            self._bank, self.parameters, self._network, self._view.whole, self._window, self._seed(SALIENCY_SEED)
+            self._bank, self.parameters, self._network, self._view.whole, self._window, self.settings.train_seed
         )
         return Mask(top_share(sensitivity, self.settings.saliency))
 
@@ -173,7 +167,7 @@ class Trainer:
         if checkpoints:
             return ParameterPrior.from_checkpoints(list(named(unet, self.parameters)), checkpoints)
         fisher = keep_fisher(
-            self._bank, self.parameters, self._network, self._view.whole, self._seed(FISHER_SEED)
+            self._bank, self.parameters, self._network, self._view.whole, self.settings.train_seed
         )  # fmt: skip
         return ParameterPrior.from_fisher(self.parameters, fisher)
 
@@ -211,10 +205,6 @@ def lr_factor(step: int, settings: UnlearnSettings) -> float:
     if settings.lr_scheduler == "constant":
         return rise
     return rise * 0.5 * (1 + math.cos(math.pi * step / settings.max_train_steps))
-
-
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def _gradients(

@@ -7,10 +7,11 @@ import torch
 from tiny import Noise, Words, bank_of
 
 from memfix.unlearn.bank import Bank, Batch, Target
+from memfix.unlearn.draws import Draw
 
 
 def draw(window: tuple[int, int] = (0, 100), seed: int = 3, mixture: float = 0.5, **values) -> Batch:
-    return bank_of("epsilon", **values).draw(torch.Generator().manual_seed(seed), 16, 4, mixture, window, seed)
+    return bank_of("epsilon", **values).draw(Draw(seed), 16, 4, mixture, window)
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,7 @@ def draw(window: tuple[int, int] = (0, 100), seed: int = 3, mixture: float = 0.5
     [(16, 0.5, 8), (4, 0.01, 1), (4, 0.99, 3), (10, 0.3, 3), (4, 0.0, 0), (4, 1.0, 4), (1, 1.0, 1)],
 )
 def test_mixture_is_stratified(size: int, mixture: float, expected: int) -> None:
-    batch = bank_of("epsilon").draw(torch.Generator().manual_seed(0), size, 0, mixture, (0, 100))
+    batch = bank_of("epsilon").draw(Draw(), size, 0, mixture, (0, 100))
     assert int(batch.from_forget.sum()) == expected
     assert batch.mixture == pytest.approx(expected / size)
     assert (len(batch.forget_half), len(batch.keep_half)) == (expected, size - expected)
@@ -74,10 +75,62 @@ def test_no_prompt_counts_for_more_because_it_has_more_pictures() -> None:
     targets = [Target("many", pictures(1, 300)), Target("one", pictures(2, 1))]
     prior = [("much", z) for z in pictures(3, 7)] + [("little", z) for z in pictures(4, 2)]
     bank = Bank(targets, prior, Words(), Noise("epsilon"))
-    batch = bank.draw(torch.Generator().manual_seed(0), 400, 4000, 0.5, (0, 100))
+    batch = bank.draw(Draw(), 400, 4000, 0.5, (0, 100))
     forgotten = Counter(batch.forget_half.clean.flatten().tolist())
     assert forgotten == {1.0: 100, 2.0: 100}  # targets take turns
     kept = Counter(batch.prior.clean.flatten().tolist())
-    assert kept[3.0] == pytest.approx(2000, abs=100)
-    borrowed = Counter(batch.keep_half.clean.flatten().tolist())
-    assert borrowed[3.0] == pytest.approx(100, abs=30)
+    assert kept == {3.0: 2000, 4.0: 2000}
+    borrowed = Counter(batch.keep.clean.flatten().tolist())
+    assert borrowed == {3.0: 200, 4.0: 200}
+
+
+@pytest.mark.parametrize(("size", "passes", "ranks"), [(16, 40, 1), (2, 30, 2), (32, 20, 1), (10, 12, 4)])
+def test_turns_go_on_from_step_to_step(size: int, passes: int, ranks: int) -> None:
+    """After any number of steps no target was drawn twice more than another, whoever took which pass."""
+
+    def pictures(number: int) -> list[torch.Tensor]:
+        return [torch.full((1, 1, 1), float(number))]
+
+    targets = [Target(str(i), pictures(i), pictures(100 + i)) for i in range(25)]
+    bank = Bank(targets, [(str(i), *pictures(200 + i)) for i in range(7)], Words(), Noise("epsilon"))
+    counts = [Counter(dict.fromkeys(range(first, last), 0)) for first, last in ((0, 25), (100, 125), (200, 207))]
+    for step in range(passes):
+        drawn = [bank.draw(Draw(5, step * ranks + i), size, 3, 0.5, (0, 100)) for i in range(ranks)]
+        for batch in drawn:
+            for count, items in zip(counts, (batch.forget_half, batch.keep_half, batch.prior), strict=True):
+                count.update(items.clean.flatten().int().tolist())
+        for count in counts:
+            assert max(count.values()) - min(count.values()) <= 1
+
+
+def test_a_draw_is_known_by_its_number_alone() -> None:
+    bank = bank_of("epsilon")
+    for number in (7, 2, 7):
+        batch = bank.draw(Draw(1, number), 6, 2, 0.5, (0, 100))
+        again = bank_of("epsilon").draw(Draw(1, number), 6, 2, 0.5, (0, 100))
+        for side in ("keep", "forget", "prior"):
+            assert torch.equal(getattr(batch, side).noisy, getattr(again, side).noisy)
+    for other in (Draw(1, 3), Draw(2, 2), Draw(1, 2, "looks")):
+        assert not torch.equal(
+            bank.draw(other, 6, 2, 0.5, (0, 100)).keep.noisy, bank.draw(Draw(1, 2), 6, 2, 0.5, (0, 100)).keep.noisy
+        )
+
+
+def test_rounds_have_orders_of_their_own() -> None:
+    rounds = [tuple(Draw(0, i).turns("forget", 10, 10)) for i in range(20)]
+    assert all(sorted(r) == list(range(10)) for r in rounds)
+    assert len(set(rounds)) == 20
+    assert Draw(0, 3).turns("forget", 0, 10) == []
+
+
+def test_streams_have_nothing_in_common() -> None:
+    """At no small shift does one go with the other, neither for two purposes nor for neighbouring passes."""
+    n, most = 20_000, 60
+    noise = torch.randn(n, generator=Draw(0, 1).stream("noise"), dtype=torch.float64)
+    for draw, name in ((Draw(0, 1), "uniform"), (Draw(0, 2), "uniform"), (Draw(1, 1), "uniform")):
+        u = torch.rand(n, generator=draw.stream(name), dtype=torch.float64)
+        for shift in range(-most, most + 1):
+            e = noise[max(0, shift) : n + min(0, shift)]
+            for seen in (e, e.square(), torch.exp(-(e[:-8].square() + e[8:].square()) / 2)):
+                both = torch.stack([seen, u[max(0, -shift) :][: len(seen)]])
+                assert abs(float(torch.corrcoef(both)[0, 1])) < 5 / n**0.5

@@ -1,17 +1,17 @@
 """Every method's combined gradient against a naive float64 computation: item by item, two backwards, flat vectors."""
 
-import copy
-
 import pytest
 import torch
+from naive import Naive
 from tiny import Net, bank_of, taken
 from torch import nn
 
 from memfix.config import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.unlearn.bank import Bank, Batch, Target
+from memfix.unlearn.draws import Draw
 from memfix.unlearn.methods import METHODS, check_data, check_settings, get_method
-from memfix.unlearn.terms import View, siss_forget
+from memfix.unlearn.terms import View, siss_forget, uniform_forget
 from memfix.unlearn.trainer import _gradients
 
 KINDS = ["epsilon", "v_prediction", "flow_prediction"]
@@ -19,7 +19,7 @@ KINDS = ["epsilon", "v_prediction", "flow_prediction"]
 
 def draw(bank: Bank, mixture: float = 0.5, seed: int = 3) -> Batch:
     prior = 0 if mixture == 1 else 3
-    return bank.draw(torch.Generator().manual_seed(seed), 10, prior, mixture, (0, len(bank.schedule)), seed=seed)
+    return bank.draw(Draw(seed), 10, prior, mixture, (0, len(bank.schedule)))
 
 
 def of_method(name: str, settings: UnlearnSettings, bank: Bank, model: Net, low_pass: float | None = None):
@@ -31,175 +31,6 @@ def of_method(name: str, settings: UnlearnSettings, bank: Bank, model: Net, low_
     model.zero_grad()
     result = _gradients(composition, [batch], list(model.parameters()), model.network, view)
     return batch, result, taken(model)
-
-
-class Naive:
-    """The definitions, spelt out. Nothing here is shared with the code under test but the drawn numbers."""
-
-    def __init__(self, model: Net, batch: Batch, kind: str, settings: UnlearnSettings, bank: Bank) -> None:
-        self.model, self.batch, self.kind, self.s, self.bank = (
-            copy.deepcopy(model).double(),
-            batch,
-            kind,
-            settings,
-            bank,
-        )
-        self.n, self.filter = len(batch), None
-
-    def answer(self, m, items, i, words=None):
-        context = items.context if words is None else words
-        return self.model(m[None], items.t[i : i + 1], None if context is None else context[i : i + 1].double())[0][0]
-
-    def wanted(self, m, z, g, s):
-        eps = (m - g * z) / s
-        return {"epsilon": eps, "v_prediction": g * eps - s * z, "flow_prediction": eps - z}[self.kind]
-
-    def size(self, residual, items, i):
-        if self.filter is not None:
-            residual = self.filter @ residual @ self.filter.T
-        return self.weight(float(items.signal[i]), float(items.noise[i])) * (residual**2).sum()
-
-    def weight(self, g, s):
-        if self.s.snr_gamma is None:
-            return 1.0
-        snr = (g / s) ** 2
-        per_picture = {"epsilon": snr, "v_prediction": 1 / s**2, "flow_prediction": 1 / s**2}[self.kind]
-        return min(snr, self.s.snr_gamma) / per_picture
-
-    def error(self, items, i, z=None, m=None):
-        m = items.noisy[i].double() if m is None else m
-        z = items.clean[i].double() if z is None else z
-        return self.size(self.answer(m, items, i) - self.wanted(m, z, items.signal[i], items.noise[i]), items, i)
-
-    def keep_sides(self):
-        return [i for i in range(self.n) if not self.batch.from_forget[i]]
-
-    def forget_sides(self):
-        return [i for i in range(self.n) if self.batch.from_forget[i]]
-
-    def prior(self):
-        total, kept = 0.0, self.filter
-        self.filter = None  # a low-pass is for the forget side
-        for i in range(len(self.batch.prior)):
-            total = total + self.error(self.batch.prior, i) / self.n
-        self.filter = kept
-        return total
-
-    def keep(self):
-        kept, self.filter = self.filter, None
-        total = sum(self.error(self.batch.keep, i) for i in self.keep_sides()) / len(self.keep_sides())
-        self.filter = kept
-        return total + self.prior()
-
-    def forget(self):
-        return sum(self.error(self.batch.forget, i) for i in self.forget_sides()) / len(self.forget_sides())
-
-    def both(self):
-        b = self.batch
-        return sum(self.error(b.keep, i) for i in range(self.n)) / self.n + self.prior(), sum(
-            self.error(b.forget, i) for i in range(self.n)
-        ) / self.n
-
-    def importance(self):
-        b, share = self.batch, len(self.forget_sides()) / self.n
-        keep, forget = self.prior(), 0.0
-        for i in range(self.n):
-            side = b.forget if b.from_forget[i] else b.keep
-            m, g, s = side.noisy[i].double(), side.signal[i], side.noise[i]
-            x, a = b.keep.clean[i].double(), b.forget.clean[i].double()
-            ratio = torch.exp((((m - g * x) ** 2).sum() - ((m - g * a) ** 2).sum()) / (2 * s**2))  # q(m|a) / q(m|x)
-            residual = self.answer(m, side, i)
-            kept, self.filter = self.filter, None
-            keep = (
-                keep + self.size(residual - self.wanted(m, x, g, s), side, i) / ((1 - share) + share * ratio) / self.n
-            )
-            self.filter = kept
-            forget = (
-                forget + self.size(residual - self.wanted(m, a, g, s), side, i) / ((1 - share) / ratio + share) / self.n
-            )
-        return keep, forget
-
-    def capped(self, cap):
-        total = 0.0
-        for i in self.forget_sides():
-            f = self.batch.forget
-            null = self.size(self.wanted(f.noisy[i].double(), f.clean[i].double(), f.signal[i], f.noise[i]), f, i)
-            e = self.error(f, i)
-            total = total + (e if e < cap * null else 0 * e)
-        return total / len(self.forget_sides())
-
-    def uniform(self):
-        f, total = self.batch.forget, 0.0
-        u = torch.rand((len(self.forget_sides()), *f.clean.shape[1:]), generator=torch.Generator().manual_seed(3))
-        for j, i in enumerate(self.forget_sides()):
-            m, g, s = f.noisy[i].double(), f.signal[i], f.noise[i]
-            a = self.answer(m, f, i)
-            eps = {"epsilon": a, "v_prediction": s * m + g * a, "flow_prediction": m + g * a}[self.kind]
-            total = total + self.size(eps - u[j].double(), f, i)
-        return total / len(self.forget_sides())
-
-    def neighbours(self):
-        """The K-target form: Σ_k w_k ‖ε(a_t; x_k) - ε_θ(a_t)‖²; its gradient is that of the one-target form."""
-        f, total = self.batch.forget, 0.0
-        for i in self.forget_sides():
-            m, g, s, a = f.noisy[i].double(), f.signal[i], f.noise[i], f.clean[i]
-            target = next(t for t in self.bank.targets if any(torch.equal(a, z) for z in t.forget))
-            pool = target.keep or [z for _, z in self.bank.prior]
-            near = sorted(pool, key=lambda z, a=a: float(((z - a) ** 2).sum()))[: self.s.neighbours]
-            p = [torch.exp(-((m - g * z.double()) ** 2).sum() / (2 * s**2)) for z in near]
-            total = total + sum(q / sum(p) * self.error(f, i, z.double()) for q, z in zip(p, near, strict=True))
-        return total / len(self.forget_sides())
-
-    def surrogate(self):
-        f, total = self.batch.forget, 0.0
-        for i in self.forget_sides():
-            weight = min(1.0, float(f.noise[i] ** 2 / f.signal[i] ** 2))
-            total = total + weight * self.error(f, i, self.batch.stand_ins[i][0].double())
-        return total / len(self.forget_sides())
-
-    def anchor(self):
-        b, total = self.batch, 0.0
-        for i in self.forget_sides():
-            m = b.keep.noisy[i].double()
-            wanted = self.answer(m, b.keep, i, b.anchors).detach()
-            total = total + self.size(self.answer(m, b.keep, i, b.forget.context) - wanted, b.keep, i)
-        return total / len(self.forget_sides())
-
-    def gradient(self, loss):
-        parts = torch.autograd.grad(loss, list(self.model.parameters()), retain_graph=True, allow_unused=True)
-        pairs = zip(parts, self.model.parameters(), strict=True)
-        return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
-
-    def combined(self, name: str) -> torch.Tensor:
-        g, s = self.gradient, self.s
-        match name:
-            case "siss":
-                sides = {"is": self.importance, "no-is": self.both, "bernoulli": lambda: (self.keep(), self.forget())}
-                keep, forget = map(g, sides[s.siss_mode]())
-                length = s.forget_norm or s.forget_ratio * keep.norm()
-                return keep - length * forget / forget.norm()
-            case "naive":
-                return g(self.keep())
-            case "neggrad":
-                return -g(self.forget() if s.forget_cap is None else self.capped(s.forget_cap))
-            case "bounded":
-                return g(self.keep()) - (s.forget_weight or 0.2) * g(self.capped(s.forget_cap or 1.0))
-            case "erasediff":
-                keep, forget = g(self.keep()), g(self.uniform())
-                return keep + max(s.bome_eta - float(keep @ forget / (forget @ forget)), 0) * forget
-            case "retrack":
-                w = s.forget_weight or 0.5
-                return (1 - w) * g(self.keep()) + w * g(self.neighbours())
-            case "surrogate":
-                keep, forget = g(self.keep()), g(self.surrogate())
-                return keep + (s.forget_weight or 1) * (
-                    forget - min(0.0, float(forget @ keep)) / float(keep @ keep) * keep
-                )
-            case "anchor":
-                return g(self.keep()) + (s.forget_weight or 1) * g(self.anchor())
-            case "vdu":
-                return -g(self.capped(s.forget_cap or 1.0))
-        raise AssertionError(f"{name} has no naive form")
 
 
 VARIANTS = [
@@ -261,7 +92,7 @@ def test_a_side_on_which_no_item_counts_passes_one() -> None:
     """Ranks that hold the weights in parts wait for each other in every pass, so none may leave one out."""
     bank = bank_of("epsilon", scale=30.0)
     bank, model = Bank([bank.targets[0]], [], bank.texts, bank.schedule), Net()
-    batch = bank.draw(torch.Generator().manual_seed(0), 8, 0, 0.0, (0, 100))  # far from every image to forget
+    batch = bank.draw(Draw(), 8, 0, 0.0, (0, 100))  # far from every image to forget
     siss_forget(batch, model.network, View("epsilon")).backward()
     assert model.seen == 1
     assert float(taken(model).norm()) == pytest.approx(0, abs=1e-6)
@@ -283,11 +114,30 @@ def test_surrogate_of_itself_is_plain_denoising() -> None:
     own = [Target(t.text, t.forget, t.keep, [a[None] for a in t.forget]) for t in bank.targets]
     bank = Bank(own, bank.prior, bank.texts, bank.schedule)
     late = (60, 100)  # σ > γ, so that the weight of time is 1
-    batch = bank.draw(torch.Generator().manual_seed(0), 10, 0, 0.5, late)
+    batch = bank.draw(Draw(), 10, 0, 0.5, late)
     model, view = Net(), View("epsilon")
     plain, term = METHODS["neggrad"].compose(UnlearnSettings()), METHODS["surrogate"].compose(UnlearnSettings())
     assert plain.forget and term.forget
     torch.testing.assert_close(term.forget(batch, model.network, view), plain.forget(batch, model.network, view))
+
+
+def test_uniform_answers_have_nothing_in_common_with_the_noise() -> None:
+    """u as the real term draws it, u = -½ ∂‖0 - u‖²/∂0, against the noise of the same items, at all small shifts."""
+    bank, noise, drawn = bank_of("epsilon"), [], []
+    for number in range(40):
+        batch = bank.draw(Draw(0, number), 20, 3, 0.5, (0, 100))
+        items, answer = batch.forget_half, torch.zeros_like(batch.forget_half.noisy, requires_grad=True)
+        (len(items) * uniform_forget(batch, lambda *_, answer=answer: answer, View("epsilon"))).backward()
+        g, s = (v.float().reshape(-1, 1, 1, 1) for v in (items.signal, items.noise))
+        noise.append(((items.noisy - g * items.clean) / s).flatten())
+        drawn.append(-answer.grad.flatten() / 2)
+    e, u = torch.stack(noise).double(), torch.stack(drawn).double()
+    assert u.min() >= 0 and u.max() < 1
+    for shift in range(-80, 81):
+        near = e[:, max(0, shift) : e.shape[1] + min(0, shift)]
+        for seen in (near, near.square()):
+            both = torch.stack([seen.flatten(), u[:, max(0, -shift) :][:, : near.shape[1]].flatten()])
+            assert abs(float(torch.corrcoef(both)[0, 1])) < 5 / near.numel() ** 0.5
 
 
 class Loud(nn.Module):

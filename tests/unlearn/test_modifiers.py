@@ -7,6 +7,7 @@ from tiny import Net, bank_of, gradient
 from torch import nn
 
 from memfix.errors import MemfixError
+from memfix.unlearn.draws import Draw
 from memfix.unlearn.importance import forget_sensitivity, keep_fisher
 from memfix.unlearn.modifiers import Mask, ParameterPrior, named, parameter_group, top_share
 from memfix.unlearn.terms import View
@@ -117,9 +118,8 @@ def test_sensitivities_are_of_their_own_side(monkeypatch: pytest.MonkeyPatch) ->
     parameters = list(model.parameters())
 
     def error(side, t_range: tuple[int, int]) -> torch.Tensor:
-        batch = bank.draw(
-            torch.Generator().manual_seed(4), 1, int(side == "keep"), float(side == "forget"), t_range
-        )  # fmt: skip
+        draw = Draw(4, 0, "fisher" if side == "keep" else "saliency")
+        batch = bank.draw(draw, 1, int(side == "keep"), float(side == "forget"), t_range)
         items = getattr(batch, side)
         g, s = (v.float().reshape(-1, 1, 1, 1) for v in (items.signal, items.noise))
         eps = (items.noisy - g * items.clean) / s

@@ -10,6 +10,7 @@ from tiny import Net, bank_of
 from memfix.config import UnlearnSettings
 from memfix.models import lora, pipeline
 from memfix.unlearn.bank import Bank
+from memfix.unlearn.draws import Draw
 from memfix.unlearn.methods import METHODS
 from memfix.unlearn.original import original
 from memfix.unlearn.prediction import target
@@ -93,7 +94,7 @@ def test_held_items_keep_the_model_where_it_was() -> None:
         )
         held = frozen if held_to == "model" else None
         list(Trainer(model, list(model.parameters()), drawn, METHODS["siss"], settings, "no", original=held))
-        prior = drawn.draw(torch.Generator().manual_seed(9), 2, 64, 0.5, (0, 100)).prior
+        prior = drawn.draw(Draw(9), 2, 64, 0.5, (0, 100)).prior
         answers = (net(prior.noisy, prior.t, prior.context) for net in (model.network, frozen))
         moved[held_to] = float(torch.stack([next(answers) - next(answers)]).square().mean())
     assert moved["model"] < 0.5 * moved["picture"]

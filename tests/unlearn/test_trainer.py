@@ -14,6 +14,7 @@ from memfix.models import lora, pipeline
 from memfix.models.latents import NoiseSchedule
 from memfix.models.text import TextCache
 from memfix.unlearn.bank import Bank, Target
+from memfix.unlearn.draws import Draw
 from memfix.unlearn.methods import METHODS
 from memfix.unlearn.trainer import Trainer, lr_factor
 
@@ -51,8 +52,8 @@ def test_accumulated_passes_equal_one_pass_of_their_items(model_folder: Path, mo
     """Two passes over the same draw give the gradients of one pass over it."""
     original = Bank.draw
 
-    def same_draw(self, generator, *args, **kwargs):
-        return original(self, torch.Generator().manual_seed(7), *args, **kwargs)
+    def same_draw(self, draw, *args, **kwargs):
+        return original(self, Draw(7), *args, **kwargs)
 
     monkeypatch.setattr(Bank, "draw", same_draw)
     weights = []
