@@ -87,6 +87,13 @@ class Batch:
         return float(self.from_forget.double().mean())
 
     @property
+    def alike(self) -> torch.Tensor:
+        """Whether the keep and the forget picture of an item are under the same text, or both without, [B] bool."""
+        if self.keep.context is None or self.forget.context is None:
+            return torch.ones(len(self), dtype=torch.bool)
+        return (self.keep.context == self.forget.context).flatten(1).all(1).to(self.from_forget.device)
+
+    @property
     def points(self) -> Items:
         """The mixture itself: each item on the side it was drawn on."""
         chosen = self.from_forget.reshape(-1, 1, 1, 1)

@@ -16,6 +16,7 @@ import torch
 from memfix.unlearn.prediction import expand
 
 LARGEST_EXPONENT = 80.0  # e^80 is finite in float32
+SMALLEST_SHARE = 1e-12  # of a side on which nothing is drawn
 NEGLIGIBLE = 1e-7  # an item whose weight on a side is below this adds nothing to that side's float32 gradient
 
 
@@ -48,3 +49,10 @@ def importance_weights(log_ratio: torch.Tensor, mixture: float) -> Weights:
     keep = -torch.logaddexp(log_keep.expand_as(d), log_forget + d)
     forget = -torch.logaddexp(log_keep - d, log_forget.expand_as(d))
     return Weights(keep.clamp(max=LARGEST_EXPONENT).exp(), forget.clamp(max=LARGEST_EXPONENT).exp())
+
+
+def one_sided(from_forget: torch.Tensor, mixture: float) -> Weights:
+    """Weights of points that only the picture they were drawn from explains, as where each side has a text of its own:
+    1/(1-λ) for one drawn on the keep side, 1/λ for one drawn on the forget side, 0 on the other side."""
+    drawn = from_forget.double()
+    return Weights((1 - drawn) / max(1 - mixture, SMALLEST_SHARE), drawn / max(mixture, SMALLEST_SHARE))

@@ -91,9 +91,14 @@ def siss_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
 
 
 def _importance(batch: Batch) -> siss.Weights:
-    m = batch.points
+    """Weights of the mixture's points. A point is noisy latents and their text: where the two sides of an item have
+    different ones, which a borrowed keep picture brings, neither side could have drawn what the other did."""
+    m, alike = batch.points, batch.alike
     ratio = siss.log_density_ratio(m.noisy, batch.keep.clean, batch.forget.clean, m.signal, m.noise)
-    return siss.importance_weights(ratio, batch.mixture)
+    pairs = zip(
+        siss.importance_weights(ratio, batch.mixture), siss.one_sided(batch.from_forget, batch.mixture), strict=True
+    )
+    return siss.Weights(*(torch.where(alike, mixed, own) for mixed, own in pairs))
 
 
 def _routed(batch: Batch, weight: torch.Tensor, clean: torch.Tensor) -> tuple[Items, torch.Tensor]:

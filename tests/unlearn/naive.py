@@ -86,6 +86,8 @@ class Naive:
             m, g, s = side.noisy[i].double(), side.signal[i], side.noise[i]
             x, a = b.keep.clean[i].double(), b.forget.clean[i].double()
             ratio = torch.exp((((m - g * x) ** 2).sum() - ((m - g * a) ** 2).sum()) / (2 * s**2))  # q(m|a) / q(m|x)
+            if b.keep.context is not None and not torch.equal(b.keep.context[i], b.forget.context[i]):
+                ratio = torch.tensor(torch.inf if b.from_forget[i] else 0.0)  # the other text never brings this point
             residual = self.answer(m, side, i)
             kept, self.filter = self.filter, None
             keep = (

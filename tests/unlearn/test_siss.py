@@ -28,25 +28,13 @@ def test_weights_sum_to_one_and_stay_finite(mixture: float) -> None:
     torch.testing.assert_close((1 - mixture) * w.keep + mixture * w.forget, torch.ones_like(d))
 
 
-def test_expectation_is_the_two_pass_gradient() -> None:
-    """E[∇SISS_λ] = ∇(two separate losses) on a linear model, where both can be averaged over many draws."""
-    generator = torch.Generator().manual_seed(0)
-    n, signal, noise, mixture = 400_000, 0.6, 0.8, 0.5
-    x, a = torch.tensor(0.7), torch.tensor(-0.4)
-    slope = torch.tensor(0.3, dtype=torch.float64)  # network(m) = slope · m
-
-    def gradient(m: torch.Tensor, clean: torch.Tensor, weight: torch.Tensor) -> float:
-        eps = (m - signal * clean) / noise
-        return (weight * -2 * (eps - slope * m) * m).double().mean().item()
-
-    eps = torch.randn(n, generator=generator)
-    from_forget = torch.arange(n) < n * mixture
-    m = signal * torch.where(from_forget, a, x) + noise * eps
-    d = siss.log_density_ratio(
-        m.reshape(-1, 1), x.expand(n, 1), a.expand(n, 1), torch.full((n,), signal), torch.full((n,), noise)
-    )
-    w = siss.importance_weights(d, mixture)
-    keep_points, forget_points = signal * x + noise * eps, signal * a + noise * eps
-    one = torch.ones(n)
-    assert gradient(m, x, w.keep) == pytest.approx(gradient(keep_points, x, one), abs=0.01)
-    assert gradient(m, a, w.forget) == pytest.approx(gradient(forget_points, a, one), abs=0.01)
+@pytest.mark.parametrize("mixture", [0.2, 0.5, 1.0])
+def test_one_sided_weights_by_hand(mixture: float) -> None:
+    """Those of the mixture in the limit of D → ±∞; nothing is drawn on the keep side of a mixture of 1."""
+    w = siss.one_sided(torch.tensor([True, False])[: 2 - int(mixture)], mixture)
+    assert w.forget[0] == pytest.approx(1 / mixture)
+    assert w.keep[0] == 0
+    if mixture < 1:
+        assert (w.keep[1], w.forget[1]) == (pytest.approx(1 / (1 - mixture)), 0)
+        limit = siss.importance_weights(torch.tensor([1e5, -1e5]), mixture)
+        torch.testing.assert_close(w, limit)
