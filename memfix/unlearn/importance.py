@@ -30,7 +30,12 @@ def forget_sensitivity(
 def keep_fisher(
     bank: Bank, parameters: Sequence[nn.Parameter], network: Network, view: View, seed: int
 ) -> list[torch.Tensor]:
-    """Diagonal of the empirical Fisher information of the keep images: the mean squared gradient, item by item."""
+    """Diagonal of the empirical Fisher information of the keep images: the mean squared gradient, item by item.
+
+    Raises ValueError if there are none.
+    """
+    if not bank.has_keep:
+        raise ValueError("without keep images nothing says which weights matter to them")
     whole = (0, len(bank.schedule))
 
     def items(n: int) -> Items:

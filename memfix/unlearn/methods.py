@@ -186,8 +186,11 @@ def check_settings(method: Method, settings: UnlearnSettings) -> None:
         )
 
 
-def check_data(method: Method, bank: Bank, checkpoints: bool = False) -> None:
-    """Raise MemfixError if a bank lacks what a method needs; `checkpoints`: some were given."""
+def check_data(method: Method, bank: Bank, checkpoints: bool = False, prior: bool = False) -> None:
+    """Raise MemfixError if a bank lacks what a method needs, or a prior on the weights if there is one.
+
+    `checkpoints`: some were given.
+    """
     if not bank.has_keep and Need.KEEP in method.needs:
         raise MemfixError(
             "There is nothing to keep: every sample of every prompt is a copy or a near-copy.",
@@ -203,8 +206,9 @@ def check_data(method: Method, bank: Bank, checkpoints: bool = False) -> None:
             f"Method '{method.name}' needs, for every memorized prompt, a wording of it that gives no copies.",
             "Give each target such wordings (Target.anchors), or take --method siss.",
         )
-    if not (bank.has_keep or checkpoints) and Need.PRIOR in method.needs:
+    if not (bank.has_keep or checkpoints) and (prior or Need.PRIOR in method.needs):
+        who = f"Method '{method.name}'" if Need.PRIOR in method.needs else "--parameter-prior"
         raise MemfixError(
-            f"Method '{method.name}' needs keep images, or several checkpoints, to know which weights matter.",
+            f"{who} needs keep images, or several checkpoints, to know which weights matter.",
             "Give --controls, a list of prompts that must not change.",
         )

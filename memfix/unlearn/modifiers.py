@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from memfix.errors import MemfixError
 from memfix.unlearn.combine import total
@@ -21,6 +22,7 @@ GROUPS: dict[str, re.Pattern[str]] = {
     "cross-attention": re.compile(r"(^|\.)attn2\."),
     "self-attention": re.compile(r"(^|\.)attn1\.|(^|\.)attentions\.\d+\.to_"),
 }
+FIRST, SECOND = ".lora_A.", ".lora_B."  # as peft names the two factors of an adapter, which adds BA to a layer
 SMALLEST_SHARE = 1e-3  # of the mean variance: a weight that never moved is held, not nailed down
 BISECTIONS = 60
 
@@ -57,6 +59,38 @@ def top_share(magnitudes: Sequence[torch.Tensor], share: float) -> list[torch.Te
     return [m > high for m in magnitudes]
 
 
+def salient(names: Sequence[str], sensitivity: Sequence[torch.Tensor], share: float) -> list[torch.Tensor]:
+    """Boolean masks of about `share` of the weights: those that sensitivity says matter most.
+
+    In a LoRA, B is 0 at first, so that A has no gradient whatever the layer matters. What row i of B is to become is
+    what row i of the layer's weights is to change by. So rows of B are ranked, by the length of their gradient, and
+    move or stay as one; A is free. Where a row of B stays 0, that row of the layer keeps every bit.
+    """
+    ranked = [_by_row(s) if SECOND in n else s for n, s in zip(names, sensitivity, strict=True) if FIRST not in n]
+    masks = iter(top_share(ranked, share))
+    return [
+        torch.ones_like(s, dtype=torch.bool) if FIRST in n else next(masks)
+        for n, s in zip(names, sensitivity, strict=True)
+    ]
+
+
+def _by_row(sensitivity: torch.Tensor) -> torch.Tensor:
+    """The length of each row in the place of each of its entries."""
+    rows: torch.Tensor = sensitivity.flatten(1).norm(dim=1)
+    return rows.reshape(-1, *[1] * (sensitivity.ndim - 1)).expand_as(sensitivity)
+
+
+def with_first_factors(names: Sequence[str], fisher: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """A Fisher diagonal in which that of a LoRA's A is the mean over its B.
+
+    A's own is 0 as long as B is, but what A does grows with B, and nothing else would hold it.
+    """
+    found = dict(zip(names, fisher, strict=True))
+    return [
+        torch.full_like(f, float(found[n.replace(FIRST, SECOND)].mean())) if FIRST in n else f for n, f in found.items()
+    ]
+
+
 @dataclass(frozen=True)
 class ParameterPrior:
     """A Gaussian belief about the weights: mean μ and precision 1/s², one number a weight, precision 1 on average.
@@ -76,11 +110,15 @@ class ParameterPrior:
 
     @classmethod
     def from_checkpoints(
-        cls, names: Sequence[str], checkpoints: Sequence[Mapping[str, torch.Tensor]]
+        cls, parameters: Mapping[str, torch.Tensor], checkpoints: Sequence[Mapping[str, torch.Tensor]]
     ) -> ParameterPrior:
-        """Mean and spread of two or more checkpoints, or of weights and their moving average."""
-        stacks = [torch.stack([c[name].float() for c in checkpoints]) for name in names]
-        return cls.from_variance([s.mean(0) for s in stacks], [s.var(0, unbiased=False) for s in stacks])
+        """Mean and spread of two or more checkpoints, or of weights and their moving average, which are whole.
+
+        `parameters`: by their names in the checkpoints. Where they are sharded, all ranks come here at once.
+        """
+        stacks = [torch.stack([c[name].float() for c in checkpoints]) for name in parameters]
+        mean, variance = [s.mean(0) for s in stacks], [s.var(0, unbiased=False) for s in stacks]
+        return cls.from_variance(*([*map(_placed, part, parameters.values())] for part in (mean, variance)))
 
     @classmethod
     def from_fisher(cls, parameters: Sequence[nn.Parameter], fisher: Sequence[torch.Tensor]) -> ParameterPrior:
@@ -101,6 +139,12 @@ class ParameterPrior:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
             p.grad.mul_(1 - strength).addcmul_(precision.to(p), p - mean.to(p), value=strength)
+
+
+def _placed(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A tensor where a weight is, and in parts where that is."""
+    whole = whole.to(like.device)
+    return distribute_tensor(whole, like.device_mesh, like.placements) if isinstance(like, DTensor) else whole
 
 
 def _to_mean_one(values: list[torch.Tensor]) -> list[torch.Tensor]:

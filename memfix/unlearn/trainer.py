@@ -25,7 +25,7 @@ from memfix.unlearn.combine import Combined, global_norm
 from memfix.unlearn.draws import Draw
 from memfix.unlearn.importance import forget_sensitivity, keep_fisher
 from memfix.unlearn.methods import Composition, Method, check_data
-from memfix.unlearn.modifiers import Mask, ParameterPrior, named, parameter_group, top_share
+from memfix.unlearn.modifiers import Mask, ParameterPrior, named, parameter_group, salient, with_first_factors
 from memfix.unlearn.prediction import implied_clean
 from memfix.unlearn.ranks import Ranks
 from memfix.unlearn.terms import Network, Term, View
@@ -57,7 +57,8 @@ class Trainer:
         original: Network | None = None, ranks: Ranks = ALONE,
     ) -> None:  # fmt: skip
         composition = method.compose(settings)
-        check_data(method, bank, bool(checkpoints))
+        self._strength = composition.parameter_prior if settings.parameter_prior is None else settings.parameter_prior
+        check_data(method, bank, bool(checkpoints), self._strength > 0)
         self._window = (settings.timestep_min, min(settings.timestep_max, len(bank.schedule)))
         if self._window[0] >= self._window[1]:
             raise MemfixError(
@@ -71,9 +72,9 @@ class Trainer:
         network = cast(nn.Module, torch.compile(unet)) if settings.torch_compile else unet
         self._network = as_network(network, mixed_precision)
         self._view = View(bank.schedule.prediction_type, settings.forget_low_pass, settings.snr_gamma)
-        self._mask = self._find_mask()
-        self._strength = composition.parameter_prior if settings.parameter_prior is None else settings.parameter_prior
-        self._prior = self._find_prior(unet, checkpoints) if self._strength else None
+        names = list(named(unet, self.parameters))
+        self._mask = self._find_mask(names)
+        self._prior = self._find_prior(names, checkpoints) if self._strength else None
         decay = 0.0 if self._mask else settings.adam_weight_decay
         self.optimizer = adam(self.parameters, settings.resolved_learning_rate(), decay, settings.use_8bit_adam)
         self.averages = EMAModel(self.parameters) if settings.use_ema else None
@@ -155,21 +156,21 @@ class Trainer:
         kind = self._view.prediction_type
         return items.towards(implied_clean(answer, items.noisy, items.signal, items.noise, kind))
 
-    def _find_mask(self) -> Mask | None:
+    def _find_mask(self, names: Sequence[str]) -> Mask | None:
         if self.settings.saliency is None:
             return None
         sensitivity = forget_sensitivity(
             self._bank, self.parameters, self._network, self._view.whole, self._window, self.settings.train_seed
         )
-        return Mask(top_share(sensitivity, self.settings.saliency))
+        self._ranks.average(sensitivity)  # or rounding may give each a mask of its own, and weights of its own
+        return Mask(salient(names, sensitivity, self.settings.saliency))
 
-    def _find_prior(self, unet: nn.Module, checkpoints: Sequence[Mapping[str, torch.Tensor]]) -> ParameterPrior:
+    def _find_prior(self, names: Sequence[str], checkpoints: Sequence[Mapping[str, torch.Tensor]]) -> ParameterPrior:
         if checkpoints:
-            return ParameterPrior.from_checkpoints(list(named(unet, self.parameters)), checkpoints)
-        fisher = keep_fisher(
-            self._bank, self.parameters, self._network, self._view.whole, self.settings.train_seed
-        )  # fmt: skip
-        return ParameterPrior.from_fisher(self.parameters, fisher)
+            return ParameterPrior.from_checkpoints(dict(zip(names, self.parameters, strict=True)), checkpoints)
+        fisher = keep_fisher(self._bank, self.parameters, self._network, self._view.whole, self.settings.train_seed)
+        self._ranks.average(fisher)
+        return ParameterPrior.from_fisher(self.parameters, with_first_factors(names, fisher))
 
 
 def as_network(unet: nn.Module, mixed_precision: str) -> Network:

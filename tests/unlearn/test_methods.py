@@ -179,6 +179,9 @@ def test_data_that_a_method_lacks_is_missed_before_training() -> None:
             check_data(METHODS[name], bare)
         assert "--controls" in caught.value.hint
     check_data(METHODS["vdu"], bare, checkpoints=True)
+    with pytest.raises(MemfixError, match="--parameter-prior needs keep images, or several checkpoints"):
+        check_data(METHODS["neggrad"], bare, prior=True)
+    check_data(METHODS["neggrad"], bare, checkpoints=True, prior=True)
     keeping = Bank([Target("a", bank.targets[0].forget)], bank.prior, bank.texts, bank.schedule)
     for name, word in {"surrogate": "stand-in", "anchor": "wording"}.items():
         with pytest.raises(MemfixError, match=word):

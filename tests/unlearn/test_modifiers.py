@@ -7,9 +7,18 @@ from tiny import Net, bank_of, gradient
 from torch import nn
 
 from memfix.errors import MemfixError
+from memfix.unlearn.bank import Bank, Target
 from memfix.unlearn.draws import Draw
 from memfix.unlearn.importance import forget_sensitivity, keep_fisher
-from memfix.unlearn.modifiers import Mask, ParameterPrior, named, parameter_group, top_share
+from memfix.unlearn.modifiers import (
+    Mask,
+    ParameterPrior,
+    named,
+    parameter_group,
+    salient,
+    top_share,
+    with_first_factors,
+)
 from memfix.unlearn.terms import View
 
 
@@ -69,6 +78,26 @@ def test_top_share_is_a_quantile() -> None:
     assert every[allowed].min() > every[~allowed].max()
 
 
+NAMES = ["to_q.lora_A.memfix.weight", "to_q.lora_B.memfix.weight", "conv_in.weight"]
+
+
+def test_rows_of_an_adapter_stand_or_fall_as_one() -> None:
+    """Row lengths of B are 5 and 1, and the other weights are 3 and 0.5: half of six entries are 3."""
+    found = [torch.zeros(2, 3), torch.tensor([[3.0, 4.0], [1.0, 0.0]]), torch.tensor([3.0, 0.5])]
+    masks = salient(NAMES, found, 0.5)
+    assert masks[0].all()
+    assert [m.tolist() for m in masks[1:]] == [[[True, True], [False, False]], [True, False]]
+    found[1] = found[1][..., None, None]  # an adapter of a convolution
+    assert salient(NAMES, found, 0.5)[1].flatten(1).tolist() == [[True, True], [False, False]]
+
+
+def test_first_factors_are_held_as_their_second_ones() -> None:
+    fisher = [torch.zeros(2, 3), torch.tensor([[3.0, 4.0], [1.0, 0.0]]), torch.tensor([3.0, 0.5])]
+    found = with_first_factors(NAMES, fisher)
+    assert found[0].tolist() == [[2.0] * 3] * 2
+    assert found[1] is fisher[1] and found[2] is fisher[2]
+
+
 def test_prior_gradient_is_autograd() -> None:
     torch.manual_seed(0)
     parameters = [nn.Parameter(torch.randn(4, 3)), nn.Parameter(torch.randn(5))]
@@ -87,7 +116,7 @@ def test_prior_gradient_is_autograd() -> None:
 def test_prior_of_checkpoints_by_hand() -> None:
     # weight 0 was 1 and 3 (mean 2, variance 1), weight 1 was 5 and 5: held a thousand times as hard
     checkpoints = [{"w": torch.tensor([1.0, 5.0])}, {"w": torch.tensor([3.0, 5.0])}]
-    prior = ParameterPrior.from_checkpoints(["w"], checkpoints)
+    prior = ParameterPrior.from_checkpoints({"w": torch.zeros(2)}, checkpoints)
     assert prior.mean[0].tolist() == [2, 5]
     precision = prior.precision[0]
     assert precision.mean().item() == pytest.approx(1)
@@ -96,7 +125,7 @@ def test_prior_of_checkpoints_by_hand() -> None:
 
 
 def test_checkpoints_that_do_not_differ_hold_all_weights_alike() -> None:
-    prior = ParameterPrior.from_checkpoints(["w"], [{"w": torch.ones(3)}] * 2)
+    prior = ParameterPrior.from_checkpoints({"w": torch.zeros(3)}, [{"w": torch.ones(3)}] * 2)
     assert prior.precision[0].tolist() == [1, 1, 1]
 
 
@@ -146,3 +175,10 @@ def test_mask_keeps_every_bit_of_the_others() -> None:
     assert parameter.grad.tolist() == [5, 0]
     assert parameter.tolist() == [pytest.approx(0.9), 2]
     assert mask.share == 0.5
+
+
+def test_without_keep_images_no_weight_is_known_to_matter() -> None:
+    bank, model = bank_of("epsilon"), Net()
+    bare = Bank([Target("a", bank.targets[0].forget)], [], bank.texts, bank.schedule)
+    with pytest.raises(ValueError, match="keep images"):
+        keep_fisher(bare, list(model.parameters()), model.network, View("epsilon"), 0)

@@ -14,6 +14,7 @@ from torch.multiprocessing import spawn
 from memfix.config import UnlearnSettings
 from memfix.records import Step
 from memfix.unlearn.methods import METHODS
+from memfix.unlearn.original import original
 from memfix.unlearn.ranks import Ranks
 from memfix.unlearn.trainer import Trainer
 
@@ -27,6 +28,11 @@ CASES: dict[str, dict] = {
     "surrogate": {"method": "surrogate"},
     "anchor": {"method": "anchor"},
     "vdu": {"method": "vdu", "parameter_prior": 0.5},
+    "vdu, checkpoints": {"method": "vdu", "parameter_prior": 0.5, "checkpoints": True},
+    "bounded": {"method": "bounded", "forget_cap": 3.0},
+    "retrack": {"method": "retrack"},
+    "low-pass": {"forget_low_pass": 0.5},
+    "held to the model": {"prior_target": "model"},
     "saliency": {"saliency": 0.5},
     "averages": {"use_ema": True},
 }
@@ -36,15 +42,18 @@ def train(case: str, ranks: Ranks, sharded: bool = False) -> tuple[torch.Tensor,
     """Three steps; each must clip, so that the norm of the whole gradient counts."""
     given = {"gradient_accumulation_steps": 1, "method": "siss"} | CASES[case]
     given["gradient_accumulation_steps"] *= WORLD // ranks.of
+    model, states = Net(), []
+    if given.pop("checkpoints", False):
+        states = [{n: p.detach() + i * p.detach().square() for n, p in model.named_parameters()} for i in range(2)]
     settings = UnlearnSettings(
         train_batch_size=4, prior_batch_size=2, max_train_steps=3, weights="full", learning_rate=0.01,
         max_grad_norm=0.1, **given,
     )  # fmt: skip
-    model = Net()
+    held = original(model, "no") if settings.prior_target == "model" else None
     if sharded:
         fully_shard(model)
     parameters, method = list(model.parameters()), METHODS[settings.method]
-    trainer = Trainer(model, parameters, bank_of("epsilon"), method, settings, "no", ranks=ranks)
+    trainer = Trainer(model, parameters, bank_of("epsilon"), method, settings, "no", states, held, ranks)
     record = list(trainer)[-1]
     trainer.finish()
     if sharded:
@@ -53,10 +62,23 @@ def train(case: str, ranks: Ranks, sharded: bool = False) -> tuple[torch.Tensor,
     return vector(model), record
 
 
+KNOWN = ("saliency", "parameter_prior")
+
+
+def known(ranks: Ranks, **values: float) -> tuple[torch.Tensor, None]:
+    """What a trainer knows of the weights, on ranks that disagree a lot about what they were trained on."""
+    settings, model = UnlearnSettings(train_batch_size=4, weights="full", **values), Net()
+    bank = bank_of("epsilon", scale=0.3 + ranks.rank)
+    trainer = Trainer(model, list(model.parameters()), bank, METHODS["siss"], settings, "no", ranks=ranks)
+    parts = trainer._mask.allowed if trainer._mask else trainer._prior.precision
+    return torch.cat([p.flatten() for p in parts]), None
+
+
 def work(rank: int, folder: Path) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD)
     ranks = Ranks(rank, WORLD)
     found = {(case, sharded): train(case, ranks, sharded) for case in CASES for sharded in (False, True)}
+    found |= {("known", name): known(ranks, **{name: 0.5}) for name in KNOWN}
     told = ranks.shared({"from": rank} if ranks.first else None)
     torch.save((found, told), folder / f"{rank}.pt")
     distributed.barrier()
@@ -80,6 +102,12 @@ def test_ranks_take_the_steps_of_one(results: list[tuple], case: str, sharded: b
         for name in ("loss_keep", "loss_forget", "norm_keep", "norm_forget", "scale"):
             assert getattr(own, name) == pytest.approx(getattr(record, name), rel=1e-4)
     assert torch.equal(*(found[case, sharded][0] for found, _ in results))
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_ranks_agree_which_weights_matter(results: list[tuple], name: str) -> None:
+    first, second = (found["known", name][0] for found, _ in results)
+    assert torch.equal(first, second)
 
 
 def test_what_the_first_decides_is_known_to_all(results: list[tuple]) -> None:

@@ -16,6 +16,7 @@ from memfix.models.text import TextCache
 from memfix.unlearn.bank import Bank, Target
 from memfix.unlearn.draws import Draw
 from memfix.unlearn.methods import METHODS
+from memfix.unlearn.modifiers import named
 from memfix.unlearn.trainer import Trainer, lr_factor
 
 
@@ -28,7 +29,7 @@ def bank_for(pipe) -> Bank:
 
 
 def steps(pipe, parameters, **settings) -> list:
-    chosen = UnlearnSettings(train_batch_size=8, prior_batch_size=4, max_train_steps=3, **settings)
+    chosen = UnlearnSettings(**{"train_batch_size": 8, "prior_batch_size": 4, "max_train_steps": 3} | settings)
     return list(Trainer(pipe.unet, parameters, bank_for(pipe), METHODS["siss"], chosen, "no"))
 
 
@@ -196,6 +197,50 @@ def test_prior_of_checkpoints_needs_no_keep_images() -> None:
     assert len(list(Trainer(model, list(model.parameters()), bare, METHODS["vdu"], settings, "no", states))) == 2
     with pytest.raises(MemfixError, match="checkpoints"):
         Trainer(model, list(model.parameters()), bare, METHODS["vdu"], settings, "no")
+
+
+def test_a_prior_of_any_method_needs_to_know_what_to_hold() -> None:
+    bank = bank_of("epsilon")
+    bare, model = Bank([Target("a", bank.targets[0].forget)], [], bank.texts, bank.schedule), Net()
+    with pytest.raises(MemfixError, match="--parameter-prior needs keep images"):
+        quick("neggrad", model, bare, parameter_prior=0.5)
+    quick("neggrad", model, bare, parameter_prior=0.0)
+
+
+def adapted(pipe, dora: bool = False, **values) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Weights of an adapter before and after three steps."""
+    parameters = lora.add(pipe.unet, 2, dora=dora)
+    names = list(named(pipe.unet, parameters))
+    before = {n: p.detach().clone() for n, p in zip(names, parameters, strict=True)}
+    steps(pipe, parameters, learning_rate=1e-2, **values)
+    return before, {n: p.detach().clone() for n, p in zip(names, parameters, strict=True)}
+
+
+def test_saliency_of_an_adapter_lets_whole_rows_move(model_folder: Path) -> None:
+    before, after = adapted(pipeline.load(pipeline.locate(str(model_folder))), saliency=0.3)
+    rows, moved = 0, 0
+    for name, b in after.items():
+        if "lora_B" in name:
+            changed = (b != 0).flatten(1)
+            assert torch.equal(changed.any(1), changed.all(1))
+            rows, moved = rows + len(b), moved + int(changed.any(1).sum())
+            if changed.any():
+                first = name.replace("lora_B", "lora_A")
+                assert not torch.equal(before[first], after[first])
+    assert 0.25 * rows < moved <= 0.3 * rows
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_a_prior_holds_both_factors_of_an_adapter(model_folder: Path, dora: bool) -> None:
+    far = []
+    for strength in (0.0, 0.9, 0.9999):
+        before, after = adapted(
+            pipeline.load(pipeline.locate(str(model_folder))), dora, parameter_prior=strength, adam_weight_decay=0.0,
+            max_train_steps=20,
+        )  # fmt: skip
+        far.append([sum(float((after[n] - b).norm()) for n, b in before.items() if f in n) for f in ("_A", "_B")])
+    assert far[0][0] > 1.2 * far[1][0] > 1.2 * far[2][0]
+    assert far[0][1] > 1.2 * far[2][1]
 
 
 def test_wrong_windows_are_refused_before_training() -> None:
