@@ -19,6 +19,7 @@ from memfix.models.device import device
 from memfix.offline import is_offline
 
 PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
+PREDICTIONS = ("epsilon", "v_prediction")
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,28 @@ def load(source: ModelSource, variant: str | None = None) -> StableDiffusionPipe
             f"{source.name} is a {type(pipe).__name__}; so far only Stable Diffusion 1 and 2 models are supported.",
             "Give a StableDiffusionPipeline.",
         )
+    _check_noise(pipe, source.name)
     pipe.set_progress_bar_config(disable=True)
     for module in (pipe.unet, pipe.vae, pipe.text_encoder):
         module.requires_grad_(False).eval()
     return pipe.to(device(), torch.float32)
+
+
+def _check_noise(pipe: StableDiffusionPipeline, name: str) -> None:
+    """Raise MemfixError for a model whose noise or whose answer is not that of a diffusion in ε or v."""
+    config, kind = pipe.scheduler.config, type(pipe.scheduler).__name__
+    if not hasattr(pipe.scheduler, "alphas_cumprod") or config.get("use_flow_sigmas"):
+        raise MemfixError(
+            f"{name} has a {kind}, whose noise is that of flow matching or of EDM; so far only models of a diffusion "
+            "(betas) are supported.",
+            "Give a model of Stable Diffusion 1 or 2, with a scheduler such as DDIMScheduler.",
+        )
+    if config.get("prediction_type", "epsilon") not in PREDICTIONS:
+        raise MemfixError(
+            f"{name} predicts '{config.prediction_type}' (prediction_type of its scheduler); so far only "
+            f"{' and '.join(PREDICTIONS)} are supported.",
+            "If that is not what the model was trained for, correct scheduler/scheduler_config.json.",
+        )
 
 
 def cut_tokens(pipe: StableDiffusionPipeline, text: str) -> int:

@@ -5,6 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TOKENS, tiny_pipeline
+from diffusers import (
+    DDIMScheduler,
+    EDMEulerScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    PNDMScheduler,
+    UniPCMultistepScheduler,
+)
 
 from memfix.errors import MemfixError
 from memfix.models import pipeline
@@ -46,6 +54,36 @@ def test_damaged_weights(model_folder: Path, tmp_path: Path) -> None:
     next((tmp_path / "m" / "unet").glob("*.safetensors")).write_bytes(b"broken")
     with pytest.raises(MemfixError, match="cannot be loaded"):
         pipeline.load(pipeline.locate(str(tmp_path / "m")))
+
+
+def with_scheduler(folder: Path, scheduler) -> str:
+    pipe = tiny_pipeline()
+    pipe.register_modules(scheduler=scheduler)
+    pipe.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        (FlowMatchEulerDiscreteScheduler(), "FlowMatchEulerDiscreteScheduler"),
+        (EDMEulerScheduler(), "EDMEulerScheduler"),
+        (UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction"), "flow matching"),
+        (DDIMScheduler(prediction_type="sample"), "predicts 'sample'"),
+    ],
+    ids=["flow", "edm", "flow sigmas", "sample"],
+)
+def test_noise_that_is_not_supported_is_refused_when_the_model_is_loaded(
+    tmp_path: Path, scheduler, message: str
+) -> None:
+    with pytest.raises(MemfixError, match=message) as caught:
+        pipeline.load(pipeline.locate(with_scheduler(tmp_path, scheduler)))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("scheduler", [PNDMScheduler(), EulerDiscreteScheduler(), UniPCMultistepScheduler()])
+def test_other_schedulers_of_a_diffusion_are_taken(tmp_path: Path, scheduler) -> None:
+    assert pipeline.load(pipeline.locate(with_scheduler(tmp_path, scheduler)))
 
 
 def test_hub_offline(monkeypatch: pytest.MonkeyPatch) -> None:
