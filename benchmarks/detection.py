@@ -27,6 +27,7 @@ from memfix import flow
 from memfix.config import DetectSettings
 from memfix.console import Talk, emit
 from memfix.demo import REFERENCES, SETTINGS, list_path
+from memfix.detect.neighbours import Trial
 from memfix.detect.skipping import Skipping
 from memfix.detect.stand_ins import MATCHES, stand_in
 from memfix.inputs.references import read_references
@@ -50,6 +51,12 @@ from posters import ARTISTS, COLORS, PLANTS, TEMPLATES, article
 PLANTED = ("full", "partly", "template")
 ORDINARY, HARD_EACH, SWAPS_EACH = 120, 4, 2
 HARD = ("{o} poster", "{a} {o} on a {c} background", "{o} poster, {c} background", "art print of {a} {o}")
+CASCADES: dict[str, dict[str, int]] = {
+    "screen": {"neighbours": 0},
+    "screen, early looks": {"neighbours": 0, "first_look": 4},
+    "screen, neighbours": {},
+    "screen, early looks, neighbours": {"first_look": 4},
+}
 SCREEN, MOST = "fine_detail", 16  # UNet evaluations of a screen; benchmarks/screens.py has the longer ones
 
 
@@ -89,7 +96,9 @@ def evaluations(run: Run) -> int:
     own = {p.id for p in run.read("prompts.jsonl", Prompt) if p.role is Role.PROMPT}
     drawn = sum(s.prompt_id in own for s in run.read("before/metadata.jsonl", Sample))
     screened = 2 * settings.screen_seeds * len(own) if settings.screen else 0
-    return screened + 2 * drawn * settings.num_inference_steps
+    trials = len(run.read("before/neighbours.jsonl", Trial))
+    aimed = settings.num_samples * (2 * trials + 1) if trials else 0
+    return screened + aimed + 2 * drawn * settings.num_inference_steps
 
 
 def columns(run: Run) -> dict[str, tuple[dict[str, float], float]]:
@@ -216,10 +225,8 @@ def main() -> None:
     groups = prompts()
     full, seconds = detect(options.folder / "full", groups)
     runs = {
-        "behind the screen": detect(options.folder / "screened", groups, screen=SCREEN, audit=0)[0],
-        "behind the screen, with early looks": detect(
-            options.folder / "both", groups, screen=SCREEN, audit=0, first_look=4
-        )[0],
+        name: detect(options.folder / name.replace(" ", "-"), groups, screen=SCREEN, audit=0, **more)[0]
+        for name, more in CASCADES.items()
     }
     settings = DetectSettings.model_validate(full.settings("detect"))
     each = 2 * settings.num_samples * settings.num_inference_steps

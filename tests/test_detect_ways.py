@@ -86,6 +86,32 @@ def test_a_screen_leaves_out_what_is_clean(memfix, tmp_path: Path) -> None:
     assert page.count("Without samples nothing is known") == len(left_out)
 
 
+def test_neighbours_of_memorized_prompts_are_found_behind_a_screen(memfix, tmp_path: Path) -> None:
+    lines = [json.loads(line)["text"] for line in (REFERENCES / "metadata.jsonl").read_text().splitlines()]
+    ordinary = list(dict.fromkeys(t for t in lines if " by " not in t and "umbrella" not in t))[:30]
+    rare = ["umbrella poster by Tom Hale", "umbrella poster by Rosa Lind"]  # one copy each, from seed 7
+    (tmp_path / "prompts.txt").write_text("\n".join(["umbrella poster by Cosmo Adeyar", *rare, *ordinary]) + "\n")
+    found = memfix(
+        "detect", "prompts.txt", "-m", "demo", "--references", "demo", "--controls", "controls", "--num-samples", "8",
+        "--screen", "fine_detail", "--miss-rate", "0.2", "--audit", "2", "--neighbours", "4", "-o", "run",
+    )  # fmt: skip
+    kept = rows(tmp_path / "run/before/skipping.jsonl")[0]
+    trials = rows(tmp_path / "run/before/neighbours.jsonl")
+    own = {v["prompt_id"]: v for v in found}
+    assert {"p0002", "p0003"} < {*kept["skipped"]}
+    assert [own[i]["copies"] for i in ("p0002", "p0003")] == [1, 1]
+    assert {own[i]["samples"] for i in ("p0001", "p0002", "p0003")} == {8}
+    assert {t["prompt_id"] for t in trials if t["copy"]} == {"p0002", "p0003"}
+    assert len(trials) == 8
+    others = [own[t["prompt_id"]] for t in trials if not t["copy"] and t["prompt_id"] not in kept["audited"]]
+    assert others and all(v["samples"] == 0 and "the likeliest to give umbrella-poster" in v["reason"] for v in others)
+    scored = {row["file_name"] for row in rows(tmp_path / "run/before/scores.jsonl")}
+    assert len(scored) == sum(v["samples"] for v in found)  # what was tried and gave nothing is no sample of a verdict
+    memfix("report", "run")
+    page = (tmp_path / "run/report.html").read_text()
+    assert "8 prompts worded like memorized ones were tried" in page and "2 of them gave a copy" in page
+
+
 def test_an_index_gives_the_same_copies(memfix, tmp_path: Path) -> None:
     memfix("index", str(REFERENCES), "--out", "index")
     common = ("detect", "prompts.txt", "-m", "demo", "--num-samples", "3")

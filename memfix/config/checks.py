@@ -98,6 +98,12 @@ class DetectSettings(Settings):
         description="Prompts that the screen would leave out, drawn at random and sampled all the same. If one of "
         "them is memorized, all are sampled.",
     )
+    neighbours: int = Field(
+        25,
+        ge=0,
+        description="Prompts that the screen left out and that are worded like memorized ones are tried once, from the "
+        "noise that leads nearest to the picture: so many at a time, as long as one copies; 0: none. Needs references.",
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the interval of the share of copies.")
     tolerance: float = Field(
         0.25, gt=0, le=1, description="A prompt without copies is clean once the interval of its share lies below this."

@@ -5,7 +5,7 @@ Used on the original model and on the unlearned one. Resumes: what is on disk is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from diffusers import StableDiffusionPipeline
 
@@ -91,11 +91,12 @@ def conclude(
     gallery: ReferenceSet,
     settings: DetectSettings,
     design: Design | None = None,
+    whole: Container[str] = (),
 ) -> list[Verdict]:
     """Find copies of a part, write the scores anew with them, and give one verdict for each prompt.
 
     Without a `design` the number of samples was fixed. So it counts for a prompt with copies of a part, which are
-    looked for once and not at every look.
+    looked for once and not at every look, and for those of `whole`, by id.
     """
     verdicts, final = [], []
     groups = representatives(gallery.recorded(names(s for own in scores.values() for s in own)))
@@ -104,7 +105,7 @@ def conclude(
         near, references = gallery.thumbnails(s.reference for s in own)
         own = find_parts(own, images, near, references)
         kind, area = kind_of(own, images, dict(zip(near, references, strict=True)))
-        drawn = None if any(s.part for s in own) else design
+        drawn = None if own[0].prompt_id in whole or any(s.part for s in own) else design
         verdict = judge(
             own, gallery.measure, gallery.threshold, confidence=settings.confidence, tolerance=settings.tolerance,
             chance=settings.resolved_chance(), design=drawn, groups=groups,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,6 +14,7 @@ from memfix.console import Talk
 from memfix.detect.cascade import screen_first
 from memfix.detect.check import check, conclude, conclude_stand_ins, names, scores_of, undecided
 from memfix.detect.design import Design
+from memfix.detect.neighbours import Trial, try_neighbours
 from memfix.detect.skipping import Skipping, audit_bound
 from memfix.detect.stand_ins import as_references
 from memfix.measures.base import Measure
@@ -43,12 +44,21 @@ class FirstCheck:
         sampled, rest = ([p for p in prompts if (p.id in left_out) is out] for out in (False, True))
         plan = self._sample(sampled, "Sampling")
         found = self._judge(plan)
-        if skipping and self._audit_failed(skipping, found):
+        trials = self._try_neighbours(skipping, prompts, found) if skipping else []
+        caught = {t.prompt_id for t in trials if t.copy_}
+        if trials:
+            near = [p for p in prompts if p.id in caught]
+            plan = [s for s in plan if s.prompt_id not in caught]
+            plan += self._sample(near, "Sampling neighbours that copy", looks=(self.settings.num_samples,))
+            rest = [p for p in rest if p.id not in caught]
+            found = self._judge(plan, caught)
+        if skipping and self._audit_failed(skipping, found, caught):
             plan += self._sample(rest, "Sampling what the screen had left out")
-            found, rest = self._judge(plan), []
+            found, rest = self._judge(plan, caught), []
         by_prompt = {v.prompt_id: v for v in found}
         if skipping:
-            by_prompt |= {p.id: self._unsampled(p.id, skipping) for p in rest}
+            tried = {t.prompt_id: t for t in trials}
+            by_prompt |= {p.id: self._unsampled(p.id, skipping, tried.get(p.id)) for p in rest}
         return [by_prompt[p.id] for p in prompts]
 
     def references(self, prompts: Sequence[Prompt]) -> list[Reference]:
@@ -66,13 +76,16 @@ class FirstCheck:
             return None
         skipping, texts = kept[0], [p.text for p in prompts if p.role is Role.CONTROL]
         memorized = {v.prompt_id for v in found if v.verdict is Label.MEMORIZED}
-        bad = len(memorized & {*skipping.audited})
+        trials = self.run.read(f"{self.folder}/neighbours.jsonl", Trial)
+        caught = {t.prompt_id for t in trials if t.copy_}
+        bad = len(memorized & {*skipping.audited} - caught)
         return {
             "screen": skipping.screen, "threshold": skipping.threshold, "skipped": len(skipping.skipped),
             "expected_memorized": skipping.expected_memorized, "expected_missed": skipping.expected_missed,
             "audited": len(skipping.audited), "audited_memorized": bad,
             "share_bound": audit_bound(bad, len(skipping.audited), len(skipping.skipped)),
             "odd_controls": [texts[i] for i in skipping.odd_controls],
+            "neighbours": len(trials), "neighbours_memorized": len(caught & memorized),
         }  # fmt: skip
 
     def design(self) -> Design:
@@ -97,11 +110,26 @@ class FirstCheck:
         )
         return skipping
 
-    def _sample(self, prompts: Sequence[Prompt], title: str) -> list[Sample]:
+    def _try_neighbours(self, skipping: Skipping, prompts: Sequence[Prompt], found: Iterable[Verdict]) -> list[Trial]:
+        """Trials of what was skipped, by what was found in the rest.
+
+        Audited prompts are tried like others, and no neighbour is looked for on their account: they tell what trials
+        miss.
+        """
+        skipped, texts = frozenset(skipping.skipped), {p.id: p.text for p in prompts}
+        listed = (v for v in found if v.verdict is Label.MEMORIZED and v.prompt_id not in skipped)
+        memorized = {texts[v.prompt_id]: v.reference for v in listed}
+        if self.gallery is None or not (self.settings.neighbours and memorized and skipped):
+            return []
+        return try_neighbours(
+            self.run, self.folder, self.pipe, self.gallery, prompts, skipped, memorized, self.settings, self.talk
+        )
+
+    def _sample(self, prompts: Sequence[Prompt], title: str, looks: Sequence[int] | None = None) -> list[Sample]:
         """Draw from each prompt until its copies decide, or the last look is reached; the whole plan."""
         s, design, plan = self.settings, self.design(), list[Sample]()
         going_on = list(prompts)
-        for first, last in pairwise([0, *design.looks]):
+        for first, last in pairwise([0, *(looks or design.looks)]):
             seeds = range(s.seed + first, s.seed + last)
             new = plan_samples(going_on, seeds, steps=s.num_inference_steps, guidance=s.guidance_scale)
             with self.talk.progress(title, len(new)) as bar:
@@ -114,14 +142,19 @@ class FirstCheck:
         place = {p.id: i for i, p in enumerate(prompts)}
         return sorted(plan, key=lambda sample: (place[sample.prompt_id], sample.seed))
 
-    def _judge(self, plan: Sequence[Sample]) -> list[Verdict]:
+    def _judge(self, plan: Sequence[Sample], whole: Container[str] = ()) -> list[Verdict]:
+        """The verdicts on a plan; `whole` are prompts that were sampled to the end, whatever the looks."""
         if self.gallery is None:
             return conclude_stand_ins(self.run, self.folder, plan, self.measure, self.threshold, self.settings)
         scores = scores_of(self.run, self.folder, plan)
-        return conclude(self.run, self.folder, scores, self.gallery, self.settings, self.design())
+        return conclude(self.run, self.folder, scores, self.gallery, self.settings, self.design(), whole)
 
-    def _audit_failed(self, skipping: Skipping, found: Iterable[Verdict]) -> bool:
-        bad = [v for v in found if v.prompt_id in skipping.audited and v.verdict is Label.MEMORIZED]
+    def _audit_failed(self, skipping: Skipping, found: Iterable[Verdict], caught: Container[str]) -> bool:
+        """Whether an audited prompt is memorized that no trial had found."""
+        audited = {*skipping.audited}
+        bad = [
+            v for v in found if v.prompt_id in audited and v.prompt_id not in caught and v.verdict is Label.MEMORIZED
+        ]
         if bad:
             self.talk.warn(
                 f"{len(bad)} of {len(skipping.audited)} prompts that the screen would have left out are memorized: "
@@ -129,9 +162,10 @@ class FirstCheck:
             )
         return bool(bad)
 
-    def _unsampled(self, prompt_id: str, skipping: Skipping) -> Verdict:
+    def _unsampled(self, prompt_id: str, skipping: Skipping, trial: Trial | None) -> Verdict:
+        tried = f"; from seed {trial.seed}, the likeliest to give {trial.reference}, no copy" if trial else ""
         return Verdict(
             prompt_id=prompt_id, verdict=Label.CLEAN, copies=0, samples=0, share=0, interval=(0, 1),
             confidence=self.settings.confidence, measure=self.measure.name, threshold=self.threshold, score=None,
-            reference="", reason=f"not sampled: {skipping.reason(prompt_id)}",
+            reference="", reason=f"not sampled: {skipping.reason(prompt_id)}{tried}",
         )  # fmt: skip

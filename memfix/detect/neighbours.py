@@ -1,0 +1,134 @@
+"""Prompts that a screen left out and that are worded like memorized ones, each tried from the noise likeliest to copy.
+
+A prompt may give a picture from one seed in sixteen, and a screen sees the mean over seeds. But such a prompt is worded
+like one that gives the picture often, and after two steps the seed that will copy is ahead of the others, if it is
+known what picture to hold against it. docs/cascade.md has what this was measured to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from pydantic import Field
+
+from memfix.config import DetectSettings
+from memfix.console import Talk
+from memfix.detect.aim import Aim
+from memfix.detect.check import check, scores_of
+from memfix.measures.reference_set import ReferenceSet
+from memfix.models.device import autocast
+from memfix.models.sampling import plan_samples
+from memfix.records import Prompt, Record, Role
+from memfix.runs import Run
+from memfix.screens.denoiser import Denoiser
+from memfix.screens.sampling import Sampling
+
+TEXTS = 64
+
+
+class Trial(Record):
+    """One sample of a prompt that a screen left out, and whether it is a copy."""
+
+    prompt_id: str
+    reference: str = Field(description="that of the nearest memorized wording, which the seed was chosen for")
+    seed: int
+    copy_: bool = Field(alias="copy")
+
+
+class Suspect(NamedTuple):
+    """A prompt, and the name of the reference that it may give."""
+
+    prompt: Prompt
+    reference: str
+
+
+def try_neighbours(
+    run: Run, folder: str, pipe: StableDiffusionPipeline, gallery: ReferenceSet, prompts: Sequence[Prompt],
+    skipped: frozenset[str], memorized: Mapping[str, str], settings: DetectSettings, talk: Talk,
+) -> list[Trial]:  # fmt: skip
+    """One sample of each skipped prompt, nearest wording first, in rounds as long as one finds a copy. Resumes.
+
+    skipped: ids of prompts; memorized: text → name of the reference that it gives; controls among the prompts say what
+    ordinary wordings are.
+    """
+    denoiser, s = Denoiser(pipe), settings
+    suspects = nearest_wordings(
+        denoiser,
+        [p for p in prompts if p.id in skipped],
+        memorized,
+        [p.text for p in prompts if p.role is Role.CONTROL],
+    )
+    seeds = tuple(range(s.seed, s.seed + s.num_samples))
+    aim = Aim(denoiser, Sampling(seeds, 2, s.num_inference_steps, s.guidance_scale), s.batch_size)
+    trials = {t.prompt_id: t for t in run.read(f"{folder}/neighbours.jsonl", Trial)}
+    with talk.progress("Trying neighbours of memorized prompts", len(suspects)) as bar:
+        for first in range(0, len(suspects), s.neighbours):
+            own = suspects[first : first + s.neighbours]
+            if new := [x for x in own if x.prompt.id not in trials]:
+                tried = _try(run, folder, pipe, gallery, new, aim, settings)
+                run.append(f"{folder}/neighbours.jsonl", tried)
+                trials |= {t.prompt_id: t for t in tried}
+            bar.at(first + len(own))
+            if not any(trials[x.prompt.id].copy_ for x in own):
+                break
+    return list(trials.values())
+
+
+def nearest_wordings(
+    denoiser: Denoiser, left_out: Sequence[Prompt], memorized: Mapping[str, str], ordinary: Sequence[str]
+) -> list[Suspect]:
+    """The prompts left out, each with the reference of the memorized text that is nearest to it; nearest pair first.
+
+    Nearest by the cosine of whole text embeddings, as the UNet sees them, about the mean of `ordinary` texts.
+    """
+    mean = denoiser.encode(ordinary).flatten(1).mean(0)
+
+    def directions(texts: Sequence[str]) -> torch.Tensor:
+        return F.normalize(denoiser.encode(texts).flatten(1) - mean, dim=1)
+
+    known, names = directions(list(memorized)), list(memorized.values())
+    found: list[tuple[float, Suspect]] = []
+    for i in range(0, len(left_out), TEXTS):
+        batch = left_out[i : i + TEXTS]
+        cosines, places = (directions([p.text for p in batch]) @ known.T).max(1)
+        found += [
+            (cosine, Suspect(prompt, names[place]))
+            for prompt, cosine, place in zip(batch, cosines.tolist(), places.tolist(), strict=True)
+        ]
+    return [suspect for _, suspect in sorted(found, key=lambda pair: -pair[0])]
+
+
+def _try(
+    run: Run, folder: str, pipe: StableDiffusionPipeline, gallery: ReferenceSet, suspects: Sequence[Suspect], aim: Aim,
+    settings: DetectSettings,
+) -> list[Trial]:  # fmt: skip
+    """Draw from each suspect once and hold the sample against all references."""
+    pictures = dict(_small_pictures(gallery, (x.reference for x in suspects)))
+    with autocast(settings.mixed_precision):
+        seeds = aim([x.prompt.text for x in suspects], [pictures[x.reference] for x in suspects])
+    steps, guidance = settings.num_inference_steps, settings.guidance_scale
+    plan = [
+        sample
+        for x, seed in zip(suspects, seeds, strict=True)
+        for sample in plan_samples([x.prompt], [seed], steps=steps, guidance=guidance)
+    ]
+    for _ in check(run, folder, pipe, gallery, plan, settings):
+        pass
+    scores = scores_of(run, folder, plan)
+    return [
+        Trial(prompt_id=x.prompt.id, reference=x.reference, seed=seed, copy=scores[x.prompt.id][0].copy_)
+        for x, seed in zip(suspects, seeds, strict=True)
+    ]
+
+
+def _small_pictures(gallery: ReferenceSet, names: Iterable[str]) -> Iterator[tuple[str, Image.Image]]:
+    """Pictures of references, by name: a gallery keeps small ones, which show where things are."""
+    known, pixels = gallery.thumbnails(dict.fromkeys(names))
+    for name, picture in zip(known, pixels, strict=True):
+        yield name, Image.fromarray((picture.permute(1, 2, 0) * 255).round().numpy().astype(np.uint8))
