@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE.parent / "benchmarks" / "results" / "unlearning.jsonl"
 PAGE, PICTURE = HERE / "unlearning_study.md", HERE / "pictures" / "pareto.svg"
 FULL, PARTLY, TEMPLATE = "fully memorized", "partly memorized", "template"
+SIXTEEN = "sixteen"
 
 Row = dict[str, Any]
 
@@ -247,16 +248,30 @@ def points(found: dict[str, list[Row]], names: Iterable[str]) -> list[Point]:
     return [Point(n, mean(map(harm, rows)), mean(map(of_all, rows))) for n, rows in done.items() if rows]
 
 
-def sorts(found: dict[str, list[Row]]) -> tuple[list[str], list[str], list[str]]:
-    """Names of the methods, of siss with one setting changed, and of what unlearns a single target."""
-    single = [n for n, rows in found.items() if rows[0]["targets"] != "demo"]
+class Sorts(NamedTuple):
+    """Names of variants, by the table that they belong to."""
+
+    methods: list[str]
+    changed: list[str]
+    """siss with one setting changed"""
+    single: list[str]
+    """one target"""
+    several: list[str]
+    """16 targets"""
+
+
+def sorts(found: dict[str, list[Row]]) -> Sorts:
+    """Where each variant belongs."""
+    other = [n for n, rows in found.items() if rows[0]["targets"] != "demo"]
+    several = [n for n in other if found[n][0]["targets"] == SIXTEEN]
     changed = [n for n in found if n.startswith(("siss, t ", "siss, all t", "siss, mixture", "siss, ratio"))]
-    return [n for n in found if n not in {*single, *changed}], changed, single
+    methods = [n for n in found if n not in {*other, *changed}]
+    return Sorts(methods, changed, [n for n in other if n not in several], several)
 
 
 def tables(found: dict[str, list[Row]]) -> dict[str, str]:
     """Name of each marked place of the page → what belongs there."""
-    methods, changed, single = sorts(found)
+    methods, changed, single, several = sorts(found)
 
     def around(*starts: str) -> list[str]:
         return ["siss", *(n for n in changed if n.startswith(starts))]
@@ -269,6 +284,7 @@ def tables(found: dict[str, list[Row]]) -> dict[str, str]:
         "mixture": table(found, around("siss, mixture"), [*FORGOTTEN, BROKEN, *HARM]),
         "ratio": table(found, around("siss, ratio"), [*FORGOTTEN, BROKEN, *HARM]),
         "modes": table(found, [n for n in methods if n in ("siss", "siss, no-is")], [*FORGOTTEN, *HARM, *COST]),
+        "several": table(found, several, [FORGOTTEN[0], FORGOTTEN[1], COPIES, *HARM, *SHOWN[:2], *COST[:1]]),
         "single": table(found, single, [FORGOTTEN[0], FORGOTTEN[1], COPIES, *HARM, *SHOWN[:2]]),
     }
 
@@ -285,7 +301,7 @@ def main() -> None:
     """Read the lines, write page and picture."""
     found = read()
     PAGE.write_text(page(PAGE.read_text(), found))
-    methods, changed, _ = sorts(found)
+    methods, changed, *_ = sorts(found)
     PICTURE.write_text(draw(points(found, [*methods, *changed]), set(methods)))
 
 
