@@ -100,10 +100,11 @@ class FirstCheck:
         if self.settings.screen is None:
             return None
         name = f"{self.folder}/skipping.jsonl"
-        kept = self.run.read(name, Skipping)
-        skipping = kept[0] if kept else screen_first(self.pipe, prompts, self.settings, self.talk)
-        (self.run.path / self.folder).mkdir(exist_ok=True)
-        self.run.write(name, [skipping])
+        if kept := self.run.read(name, Skipping):
+            skipping = kept[0]
+        else:
+            skipping = screen_first(self.run, self.folder, self.pipe, prompts, self.settings, self.talk)
+            self.run.write(name, [skipping])
         self.talk.say(
             f"{len(skipping.not_generated)} prompts are not sampled: screen {skipping.screen} below "
             f"{skipping.threshold:.4g}, an expected miss rate of {skipping.expected_miss_rate:.1%}"
