@@ -105,7 +105,8 @@ def detect(
         run.write("prompts.jsonl", prompts)
         first = FirstCheck(run, BEFORE, pipe, gallery, measure, entry["threshold"], settings, talk)
         found = first(prompts)
-        entry["screening"] = first.screening(prompts, found)
+        entry["screening"], entry["design"] = first.screening(prompts, found), first.design().summary()
+        entry["search"] = gallery.search._asdict() if gallery else None
         run.write("references.jsonl", first.references(prompts))
         run.write(f"{BEFORE}/verdicts.jsonl", found)
     return run

@@ -117,6 +117,12 @@ def test_an_index_gives_the_same_copies(memfix, tmp_path: Path) -> None:
     common = ("detect", "prompts.txt", "-m", "demo", "--num-samples", "3")
     indexed = memfix(*common, "--references", "index", "-o", "run")
     (tmp_path / "run").rename(tmp_path / "first")
+    entry = json.loads((tmp_path / "first/run.json").read_text())["stages"]["detect"]
+    assert (entry["design"]["looks"], entry["design"]["memorized_from"], entry["design"]["clean_from"]) == (
+        [3],
+        [1],
+        None,
+    )
     held = memfix(*common, "--references", "demo", "-o", "run")
     assert [(v["verdict"], v["copies"]) for v in indexed] == [(v["verdict"], v["copies"]) for v in held]
     assert indexed[0]["reference"] == held[0]["reference"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -20,6 +21,16 @@ from memfix.records import Reference, Sample, Score
 
 CHUNK = 256
 ROWS = 64
+
+
+class Search(NamedTuple):
+    """How the nearest reference of a sample is found: all of them by one measure, or some that it brings by another."""
+
+    by: str
+    candidates: int
+    """How many references `by` brings."""
+    then: str
+    """The measure that chooses among these."""
 
 
 class Gallery:
@@ -56,6 +67,11 @@ class Gallery:
     def descriptors(self) -> list[Descriptor]:
         """What describes samples, beside the measures on pixels."""
         return descriptors(self.measure)
+
+    @property
+    def search(self) -> Search:
+        """How the nearest reference of a sample is found."""
+        return Search(self._search.name, 1, self._search.name)
 
     def score(self, samples: Sequence[Sample], images: Sequence[Image.Image]) -> list[Score]:
         """One score a sample."""

@@ -15,7 +15,7 @@ from memfix.measures import PIXELS
 from memfix.measures.base import Measure
 from memfix.measures.described import Described
 from memfix.measures.descriptor import Descriptor
-from memfix.measures.gallery import ROWS, descriptors, is_distinct, nearest, scores, search_measure
+from memfix.measures.gallery import ROWS, Search, descriptors, is_distinct, nearest, scores, search_measure
 from memfix.measures.index_references import IndexReferences
 from memfix.measures.pixels import Ssim
 from memfix.measures.siblings import grouped, siblings
@@ -54,6 +54,12 @@ class IndexGallery:
     def descriptors(self) -> list[Descriptor]:
         """What describes samples, beside the measures on pixels; that of the index first."""
         return [self._descriptor, *(d for d in descriptors(self.measure) if d is not self._descriptor)]
+
+    @property
+    def search(self) -> Search:
+        """How the nearest reference of a sample is found."""
+        name = self._descriptor.name
+        return Search(name, self._candidates, name if self._decides else self._search.name)
 
     def score(self, samples: Sequence[Sample], images: Sequence[Image.Image]) -> list[Score]:
         """One score a sample."""

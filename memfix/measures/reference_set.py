@@ -16,7 +16,7 @@ from memfix.inputs.tars import container
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures.base import Measure
 from memfix.measures.descriptor import Descriptor, get_descriptor
-from memfix.measures.gallery import Gallery, descriptors
+from memfix.measures.gallery import Gallery, Search, descriptors
 from memfix.measures.index_gallery import IndexGallery
 from memfix.measures.weights import Wanted
 from memfix.records import Reference, Sample, Score
@@ -35,6 +35,11 @@ class ReferenceSet(Protocol):
     @property
     def descriptors(self) -> list[Descriptor]:
         """What describes samples, beside the measures on pixels."""
+        ...
+
+    @property
+    def search(self) -> Search:
+        """How the nearest reference of a sample is found."""
         ...
 
     def score(self, samples: Sequence[Sample], images: Sequence[Image.Image]) -> list[Score]:

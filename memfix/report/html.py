@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -19,6 +21,7 @@ NAME = "report.html"
 LARGEST = 160  # pixels of a picture's longer side on the page
 SHOWN = 8  # pictures in a row
 ESTIMATE = "clean by estimate of a screen"
+STAND_INS = 3  # copies that it takes where samples are compared with each other: one, and two like it
 GONE = "data:image/gif;base64,R0lGODlhAQABAIAAAMzMzP///yH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="  # one grey pixel
 
 
@@ -27,7 +30,13 @@ def write(folder: Path, report: Report) -> Path:
     environment = Environment(loader=PackageLoader("memfix.report"), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)  # fmt: skip
     pictures = Pictures(folder)
-    environment.globals |= {"picture": pictures.inline, "curve": curve, "shown": SHOWN}
+    environment.globals |= {
+        "picture": pictures.inline,
+        "curve": curve,
+        "enough": enough,
+        "one_of": one_of,
+        "shown": SHOWN,
+    }
     environment.filters |= {"percent": percent}
     page = environment.get_template("report.html.j2").render(r=report, s=report.summary, headline=headline(report))
     write_atomic(folder / NAME, page)
@@ -98,6 +107,20 @@ def _others(s: Summary) -> str:
     clean = (s.clean_sampled, "clean"), (s.not_sampled, f"not sampled ({ESTIMATE})"), (s.undecided_before, "undecided")
     told = [f"{n} {word}" for n, word in clean if n]
     return f"{', '.join(told)}. " if told else ""
+
+
+def enough(detect: Mapping[str, Any]) -> str:
+    """How many copies of how many samples make a prompt memorized, at each look of a detection; empty if none do."""
+    least = STAND_INS if detect.get("stand_ins") else 1
+    looks = zip(detect["design"]["looks"], detect["design"]["memorized_from"], strict=True)
+    numbers = [(max(k, least), n) for n, k in looks if k is not None and max(k, least) <= n]
+    return one_of([f"{k} or more of {n}" if k < n else f"{k} of {n}" for k, n in numbers])
+
+
+def one_of(choices: Sequence[Any]) -> str:
+    """`[4, 8, 16]` → `4, 8 or 16`."""
+    *others, last = map(str, choices or [""])
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 class Pictures:

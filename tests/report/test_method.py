@@ -1,0 +1,99 @@
+"""'How this was checked' says what was done under the settings of the run, and nothing else."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memfix.config import DetectSettings
+from memfix.detect.design import Design
+from memfix.measures.gallery import Search
+from memfix.records import Label, Role
+from memfix.report.html import write
+from memfix.report.schema import PromptEntry, Report, Summary
+
+PIXELS, INDEX, SHORTLIST = Search("tiled_l2", 1, "tiled_l2"), Search("sscd", 1, "sscd"), Search("sscd", 8, "tiled_l2")
+
+
+def told(folder: Path, design: Design, search: Search | None = PIXELS, **settings: Any) -> str:
+    """The paragraph without tags, for a detection that found one prompt clean."""
+    settings |= {"first_look": design.looks[0]} if len(design.looks) > 1 else {}
+    given = DetectSettings(tolerance=design.tolerance, confidence=design.confidence, **settings)
+    detect = {
+        "settings": given.model_dump(), "argv": ["detect"], "background": None, "stand_ins": search is None,
+        "inputs": {"index": "index" if search and search.by == "sscd" else None, "model_revision": None,
+                   "model_sha256": "0", "reference_files": "0"},
+        "design": design.summary(), "search": search._asdict() if search else None,
+    }  # fmt: skip
+    scores = {
+        "copies": 0, "samples": 16, "share": 0.0, "interval": (0.0, 0.2), "measure": given.measure, "threshold": 0.72,
+        "closest": 0.1, "common_area": None,
+    }  # fmt: skip
+    prompt = PromptEntry(
+        id="p1", text="a cat", role=Role.PROMPT, source="list:1", cut_tokens=0, verdict_before=Label.CLEAN,
+        verdict_after=None, outcome=None, reason="none", kind=None, sampled=True, scores_before=scores, scores_after={},
+        background=None, drift=None, references=[], samples_before=[], samples_after=[],
+    )  # fmt: skip
+    missing = {"mitigated", "mitigation_rate", "mitigation_rate_interval", "memorized_after", "copies_after",
+               "controls_changed", "control_drift", "quality_after"}  # fmt: skip
+    numbers = dict.fromkeys(Summary.model_fields, 0) | dict.fromkeys(missing) | {"prompts": 1, "clean_before": 1}
+    report = Report(
+        run={"name": "r", "created": "now", "stages": {"detect": detect}, "unlearned": False, "rechecked": False},
+        summary=Summary(**numbers), prompts=[prompt], controls=[], training={}, timings={}, environment={},
+    )  # fmt: skip
+    page = write(folder, report).read_text()
+    (paragraph,) = re.findall(r"<h2>How this was checked</h2>.*?<p[^>]*>(.*?)</p>", page, re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", "", paragraph).split())
+
+
+FIXED = Design.fixed(16)
+
+
+@pytest.mark.parametrize(
+    ("design", "search", "words"),
+    [
+        # 1 - 0.999^16 = 1.59 %
+        (FIXED, PIXELS, "when 1 or more of 16 samples are copies: chance, put at 0.1 % of samples, brings that about "
+                        "for at most 1.59 % of the prompts that are not, where 5 % are allowed."),
+        # 1 - 0.99^16 = 14.9 %, and of two or more 1.09 %
+        (Design.fixed(16, chance=0.01), PIXELS, "when 2 or more of 16 samples are copies: chance, put at 1 % of sampl"),
+        # docs/verdicts.md: .0453
+        (Design((4, 8, 16), chance=0.01), PIXELS, "1 or more of 4, 2 or more of 8 or 2 or more of 16 samples are copi"),
+        (Design((4, 8, 16), chance=0.01), PIXELS, "for at most 4.53 % of the prompts"),
+        (Design.fixed(1, chance=0.1), PIXELS, "No number of copies makes a prompt memorized here, since chance, put a"),
+        (FIXED, None, "when 3 or more of 16 samples are copies. Two near-identical samples leave it undecided."),
+        (FIXED, PIXELS, "ends at or below 25 %, which 16 samples can show; else"),
+        (Design.fixed(4), PIXELS, "which 4 samples are too few to show; else"),
+        (FIXED, PIXELS, "was sampled 16 times with"),
+        (Design((4, 8, 16)), PIXELS, "was sampled 4, 8 or 16 times, until that decided, with"),
+        (FIXED, PIXELS, "Intervals are exact binomial (Clopper–Pearson). The"),
+        (Design((4, 8, 16)), PIXELS, "exact for sampling that stops early"),
+        (FIXED, None, "as if what stands in for the training image had been given beforehand"),
+        (FIXED, PIXELS, "against every reference by tiled_l2. ssim was then taken on the nearest one alone."),
+        (FIXED, SHORTLIST, "against every reference by sscd. Of the 8 nearest the very nearest was chosen by tiled_l2"),
+        (FIXED, SHORTLIST, "is that of a reference, of those nearest to its samples,"),
+        (FIXED, None, "Each sample was compared with the other samples of its prompt."),
+    ],
+)  # fmt: skip
+def test_sentences_follow_from_the_settings(tmp_path: Path, design: Design, search: Search | None, words: str) -> None:
+    assert words in told(tmp_path, design, search)
+
+
+@pytest.mark.parametrize(
+    ("design", "search", "words"),
+    [
+        (Design((4, 8, 16)), PIXELS, "Intervals are exact binomial"),
+        (FIXED, None, "Intervals are exact binomial"),
+        (FIXED, PIXELS, "was chosen by"),
+        (FIXED, PIXELS, "of those nearest to its samples"),
+        (FIXED, None, "every reference"),
+    ],
+)
+def test_what_is_not_so_is_not_said(tmp_path: Path, design: Design, search: Search | None, words: str) -> None:
+    assert words not in told(tmp_path, design, search)
+
+
+def test_a_measure_that_searches_is_taken_on_every_reference(tmp_path: Path) -> None:
+    text = told(tmp_path, FIXED, INDEX, measure="sscd")
+    assert "Each sample was held against every reference by sscd. A sample is a copy when" in text
