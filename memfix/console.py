@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.progress import (
@@ -23,6 +24,16 @@ from rich.table import Table
 from rich.theme import Theme
 
 CONTROL = dict.fromkeys([*range(32), *range(127, 160)], "\N{REPLACEMENT CHARACTER}") | {ord("\n"): "\n"}
+UNSEEN = [
+    0xAD, 0x61C, 0x180E, 0x200B, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF,
+    *range(0xFFF9, 0xFFFC), 0xE0001, *range(0xE0020, 0xE0080),
+]  # fmt: skip
+"""Characters that turn the direction of a text, end its line or hide in it; joiners, which scripts need, are none."""
+
+ESCAPED = {code: f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}" for code in UNSEEN}
+CUT_LINES, CUT_LEAST = 2, 48
+"""Texts in tables of results are cut to so many lines of their column, and to no fewer characters."""
+
 THEME = Theme(
     {
         "memorized": "bold red", "persistent": "bold red", "damaged": "bold red", "changed": "bold yellow",
@@ -33,9 +44,14 @@ THEME = Theme(
 T = TypeVar("T")
 
 
+def visible(text: str) -> str:
+    """Text from outside that shows what it holds: U+202E and its like as escapes, control characters as U+FFFD."""
+    return text.translate(ESCAPED | CONTROL)
+
+
 def escape(text: str) -> str:
     """Text from outside, without markup and without control characters that a terminal would obey."""
-    return escape_markup(text.translate(CONTROL))
+    return escape_markup(visible(text))
 
 
 class Talk:
@@ -82,13 +98,20 @@ class Talk:
                 yield item
                 bar.at(n)
 
-    def table(self, title: str, columns: list[str], rows: Iterable[list[str]], text: Iterable[int] = (0,)) -> None:
+    def table(
+        self, title: str, columns: list[str], rows: Iterable[list[str]], text: Iterable[int] = (0,), cut: bool = False
+    ) -> None:
         """A table; a cell that is one of the theme's words takes its colour.
 
-        Where the terminal is narrow, the columns in `text` wrap, and the others stay whole.
+        Where the terminal is narrow, the columns in `text` wrap, and the others stay whole. With `cut`, the first
+        column ends in an ellipsis after about two lines.
         """
         if self.quiet:
             return
+        wraps, rows = set(text), [list(row) for row in rows]
+        if cut:
+            most = max(CUT_LINES * self._share(columns, rows, wraps), CUT_LEAST)
+            rows = [[shortened(first, most), *rest] for first, *rest in rows]
         table = Table(
             title=escape(title),
             title_justify="left",
@@ -97,13 +120,17 @@ class Talk:
             box=None,
             pad_edge=False,
         )
-        wraps = set(text)
         for i, column in enumerate(columns):
             table.add_column(column, justify="left" if i in wraps else "right", overflow="fold", no_wrap=i not in wraps)
         for row in rows:
             table.add_row(*(f"[{cell}]{cell}[/]" if cell in THEME.styles else escape(cell) for cell in row))
         self.err.print()
         self.err.print(table)
+
+    def _share(self, columns: list[str], rows: list[list[str]], wraps: set[int]) -> int:
+        """What the columns that stay whole leave to each of the others."""
+        whole = [max(cell_len(row[i]) for row in [columns, *rows]) for i in range(len(columns)) if i not in wraps]
+        return (self.err.width - sum(whole) - len(columns) + 1) // max(1, len(wraps))
 
 
 class Bar:
@@ -121,6 +148,27 @@ def emit(data: Any) -> None:
     """Data on stdout, as one JSON document."""
     json.dump(data, sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many columns, with an ellipsis where it was cut."""
+    text = visible(text)
+    return text if cell_len(text) <= most else f"{set_cell_size(text, most - 1).rstrip()}…"
+
+
+def counted(count: int | str, noun: str) -> str:
+    """`1 prompt`, `2 prompts`, `no prompts`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def count_of(count: int | str, total: int, noun: str) -> str:
+    """`1 of 4 prompts`, `1 of 1 prompt`."""
+    return f"{count} of {counted(total, noun)}"
+
+
+def are(count: int, past: bool = False) -> str:
+    """The verb to a number of things."""
+    return ("was" if past else "is") if count == 1 else ("were" if past else "are")
 
 
 def percent(share: float | None, digits: int = 0) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from memfix.config import DetectSettings, RecheckSettings, UnlearnSettings
-from memfix.console import Talk
+from memfix.console import Talk, counted
 from memfix.detect.check import check, conclude, names, scores_of
 from memfix.detect.first import FirstCheck
 from memfix.errors import ExitCode, MemfixError
@@ -91,8 +91,8 @@ def detect(
             wrong.pictures += broken.pictures
         entry["left_out_pictures"] = wrong.pictures
         entry["weights"] = weights_record(descriptors(measure) if gallery is None else gallery.descriptors)
-        held = len(gallery) if gallery else "no"
-        talk.say(f"Model {settings.model}, {len(prompts)} prompts, {held} references → {run.path}")
+        held = counted(len(gallery) if gallery else "no", "reference")
+        talk.say(f"Model {settings.model}, {counted(len(prompts), 'prompt')}, {held} → {run.path}")
         if gallery is None:
             talk.warn("No training image is given: what samples of a prompt have in common stands in for one.")
         _calibrate(gallery, measure, settings, entry)

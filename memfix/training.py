@@ -11,7 +11,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from memfix.config import UnlearnSettings
-from memfix.console import Talk
+from memfix.console import Talk, counted
 from memfix.models import lora
 from memfix.records import Ending, Label, Look, Pair, Prompt, Role, Score, Side, Step, Verdict
 from memfix.runs import MODEL, Run
@@ -49,7 +49,7 @@ def train(
     ranks.wait()  # while the others read the checkpoint, it stays
     _cut(run, STEPS, Step, done)
     watch = Watch(run, trainer, monitor, checkpoints, _cut(run, LOOKS, Look, done) if monitor else [])
-    with talk.progress(f"Unlearning {len(bank.targets)} prompts", settings.max_train_steps) as bar:
+    with talk.progress(f"Unlearning {counted(len(bank.targets), 'prompt')}", settings.max_train_steps) as bar:
         decision = watch()
         for step in trainer if decision.ending is None else ():
             if not math.isfinite(step.loss_keep + step.loss_forget):
@@ -206,5 +206,5 @@ def _tell(talk: Talk, ending: Ending, looks: Sequence[Look], seconds: float) -> 
     """Say how training ended, loudly where not all is well."""
     if looks:
         taken = sum(look.seconds for look in looks)
-        talk.say(f"{len(looks)} looks took {taken:.0f} s, the steps {seconds:.0f} s.")
+        talk.say(f"{counted(len(looks), 'look')} took {taken:.0f} s, the steps {seconds:.0f} s.")
         (talk.say if ending.good else talk.warn)(ending.sentence)

@@ -11,7 +11,7 @@ import typer
 from memfix.cli import show
 from memfix.cli.options import Call, command
 from memfix.config import FetchSettings
-from memfix.console import emit, percent
+from memfix.console import are, count_of, counted, emit, percent
 from memfix.errors import MemfixError
 from memfix.offline import is_offline
 
@@ -65,7 +65,8 @@ def fetch(
             return
         if jobs and is_offline():
             raise MemfixError(
-                f"{len(jobs)} URLs are still to be fetched: memfix is offline.", "Go online, or leave it."
+                f"{counted(len(jobs), 'URL')} {are(len(jobs))} still to be fetched: memfix is offline.",
+                "Go online, or leave it.",
             )
         done = fetching.fetch(jobs, journal, settings, client)
         fresh = {record.url for record in call.talk.track(done, "Fetching", len(jobs))}
@@ -82,7 +83,7 @@ def _plan(call: Call, settings: FetchSettings, folder: Path, jobs: list[Job]) ->
     hosts = Counter(host_of(job.url) for job in jobs)
     data = {"folder": str(folder), "urls": len(jobs), "hosts": dict(hosts.most_common())}
     show.settings(call, {"fetch": settings}, **(data if call.json else {}))
-    call.talk.say(f"{len(jobs)} URLs of {len(hosts)} hosts would be fetched into {folder}.")
+    call.talk.say(f"{counted(len(jobs), 'URL')} of {counted(len(hosts), 'host')} would be fetched into {folder}.")
 
 
 def _show(call: Call, folder: Path, found: Coverage, wrong_rows: int) -> None:
@@ -99,7 +100,8 @@ def _show(call: Call, folder: Path, found: Coverage, wrong_rows: int) -> None:
         call.talk.warn(
             f"{len(found.suspects) - SHOWN} more pictures come from several URLs of a host; --json names all."
         )
-    call.talk.say(f"\n{found.pictures} of {found.urls} URLs have a picture, in {folder}", "title")
+    have = "has" if found.pictures == 1 else "have"
+    call.talk.say(f"\n{count_of(found.pictures, found.urls, 'URL')} {have} a picture, in {folder}", "title")
     if call.json:
         emit({"folder": str(folder), "wrong_rows": wrong_rows, **_data(found)})
 

@@ -10,7 +10,7 @@ import typer
 from memfix.cli.detect import PromptList
 from memfix.cli.options import Call, command, runs_root
 from memfix.config import DetectSettings, ScreenSettings
-from memfix.console import emit
+from memfix.console import count_of, emit
 from memfix.errors import ExitCode, MemfixError
 
 if TYPE_CHECKING:
@@ -95,5 +95,6 @@ def _show(call: Call, folder: Path, ranked_by: str, top: int) -> None:
         return
     names = list(lines[0].scores) if lines else []
     rows = [[line.text, *(f"{line.scores[name]:.4g}" for name in names), line.source] for line in lines]
-    call.talk.table(f"{len(lines)} of {prompts} prompts, highest {ranked_by} first", ["prompt", *names, "source"], rows)
+    title = f"{count_of(len(lines), prompts, 'prompt')}, highest {ranked_by} first"
+    call.talk.table(title, ["prompt", *names, "source"], rows, text=(0, len(names) + 1), cut=True)
     call.talk.say(f"All scores: {file}. A screen is no verdict: give the highest to 'memfix detect'.", "hint")

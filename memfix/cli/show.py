@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memfix.cli.options import Call
-from memfix.console import emit, percent
+from memfix.console import count_of, counted, emit, percent
 from memfix.records import Change, Label, Outcome, Prompt, Rewording, Role, Step, Verdict
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def verdicts(call: Call, run: Run, last: bool = True) -> int:
     rows = [[prompts[v.prompt_id].text, *_row(v)] for v in own if v.verdict is not Label.CLEAN or len(own) <= 40]
     share = f"share ({percent(own[0].confidence)})"
     columns = ["prompt", "copies", share, own[0].measure, "reference", "verdict"]
-    call.talk.table("Verdicts", columns, rows, text=(0, 4))
-    call.talk.say(f"\n{_tally(own)} of {len(own)} prompts", "title")
+    call.talk.table("Verdicts", columns, rows, text=(0, 4), cut=True)
+    call.talk.say(f"\n{count_of(_tally(own), len(own), 'prompt')}", "title")
     if controls:
         call.talk.say(f"Controls: {_tally(controls)} of {len(controls)}")
     if last:
@@ -102,11 +102,13 @@ def trained(call: Call, run: Run) -> None:
     if call.json:
         emit({"run": str(run.path), "model": str(run.path / "model"), "steps": len(steps), "last": final.model_dump()})
     call.talk.say(
-        f"\n{len(steps)} steps; keep loss {first.loss_keep:.1f} → {final.loss_keep:.1f}, "
+        f"\n{counted(len(steps), 'step')}; keep loss {first.loss_keep:.1f} → {final.loss_keep:.1f}, "
         f"forget loss {first.loss_forget:.1f} → {final.loss_forget:.1f}. Weights: {run.path / 'model'}"
     )
     if reworded:
-        call.talk.say(f"{reworded} prompts with nothing of their own to keep now read like a shorter wording.")
+        read = "reads" if reworded == 1 else "read"
+        told = f"{counted(reworded, 'prompt')} with nothing of their own to keep now {read} like a shorter wording."
+        call.talk.say(told)
     call.talk.say("Nothing is proven until it is checked. Next: memfix recheck", "hint")
 
 
@@ -121,12 +123,14 @@ def changes(call: Call, run: Run, last: bool = True) -> None:
          f"{c.copies_same}/{c.samples_same}", f"{c.copies_fresh}/{c.samples_fresh}", c.outcome.value]
         for c in shown
     ]  # fmt: skip
-    call.talk.table("Before and after", ["prompt", "copies before", "same noise", "fresh noise", "outcome"], rows)
+    call.talk.table(
+        "Before and after", ["prompt", "copies before", "same noise", "fresh noise", "outcome"], rows, cut=True
+    )
     controls = [c for c in every if c.role is Role.CONTROL]
     if controls:
         moved = sum(c.outcome is not Outcome.UNCHANGED for c in controls)
         drift = sum(c.drift for c in controls) / len(controls)
-        call.talk.say(f"\n{moved} of {len(controls)} controls changed; same-noise difference {drift:.3f} rms")
+        call.talk.say(f"\n{count_of(moved, len(controls), 'control')} changed; same-noise difference {drift:.3f} rms")
     if last:
         if call.json:
             emit({"run": str(run.path), "changes": [c.model_dump(mode="json") for c in every]})

@@ -10,7 +10,7 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 
 from memfix.config import DetectSettings
-from memfix.console import Talk
+from memfix.console import Talk, are, count_of, counted
 from memfix.detect.cascade import screen_first
 from memfix.detect.check import check, conclude, conclude_stand_ins, names, scores_of, undecided
 from memfix.detect.design import Design
@@ -105,8 +105,9 @@ class FirstCheck:
         else:
             skipping = screen_first(self.run, self.folder, self.pipe, prompts, self.settings, self.talk)
             self.run.write(name, [skipping])
+        skipped = len(skipping.not_generated)
         self.talk.say(
-            f"{len(skipping.not_generated)} prompts are not sampled: screen {skipping.screen} below "
+            f"{counted(skipped, 'prompt')} {are(skipped)} not sampled: screen {skipping.screen} below "
             f"{skipping.threshold:.4g}, an expected miss rate of {skipping.expected_miss_rate:.1%}"
         )
         return skipping
@@ -158,7 +159,8 @@ class FirstCheck:
         ]
         if bad:
             self.talk.warn(
-                f"{len(bad)} of {len(skipping.audited)} prompts that the screen would have left out are memorized: "
+                f"{count_of(len(bad), len(skipping.audited), 'prompt')} that the screen would have left out "
+                f"{are(len(bad))} memorized: "
                 "all prompts are sampled."
             )
         return bool(bad)

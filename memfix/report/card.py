@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from memfix.console import percent
+from memfix.console import are, count_of, counted, percent, visible
 from memfix.files import write_atomic
 from memfix.report.schema import Report
 
@@ -14,7 +14,13 @@ from memfix.report.schema import Report
 def write(folder: Path, report: Report) -> Path:
     """Write `folder`/README.md."""
     environment = Environment(loader=PackageLoader("memfix.report"), undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"percent": percent, "line": lambda text: " ".join(str(text).split()).replace("`", "'")}
+    environment.filters |= {"percent": percent, "line": _line}
+    environment.globals |= {"counted": counted, "count_of": count_of, "are": are}
     text = environment.get_template("card.md.j2").render(r=report, s=report.summary)
     write_atomic(folder / "README.md", text)
     return folder / "README.md"
+
+
+def _line(text: object) -> str:
+    """A text from outside on one line of Markdown."""
+    return visible(" ".join(str(text).split())).replace("`", "'")

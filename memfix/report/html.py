@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from memfix.console import percent
+from memfix.console import are, count_of, counted, percent, visible
 from memfix.errors import MemfixError
 from memfix.files import write_atomic
 from memfix.inputs.references import open_image
@@ -27,20 +27,26 @@ GONE = "data:image/gif;base64,R0lGODlhAQABAIAAAMzMzP///yH5BAAAAAAALAAAAAABAAEAAA
 
 def write(folder: Path, report: Report) -> Path:
     """Render a report beside its pictures in `folder`."""
-    environment = Environment(loader=PackageLoader("memfix.report"), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)  # fmt: skip
-    pictures = Pictures(folder)
-    environment.globals |= {
-        "picture": pictures.inline,
-        "curve": curve,
-        "enough": enough,
-        "one_of": one_of,
-        "shown": SHOWN,
-    }
-    environment.filters |= {"percent": percent}
-    page = environment.get_template("report.html.j2").render(r=report, s=report.summary, headline=headline(report))
+    made = environment()
+    made.globals |= {"picture": Pictures(folder).inline, "curve": curve, "enough": enough, "one_of": one_of,
+                     "shown": SHOWN}  # fmt: skip
+    page = made.get_template("report.html.j2").render(r=report, s=report.summary, headline=headline(report))
     write_atomic(folder / NAME, page)
     return folder / NAME
+
+
+def environment() -> Environment:
+    """How the page is made of its template."""
+    made = Environment(loader=PackageLoader("memfix.report"), autoescape=True, undefined=StrictUndefined,
+                       trim_blocks=True, lstrip_blocks=True, finalize=_visible)  # fmt: skip
+    made.filters |= {"percent": percent}
+    made.globals |= {"counted": counted, "are": are}
+    return made
+
+
+def _visible(value: Any) -> Any:
+    """What the template prints: every text, save what it has made itself, shows its hidden characters."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def headline(report: Report) -> tuple[str, str, str]:
@@ -51,16 +57,13 @@ def headline(report: Report) -> tuple[str, str, str]:
             unsure = "No memorized prompt was found, but not every prompt could be decided."
             return "warn", unsure, f"{_others(s)}Give --num-samples a higher number."
         if s.not_sampled:
-            return (
-                "warn",
-                f"None of {s.prompts - s.not_sampled} sampled prompts is memorized.",
-                f"{_others(s)}Nothing was unlearned.",
-            )
-        return "good", f"None of {s.prompts} prompts is memorized.", "Nothing was unlearned."
+            sampled = count_of("None", s.prompts - s.not_sampled, "sampled prompt")
+            return "warn", f"{sampled} is memorized.", f"{_others(s)}Nothing was unlearned."
+        return "good", f"{count_of('None', s.prompts, 'prompt')} is memorized.", "Nothing was unlearned."
     if not report.run["unlearned"] and s.mitigated is None:
         return (
             "bad",
-            f"{s.memorized_before} of {s.prompts} prompts {_shown(report)}.",
+            f"{count_of(s.memorized_before, s.prompts, 'prompt')} {_show(report, s.memorized_before)}.",
             f"{_others(s)}Nothing was unlearned.",
         )
     if s.mitigated is None:
@@ -69,12 +72,13 @@ def headline(report: Report) -> tuple[str, str, str]:
     broken = [f"{n} {word}" for n, word in [(s.persistent, "persistent"), (s.damaged, "damaged"),
                                             (s.undecided, "undecided")] if n]  # fmt: skip
     if s.controls_changed:
-        broken.append(f"{s.controls_changed} of {s.controls} controls changed")
-    proof = f"{_warning(report)}{s.controls - (s.controls_changed or 0)} of {s.controls} controls are unchanged."
+        broken.append(f"{count_of(s.controls_changed, s.controls, 'control')} changed")
+    unchanged = s.controls - (s.controls_changed or 0)
+    proof = f"{_warning(report)}{count_of(unchanged, s.controls, 'control')} {are(unchanged)} unchanged."
     if s.persistent:
         tone, text = (
             "bad",
-            f"{s.persistent} of {s.memorized_before} memorized prompts still {_shown(report)}.",
+            f"{count_of(s.persistent, s.memorized_before, 'memorized prompt')} still {_show(report, s.persistent)}.",
         )
     elif (s.controls_changed or 0) > s.controls / 2:
         tone, text = (
@@ -82,11 +86,15 @@ def headline(report: Report) -> tuple[str, str, str]:
             "The model is not what it was: most prompts that must not change draw other pictures.",
         )
     elif broken:
-        tone, text = "warn", f"{s.mitigated} of {s.memorized_before} memorized prompts are mitigated; not all is well."
+        mitigated = count_of(s.mitigated, s.memorized_before, "memorized prompt")
+        tone, text = "warn", f"{mitigated} {are(s.mitigated)} mitigated; not all is well."
+    elif s.mitigated == 1:
+        tone, text = "good", "The one memorized prompt is mitigated."
     else:
         tone, text = "good", f"All {s.mitigated} memorized prompts are mitigated."
     if s.not_sampled:
-        proof += f" {s.not_sampled} of {s.prompts} prompts were sampled neither before nor after: {ESTIMATE}."
+        left_out = count_of(s.not_sampled, s.prompts, "prompt")
+        proof += f" {left_out} {are(s.not_sampled, past=True)} sampled neither before nor after: {ESTIMATE}."
     return tone, text, ", ".join(broken) + ". " + proof if broken else proof
 
 
@@ -96,10 +104,11 @@ def _warning(report: Report) -> str:
     return f"{ending['sentence']} " if ending and not ending["good"] else ""
 
 
-def _shown(report: Report) -> str:
+def _show(report: Report, prompts: int) -> str:
     """What memorized prompts do; without training images, all that can be seen is that their samples are alike."""
+    s = "s" if prompts == 1 else ""
     stand_ins = report.run["stages"]["detect"].get("stand_ins")
-    return "draw one and the same picture from different noise" if stand_ins else "reproduce a training image"
+    return f"draw{s} one and the same picture from different noise" if stand_ins else f"reproduce{s} a training image"
 
 
 def _others(s: Summary) -> str:

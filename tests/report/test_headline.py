@@ -1,10 +1,12 @@
 """The sentence at the top of a report: no good word for a model that is no good."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from memfix.report.html import headline
+from memfix.report import card
+from memfix.report.html import environment, headline
 from memfix.report.schema import Report, Summary
 
 DETECTED = {
@@ -31,7 +33,13 @@ def report(unlearned: bool = True, **numbers: Any) -> Report:
         ({}, "good", "All 4 memorized prompts are mitigated."),
         ({"controls_changed": 3}, "warn", "4 of 4 memorized prompts are mitigated; not all is well."),
         ({"controls_changed": 11}, "bad", "The model is not what it was"),
-        ({"mitigated": 3, "persistent": 1, "controls_changed": 11}, "bad", "1 of 4 memorized prompts still reproduce"),
+        (
+            {"mitigated": 3, "persistent": 1, "controls_changed": 11},
+            "bad",
+            "1 of 4 memorized prompts still reproduces a",
+        ),
+        ({"mitigated": 2, "persistent": 2}, "bad", "2 of 4 memorized prompts still reproduce a training image."),
+        ({"memorized_before": 1, "mitigated": 1}, "good", "The one memorized prompt is mitigated."),
         ({"mitigated": 3, "damaged": 1}, "warn", "3 of 4 memorized prompts are mitigated; not all is well."),
     ],
 )
@@ -57,3 +65,34 @@ def test_what_was_not_sampled_is_counted_apart(numbers: dict[str, Any], tone: st
 def test_what_was_not_sampled_is_named_after_unlearning_too() -> None:
     basis = headline(report(**SCREENED | {"memorized_before": 2, "mitigated": 2, "controls_changed": 0}))[2]
     assert "218 of 300 prompts were sampled neither before nor after: clean by estimate of a screen." in basis
+
+
+@pytest.mark.parametrize(
+    ("prompts", "memorized", "words"),
+    [
+        (1, 1, "1 of 1 prompt reproduces a training image."),
+        (9, 1, "1 of 9 prompts reproduces a training image."),
+        (9, 2, "2 of 9 prompts reproduce a training image."),
+    ],
+)
+def test_one_prompt_is_no_prompts(prompts: int, memorized: int, words: str) -> None:
+    found = report(prompts=prompts, memorized_before=memorized, mitigated=None)
+    found.run["unlearned"] = False
+    assert headline(found)[1] == words
+
+
+def test_hidden_characters_are_shown_on_the_page() -> None:
+    template = environment().from_string("<b title='{{ x }}'>{{ x }}</b>")
+    assert template.render(x="a<\u202eb\x1b") == "<b title='a&lt;\\u202eb\ufffd'>a&lt;\\u202eb\ufffd</b>"
+
+
+def test_hidden_characters_are_shown_on_the_card(tmp_path: Path) -> None:
+    run = {
+        "stages": {
+            "detect": {"settings": {"model": "a\u202eb`"}, "inputs": {"model_sha256": "0"}},
+            "unlearn": {"settings": {"weights": "full", "method": "siss"}},
+        }
+    }
+    found = report(mitigated=None).model_copy(update={"run": run, "training": {"targets": 1, "ending": None}})
+    text = card.write(tmp_path, found).read_text(encoding="utf-8")
+    assert "from `a\\u202eb'`" in text and "\u202e" not in text and "\n1 prompt from" in text
