@@ -26,8 +26,8 @@ class DetectSettings(Settings):
     references: str | None = Field(
         None,
         description="Training images: folder (imagefolder, webdataset tars), tar, table that names them (.csv, .jsonl, "
-        ".parquet), index that 'memfix index' has made, or 'demo'. Without it prompts name theirs; if none does, "
-        "samples that come again and again stand in.",
+        ".parquet) or holds them (.parquet), index that 'memfix index' has made, or 'demo'. Without it prompts name "
+        "theirs; if none does, samples that come again and again stand in.",
     )
     controls: str | None = Field(
         None, description="List of prompts that must not change, 'controls' for the bundled one. They are checked too."

@@ -134,7 +134,7 @@ class UnlearnSettings(Settings):
     keep_folder: str | None = Field(
         None,
         description="Pictures of your own to keep: a folder (imagefolder, webdataset tars), tar, or table that names "
-        "them. Each is kept under its caption; a memorized prompt as caption serves that prompt.",
+        "or holds them. Each is kept under its caption; a memorized prompt as caption serves that prompt.",
     )
     keep_margin: float | None = Field(
         None,

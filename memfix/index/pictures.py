@@ -15,7 +15,7 @@ from PIL import Image
 
 from memfix.errors import MemfixError
 from memfix.files import sha256 as file_sha256
-from memfix.inputs import tars
+from memfix.inputs.inside import read
 from memfix.inputs.references import open_image
 
 PIXELS = 1 << 25  # of one batch: 96 MiB decoded
@@ -36,7 +36,7 @@ class Looked(NamedTuple):
 def look(path: str) -> Looked:
     """Hash a file, or a member of a tar, and read the size of its picture."""
     try:
-        inside = tars.read(path)
+        inside = read(path)
         digest = file_sha256([Path(path)]) if inside is None else sha256(inside).hexdigest()
     except OSError as error:
         return Looked("", 0, error.strerror or type(error).__name__)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from memfix.demo import DEMO, REFERENCES
 from memfix.errors import MemfixError
-from memfix.inputs import tars
+from memfix.inputs import inside, tars
 from memfix.inputs.captions import all_captions, missing, named_images
 from memfix.inputs.decoding import BROKEN, as_rgb
 from memfix.inputs.tables import existing
@@ -19,15 +19,16 @@ from memfix.records import Prompt, Reference
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
-TAR = ".tar"
+TAR, PARQUET = ".tar", ".parquet"
 
 
 def read_references(source: str | None, prompts: Iterable[Prompt], wrong: WrongRows | None = None) -> list[Reference]:
     """Every reference of a run, each once: those of `source`, then the prompts' own.
 
     `source` is a folder of images and tars (sorted by name; captions from the table of an imagefolder), one webdataset
-    tar, or a table whose rows name one or several images; no picture is opened. Of an index, see `index_folder`,
-    none is listed: it may hold too many. `wrong` says what becomes of wrong rows of a table. There may be none at all.
+    tar, or a table whose rows name one or several images; parquet may hold them, also several such files in a folder
+    without images. No picture is opened. Of an index, see `index_folder`, none is listed: it may hold too many. `wrong`
+    says what becomes of wrong rows of a table. There may be none at all.
     """
     found: dict[str, Reference] = {}
     index = index_folder(source)
@@ -37,7 +38,7 @@ def read_references(source: str | None, prompts: Iterable[Prompt], wrong: WrongR
         if root.suffix.lower() == TAR and root.is_file():
             listed = _in_tar(root, root.name)
         else:
-            listed = _in_table(root, wrong) if root.is_file() else _in_folder(root, wrong)
+            listed = _in_table(root, root.parent, wrong) if root.is_file() else _in_folder(root, wrong)
         for reference in listed:
             found.setdefault(reference.path, reference)
     names = _Names(found, index)
@@ -81,6 +82,10 @@ def _in_folder(root: Path, wrong: WrongRows) -> Iterator[Reference]:
         raise MemfixError(f"There is no folder of references {root}.", "Give a folder of images to --references.")
     known = {*SUFFIXES, TAR}
     images = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in known and path.is_file()]
+    if not images and (parquet := sorted(p for p in root.rglob("*") if p.suffix.lower() == PARQUET and p.is_file())):
+        for table in parquet:
+            yield from _in_table(table, root, wrong)
+        return
     if not images:
         raise MemfixError(f"{root} holds no image.", f"Known endings: {', '.join(sorted(SUFFIXES))}.")
     named = [(path.relative_to(root).as_posix(), path) for path in images]
@@ -108,15 +113,15 @@ def _in_tar(tar: Path, label: str) -> Iterator[Reference]:
         yield Reference(file_name=name, path=address, text=text)
 
 
-def _in_table(table: Path, wrong: WrongRows) -> Iterator[Reference]:
-    root, names = table.parent.resolve(), set[str]()
+def _in_table(table: Path, root: Path, wrong: WrongRows) -> Iterator[Reference]:
+    root, names = root.resolve(), set[str]()
     for line, name, text in named_images(table, wrong):
         path = existing(table, name)
         if path is None:
             missing(wrong, table, line, name)
             continue
-        inside = Path(path).is_relative_to(root)
-        file_name = Path(path).relative_to(root).as_posix() if inside else _free_name(path, names)
+        below = Path(path).is_relative_to(root)
+        file_name = Path(path).relative_to(root).as_posix() if below else _free_name(path, names)
         names.add(file_name)
         yield Reference(file_name=file_name, path=path, text=text)
 
@@ -147,10 +152,10 @@ def _why(error: MemfixError, path: str | Path) -> tuple[str, str]:
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """Decode a picture, a file or in a tar, as training sees it: see `as_rgb`. Raises MemfixError, naming the file."""
+    """Decode a picture, a file or in one, as training sees it: see `as_rgb`. Raises MemfixError, naming the file."""
     try:
-        inside = tars.read(str(path))
-        with Image.open(path if inside is None else BytesIO(inside)) as image:
+        held = inside.read(str(path))
+        with Image.open(path if held is None else BytesIO(held)) as image:
             return as_rgb(image)
     except (*BROKEN, Image.DecompressionBombError) as error:
         raise MemfixError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memfix.errors import MemfixError
-from memfix.inputs import columns, separated
+from memfix.inputs import columns, embedded, separated
 from memfix.inputs.wrong_rows import WrongRows
 
 SUFFIXES = {".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"}
@@ -53,8 +53,13 @@ def metadata_below(folder: Path) -> list[Path]:
 
 
 def existing(table: Path, name: str) -> str | None:
-    """The absolute path of an image that a table names, relative to the table; None if it is not there."""
+    """The absolute path of an image that a table names, relative to the table, or its address in it.
+
+    None if it is not there.
+    """
     try:
+        if embedded.container(name) == table.resolve():
+            return name
         path = (table.parent / name).resolve()
         return str(path) if path.is_file() else None
     except (OSError, ValueError):  # a name too long for the system, or with a zero byte in it
@@ -149,15 +154,16 @@ def _transposed(path: Path, held: dict[str, list[Any]]) -> list[dict[str, Any]]:
 
 
 def _parquet(path: Path, wrong: WrongRows) -> Iterator[Row]:
-    """Known columns of text and lists of text; pictures inside the table are left where they are."""
+    """Known columns of text and lists of text; pictures inside the table are `file_name`s: their addresses."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, buffer_size=embedded.BUFFER) as file:
             names = [f.name for f in file.schema_arrow if columns.known(columns.normal(f.name)) and _is_text(f.type)]
+            pictures = _pictures(file)
             number = 0
-            for batch in file.iter_batches(BATCH, columns=names):
+            for batch in _batches(file, names, pictures):
                 for i in range(batch.num_rows):
                     number += 1
                     try:
@@ -165,10 +171,30 @@ def _parquet(path: Path, wrong: WrongRows) -> Iterator[Row]:
                     except UnicodeDecodeError as error:
                         wrong.add(f"{path}:{number}", f"is not UTF-8 text (byte {error.start})", "Write it as UTF-8.")
                         continue
-                    yield Row(number, {columns.normal(name): cell for name, cell in cells.items()})
+                    held = embedded.named(path, pictures, number, cells.pop(pictures)) if pictures else []
+                    named = {columns.normal(name): cell for name, cell in cells.items()}
+                    yield Row(number, named | ({columns.IMAGE[0]: held} if held else {}))
     except (pa.ArrowException, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise MemfixError(f"{path} cannot be read as parquet: {reason}", "Replace the file.") from None
+
+
+def _pictures(file: Any) -> str:
+    """The column that holds pictures, of several the one of the most usual name; nothing if there is none."""
+    kinds = {f.name: f.type for f in file.schema_arrow}
+    found = [name for name in kinds if columns.normal(name) in columns.IMAGE and embedded.is_pictures(kinds[name])]
+    return min(found, key=lambda name: columns.IMAGE.index(columns.normal(name)), default="")
+
+
+def _batches(file: Any, names: list[str], pictures: str) -> Iterator[Any]:
+    """Rows of the named columns, with that of the pictures as `embedded.named` wants it."""
+    if not pictures:
+        yield from file.iter_batches(BATCH, columns=names)
+        return
+    for group in range(file.num_row_groups):
+        more = embedded.leaves(file, pictures, group)
+        size = embedded.ROWS if more == [pictures] else BATCH
+        yield from file.iter_batches(size, row_groups=[group], columns=[*names, *more])
 
 
 def _is_text(kind: Any) -> bool:

@@ -12,7 +12,7 @@ from PIL import Image
 from memfix.errors import MemfixError
 from memfix.files import sha256
 from memfix.index.store import Store
-from memfix.inputs.tars import container
+from memfix.inputs.inside import container
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures.base import Measure
 from memfix.measures.descriptor import Descriptor, get_descriptor

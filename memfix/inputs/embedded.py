@@ -1,0 +1,120 @@
+"""Pictures inside a parquet table, as the datasets library stores them: a column of {bytes, path}, or of lists of them.
+
+A picture's address is `/a/b.parquet#image:3+0`: column, row from 1, and place in the list of the row. Nothing is
+unpacked, and listing rows reads no picture. Knows nothing of picture formats.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+ADDRESS = re.compile(r"(?s)(.+\.parquet)#(.+):(\d+)\+(\d+)", re.IGNORECASE)
+ROWS = 16  # in memory at once, with their pictures
+BUFFER = 1 << 20  # bytes read ahead: a row group is not loaded as a whole, but page by page
+FILES = 4  # kept open
+
+_lock = Lock()
+
+
+def is_pictures(kind: pa.DataType) -> bool:
+    """Whether a column holds pictures."""
+    import pyarrow.types as types
+
+    if types.is_list(kind) or types.is_large_list(kind):
+        kind = kind.value_type
+    return bool(types.is_struct(kind)) and {"bytes", "path"} <= {field.name for field in kind}
+
+
+def leaves(file: ParquetFile, column: str, group: int) -> list[str]:
+    """What must be read of a row group to know which rows hold pictures: not the pictures, if all or none do."""
+    chunks = [file.metadata.row_group(group).column(i) for i in range(file.metadata.num_columns)]
+    held = [c for c in chunks if c.path_in_schema.split(".")[0] == column]
+    for chunk in held:
+        if chunk.path_in_schema.endswith(".bytes"):
+            known = chunk.statistics is not None and chunk.statistics.has_null_count
+            if known and chunk.statistics.null_count == 0:
+                return [c.path_in_schema for c in held if c.path_in_schema.endswith(".path")]
+    return [column]
+
+
+def named(table: Path, column: str, row: int, cell: Any) -> list[str]:
+    """Addresses of the pictures in a cell, as `leaves` read it; the path of one that lies beside the table."""
+    found = []
+    for place, item in enumerate(cell if isinstance(cell, list) else [cell]):
+        if item is None:
+            continue
+        if item.get("bytes", b"not read") is not None:
+            found.append(f"{table.resolve()}#{column}:{row}+{place}")
+        elif item.get("path"):
+            found.append(str(item["path"]))
+    return found
+
+
+def container(address: str) -> Path | None:
+    """The table of an address; None if it is none."""
+    match = ADDRESS.fullmatch(address)
+    return Path(match[1]) if match else None
+
+
+def read(address: str) -> bytes | None:
+    """The bytes at an address; None if it is none but an ordinary path. Raises OSError. Fast in the order of rows."""
+    import pyarrow as pa
+
+    match = ADDRESS.fullmatch(address)
+    if match is None or Path(address).is_file():
+        return None
+    path, column, row, place = Path(match[1]), match[2], int(match[3]), int(match[4])
+    stat = path.stat()
+    try:
+        with _lock:
+            cell = _reader(path, column, stat.st_mtime_ns, stat.st_size).at(row - 1)
+        held = (cell if isinstance(cell, list) else [cell])[place]["bytes"]
+    except (pa.ArrowException, LookupError, TypeError) as error:
+        raise OSError(f"{path} holds no picture in row {row} of column {column}") from error
+    return bytes(held)
+
+
+class _Reader:
+    """One column of a file, read forward; a row before the present one starts its row group again."""
+
+    def __init__(self, path: Path, column: str) -> None:
+        from pyarrow.parquet import ParquetFile
+
+        self._file, self._column = ParquetFile(path, buffer_size=BUFFER), column
+        self._group, self._first, self._cells = -1, 0, list[Any]()
+        self._coming: Iterator[pa.RecordBatch] = iter(())
+
+    def at(self, row: int) -> Any:
+        """The cell of a row, from 0. Raises IndexError beyond the last."""
+        group, first = self._place(row)
+        if group != self._group or row < self._first:
+            self._coming = self._file.iter_batches(ROWS, row_groups=[group], columns=[self._column])
+            self._group, self._first, self._cells = group, first, []
+        while row >= self._first + len(self._cells):
+            self._first += len(self._cells)
+            self._cells = next(self._coming).column(0).to_pylist()
+        return self._cells[row - self._first]
+
+    def _place(self, row: int) -> tuple[int, int]:
+        """The row group of a row, and the first row of that."""
+        first = 0
+        for group in range(self._file.num_row_groups):
+            last = first + self._file.metadata.row_group(group).num_rows
+            if first <= row < last:
+                return group, first
+            first = last
+        raise IndexError(row)
+
+
+@lru_cache(FILES)
+def _reader(path: Path, column: str, mtime_ns: int, size: int) -> _Reader:  # another file under the name is read anew
+    return _Reader(path, column)

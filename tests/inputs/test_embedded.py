@@ -1,0 +1,117 @@
+"""Pictures inside parquet tables, as the datasets library writes them."""
+
+import os
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import picture
+
+from memfix.errors import MemfixError
+from memfix.inputs.inside import container, read
+from memfix.inputs.prompts import read_prompts
+from memfix.inputs.references import open_image, read_references
+from memfix.inputs.wrong_rows import WrongRows
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def png(number: int) -> bytes:
+    buffer = BytesIO()
+    picture(number).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(path: Path, cells: Sequence[Any], kind: pa.DataType = IMAGE, groups: int = 2, **more: list[Any]) -> Path:
+    """A table with captions `disc 0`, … and pictures; `groups` rows in a row group."""
+    texts = [f"disc {i}" for i in range(len(cells))]
+    pq.write_table(pa.table({"text": texts, "image": pa.array(cells, kind), **more}), path, row_group_size=groups)
+    return path
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return write(tmp_path / "a.parquet", [{"bytes": png(i), "path": f"{i}.png"} for i in range(5)])
+
+
+def test_pictures_of_a_table_are_references(table: Path) -> None:
+    references = read_references(str(table), [])
+    assert [(r.file_name, r.text) for r in references] == [
+        (f"a.parquet#image:{i + 1}+0", f"disc {i}") for i in range(5)
+    ]
+    for i in [0, 1, 4, 2, 3, 0, 4]:  # forward, back, and over row groups
+        assert open_image(references[i].path).tobytes() == picture(i).tobytes()
+    assert container(references[0].path) == table
+
+
+def test_prompts_bring_the_pictures_of_their_rows(table: Path) -> None:
+    prompts = read_prompts(str(table))
+    assert [p.text for p in prompts] == [f"disc {i}" for i in range(5)]
+    references = read_references(None, prompts)
+    assert open_image(references[3].path).tobytes() == picture(3).tobytes()
+    assert len(read_references(str(table), prompts)) == 5
+
+
+def test_shards_in_a_folder(table: Path) -> None:
+    for name in ("train/x.parquet", "valid/x.parquet"):
+        (table.parent / name).parent.mkdir()
+        (table.parent / name).write_bytes(table.read_bytes())
+    names = [r.file_name for r in read_references(str(table.parent), [])]
+    assert len(set(names)) == 15
+    assert names[5] == "train/x.parquet#image:1+0"
+
+
+def test_a_list_of_pictures_in_a_row(tmp_path: Path) -> None:
+    both = [{"bytes": png(0), "path": None}, {"bytes": png(1), "path": None}]
+    file = write(tmp_path / "a.parquet", [both, [], both[:1]], pa.list_(IMAGE))
+    wrong = WrongRows(skip=True)
+    references = read_references(str(file), [], wrong)
+    assert [r.file_name for r in references] == [f"a.parquet#image:{place}" for place in ("1+0", "1+1", "3+0")]
+    assert open_image(references[1].path).tobytes() == picture(1).tobytes()
+    assert wrong.first == [f"{file}:2 names no image file"]
+
+
+def test_rows_that_hold_none_and_rows_that_name_a_file(tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "1.png")
+    cells = [{"bytes": png(0), "path": "0.png"}, {"bytes": None, "path": "1.png"}, None, {"bytes": None, "path": None}]
+    wrong = WrongRows(skip=True)
+    file = write(tmp_path / "a.parquet", cells, file_name=["0.jpg", None, None, None])  # this column names another
+    references = read_references(str(file), [], wrong)
+    assert [r.file_name for r in references] == ["a.parquet#image:1+0", "1.png"]
+    assert [open_image(r.path).tobytes() for r in references] == [picture(i).tobytes() for i in range(2)]
+    assert wrong.count == 2
+
+
+def test_memory_is_that_of_a_row_group(tmp_path: Path) -> None:
+    """48 pictures of 512 KiB, 4 in a row group: listing reads none, reading holds a few groups of 2 MiB, not 24 MiB."""
+    noise = [os.urandom(1 << 19) for _ in range(48)]
+    file = write(tmp_path / "a.parquet", [{"bytes": data, "path": None} for data in noise], groups=4)
+    used = pa.total_allocated_bytes()
+    references = read_references(str(file), [])
+    assert pa.total_allocated_bytes() - used < 1 << 20
+    most = 0
+    for reference, data in zip(references, noise, strict=True):
+        assert read(reference.path) == data
+        most = max(most, pa.total_allocated_bytes() - used)
+    assert most < 12 << 20
+
+
+def test_addresses_of_nothing(table: Path) -> None:
+    for place in ("image:6+0", "image:1+1", "none:1+0", "text:1+0"):
+        with pytest.raises(MemfixError, match="cannot be read as a picture"):
+            open_image(f"{table}#{place}")
+    with pytest.raises(MemfixError, match="cannot be read as a picture"):
+        open_image(table.parent / "b.parquet#image:1+0")
+    table.write_bytes(b"no table")
+    with pytest.raises(MemfixError, match="cannot be read as a picture"):
+        open_image(f"{table}#image:1+0")
+
+
+def test_a_broken_picture_is_named(tmp_path: Path) -> None:
+    (reference,) = read_references(str(write(tmp_path / "a.parquet", [{"bytes": b"<html>", "path": None}])), [])
+    with pytest.raises(MemfixError, match=r"a\.parquet#image:1\+0 cannot be read as a picture"):
+        open_image(reference.path)
