@@ -18,14 +18,16 @@ def find_parts(
     """The scores of one prompt, those of copies of a part among them marked.
 
     `samples` [n, 3, h, w] belong to `scores`, `references` [m, 3, h, w] to `names`. A region that only one or two
-    samples have in common with a reference is no finding: there must be as many as it takes to call it fixed.
+    samples have in common with a reference is no finding: there must be as many as it takes to call it fixed. And they
+    must have it in one place: samples that resemble different references each somewhere else do so by chance.
     """
     if len(scores) <= region.FEWEST or not names:
         return list(scores)
     regions = region.fixed(samples)
     best, nearest = region.likeness(samples, regions, references).max(1)
     copied = best >= region.LIKENESS
-    if copied.sum() <= region.quorum(len(scores)):
+    enough = copied.sum() > region.quorum(len(scores))
+    if not enough or region.common_area(samples[copied]) < region.LEAST_AREA:
         return list(scores)
     areas = regions.float().mean((1, 2))
     return [

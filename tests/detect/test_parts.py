@@ -112,3 +112,17 @@ def test_one_sample_that_shares_a_part_is_no_finding() -> None:
     assert find_parts(scores, samples, ["r"], references) == scores
     assert find_parts(scores[:2], samples[:2], ["r"], references) == scores[:2]
     assert find_parts(scores, samples, [], torch.empty(0, 3, SIDE, SIDE)) == scores
+
+
+def test_parts_of_different_places_are_no_template() -> None:
+    g = torch.Generator().manual_seed(0)
+    samples, references = torch.rand(8, 3, 12, 12, generator=g), torch.rand(2, 3, 12, 12, generator=g)
+    apart = samples.clone()
+    apart[:3, :, :6] = references[0, :, :6]  # three show the upper half of one reference,
+    apart[3:6, :, 6:] = references[1, :, 6:]  # three the lower half of another
+    shared = samples.clone()
+    shared[:3, :, :6] = references[0, :, :6]
+    shared[3:6, :, :6] = references[0, :, :6]
+    listed = [score(i) for i in range(8)]
+    assert [s.copy_ for s in find_parts(listed, shared, ["a", "b"], references)] == [True] * 6 + [False] * 2
+    assert not any(s.copy_ for s in find_parts(listed, apart, ["a", "b"], references))
