@@ -14,10 +14,14 @@ MOST = 2000  # references that stand in for samples; more would not move the dis
 
 
 class Background(NamedTuple):
-    """Each reference against the nearest unrelated one; `values` from the farthest to the closest, maybe none."""
+    """Each reference against the nearest unrelated one; `values` from the farthest to the closest, maybe none.
+
+    Of references that are one picture only the first is held; `duplicates` is how many were left out for that.
+    """
 
     values: tuple[float, ...]
     higher_is_closer: bool
+    duplicates: int = 0
 
     def threshold(self, rate: float) -> float:
         """The loosest threshold that at most `rate` of the references pass, though none of them is a copy.
@@ -43,17 +47,19 @@ class Background(NamedTuple):
             return None
         n = len(self.values)
         quantiles = {f"p{q}": round(self.values[min(q * n // 100, n - 1)], 5) for q in (50, 99)}
-        return {"references": n, **quantiles, "closest": round(self.values[-1], 5)}
+        return {"references": n, "duplicates": self.duplicates, **quantiles, "closest": round(self.values[-1], 5)}
 
 
 def background(gallery: ReferenceSet, seed: int = 0) -> Background:
     """Hold references, MOST of them at the most, against each other as if they were samples.
 
-    Unrelated are two references that have different captions or none, and are different pictures. Near-copies of one
-    that have another caption make the background look closer than it is.
+    Unrelated are two references that have different captions or none, and are different pictures: not one that was
+    re-encoded or resized. What is alike in another way, as a photograph and a crop of it are, counts as unrelated, and
+    with other captions makes the background look closer than it is.
     """
     n = len(gallery)
     draw = np.random.default_rng(seed)
     chosen = np.arange(n) if n <= MOST else np.sort(draw.choice(n, MOST, replace=False))
     higher = gallery.measure.higher_is_closer
-    return Background(tuple(sorted(gallery.nearest_unrelated(chosen.tolist()), reverse=not higher)), higher)
+    found = gallery.nearest_unrelated(chosen.tolist())
+    return Background(tuple(sorted(found.values, reverse=not higher)), higher, found.duplicates)

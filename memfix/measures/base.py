@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from PIL import Image
@@ -34,6 +34,16 @@ class Measure(Protocol):
     def pair(self, samples: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
         """[n]: each sample against the reference beside it."""
         ...
+
+
+class Unrelated(NamedTuple):
+    """The deciding measure between references and the nearest one unrelated to each.
+
+    Of references that are one picture, the first one stands for all; `duplicates` of them were left out for that.
+    """
+
+    values: list[float]
+    duplicates: int
 
 
 def is_copy(measure: Measure, value: float, threshold: float) -> bool:

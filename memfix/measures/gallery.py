@@ -12,11 +12,12 @@ from memfix.errors import MemfixError
 from memfix.inputs.references import opened
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures import PIXELS
-from memfix.measures.base import Measure, is_copy, is_near_copy
+from memfix.measures.base import Measure, Unrelated, is_copy, is_near_copy
 from memfix.measures.descriptor import Descriptor
+from memfix.measures.duplicates import duplicates, unrelated_groups
 from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import Ssim, TiledL2, detail
-from memfix.measures.siblings import grouped, siblings, unrelated_groups
+from memfix.measures.siblings import grouped, siblings
 from memfix.records import Reference, Sample, Score
 
 CHUNK = 256
@@ -83,24 +84,28 @@ class Gallery:
         names = [self.references[i].file_name for i in best.tolist()]
         return scores(samples, images, names, values, self.measure, self.threshold)
 
-    def nearest_unrelated(self, chosen: Sequence[int], groups: torch.Tensor | None = None) -> list[float]:
-        """The deciding measure between each chosen reference and the nearest one of another group; groups: [m].
+    def nearest_unrelated(self, chosen: Sequence[int]) -> Unrelated:
+        """The deciding measure between each chosen reference and the nearest one that is unrelated to it.
 
-        References with one caption, or that are one picture, are one group when none are given. A reference without any
-        other group is left out.
+        Related are references that are one picture, re-encoded or resized, or have one caption, however long the chain.
+        A reference without any other is left out.
         """
         own, search = self._features[self.measure.name], self._features[self._search.name]
-        if groups is None:
-            groups = unrelated_groups(self.references, self._features[TiledL2.name])
+        pictures = duplicates(self._features[TiledL2.name])
+        groups = unrelated_groups(self.references, pictures)
+        first: dict[int, int] = {}
+        for i in chosen:
+            first.setdefault(int(pictures[i]), i)
+        firsts = list(first.values())
         values: list[float] = []
-        for i in range(0, len(chosen), ROWS):
-            rows = torch.tensor(chosen[i : i + ROWS])
+        for i in range(0, len(firsts), ROWS):
+            rows = torch.tensor(firsts[i : i + ROWS])
             related = groups[rows][:, None] == groups[None]
             rows, related = rows[~related.all(1)], related[~related.all(1)]
             if len(rows):
                 nearness = self._search.compare(search[rows], search).masked_fill(related, farthest(self._search))
                 values += self.measure.pair(own[rows], own[nearest(self._search, nearness)]).tolist()
-        return values
+        return Unrelated(values, len(chosen) - len(firsts))
 
     def distinct(self, score: Score, margin: float | None = None) -> bool:
         """Whether a sample is far enough from being a copy to be kept; `margin` defaults to the measure's own."""

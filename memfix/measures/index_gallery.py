@@ -6,17 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from memfix.index.search import Neighbours
 from memfix.index.store import Store
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures import PIXELS
-from memfix.measures.base import Measure
+from memfix.measures.base import Measure, Unrelated
 from memfix.measures.described import Described
 from memfix.measures.descriptor import Descriptor
+from memfix.measures.duplicates import Prints, one_picture
 from memfix.measures.gallery import ROWS, Search, descriptors, is_distinct, nearest, scores, search_measure
-from memfix.measures.index_references import IndexReferences
+from memfix.measures.index_links import CELLS, Links, Pairs
+from memfix.measures.index_references import LAST, IndexReferences
 from memfix.measures.pixels import Ssim
 from memfix.measures.siblings import grouped, siblings
 from memfix.records import Reference, Sample, Score
@@ -45,6 +48,8 @@ class IndexGallery:
         self._search = search_measure(measure)
         self._measures = PIXELS if self._decides else {**PIXELS, measure.name: measure}
         self._described = Described(self._references.open, self._measures)
+        self._prints = Described(self._references.open, {Prints.name: Prints()}, kept=CELLS)
+        self._pictures = Links(self._references, self._one_picture, most=LAST)
 
     def __len__(self) -> int:
         """The number of references."""
@@ -69,26 +74,30 @@ class IndexGallery:
         best, values = self._closest({name: m.features(images) for name, m in self._measures.items()}, found)
         return scores(samples, images, list(map(self._references.name, best)), values, self.measure, self.threshold)
 
-    def nearest_unrelated(self, chosen: Sequence[int]) -> list[float]:
+    def nearest_unrelated(self, chosen: Sequence[int]) -> Unrelated:
         """The deciding measure between each chosen reference and the nearest one that is unrelated to it.
 
-        Related are references that are one file, or have one caption: that of the table of the indexed folder, as an
-        index holds none. A reference without an unrelated one among its 4096 nearest is left out.
+        Related are references that are one picture, re-encoded or resized, or have one caption: that of the table of
+        the indexed folder, as an index holds none. A reference without an unrelated one among its 4096 nearest is left
+        out.
         """
-        numbers = np.array(chosen, np.int64)
-        found = self._references.unrelated(numbers, self._candidates)
-        some = found.ids[:, 0] >= 0
+        self._pictures.follow(chosen)
+        first: dict[int, int] = {}
+        for i in chosen:
+            first.setdefault(min(self._pictures.of(i)), i)
+        numbers = np.array(list(first.values()), np.int64)
+        found = self._references.unrelated(numbers, self._candidates, self._pictures.of)
+        some, left_out = found.ids[:, 0] >= 0, len(chosen) - len(first)
         numbers, found = numbers[some], Neighbours(found.scores[some], found.ids[some])
         if self._decides:
-            cosines: list[float] = found.scores[:, 0].tolist()
-            return cosines
+            return Unrelated(found.scores[:, 0].tolist(), left_out)
         values: list[float] = []
         for i in range(0, len(numbers), ROWS):
             part = Neighbours(found.scores[i : i + ROWS], found.ids[i : i + ROWS])
             values += self._closest(self._described(numbers[i : i + ROWS].tolist()), part)[1][
                 self.measure.name
             ].tolist()
-        return values
+        return Unrelated(values, left_out)
 
     def distinct(self, score: Score, margin: float | None = None) -> bool:
         """Whether a sample is far enough from being a copy to be kept; `margin` defaults to the measure's own."""
@@ -111,6 +120,12 @@ class IndexGallery:
         if self._decides:
             features[self.measure.name] = torch.from_numpy(self._references.vectors(np.array(numbers)))
         return grouped(self._references.records(numbers), siblings(self.measure, self.threshold, features))
+
+    def _one_picture(self, pairs: Pairs) -> NDArray[np.bool_]:
+        """[n] whether references are one picture but for re-encoding and resizing."""
+        first, second = (self._prints(numbers.tolist())[Prints.name] for numbers in (pairs.first, pairs.second))
+        same: NDArray[np.bool_] = one_picture(first, second).numpy()
+        return same
 
     def _closest(
         self, described: Mapping[str, torch.Tensor], found: Neighbours

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 
@@ -12,7 +12,6 @@ from PIL import Image
 
 from memfix.errors import MemfixError
 from memfix.index.originals import Originals
-from memfix.index.pictures import look
 from memfix.index.search import Neighbours, merge, nothing, search
 from memfix.index.store import Ids, Store, Vectors
 from memfix.inputs.captions import captions
@@ -94,44 +93,34 @@ class IndexReferences:
         cosines = queries @ self._other_vectors.T
         return merge(found, Neighbours(cosines, np.broadcast_to(self.others, cosines.shape)))
 
-    def unrelated(self, numbers: Ids, k: int) -> Neighbours:
+    def unrelated(self, numbers: Ids, k: int, picture: Callable[[int], Collection[int]]) -> Neighbours:
         """For each of m references the k unrelated ones nearest to it; -1 where the nearest LAST hold fewer.
 
-        Related are those of one caption and those that are one file.
+        Related are those that are one `picture`, and those that share a caption with any of these.
         """
         queries, best = self.vectors(numbers), nothing(len(numbers), k)
         short, looked_at = np.arange(len(numbers)), 0
         while len(short) and looked_at < min(len(self), LAST):
             looked_at = min(8 * looked_at or FIRST, len(self), LAST)
             found = self.neighbours(queries[short], looked_at)
-            related = self._related(numbers[short], found.ids)
+            related = self._related([picture(n) for n in numbers[short].tolist()], found.ids)
             found = Neighbours(np.where(related, -np.inf, found.scores), np.where(related, -1, found.ids))
             best.scores[short], best.ids[short] = merge(nothing(len(short), k), found)
             short = short[best.ids[short, -1] < 0]
         return best
 
-    def _related(self, numbers: Ids, others: Ids) -> NDArray[np.bool_]:
-        """[m, k] whether the references of each row are, or are related to, the one of m that the row is about."""
-        distinct, places = np.unique(np.concatenate([numbers[:, None], others], axis=1), return_inverse=True)
-        places = places.reshape(len(numbers), -1)
-        files, texts = _labels(map(self._hash, distinct)), _labels(r.text for r in self.records(distinct.tolist()))
-        one_file, one_text = (labels[places] == labels[places[:, :1]] for labels in (files, texts))
-        related: NDArray[np.bool_] = (one_file | one_text)[:, 1:]
+    def _related(self, pictures: Sequence[Collection[int]], others: Ids) -> NDArray[np.bool_]:
+        """[m, k] whether the references of each row are one of m pictures, or have a caption of it."""
+        wanted = sorted({*others.ravel().tolist()}.union(*pictures))
+        text = {n: r.text for n, r in zip(wanted, self.records(wanted), strict=True)}
+        related = np.zeros(others.shape, bool)
+        for row, (members, ids) in enumerate(zip(pictures, others.tolist(), strict=True)):
+            texts = {text[n] for n in members} - {""}
+            related[row] = [i in members or text[i] in texts for i in ids]
         return related
-
-    def _hash(self, number: int) -> str:
-        if number < self._first:
-            return self._store.row(number).sha256
-        return look(self._get(number).path).sha256
 
     def _get(self, number: int) -> Reference:
         if number >= self._first:
             return self._others[number - self._first]
         row = self._store.row(number)
         return Reference(file_name=row.file_name, path=self._originals.address(row))
-
-
-def _labels(words: Iterable[str]) -> Ids:
-    """Equal numbers for equal words; an empty word is equal to none."""
-    known: dict[str, int] = {}
-    return np.array([known.setdefault(word, len(known)) if word else -1 - i for i, word in enumerate(words)])

@@ -14,7 +14,7 @@ from memfix.files import sha256
 from memfix.index.store import Store
 from memfix.inputs.inside import container
 from memfix.inputs.wrong_rows import WrongRows
-from memfix.measures.base import Measure
+from memfix.measures.base import Measure, Unrelated
 from memfix.measures.descriptor import Descriptor, get_descriptor
 from memfix.measures.gallery import Gallery, Search, descriptors
 from memfix.measures.index_gallery import IndexGallery
@@ -46,7 +46,7 @@ class ReferenceSet(Protocol):
         """One score a sample: its nearest reference, and all measures on that pair."""
         ...
 
-    def nearest_unrelated(self, chosen: Sequence[int]) -> list[float]:
+    def nearest_unrelated(self, chosen: Sequence[int]) -> Unrelated:
         """The deciding measure between each chosen reference, by number, and the nearest one unrelated to it."""
         ...
 

@@ -9,7 +9,7 @@ common. Knows nothing of files.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -39,14 +39,31 @@ def siblings(measure: Measure, threshold: float, features: Mapping[str, torch.Te
     """
     pixels, own = features[TiledL2.name], features[measure.name]
     forest = Forest(len(pixels))
-    join_equal(forest, _thumbnails(pixels))
+    join_equal(forest, thumbnails(pixels))
     if isinstance(measure, Embedding):
-        strict = (1 + threshold) / 2  # chains of pictures that just pass would make one group of half a set
         for rows, columns in _blocks(len(own)):
-            forest.link(rows, columns, (measure.compare(own[rows], own[columns]) >= strict).numpy())
+            forest.link(rows, columns, (measure.compare(own[rows], own[columns]) >= strict(threshold)).numpy())
     else:
-        _link_by_pixels(forest, measure, threshold, own, pixels)
+        link_by_pixels(forest, pixels, COLOUR, _criteria(measure, threshold, features))
     return forest.groups()
+
+
+def strict(threshold: float) -> float:
+    """Least cosine of near-copies: chains of pictures that just pass would make one group of half a set."""
+    return (1 + threshold) / 2
+
+
+def near_copies(
+    measure: Measure, threshold: float, a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """[n] bool: whether `siblings` would join each of n pairs, of which `a` and `b` are the features."""
+    equal = (a[TiledL2.name] == b[TiledL2.name]).flatten(1).all(1)
+    if isinstance(measure, Embedding):
+        return equal | (measure.pair(a[measure.name], b[measure.name]) >= strict(threshold))
+    left = torch.arange(len(equal))
+    for first, second in zip(_criteria(measure, threshold, a), _criteria(measure, threshold, b), strict=True):
+        left = left[first.close(first.features[left], second.features[left])]
+    return equal.index_fill(0, left, True)
 
 
 def join_equal(forest: Forest, things: Iterable[Hashable]) -> None:
@@ -55,14 +72,6 @@ def join_equal(forest: Forest, things: Iterable[Hashable]) -> None:
     for i, thing in enumerate(things):
         if thing and (same := first.setdefault(thing, i)) != i:
             forest.join(same, i)
-
-
-def unrelated_groups(references: Sequence[Reference], pixels: torch.Tensor) -> torch.Tensor:
-    """[n] labels: references with one caption, or that are one picture, share theirs; `pixels` are of `tiled_l2`."""
-    forest = Forest(len(references))
-    join_equal(forest, (r.text for r in references))
-    join_equal(forest, _thumbnails(pixels))
-    return torch.from_numpy(forest.roots(np.arange(len(references))))
 
 
 def grouped(references: Sequence[Reference], groups: Iterable[Ids]) -> list[Reference]:
@@ -81,7 +90,8 @@ def sizes(references: Iterable[Reference]) -> Counter[str]:
     return Counter(representatives(references).values())
 
 
-def _thumbnails(pixels: torch.Tensor) -> Iterator[bytes]:
+def thumbnails(pixels: torch.Tensor) -> Iterator[bytes]:
+    """A hash of each picture, from the features of `tiled_l2`."""
     return (blake2b(row.numpy(), digest_size=16).digest() for row in pixels)
 
 
@@ -92,50 +102,66 @@ def _blocks(n: int) -> Iterator[tuple[Ids, Ids]]:
             yield np.arange(row, min(row + ROWS, n)), np.arange(column, min(column + COLUMNS, n))
 
 
-class _Test(NamedTuple):
-    """A measure, features of all things, and the value that makes a pair pass."""
+class Criterion(NamedTuple):
+    """Features of all things, and which rows of two such are `close` enough: [n] bool."""
 
-    measure: Measure
     features: torch.Tensor
-    threshold: float
+    close: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
     def passing(self, thing: int, others: Ids) -> Ids:
         """Those of `others` that pass together with `thing`."""
         if not len(others):
             return others
         there = self.features[others]
-        values = self.measure.pair(self.features[thing].expand_as(there), there)
-        close = values >= self.threshold if self.measure.higher_is_closer else values <= self.threshold
-        passing: Ids = others[close.numpy()]
+        passing: Ids = others[self.close(self.features[thing].expand_as(there), there).numpy()]
         return passing
 
 
-def _link_by_pixels(
-    forest: Forest, measure: Measure, threshold: float, own: torch.Tensor, pixels: torch.Tensor
-) -> None:
-    """Compare what may be near, the cheapest comparison first, and leave out what is one group already."""
-    tiled, colours = TiledL2(), _colours(pixels)
+def within(measure: Measure, threshold: float) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Whether the measure of each pair passes a threshold."""
+
+    def close(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        values = measure.pair(a, b)
+        return values >= threshold if measure.higher_is_closer else values <= threshold
+
+    return close
+
+
+def _criteria(measure: Measure, threshold: float, features: Mapping[str, torch.Tensor]) -> list[Criterion]:
+    """What near-copies by a measure on pixels have to pass, the cheapest first."""
+    tiled, pixels = TiledL2(), features[TiledL2.name]
     decides = measure.name == tiled.name
-    tests = [_Test(tiled, colours, COLOUR), _Test(tiled, pixels, threshold if decides else tiled.threshold)]
-    tests += [] if decides else [_Test(measure, own, threshold)]
-    means = colours.flatten(1) / colours.shape[1] ** 0.5  # at this scale no farther apart than the farthest tile
+    found = [
+        Criterion(colours(pixels), within(tiled, COLOUR)),
+        Criterion(pixels, within(tiled, threshold if decides else tiled.threshold)),
+    ]
+    return found if decides else [*found, Criterion(features[measure.name], within(measure, threshold))]
+
+
+def link_by_pixels(forest: Forest, pixels: torch.Tensor, apart: float, criteria: Sequence[Criterion]) -> None:
+    """Join what passes all criteria, the first of which no pair passes whose mean colours are more than `apart`.
+
+    Compares what may be near, and leaves out what is one group already; `pixels` are those of `tiled_l2`.
+    """
+    tiles = colours(pixels)
+    means = tiles.flatten(1) / tiles.shape[1] ** 0.5  # at this scale no farther apart than the farthest tile
     for rows, columns in _blocks(len(pixels)):
-        near = (torch.cdist(means[rows], means[columns]) <= COLOUR + SLACK).numpy()
+        near = (torch.cdist(means[rows], means[columns]) <= apart + SLACK).numpy()
         for thing, candidates in zip(rows.tolist(), near, strict=True):
             places = columns[candidates & (columns > thing)]
             for start in range(0, len(places), PAIRS):
-                _join_passing(forest, thing, places[start : start + PAIRS], tests)
+                _join_passing(forest, thing, places[start : start + PAIRS], criteria)
 
 
-def _join_passing(forest: Forest, thing: int, others: Ids, tests: Iterable[_Test]) -> None:
+def _join_passing(forest: Forest, thing: int, others: Ids, criteria: Iterable[Criterion]) -> None:
     others = others[forest.roots(others) != forest.roots(np.array([thing]))]
-    for test in tests:
-        others = test.passing(thing, others)
+    for criterion in criteria:
+        others = criterion.passing(thing, others)
     for other in others.tolist():
         forest.join(thing, other)
 
 
-def _colours(pixels: torch.Tensor) -> torch.Tensor:
+def colours(pixels: torch.Tensor) -> torch.Tensor:
     """[n, tiles, 3] mean colours, scaled so that a tile's distance is a root mean square; from those of `tiled_l2`."""
     channels = pixels.reshape(*pixels.shape[:2], 3, -1)
     means: torch.Tensor = channels.mean(3) * channels.shape[3] ** 0.5

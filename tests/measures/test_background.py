@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from memfix.errors import MemfixError
+from memfix.inputs.references import open_image, read_references
 from memfix.measures import get_measure
 from memfix.measures.background import Background, background
 from memfix.measures.base import is_copy
 from memfix.measures.gallery import Gallery
+from memfix.measures.weights import Wanted
 from memfix.records import Reference
 from tests.conftest import picture
 
@@ -52,26 +54,45 @@ def test_what_shares_a_caption_is_related(tmp_path: Path) -> None:
     for i in (1, 3, 5):
         picture(i // 2).point(lambda v: min(255, v + 2)).save(tmp_path / f"{i}.png")  # near-copies of 0, 2 and 4
     near = Gallery(held.references, held.measure)
-    twins = background(near).values
-    assert len(twins) == 6 and twins[-1] > 0.05  # the twin is left out
-    strangers = [
-        r.model_copy(update={"text": text})
-        for r, text in zip(held.references, ["a", "b", "c", "d", "", ""], strict=True)
-    ]
-    assert max(background(Gallery(strangers, held.measure)).values) < 0.02
+    twins = background(near)
+    assert len(twins.values) == 3 and twins.values[-1] > 0.05 and twins.duplicates == 3
+    for i in (1, 3, 5):
+        picture(i // 2).point(lambda v: 0.8 * v + 40).save(tmp_path / f"{i}.png")  # no longer the same pictures
+    paler = Gallery(held.references, held.measure)
+    assert len(background(paler).values) == 6 and background(paler).values[-1] > 0.15
+    strangers = [r.model_copy(update={"text": str(i)}) for i, r in enumerate(held.references)]
+    assert max(background(Gallery(strangers, held.measure)).values) < 0.15
 
 
 @pytest.mark.parametrize("captions", [["a", "b", "c", "d", "e", "f"], [""] * 6])
 def test_one_picture_is_not_unrelated_to_itself(tmp_path: Path, captions: list[str]) -> None:
-    values = background(gallery(tmp_path, captions)).values
-    assert len(values) == 6 and values[-1] > 0.05
+    found = background(gallery(tmp_path, captions))
+    assert len(found.values) == 3 and found.values[-1] > 0.05
+    assert found.summary()["references"] == found.summary()["duplicates"] == 3
+
+
+@pytest.mark.parametrize("name", ["ssim", "tiled_l2", "sscd"])
+def test_one_poster_many_times_does_not_move_a_threshold(tmp_path: Path, name: str) -> None:
+    """Re-encoded and resized, each with a caption of its own or without any."""
+    references = read_references("demo", [])[-80:]
+    measure = get_measure(name, Wanted(sscd="demo"))
+    alone, poster = background(Gallery(references, measure)), open_image(references[30].path)
+    more = []
+    for i, quality in enumerate([*range(40, 96, 2)]):
+        path = tmp_path / f"{i}.jpg"
+        poster.resize([(64, 64), (96, 96), (48, 48)][i % 3]).save(path, quality=quality)
+        more.append(Reference(file_name=path.name, path=str(path), text="" if i % 2 else f"caption {i}"))
+    crowded = background(Gallery([*references, *more], measure))
+    assert crowded.duplicates == len(more) and len(crowded.values) == len(alone.values) == 80
+    assert crowded.threshold(0.05) == pytest.approx(alone.threshold(0.05), abs=0.03)
+    assert crowded.values[-1] == pytest.approx(alone.values[-1], abs=0.03)
 
 
 def test_of_many_references_a_seeded_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memfix.measures.background.MOST", 5)
     held = gallery(tmp_path, [str(i // 2) for i in range(12)])
     first = background(held, seed=1)
-    assert len(first.values) == 5 and first == background(held, seed=1)
+    assert len(first.values) + first.duplicates == 5 and first == background(held, seed=1)
     assert len({background(held, seed=i).values for i in range(5)}) > 1
 
 
@@ -84,6 +105,6 @@ def test_against_a_plain_loop(tmp_path: Path) -> None:
     features = [held.measure.features([picture(i // 2)]) for i in range(10)]
     wanted = [
         min(float(held.measure.pair(features[i], features[j])) for j in range(10) if j // 2 != i // 2)
-        for i in range(10)
+        for i in range(0, 10, 2)
     ]  # fmt: skip
     assert background(held).values == pytest.approx(sorted(wanted, reverse=True), abs=1e-5)

@@ -129,14 +129,34 @@ def test_an_embedding_that_the_index_does_not_hold(folder: Path, monkeypatch: py
     assert background(index).values == pytest.approx(background(held).values, abs=1e-5)
 
 
+def many(folder: Path, count: int = 30) -> None:
+    """One picture again and again: as JPEG of many qualities and sizes, in folders, some byte by byte."""
+    for i in range(count):
+        if i % 5:
+            resized = picture(3).resize((48 + 8 * (i % 3),) * 2)
+            resized.save(folder / ("in" if i % 2 else "") / f"copy {i}.jpg", quality=40 + 2 * i)
+        else:
+            shutil.copy(folder / "3.png", folder / f"copy {i}.png")
+
+
 @pytest.mark.parametrize("first", [1, 16])
-def test_background_is_that_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch, first: int) -> None:
+@pytest.mark.parametrize(
+    "measure", [get_measure("ssim"), embedding(Pixels()), embedding(Named())], ids=lambda m: m.name
+)
+def test_background_is_that_in_memory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, measure: Measure, first: int
+) -> None:
     monkeypatch.setattr("memfix.measures.index_references.FIRST", first)
-    shutil.copy(folder / "0.png", folder / "twin.png")  # one file is no unrelated picture
-    held, index = both(folder, embedding(Pixels()))
-    wanted = background(held).values
-    assert len(wanted) == N + 5 and wanted[-1] < 0.999
-    assert background(index).values == pytest.approx(wanted, abs=1e-5)
+    monkeypatch.setattr("memfix.measures.index_links.FIRST", 4)
+    monkeypatch.setattr("memfix.measures.index_gallery.CANDIDATES", N + 40)
+    _, plain = both(folder, measure)
+    before = background(plain)
+    many(folder)  # one picture is no unrelated picture
+    held, index = both(folder, measure)
+    wanted, found = background(held), background(index)
+    assert len(wanted.values) == N + 4 and wanted.duplicates == found.duplicates == 30
+    assert found.values == pytest.approx(wanted.values, abs=1e-5)
+    assert found.values[-1] < 0.999 and found.values[-1] == pytest.approx(before.values[-1], abs=0.02)
 
 
 def test_background_of_one_caption(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from memfix.measures.descriptor import Pixels
 from memfix.measures.embedding import Embedding
 from memfix.measures.gallery import Gallery
 from memfix.measures.pixels import to_tensor
-from memfix.measures.siblings import COLOUR, grouped, join_equal, representatives, siblings, sizes, unrelated_groups
+from memfix.measures.siblings import COLOUR, grouped, join_equal, near_copies, representatives, siblings, sizes
 from memfix.records import Reference
 from tests.conftest import picture
 
@@ -104,6 +104,21 @@ def test_one_picture_many_times_is_one_group(measure: Measure) -> None:
     assert found([images[0], images[1], images[0], images[0]], measure, never) == [[0, 2, 3]]
 
 
+@pytest.mark.parametrize("measure", [*PIXELS.values(), COSINE], ids=lambda m: m.name)
+def test_pair_by_pair_as_all_at_once(measure: Measure) -> None:
+    images = crowd()
+    held = features(images, measure)
+    first, second = (held.copy() for _ in range(2))
+    i, j = np.triu_indices(len(images), 1)
+    for name, rows in held.items():
+        first[name], second[name] = rows[i], rows[j]
+    close = near_copies(measure, measure.threshold, first, second).numpy()
+    linked = {*zip(i[close].tolist(), j[close].tolist(), strict=True)}
+    assert components(len(images), lambda a, b: (a, b) in linked or (b, a) in linked) == found(
+        images, measure, measure.threshold
+    )
+
+
 def test_a_chain_of_near_copies_is_a_group() -> None:
     chain = [Image.new("RGB", (64, 64), (v, v, v)) for v in range(60, 180, 10)]
     assert found(chain, PIXELS["tiled_l2"], 11 / 255) == [list(range(12))]
@@ -136,10 +151,3 @@ def test_what_is_empty_equals_nothing() -> None:
     forest = Forest(6)
     join_equal(forest, ["", "x", "", "y", "x", "y"])
     assert forest.roots(np.arange(6)).tolist() == [0, 1, 2, 3, 1, 3]
-
-
-def test_one_caption_or_one_picture_is_related() -> None:
-    texts, pictures = ["a", "b", "a", "", "", ""], [0, 1, 2, 1, 3, 4]
-    references = [Reference(file_name=f"{i}", path=f"/{i}", text=text) for i, text in enumerate(texts)]
-    labels = unrelated_groups(references, PIXELS["tiled_l2"].features([picture(i) for i in pictures]))
-    assert labels.tolist() == [0, 1, 0, 1, 4, 5]
