@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from memfix.demo import REFERENCES, list_path
 
@@ -126,3 +128,23 @@ def test_an_index_gives_the_same_copies(memfix, tmp_path: Path) -> None:
     held = memfix(*common, "--references", "demo", "-o", "run")
     assert [(v["verdict"], v["copies"]) for v in indexed] == [(v["verdict"], v["copies"]) for v in held]
     assert indexed[0]["reference"] == held[0]["reference"]
+
+
+def test_near_copies_in_an_index_are_one_finding(memfix, tmp_path: Path) -> None:
+    """As in a folder: whichever copy came up, the finding has all members, and the background holds none of them."""
+    folder = tmp_path / "pictures"
+    shutil.copytree(REFERENCES, folder)
+    with Image.open(folder / "turtle-poster-by-odel-varn.png") as poster:
+        for i in range(12):
+            poster.convert("RGB").resize((48 + 8 * (i % 4),) * 2).save(folder / f"again {i}.jpg", quality=75 + 2 * i)
+    memfix("index", str(folder), "--out", "index")
+    found = []
+    for references in ("index", "pictures"):
+        memfix("detect", "prompts.txt", "-m", "demo", "--num-samples", "3", "--references", references, "-o", "run")
+        memfix("report", "run")
+        report = json.loads((tmp_path / "run/report.json").read_text())
+        background = report["run"]["stages"]["detect"]["background"]
+        found.append([report["prompts"][0]["references"][0]["members"], background["duplicates"]])
+        assert "12 more left out, which are one of these pictures" in (tmp_path / "run/report.html").read_text()
+        (tmp_path / "run").rename(tmp_path / references.upper())
+    assert found == [[13, 12], [13, 12]]

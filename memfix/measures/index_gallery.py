@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from memfix.index.groups import Forest
 from memfix.index.search import Neighbours
 from memfix.index.store import Store
 from memfix.inputs.wrong_rows import WrongRows
@@ -17,11 +18,12 @@ from memfix.measures.base import Measure, Unrelated
 from memfix.measures.described import Described
 from memfix.measures.descriptor import Descriptor
 from memfix.measures.duplicates import Prints, one_picture
+from memfix.measures.embedding import Embedding
 from memfix.measures.gallery import ROWS, Search, descriptors, is_distinct, nearest, scores, search_measure
 from memfix.measures.index_links import CELLS, Links, Pairs
 from memfix.measures.index_references import LAST, IndexReferences
-from memfix.measures.pixels import Ssim
-from memfix.measures.siblings import grouped, siblings
+from memfix.measures.pixels import Ssim, TiledL2
+from memfix.measures.siblings import COLOUR, PAIRS, colours, grouped, near_copies, siblings, strict
 from memfix.records import Reference, Sample, Score
 
 CANDIDATES = 8  # of the index's descriptor, among which another measure finds its nearest
@@ -50,6 +52,7 @@ class IndexGallery:
         self._described = Described(self._references.open, self._measures)
         self._prints = Described(self._references.open, {Prints.name: Prints()}, kept=CELLS)
         self._pictures = Links(self._references, self._one_picture, most=LAST)
+        self._near: dict[float, Links] = {}
 
     def __len__(self) -> int:
         """The number of references."""
@@ -109,9 +112,10 @@ class IndexGallery:
         return names, self._described(list(map(self._references.number, names)))[Ssim.name]
 
     def recorded(self, names: Iterable[str] = ()) -> list[Reference]:
-        """Those of `names`, in this order, and all that are not in the index; each with its group among all of these.
+        """Those of `names`, in this order, and all that are not in the index; each with its group of near-copies.
 
-        Near-copies that no sample came nearest to are in no group: they would have to be searched for.
+        After them the rest of these groups, which the index is searched for: what is near by its descriptor, and a
+        near-copy by the deciding measure, of any member.
         """
         numbers = list(dict.fromkeys([*map(self._references.number, names), *self._references.others.tolist()]))
         if not numbers:
@@ -119,12 +123,36 @@ class IndexGallery:
         features = self._described(numbers)
         if self._decides:
             features[self.measure.name] = torch.from_numpy(self._references.vectors(np.array(numbers)))
-        return grouped(self._references.records(numbers), siblings(self.measure, self.threshold, features))
+        near = self._near.setdefault(self.threshold, Links(self._references, self._near_copies))
+        near.follow(numbers)
+        groups = near.groups(numbers)
+        listed = [*numbers, *sorted(set().union(*groups).difference(numbers))]
+        place, forest = {number: i for i, number in enumerate(listed)}, Forest(len(listed))
+        together = [g.tolist() for g in siblings(self.measure, self.threshold, features)]
+        for members in [*together, *([place[number] for number in group] for group in groups)]:
+            for member in members:
+                forest.join(members[0], member)
+        return grouped(self._references.records(listed), forest.groups())
 
     def _one_picture(self, pairs: Pairs) -> NDArray[np.bool_]:
         """[n] whether references are one picture but for re-encoding and resizing."""
         first, second = (self._prints(numbers.tolist())[Prints.name] for numbers in (pairs.first, pairs.second))
         same: NDArray[np.bool_] = one_picture(first, second).numpy()
+        return same
+
+    def _near_copies(self, pairs: Pairs) -> NDArray[np.bool_]:
+        """[n] whether references are near-copies by the deciding measure. Few pairs have the colours for it."""
+        if self._decides:
+            return pairs.cosines >= strict(self.threshold)
+        left = np.arange(len(pairs.first))
+        if not isinstance(self.measure, Embedding):
+            colour = [colours(self._prints(numbers.tolist())[Prints.name]) for numbers in (pairs.first, pairs.second)]
+            left = np.flatnonzero(TiledL2().pair(*colour) <= COLOUR)
+        same = np.zeros(len(pairs.first), bool)
+        for i in range(0, len(left), PAIRS):
+            part = left[i : i + PAIRS]
+            first, second = (self._described(numbers[part].tolist()) for numbers in (pairs.first, pairs.second))
+            same[part] = near_copies(self.measure, self.threshold, first, second).numpy()
         return same
 
     def _closest(

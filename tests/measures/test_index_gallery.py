@@ -23,6 +23,7 @@ from memfix.measures.embedding import Embedding
 from memfix.measures.gallery import Gallery
 from memfix.measures.index_gallery import IndexGallery
 from memfix.measures.reference_set import fingerprint, open_gallery
+from memfix.measures.siblings import sizes
 from memfix.records import Prompt, Sample, Score
 from tests.conftest import picture
 from tests.counting import Counting
@@ -212,12 +213,49 @@ def test_what_is_recorded(folder: Path) -> None:
     held = index.recorded(["twin.png", "in/1.png", "0.png", "more.tar/t1.png", "twin.png", "twin again.png"])
     assert [(r.file_name, r.text, r.group) for r in held] == [
         ("twin.png", "", "twin.png"), ("in/1.png", "disc 0", ""), ("0.png", "", "twin.png"),
-        ("more.tar/t1.png", "", ""), ("twin again.png", "", "twin.png"),
+        ("more.tar/t1.png", "", ""), ("twin again.png", "", "twin.png"), ("unseen.png", "", "twin.png"),
     ]  # fmt: skip
     assert held[1].path == str(folder / "in/1.png") and f"{folder}/more.tar#" in held[3].path
     assert index.recorded() == []
     with pytest.raises(MemfixError, match=r"holds no nothing\.png"):
         index.recorded(["nothing.png"])
+
+
+@pytest.mark.parametrize("first", [2, 8])
+@pytest.mark.parametrize(
+    "measure",
+    [get_measure("ssim"), get_measure("tiled_l2"), embedding(Pixels()), embedding(Named())],
+    ids=["ssim", "tiled_l2", "own", "another"],
+)
+def test_a_finding_has_all_its_members(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, measure: Measure, first: int
+) -> None:
+    """Whichever of 31 copies came up, and however few neighbours are looked at: the group is that in memory."""
+    monkeypatch.setattr("memfix.measures.index_links.FIRST", first)
+    many(folder)
+    held, index = both(folder, measure)
+    wanted = {r.group or r.file_name: set[str]() for r in held.recorded()}
+    for r in held.recorded():
+        wanted[r.group or r.file_name].add(r.file_name)
+    for name in ("3.png", "in/copy 1.jpg"):
+        groups = sizes(index.recorded([name, "in/1.png"]))
+        members = next(m for m in wanted.values() if name in m)
+        assert groups[name] == len(members) >= 31
+        assert {r.file_name for r in index.recorded([name]) if r.group} == members
+    # what a run wrote down, recorded again, is the same
+    once = index.recorded(["in/copy 1.jpg"])
+    again = open_gallery([], measure, index=folder.with_suffix(".index"))
+    assert again.recorded([r.file_name for r in once]) == once
+
+
+def test_only_what_came_up_is_looked_for(folder: Path) -> None:
+    many(folder)
+    counting = Counting()
+    counting.name = "counting"
+    index = open_gallery([], embedding(counting), index=indexed(folder))
+    index.recorded(["in/1.png"])
+    assert counting.seen <= 8
+    assert len(index.recorded(["3.png"])) >= 31 and counting.seen < len(index)
 
 
 @pytest.mark.parametrize("own_descriptor", [True, False])
@@ -237,7 +275,8 @@ def test_references_that_prompts_name_besides(folder: Path, tmp_path: Path, own_
     names = [s.reference for s in found]
     assert names == ["other/0.png", "in/3.png", "in/2.png"] and all(s.copy_ for s in found)
     held = index.recorded(names)
-    assert [(r.path, r.text) for r in held] == [(paths[0], "discs"), (paths[1], "discs"), (paths[2], "")]
+    assert [(r.path, r.text) for r in held[:3]] == [(paths[0], "discs"), (paths[1], "discs"), (paths[2], "")]
+    assert {r.group for r in held[3:]} == ({"other/0.png"} if own_descriptor else set())  # another disc like it
     # what a run wrote down opens the same set again
     again = open_gallery(held, measure, index=out)
     assert len(again) == len(index) and again.score(samples[:3], [picture(2000), picture(2001), picture(2)]) == found
