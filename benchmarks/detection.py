@@ -96,7 +96,7 @@ def evaluations(run: Run) -> int:
     own = {p.id for p in run.read("prompts.jsonl", Prompt) if p.role is Role.PROMPT}
     drawn = sum(s.prompt_id in own for s in run.read("before/metadata.jsonl", Sample))
     screened = 2 * settings.screen_seeds * len(own) if settings.screen else 0
-    trials = len(run.read("before/neighbours.jsonl", Trial))
+    trials = len({t.prompt_id for t in run.read("before/neighbours.jsonl", Trial)})
     aimed = settings.num_samples * (2 * trials + 1) if trials else 0
     return screened + aimed + 2 * drawn * settings.num_inference_steps
 

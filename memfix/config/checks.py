@@ -101,7 +101,7 @@ class DetectSettings(Settings):
     neighbours: int = Field(
         25,
         ge=0,
-        description="Prompts that the screen left out and that are worded like memorized ones are tried once, from the "
+        description="Prompts that the screen left out and that are worded like memorized ones are tried, from the "
         "noise that leads nearest to the picture: so many at a time, as long as one copies; 0: none. Needs references.",
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the interval of the share of copies.")

@@ -14,7 +14,7 @@ from memfix.screens.sampling import Sampling
 
 
 class Aim:
-    """Says which seed of a prompt leads nearest to a picture.
+    """Says which seeds of a prompt lead nearest to a picture.
 
     Two UNet evaluations a seed: the first step is guided by the prediction without text, which is the same for all
     prompts and made once; the second prediction is not.
@@ -25,21 +25,22 @@ class Aim:
         self._prompts = max(1, batch_size // len(sampling.seeds))
         self._unguided: torch.Tensor | None = None
 
-    def __call__(self, texts: Sequence[str], pictures: Sequence[Image.Image]) -> list[int]:
-        """The seed of each text whose second prediction of the clean latents is nearest to the text's picture.
+    def __call__(self, texts: Sequence[str], pictures: Sequence[Image.Image], most: int) -> list[list[int]]:
+        """For each text the `most` seeds whose second prediction of the clean latents is nearest to the text's picture.
 
-        Nearest by cosine, without the mean of each channel. Pictures may be small: what matters is where things are.
+        The nearest first, by cosine, without the mean of each channel. Pictures may be small: what matters is where
+        things are.
         """
-        seeds: list[int] = []
+        seeds: list[list[int]] = []
         for i in range(0, len(texts), self._prompts):
             part = slice(i, i + self._prompts)
             latents = torch.stack(list(encode(self._denoiser.pipe, pictures[part])))
-            seeds += self._aim(texts[part], latents.to(self._denoiser.pipe.device))
+            seeds += [own[:most] for own in self._aim(texts[part], latents.to(self._denoiser.pipe.device))]
         return seeds
 
     @torch.no_grad()
-    def _aim(self, prompts: Sequence[str], pictures: torch.Tensor) -> list[int]:
-        """pictures: latents [P, C, h, w]"""
+    def _aim(self, prompts: Sequence[str], pictures: torch.Tensor) -> list[list[int]]:
+        """All seeds, the nearest first; pictures: latents [P, C, h, w]."""
         d, seeds = self._denoiser, self._sampling.seeds
         contexts, generators = d.contexts(prompts, self._sampling), d.generators(seeds, len(prompts))
         scheduler = d.scheduler(self._sampling.num_inference_steps)
@@ -56,7 +57,7 @@ class Aim:
         latents = scheduler.scale_model_input(sample, second)
         clean = d.clean(d.predict(latents, float(second), contexts), latents, round(float(second)))
         nearness = (_directions(clean).reshape(len(prompts), len(seeds), -1) * _directions(pictures)[:, None]).sum(-1)
-        return [seeds[i] for i in nearness.argmax(1).tolist()]
+        return [[seeds[i] for i in own] for own in nearness.argsort(1, descending=True).tolist()]
 
     def evaluations(self, prompts: int) -> int:
         """UNet evaluations for so many prompts."""

@@ -57,8 +57,7 @@ class FirstCheck:
             found, rest = self._judge(plan, caught), []
         by_prompt = {v.prompt_id: v for v in found}
         if skipping:
-            tried = {t.prompt_id: t for t in trials}
-            by_prompt |= {p.id: self._unsampled(p.id, skipping, tried.get(p.id)) for p in rest}
+            by_prompt |= {p.id: self._unsampled(p.id, skipping, trials) for p in rest}
         return [by_prompt[p.id] for p in prompts]
 
     def references(self, prompts: Sequence[Prompt]) -> list[Reference]:
@@ -85,7 +84,7 @@ class FirstCheck:
             "audited": len(skipping.audited), "audited_memorized": bad,
             "share_bound": audit_bound(bad, len(skipping.audited), len(skipping.skipped)),
             "odd_controls": [texts[i] for i in skipping.odd_controls],
-            "neighbours": len(trials), "neighbours_memorized": len(caught & memorized),
+            "neighbours": len({t.prompt_id for t in trials}), "neighbours_memorized": len(caught & memorized),
         }  # fmt: skip
 
     def design(self) -> Design:
@@ -165,8 +164,10 @@ class FirstCheck:
             )
         return bool(bad)
 
-    def _unsampled(self, prompt_id: str, skipping: Skipping, trial: Trial | None) -> Verdict:
-        tried = f"; from seed {trial.seed}, the likeliest to give {trial.reference}, no copy" if trial else ""
+    def _unsampled(self, prompt_id: str, skipping: Skipping, trials: Iterable[Trial]) -> Verdict:
+        own = [t for t in trials if t.prompt_id == prompt_id]
+        seeds = " and ".join(str(t.seed) for t in own)
+        tried = f"; from seed {seeds}, the likeliest to give {own[0].reference}, no copy" if own else ""
         return Verdict(
             prompt_id=prompt_id, verdict=Label.CLEAN, copies=0, samples=0, share=0, interval=(0, 1),
             confidence=self.settings.confidence, measure=self.measure.name, threshold=self.threshold, score=None,

@@ -30,6 +30,7 @@ from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling
 
 TEXTS = 64
+SEEDS = 2  # that a prompt is tried from: of 26 rare copies on the bundled model one was from the second seed
 
 
 class Trial(Record):
@@ -52,7 +53,7 @@ def try_neighbours(
     run: Run, folder: str, pipe: StableDiffusionPipeline, gallery: ReferenceSet, prompts: Sequence[Prompt],
     skipped: frozenset[str], memorized: Mapping[str, str], settings: DetectSettings, talk: Talk,
 ) -> list[Trial]:  # fmt: skip
-    """One sample of each skipped prompt, nearest wording first, in rounds as long as one finds a copy. Resumes.
+    """A few samples of each skipped prompt, nearest wording first, in rounds as long as one finds a copy. Resumes.
 
     skipped: ids of prompts; memorized: text → name of the reference that it gives; controls among the prompts say what
     ordinary wordings are.
@@ -66,18 +67,19 @@ def try_neighbours(
     )
     seeds = tuple(range(s.seed, s.seed + s.num_samples))
     aim = Aim(denoiser, Sampling(seeds, 2, s.num_inference_steps, s.guidance_scale), s.batch_size)
-    trials = {t.prompt_id: t for t in run.read(f"{folder}/neighbours.jsonl", Trial)}
+    trials = run.read(f"{folder}/neighbours.jsonl", Trial)
     with talk.progress("Trying neighbours of memorized prompts", len(suspects)) as bar:
         for first in range(0, len(suspects), s.neighbours):
             own = suspects[first : first + s.neighbours]
-            if new := [x for x in own if x.prompt.id not in trials]:
-                tried = _try(run, folder, pipe, gallery, new, aim, settings)
-                run.append(f"{folder}/neighbours.jsonl", tried)
-                trials |= {t.prompt_id: t for t in tried}
+            ids = {x.prompt.id for x in own}
+            if not ids <= {t.prompt_id for t in trials}:
+                trials = [t for t in trials if t.prompt_id not in ids]
+                trials += _try(run, folder, pipe, gallery, own, aim, settings)
+                run.write(f"{folder}/neighbours.jsonl", trials)
             bar.at(first + len(own))
-            if not any(trials[x.prompt.id].copy_ for x in own):
+            if not any(t.copy_ for t in trials if t.prompt_id in ids):
                 break
-    return list(trials.values())
+    return trials
 
 
 def nearest_wordings(
@@ -108,22 +110,23 @@ def _try(
     run: Run, folder: str, pipe: StableDiffusionPipeline, gallery: ReferenceSet, suspects: Sequence[Suspect], aim: Aim,
     settings: DetectSettings,
 ) -> list[Trial]:  # fmt: skip
-    """Draw from each suspect once and hold the sample against all references."""
+    """Draw from each suspect and hold the samples against all references."""
     pictures = dict(_small_pictures(gallery, (x.reference for x in suspects)))
     with autocast(settings.mixed_precision):
-        seeds = aim([x.prompt.text for x in suspects], [pictures[x.reference] for x in suspects])
+        aimed = aim([x.prompt.text for x in suspects], [pictures[x.reference] for x in suspects], SEEDS)
     steps, guidance = settings.num_inference_steps, settings.guidance_scale
     plan = [
         sample
-        for x, seed in zip(suspects, seeds, strict=True)
-        for sample in plan_samples([x.prompt], [seed], steps=steps, guidance=guidance)
+        for x, seeds in zip(suspects, aimed, strict=True)
+        for sample in plan_samples([x.prompt], seeds, steps=steps, guidance=guidance)
     ]
     for _ in check(run, folder, pipe, gallery, plan, settings):
         pass
     scores = scores_of(run, folder, plan)
     return [
-        Trial(prompt_id=x.prompt.id, reference=x.reference, seed=seed, copy=scores[x.prompt.id][0].copy_)
-        for x, seed in zip(suspects, seeds, strict=True)
+        Trial(prompt_id=x.prompt.id, reference=x.reference, seed=score.seed, copy=score.copy_)
+        for x in suspects
+        for score in scores[x.prompt.id]
     ]
 
 
