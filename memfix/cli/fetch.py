@@ -90,16 +90,17 @@ def _show(call: Call, folder: Path, found: Coverage, wrong_rows: int) -> None:
     rows = [("fetched", "", found.fetched), ("already there", "", found.there)]
     rows += [(status.value, reason, count) for (status, reason), count in found.missing.items()]
     table = [[what, why, str(count), percent(count / found.urls, 1)] for what, why, count in rows]
+    from memfix.inputs.placeholders import hosts_of
+
     call.talk.table("Coverage", ["what", "why", "URLs", ""], [*table, ["all", "", str(found.urls), ""]], (0, 1))
     for group in found.suspects[:SHOWN]:
+        hosts = counted(len(hosts_of(group)), "host")
         call.talk.warn(
-            f"{len(group)} URLs of one host, {group[0].url} among them, give the same picture {group[0].file_name}: "
+            f"{len(group)} URLs of {hosts}, {group[0].url} among them, give the same picture {group[0].file_name}: "
             "see whether it stands in for lost ones."
         )
     if len(found.suspects) > SHOWN:
-        call.talk.warn(
-            f"{len(found.suspects) - SHOWN} more pictures come from several URLs of a host; --json names all."
-        )
+        call.talk.warn(f"{len(found.suspects) - SHOWN} more pictures come from several URLs; --json names all.")
     have = "has" if found.pictures == 1 else "have"
     call.talk.say(f"\n{count_of(found.pictures, found.urls, 'URL')} {have} a picture, in {folder}", "title")
     if call.json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import NamedTuple
@@ -46,13 +46,13 @@ class Coverage(NamedTuple):
 
 def settle(links: Iterable[Link], journal: Journal, fresh: Set[str]) -> Coverage:
     """Refuse what turned out to be stand-ins, write `metadata.jsonl`, and count; `fresh` are the URLs just fetched."""
-    found = repeated(journal.records.values())
+    links = list(links)
+    found = repeated(journal.records.values(), _texts(links, journal.folder))
     for url, why in found.stand_ins.items():
         record = journal.records[url]
         if record.status is Status.FETCHED:
             update = {"status": why.status, "reason": why.reason, "error": why.error, "file_name": ""}
             journal.append(record.model_copy(update=update))
-    links = list(links)
     _write_metadata(links, journal)
     _drop_others(journal)
     urls = list(dict.fromkeys(link.url for link in links))
@@ -61,6 +61,15 @@ def settle(links: Iterable[Link], journal: Journal, fresh: Set[str]) -> Coverage
     now = sum(url in fresh for url in got)
     missing = Counter((r.status, r.reason) for r in ends.values() if r.status is not Status.FETCHED)
     return Coverage(len(urls), now, len(got) - now, dict(sorted(missing.items())), found.suspects)
+
+
+def _texts(links: list[Link], folder: Path) -> dict[str, set[str]]:
+    """Captions of every URL, of this list and of earlier ones."""
+    texts = defaultdict[str, set[str]](set)
+    known: list[Link | Row] = [*links, *_earlier(folder)]
+    for row in known:
+        texts[row.url].add(row.text)
+    return texts
 
 
 def _write_metadata(links: list[Link], journal: Journal) -> None:

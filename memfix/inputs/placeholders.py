@@ -1,14 +1,16 @@
 """Pictures that stand in for one that is gone: blanks, "no image available", the logo that a redirect leads to.
 
 A repeated picture alone is no proof: training images that a model memorizes are often those that a site shows many
-times. So only repeated plain graphics are refused, other repeated pictures are pointed out. Knows nothing of HTTP.
+times. So only repeated plain graphics are refused, other repeated pictures are pointed out. On one host it is enough
+that several files are alike; over several hosts, where a true duplicate is found again under a caption much like the
+first, it must be the same bytes under captions that have nothing in common. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -25,6 +27,8 @@ MANY = 3
 """Different paths of one host that give the same picture, before it counts as repeated."""
 SAME_TARGET = 2
 """Different file names that are redirected to the same other file, before it counts as a stand-in."""
+RELATED = 0.1
+"""Share of common trigrams from which two captions are related; a tenth of all pairs of LAION captions are."""
 
 GENERIC = re.compile(
     r"logo|placeholder|no[-_ ]?(?:image|photo|pic|img)|(?:image|photo)?[-_ ]?not[-_ ]?(?:found|available)|unavailable"
@@ -81,8 +85,11 @@ class Repeated(NamedTuple):
     suspects: list[list[Fetched]]
 
 
-def repeated(records: Iterable[Fetched]) -> Repeated:
-    """What only shows when all of a list is seen. Pictures whose hash the list gave are above suspicion."""
+def repeated(records: Iterable[Fetched], texts: Mapping[str, Set[str]]) -> Repeated:
+    """What only shows when all of a list is seen. Pictures whose hash the list gave are above suspicion.
+
+    `texts` are the captions of a URL, as far as they are known.
+    """
     seen = [r for r in records if (r.status is Status.FETCHED or r.reason in {PLACEHOLDER, TARGET}) and not r.verified]
     stand_ins: dict[str, NotFetchedError] = {}
     moved = [r for r in seen if led_elsewhere(r.url, r.final_url)]
@@ -97,7 +104,53 @@ def repeated(records: Iterable[Fetched]) -> Repeated:
                 stand_ins |= {r.url: why for r in group if r.url not in stand_ins}
         same = _groups([r for r in of_host if r.url not in stand_ins], lambda r: r.sha256)
         suspects += [group for group in same.values() if _paths(group) >= MANY]
-    return Repeated(stand_ins, suspects)
+    over_hosts = _over_hosts(seen, stand_ins, texts)
+    for group in over_hosts:
+        if group[0].look:
+            why = refused(PLACEHOLDER, f"{len(group)} URLs of {len(hosts_of(group))} hosts show this plain graphic")
+            stand_ins |= {r.url: why for r in group if r.url not in stand_ins}
+    found = {group[0].sha256 for group in over_hosts}
+    suspects = [group for group in suspects if group[0].sha256 not in found]
+    return Repeated(stand_ins, suspects + [group for group in over_hosts if not group[0].look])
+
+
+def _over_hosts(
+    seen: list[Fetched], stand_ins: Mapping[str, NotFetchedError], texts: Mapping[str, Set[str]]
+) -> list[list[Fetched]]:
+    """Groups of the same bytes from several hosts: under unrelated captions, or known as a stand-in of one of them."""
+    groups = (group for group in _groups(seen, lambda r: r.sha256).values() if len(hosts_of(group)) > 1)
+    return [
+        group for group in groups
+        if any((stand_ins[r.url].reason if r.url in stand_ins else r.reason) == PLACEHOLDER for r in group)
+        or _unrelated([texts.get(r.url, frozenset()) for r in group])
+    ]  # fmt: skip
+
+
+def hosts_of(group: Iterable[Fetched]) -> set[str]:
+    """The hosts of some URLs."""
+    return {urlsplit(r.url).netloc.lower() for r in group}
+
+
+def _unrelated(captions: Iterable[Set[str]]) -> bool:
+    """Whether MANY URLs, given the captions of each, have nothing in common."""
+    chosen: list[list[set[str]]] = []
+    for own in captions:
+        new = [grams for text in own if (grams := _trigrams(text))]
+        if new and all(_shared(a, b) < RELATED for other in chosen for a in new for b in other):
+            chosen.append(new)
+            if len(chosen) == MANY:
+                return True
+    return False
+
+
+def _trigrams(text: str) -> set[str]:
+    """Three letters in a row of the words of a text: a measure of likeness for every script."""
+    words = " ".join(re.findall(r"\w+", text.casefold()))
+    return {f" {words} "[i : i + 3] for i in range(len(words))}
+
+
+def _shared(a: set[str], b: set[str]) -> float:
+    return len(a & b) / len(a | b)
 
 
 def _groups(records: Iterable[Fetched], key: Callable[[Fetched], str]) -> dict[str, list[Fetched]]:

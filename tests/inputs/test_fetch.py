@@ -235,6 +235,63 @@ def test_a_repeated_photograph_is_kept_and_pointed_out(get: Fetch, tmp_path: Pat
     assert len(suspects) == 3
 
 
+def at_hosts(server: BadServer, file: str, *captions: str) -> list[Link]:
+    """The same file name on a host of its own for each caption."""
+    return [Link(f"http://shop{i}.example:{server.server_port}/{file}", text) for i, text in enumerate(captions)]
+
+
+def here(host: str, port: int) -> list[str]:
+    return ["127.0.0.1"]
+
+
+UNRELATED = ("Oak desk with two drawers", "Portrait of the young queen", "Recipe: lemon cheesecake")
+
+
+def test_a_plain_graphic_of_several_hosts_under_unrelated_captions(get: Fetch, server: BadServer) -> None:
+    links = at_hosts(server, "lost/1.png", *UNRELATED)
+    _, coverage = get(*links[:2], resolver=here)
+    assert coverage.missing == {}  # two are not many
+    _, coverage = get(links[2], resolver=here)
+    assert coverage.missing == {(Status.REFUSED, "placeholder"): 1}  # with those of the earlier list
+    later = Link(f"http://other.example:{server.server_port}/lost/7.png", "anything")
+    records, coverage = get(*links, later, resolver=here)
+    assert coverage.missing == {(Status.REFUSED, "placeholder"): 4}  # known as such, one more needs no proof
+    assert records[later.url].error == "4 URLs of 4 hosts show this plain graphic"
+
+
+def test_a_stand_in_of_one_host_is_one_at_others(get: Fetch, server: BadServer) -> None:
+    own = [f"lost/{i}.png" for i in range(3)]
+    _, coverage = get(*own, *at_hosts(server, "lost/9.png", "a"), resolver=here)
+    assert coverage.missing == {(Status.REFUSED, "placeholder"): 4}
+
+
+@pytest.mark.parametrize(
+    "captions",
+    [
+        ("Oak desk with two drawers", "Desk, oak, two drawers", "oak desk two drawers - shop", "Oak desk w/ drawers"),
+        ("Oak desk with two drawers",) * 4,
+        ("",) * 4,
+    ],
+)
+def test_a_true_duplicate_of_several_hosts_is_kept(get: Fetch, server: BadServer, captions: tuple[str, ...]) -> None:
+    """A graphic that many sites show under much the same caption is what a model memorizes."""
+    _, coverage = get(*at_hosts(server, "lost/1.png", *captions), resolver=here)
+    assert (coverage.pictures, coverage.missing, coverage.suspects) == (4, {}, [])
+
+
+def test_a_photograph_under_unrelated_captions_is_kept_and_pointed_out(get: Fetch, server: BadServer) -> None:
+    one_host = [f"same/{i}.png" for i in range(3)]
+    _, coverage = get(*at_hosts(server, "same/1.png", *UNRELATED), *one_host, resolver=here)
+    assert (coverage.pictures, coverage.missing) == (6, {})
+    assert [len(group) for group in coverage.suspects] == [6]
+
+
+def test_a_graphic_asked_for_by_its_hash_is_kept_over_hosts(get: Fetch, server: BadServer) -> None:
+    lost = frozenset({hashlib.sha256(no_image()).hexdigest()})
+    links = [link._replace(hashes=lost) for link in at_hosts(server, "lost/1.png", *UNRELATED)]
+    assert get(*links, resolver=here)[1].pictures == 3
+
+
 def test_several_urls_redirected_to_one_picture(get: Fetch, tmp_path: Path) -> None:
     sizes = ["to/9.png?/ok/9.png", "to/x/9.png?/ok/9.png"]
     _, coverage = get("to/1.png?/ok/77.png", "to/2.png?/ok/77.png", *sizes)
