@@ -77,7 +77,8 @@ def test_a_screen_leaves_out_what_is_clean(memfix, tmp_path: Path) -> None:
     assert summary["clean_sampled"] + len(left_out) == summary["clean_before"]
     assert f"{len(left_out)} not sampled (clean by estimate of a screen)" in said[0]
     assert "Controls: 0 memorized, 0 clean, 22 undecided of 22" in said[0]
-    page, header = (tmp_path / "run/report.html").read_text(), json.loads((tmp_path / "run/run.json").read_text())
+    page = (tmp_path / "run/report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    header = json.loads((tmp_path / "run/run.json").read_text())
     screening = header["stages"]["detect"]["screening"]
     assert f"{len(left_out)} that scored as the clean controls do" in page
     assert (screening["skipped"], screening["audited"]) == (len(left_out) + 1, 1)

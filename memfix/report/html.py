@@ -19,6 +19,7 @@ from memfix.report.schema import Picture, Report, Summary
 
 NAME = "report.html"
 LARGEST = 160  # pixels of a picture's longer side on the page
+NO_BREAK = "\N{NO-BREAK SPACE}"  # between a number and its sign
 SHOWN = 8  # pictures in a row
 ESTIMATE = "clean by estimate of a screen"
 STAND_INS = 3  # copies that it takes where samples are compared with each other: one, and two like it
@@ -39,7 +40,7 @@ def environment() -> Environment:
     """How the page is made of its template."""
     made = Environment(loader=PackageLoader("memfix.report"), autoescape=True, undefined=StrictUndefined,
                        trim_blocks=True, lstrip_blocks=True, finalize=_visible)  # fmt: skip
-    made.filters |= {"percent": percent}
+    made.filters |= {"percent": printed}
     made.globals |= {"counted": counted, "are": are}
     return made
 
@@ -123,6 +124,9 @@ def enough(detect: Mapping[str, Any]) -> str:
     least = STAND_INS if detect.get("stand_ins") else 1
     looks = zip(detect["design"]["looks"], detect["design"]["memorized_from"], strict=True)
     numbers = [(max(k, least), n) for n, k in looks if k is not None and max(k, least) <= n]
+    same = {k for k, _ in numbers}
+    if len(numbers) > 1 and len(same) == 1:
+        return f"{same.pop()} or more of {one_of([n for _, n in numbers])}"
     return one_of([f"{k} or more of {n}" if k < n else f"{k} of {n}" for k, n in numbers])
 
 
@@ -130,6 +134,11 @@ def one_of(choices: Sequence[Any]) -> str:
     """`[4, 8, 16]` → `4, 8 or 16`."""
     *others, last = map(str, choices or [""])
     return f"{', '.join(others)} or {last}" if others else last
+
+
+def printed(share: float | None, digits: int = 0) -> str:
+    """A share as it stands in the page: number and sign on one line, a dash for nothing."""
+    return "–" if share is None else percent(share, digits).replace(" ", NO_BREAK)
 
 
 class Pictures:

@@ -1,6 +1,7 @@
-"""'How this was checked' says what was done under the settings of the run, and nothing else."""
+"""What the page says follows from the run; 'How this was checked' says what was done under its settings."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from memfix.detect.design import Design
 from memfix.measures.gallery import Search
 from memfix.records import Label, Role
 from memfix.report.html import write
-from memfix.report.schema import PromptEntry, Report, Summary
+from memfix.report.schema import Picture, PromptEntry, Report, Summary
 
 PIXELS, INDEX, SHORTLIST = Search("tiled_l2", 1, "tiled_l2"), Search("sscd", 1, "sscd"), Search("sscd", 8, "tiled_l2")
 
 
-def told(folder: Path, design: Design, search: Search | None = PIXELS, **settings: Any) -> str:
-    """The paragraph without tags, for a detection that found one prompt clean."""
+def page(
+    folder: Path, design: Design, search: Search | None = PIXELS, samples: Sequence[Picture] = (), **settings: Any
+) -> str:
+    """The page of a detection that found one prompt clean."""
     settings |= {"first_look": design.looks[0]} if len(design.looks) > 1 else {}
     given = DetectSettings(tolerance=design.tolerance, confidence=design.confidence, **settings)
     detect = {
@@ -33,7 +36,7 @@ def told(folder: Path, design: Design, search: Search | None = PIXELS, **setting
     prompt = PromptEntry(
         id="p1", text="a cat", role=Role.PROMPT, source="list:1", cut_tokens=0, verdict_before=Label.CLEAN,
         verdict_after=None, outcome=None, reason="none", kind=None, sampled=True, scores_before=scores, scores_after={},
-        background=None, drift=None, references=[], samples_before=[], samples_after=[],
+        background=None, drift=None, references=[], samples_before=list(samples), samples_after=[],
     )  # fmt: skip
     missing = {"mitigated", "mitigation_rate", "mitigation_rate_interval", "memorized_after", "copies_after",
                "controls_changed", "control_drift", "quality_after"}  # fmt: skip
@@ -42,8 +45,13 @@ def told(folder: Path, design: Design, search: Search | None = PIXELS, **setting
         run={"name": "r", "created": "now", "stages": {"detect": detect}, "unlearned": False, "rechecked": False},
         summary=Summary(**numbers), prompts=[prompt], controls=[], training={}, timings={}, environment={},
     )  # fmt: skip
-    page = write(folder, report).read_text()
-    (paragraph,) = re.findall(r"<h2>How this was checked</h2>.*?<p[^>]*>(.*?)</p>", page, re.DOTALL)
+    return write(folder, report).read_text()
+
+
+def told(folder: Path, design: Design, search: Search | None = PIXELS, **settings: Any) -> str:
+    """The paragraph without tags."""
+    html = page(folder, design, search, **settings)
+    (paragraph,) = re.findall(r"<h2>How this was checked</h2>.*?<p[^>]*>(.*?)</p>", html, re.DOTALL)
     return " ".join(re.sub(r"<[^>]+>", "", paragraph).split())
 
 
@@ -61,6 +69,7 @@ FIXED = Design.fixed(16)
         # docs/verdicts.md: .0453
         (Design((4, 8, 16), chance=0.01), PIXELS, "1 or more of 4, 2 or more of 8 or 2 or more of 16 samples are copi"),
         (Design((4, 8, 16), chance=0.01), PIXELS, "for at most 4.53 % of the prompts"),
+        (Design((4, 8, 16)), PIXELS, "when 1 or more of 4, 8 or 16 samples are copies"),
         (Design.fixed(1, chance=0.1), PIXELS, "No number of copies makes a prompt memorized here, since chance, put a"),
         (FIXED, None, "when 3 or more of 16 samples are copies. Two near-identical samples leave it undecided."),
         (FIXED, PIXELS, "ends at or below 25 %, which 16 samples can show; else"),
@@ -97,3 +106,18 @@ def test_what_is_not_so_is_not_said(tmp_path: Path, design: Design, search: Sear
 def test_a_measure_that_searches_is_taken_on_every_reference(tmp_path: Path) -> None:
     text = told(tmp_path, FIXED, INDEX, measure="sscd")
     assert "Each sample was held against every reference by sscd. A sample is a copy when" in text
+
+
+def test_copies_that_are_not_shown_are_counted(tmp_path: Path) -> None:
+    pictures = [Picture(path=f"{i}.png", seed=i, copy=i in (3, 11)) for i in range(16)]
+    html = page(tmp_path, FIXED, samples=pictures)
+    assert "before: 8 of 16 shown, 1 of the others is a copy" in html
+    assert html.count('class="copy"') == 1
+    assert "<figcaption>before</figcaption>" in page(tmp_path, FIXED, samples=pictures[:8])
+
+
+def test_a_detection_alone_shows_verdicts_and_intervals(tmp_path: Path) -> None:
+    table = page(tmp_path, FIXED).split("<h2>Verdicts</h2>")[1].split("</table>")[0]
+    assert re.findall(r"<th>(.*?)</th>", table) == ["Prompt", "Verdict", "Copies", "Share of copies"]
+    assert "0\N{NO-BREAK SPACE}% to 20\N{NO-BREAK SPACE}%" in table
+    assert "not checked" not in table
