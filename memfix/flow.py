@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from memfix import planning
 from memfix.config import DetectSettings, RecheckSettings, UnlearnSettings
 from memfix.console import Talk, counted
 from memfix.detect.check import check, conclude, names, scores_of
 from memfix.detect.first import FirstCheck
 from memfix.errors import ExitCode, MemfixError
 from memfix.files import sha256
+from memfix.gathering import gather, own_pictures, rewording
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import index_folder, read_references
 from memfix.inputs.wrong_rows import WrongRows
@@ -26,26 +27,19 @@ from memfix.measures.gallery import descriptors
 from memfix.measures.quality import detail_range
 from memfix.measures.reference_set import ReferenceSet, fingerprint, open_gallery
 from memfix.models import lora, pipeline
-from memfix.models.context import ContextEdit
 from memfix.models.device import peak_memory
 from memfix.models.sampling import plan_samples
 from memfix.opening import adapters_of, detect_settings, gallery_of, load, wanted
 from memfix.recheck.outcomes import change, rms_difference
-from memfix.records import Change, Label, Pair, Prompt, Reference, Role, Sample, Score, Seeds, Verdict
+from memfix.records import Change, Prompt, Reference, Role, Sample, Score, Seeds, Verdict
 from memfix.report import build, card, html
 from memfix.runs import AFTER, BEFORE, MODEL, Run, digest, slug
-from memfix.saving import check_adds_up, save
-from memfix.training import CHECKPOINTS, follow, train, train_apart
-from memfix.unlearn.given import given_stand_ins, given_to_keep
-from memfix.unlearn.methods import Method, Need, check_settings, get_method
-from memfix.unlearn.pairs import build_pairs
+from memfix.saving import save
+from memfix.training import CHECKPOINTS, clear, follow, train, train_apart
 from memfix.unlearn.prepare import build_bank, encode_pairs
 from memfix.unlearn.ranks import Ranks
-from memfix.unlearn.resample import Sampler, keep_variants, reword
+from memfix.unlearn.resample import Sampler
 from memfix.unlearn.sharding import check_sharding
-from memfix.unlearn.stand_ins import make_stand_ins
-
-VARIANTS, STAND_INS = "variants", "stand-ins"
 
 
 def detect(
@@ -112,17 +106,25 @@ def detect(
     return run
 
 
-def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) -> bool:
+def unlearn(
+    run: Run,
+    settings: UnlearnSettings,
+    argv: list[str],
+    talk: Talk,
+    given: Iterable[str] = (),
+    overwrite: bool = False,
+) -> bool:
     """Fine-tune on the pairs of the memorized prompts; False when there is nothing to unlearn.
 
+    Settings that the user named, `given`, are refused where nothing looks at them. With `overwrite`, what the run has
+    of this stage and the later ones is discarded, once all is checked that can be checked before sampling.
     Of several ranks the first one does all of it, and the others only take their part of each step, and return False.
     """
-    method, ranks = get_method(settings.method), Ranks.here()
-    check_settings(method, settings)
-    detected = detect_settings(run)
-    prompts, found = run.read("prompts.jsonl", Prompt), run.read(f"{BEFORE}/verdicts.jsonl", Verdict)
-    memorized = {v.prompt_id for v in found if v.verdict is Label.MEMORIZED}
-    if not any(p.id in memorized for p in prompts if p.role is Role.PROMPT):
+    ranks, detected = Ranks.here(), detect_settings(run)
+    method = planning.check(settings, given)
+    planning.check_run(run, settings, overwrite)
+    targets, odd = planning.memorized(run)
+    if not targets:
         talk.say("No memorized prompt was found, so nothing is unlearned.", "title")
         return False
     if detected.mixed_precision == "fp16":
@@ -130,24 +132,28 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
     if settings.adapter_per_prompt and ranks.of > 1:
         raise MemfixError("--adapter-per-prompt runs in one process.", "Start it without accelerate.", ExitCode.USAGE)
     if ranks.sharded:
-        check_sharding(settings, going_on=ranks.shared(any((run.path / CHECKPOINTS).glob("checkpoint-*"))))
+        check_sharding(settings, ranks.shared(not overwrite and any((run.path / CHECKPOINTS).glob("checkpoint-*"))))
     if not ranks.first:
         follow(ranks, load(run), method, settings, detected.mixed_precision)
         return False
-    for p in prompts:
-        if p.id in memorized and p.role is Role.CONTROL:
-            talk.warn(f"Control '{p.text}' is memorized; it is neither unlearned nor used as a keep image.")
-    own = {n: read_references(f, []) for n, f in _folders(settings).items()}
-    inputs = {n: fingerprint(pictures) for n, pictures in own.items()}
-    with run.lock(), run.stage("unlearn", settings, inputs, argv) as entry, _timed(entry):
+    own = own_pictures(settings)
+    inputs = planning.inputs(own)
+    pipe = planning.open_model(run, settings) if overwrite else None
+    if overwrite:  # now that nothing speaks against what takes its place
+        run.discard("unlearn", "recheck")
+    free = planning.changeable(run)
+    with run.lock(), run.stage("unlearn", settings, inputs, argv, free) as entry, _timed(entry):
         if (run.path / MODEL).exists():
             talk.say(f"{run.path / MODEL} is there already; nothing to do.")
             ranks.shared(None)
             return True
-        pipe = load(run)
-        check_adds_up(pipe, detected, settings)
+        for control in odd:
+            talk.warn(f"Control '{control.text}' is memorized; it is neither unlearned nor used as a keep image.")
+        pipe = pipe or planning.open_model(run, settings)
+        if free:
+            clear(run)
         sample = Sampler(pipe, gallery_of(run, detected), detected, talk)
-        pairs = _pairs(run, sample, settings, method, own)
+        pairs = gather(run, entry, sample, settings, method, own)
         latents = list(talk.track(encode_pairs(pipe, pairs), "Encoding pictures", len(pairs)))
         bank, apart = build_bank(pipe, pairs, latents), list[Path]()
         if settings.adapter_per_prompt:
@@ -155,7 +161,7 @@ def unlearn(run: Run, settings: UnlearnSettings, argv: list[str], talk: Talk) ->
         else:
             entry["ending"] = train(run, sample, bank, method, settings).model_dump()
         ranks.shared(None)
-        edit = _reword(run, sample, pairs, settings) if settings.reword else None
+        edit = rewording(run, sample, pairs, settings) if settings.reword else None
         save(run, pipe, settings, edit, apart)
         entry["peak_memory_bytes"] = peak_memory()
     return True
@@ -237,47 +243,6 @@ def _calibrate(gallery: ReferenceSet | None, measure: Measure, settings: DetectS
     if settings.false_alarm_rate is not None:
         gallery.threshold = unrelated.threshold(settings.false_alarm_rate)
     entry["threshold"], entry["background"] = gallery.threshold, unrelated.summary()
-
-
-def _folders(settings: UnlearnSettings) -> dict[str, str]:
-    """Pictures of the user's own that unlearning reads: what for → where."""
-    named = {"keep_pictures": settings.keep_folder, "stand_in_pictures": settings.stand_ins}
-    return {name: place for name, place in named.items() if place is not None}
-
-
-def _pairs(
-    run: Run, sample: Sampler, settings: UnlearnSettings, method: Method, own: Mapping[str, Sequence[Reference]]
-) -> list[Pair]:
-    """What is forgotten and what is kept, written down; a training that goes on keeps what it began with."""
-    if written := run.read("pairs.jsonl", Pair):
-        return written
-    distinct = partial(sample.gallery.distinct, margin=settings.keep_margin)
-    pairs = build_pairs(
-        run.read("prompts.jsonl", Prompt), run.read(f"{BEFORE}/verdicts.jsonl", Verdict),
-        run.read(f"{BEFORE}/scores.jsonl", Score), run.read("references.jsonl", Reference),
-        (run.path / BEFORE).resolve(), distinct, settings.forget_from,
-    )  # fmt: skip
-    if keep := own.get("keep_pictures"):
-        pairs += given_to_keep(pairs, keep, sample.gallery, settings.keep_margin, sample.talk)
-    made = keep_variants(sample, pairs, distinct, settings, run.path / VARIANTS)
-    run.write("yields.jsonl", made.yields)
-    pairs += made.pairs
-    if Need.STAND_INS in method.needs:
-        pairs = given_stand_ins(pairs, own.get("stand_in_pictures", []), sample.gallery, sample.talk)
-        pairs = make_stand_ins(sample, pairs, distinct, run.path / STAND_INS)
-    run.write("pairs.jsonl", pairs)  # last: with it, all that it names is there
-    return pairs
-
-
-def _reword(run: Run, sample: Sampler, pairs: Sequence[Pair], settings: UnlearnSettings) -> ContextEdit | None:
-    """The edit for fully memorized prompts that give no copies any more; what was decided is written down."""
-    others = [p.text for p in run.read("prompts.jsonl", Prompt)]
-    variants = [p for p in pairs if p.origin == "variant"]
-    rewordings, edit = reword(sample, variants, settings.keep_variants, others)
-    run.write("rewordings.jsonl", rewordings)
-    for kept in (r for r in rewordings if not r.applied):
-        sample.talk.warn(f"'{kept.text}' is not reworded: {kept.reason}.")
-    return edit
 
 
 def _name_references(run: Run, gallery: ReferenceSet) -> None:

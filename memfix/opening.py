@@ -13,6 +13,7 @@ from memfix.files import sha256
 from memfix.index.store import Store
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
+from memfix.measures.base import Measure
 from memfix.measures.index_weights import wanted_for
 from memfix.measures.reference_set import ReferenceSet, fingerprint, open_gallery
 from memfix.measures.weights import Wanted
@@ -41,12 +42,20 @@ def wanted(settings: DetectSettings, index: Path | None) -> Wanted:
     return Wanted(sscd, clip, settings.trust_weights)
 
 
+def measure_of(run: Run, detected: DetectSettings) -> Measure:
+    """The measure of a run's detection."""
+    return get_measure(detected.measure, wanted(detected, _index_of(run)))
+
+
+def _index_of(run: Run) -> Path | None:
+    place = run.header["stages"]["detect"]["inputs"]["index"]
+    return None if place is None else Path(place)
+
+
 def gallery_of(run: Run, detected: DetectSettings) -> ReferenceSet:
     """The run's references under the run's measure."""
-    place = run.header["stages"]["detect"]["inputs"]["index"]
-    index = None if place is None else Path(place)
-    weights = wanted(detected, index)
-    measure = get_measure(detected.measure, weights)
+    index = _index_of(run)
+    weights, measure = wanted(detected, index), measure_of(run, detected)
     if measure.identity != run.header["stages"]["detect"]["inputs"]["measure"]:
         raise MemfixError(
             f"The weights of measure {measure.name} have changed since the detection.", "Detect again in a new run."

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -171,29 +172,36 @@ class Run:
         with held(self.path):
             yield
 
+    def check_same(
+        self, name: str, settings: Settings, inputs: dict[str, Any], free: AbstractSet[str] = frozenset()
+    ) -> None:
+        """Raise MemfixError if a stage was begun with other settings or inputs, but for those that are free."""
+        entry = self.header["stages"].get(name)
+        if entry is None:
+            return
+        old = {**entry["settings"], **entry["inputs"]}
+        new = {**settings.model_dump(mode="json"), **inputs}
+        differing = [k for k in sorted((old.keys() | new.keys()) - settings.free - free) if old.get(k) != new.get(k)]
+        if differing:
+            listed = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differing)
+            raise MemfixError(
+                f"The {name} stage in {self.path} was begun with other settings. {listed}.",
+                "Give -o another folder." if name == "detect" else "Give --overwrite to discard what is there.",
+            )
+
     @contextmanager
-    def stage(self, name: str, settings: Settings, inputs: dict[str, Any], argv: list[str]) -> Iterator[dict[str, Any]]:
+    def stage(
+        self, name: str, settings: Settings, inputs: dict[str, Any], argv: list[str],
+        free: AbstractSet[str] = frozenset(),
+    ) -> Iterator[dict[str, Any]]:  # fmt: skip
         """Record that a stage runs, and how it ends. Refuses to go on with other settings than it began with, but
-        for those that are free.
+        for those that are free: always, or, in `free`, as far as the stage has come.
 
         Yields the stage's entry in the header, for timings and the like. `inputs` identify what the stage reads.
         """
-        resolved = settings.model_dump(mode="json")
-        entry = self.header["stages"].get(name)
-        if entry is not None:
-            old = {**entry["settings"], **entry["inputs"]}
-            new = {**resolved, **inputs}
-            differing = [k for k in sorted((old.keys() | new.keys()) - settings.free) if old.get(k) != new.get(k)]
-            if differing:
-                listed = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differing)
-                raise MemfixError(
-                    f"The {name} stage in {self.path} was begun with other settings. {listed}.",
-                    "Give -o another folder." if name == "detect" else "Give --overwrite to discard what is there.",
-                )
-            entry["settings"] |= {k: resolved[k] for k in settings.free}
-        else:
-            entry = {"settings": resolved, "inputs": inputs, "timings": {}}
-            self.header["stages"][name] = entry
+        self.check_same(name, settings, inputs, free)
+        entry = self.header["stages"].setdefault(name, {"timings": {}})
+        entry |= {"settings": settings.model_dump(mode="json"), "inputs": inputs}
         self.header["environment"] = environment()
         entry |= {"status": "started", "argv": argv, "started": now()}
         self.header["status"] = "started"

@@ -18,11 +18,9 @@ from memfix.runs import MODEL, Run
 
 
 def check_adds_up(pipe: StableDiffusionPipeline, detected: DetectSettings, settings: UnlearnSettings) -> None:
-    """Refuse, before anything is trained, adapters that could not be saved as one."""
+    """Refuse, before anything is trained, adapters that could not be saved as one with what the model has."""
     below = adapters_of(detected) if settings.weights == "lora" else []
-    if settings.adapter_per_prompt and settings.weights == "full":
-        raise MemfixError("--adapter-per-prompt is for LoRA.", "Leave out --full.", ExitCode.USAGE)
-    if (below or settings.adapter_per_prompt) and settings.use_dora:
+    if below and settings.use_dora:
         raise MemfixError("DoRA does not add up with other adapters.", "Leave out --use-dora.", ExitCode.USAGE)
     for path in below:
         read_adapter(pipe, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
@@ -90,6 +91,19 @@ def train_apart(
     run.write(STEPS, (s.model_copy(update={"step": n}) for n, s in enumerate(steps, 1)))
     lora.load(pipe, *folders)
     return folders
+
+
+def begun(run: Run) -> bool:
+    """Whether a training of this run has taken a step."""
+    parts = [run, *(Run(path, run.header) for path in (run.path / APART).glob("*"))]
+    return any(part.read(STEPS, Step) for part in parts)
+
+
+def clear(run: Run) -> None:
+    """Remove what a training without any step has left: it may have been begun with other settings."""
+    for name in (CHECKPOINTS, APART):
+        shutil.rmtree(run.path / name, ignore_errors=True)
+    (run.path / LOOKS).unlink(missing_ok=True)
 
 
 class Work(NamedTuple):

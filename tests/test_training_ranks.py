@@ -13,10 +13,11 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from memfix import flow
-from memfix.config import DetectSettings, UnlearnSettings
+from memfix.config import UnlearnSettings
 from memfix.console import Talk
-from memfix.records import Score, Step
+from memfix.records import Step
 from memfix.runs import Run
+from tests.detected import detected_run
 
 TRAINING = {
     "train_batch_size": 4, "prior_batch_size": 2, "keep_margin": 0.0, "keep_variants": 0, "max_train_steps": 4,
@@ -57,20 +58,7 @@ def adapter(run: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def detected(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, reference_folder: Path) -> Path:
     """A run in which some samples of a prompt count as copies and others do not."""
-    folder = tmp_path_factory.mktemp("ranks")
-    (folder / "prompts.txt").write_text("disc\ncat\n")
-    (folder / "controls.txt").write_text("sky\nsea\n")
-    settings = DetectSettings(
-        model=str(model_folder), references=str(reference_folder), controls=str(folder / "controls.txt"),
-        num_samples=4, num_inference_steps=2, mixed_precision="no", measure="tiled_l2",
-    )  # fmt: skip
-
-    def detect(name: str, chosen: DetectSettings) -> Run:
-        return flow.detect(str(folder / "prompts.txt"), chosen, folder / name, folder, [], Talk(quiet=True))
-
-    scores = detect("probe", settings).read("before/scores.jsonl", Score)
-    threshold = sorted(s.measures["tiled_l2"] for s in scores if s.prompt_id == "p0001")[1] + 1e-6
-    return detect("run", settings.model_copy(update={"threshold": threshold})).path
+    return detected_run(tmp_path_factory.mktemp("ranks"), model_folder, reference_folder)
 
 
 @pytest.fixture(scope="module")

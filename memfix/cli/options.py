@@ -59,9 +59,8 @@ class Call:
 
     def settings(self, stage: type[S], model: str | None = None) -> S:
         """Settings of a stage: flags > environment > --config > --preset > what suits the model > defaults."""
-        name = next(n for n, cls in STAGES.items() if cls is stage)
-        flags, environment = self.given.get(name, {}), read_environment(stage)
-        files = [read_config(self.config).get(name, {})] if self.config else []
+        name = _table(stage)
+        flags, environment, files = self._own(stage)
         if self.preset:
             files.append(read_preset(self.preset).get(name, {}))
         model = model or next((layer["model"] for layer in [flags, environment, *files] if layer.get("model")), None)
@@ -73,6 +72,23 @@ class Call:
             weights = next((layer["weights"] for layer in [flags, environment, *files] if layer.get("weights")), "lora")
             files = [for_weights(table, weights) for table in files]
         return resolve(stage, flags, environment, *files)
+
+    def named(self, stage: type[Settings], weights: str) -> frozenset[str]:
+        """The settings of a stage that the user gave: by a flag, in the environment or in the file of --config."""
+        flags, environment, files = self._own(stage)
+        layers = [flags, environment, *(for_weights(table, weights) for table in files)]
+        return frozenset(k for layer in layers for k, v in layer.items() if v is not None)
+
+    def _own(self, stage: type[Settings]) -> tuple[dict[str, Any], dict[str, str], list[dict[str, Any]]]:
+        """Flags, environment and file."""
+        name = _table(stage)
+        files = [read_config(self.config).get(name, {})] if self.config else []
+        return self.given.get(name, {}), read_environment(stage), files
+
+
+def _table(stage: type[Settings]) -> str:
+    """The name of a stage's table in a settings file."""
+    return next(n for n, cls in STAGES.items() if cls is stage)
 
 
 def runs_root() -> Path:

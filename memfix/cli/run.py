@@ -24,6 +24,10 @@ def chain(call: Call, prompts: str, out: Path | None) -> int:
     detecting = call.settings(DetectSettings)
     unlearning = call.settings(UnlearnSettings, detecting.model)
     rechecking = call.settings(RecheckSettings, detecting.model)
+    from memfix import planning
+
+    given = call.named(UnlearnSettings, unlearning.weights)
+    planning.check(unlearning, given)
     if call.dry_run:
         show.plan(call, prompts, detecting, {"unlearn": unlearning, "recheck": rechecking})
         return 0
@@ -31,7 +35,7 @@ def chain(call: Call, prompts: str, out: Path | None) -> int:
 
     opened = flow.detect(prompts, detecting, out, runs_root(), call.argv, call.talk)
     memorized = show.verdicts(call, opened, last=False)
-    if flow.unlearn(opened, unlearning, call.argv, call.talk):
+    if flow.unlearn(opened, unlearning, call.argv, call.talk, given):
         memorized = sum(c.after.value == "memorized" for c in flow.recheck(opened, rechecking, call.argv, call.talk))
         show.changes(call, opened, last=False)
     show.reported(call, opened, flow.report(opened))

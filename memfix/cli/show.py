@@ -10,7 +10,7 @@ from memfix.console import count_of, counted, emit, percent
 from memfix.records import Change, Label, Outcome, Prompt, Rewording, Role, Step, Verdict
 
 if TYPE_CHECKING:
-    from memfix.config import DetectSettings, Settings
+    from memfix.config import DetectSettings, Settings, UnlearnSettings
     from memfix.runs import Run
 
 
@@ -24,6 +24,21 @@ def settings(call: Call, stages: dict[str, Settings], **more: Any) -> None:
         call.talk.say(f"{key}: {value}")
     for name, values in data["settings"].items():
         call.talk.table(f"[{name}]", ["setting", "value"], [[k, str(v)] for k, v in values.items()])
+
+
+def outline(call: Call, unlearning: UnlearnSettings, todo: dict[str, Any]) -> None:
+    """`--dry-run` of an unlearning: what there is to do, and what it takes."""
+    if not call.json:
+        rows = [[key.replace("_", " "), _readable(key, value)] for key, value in todo.items()]
+        call.talk.table("Unlearning", ["what", "how much"], rows)
+        call.talk.say("Activations take more memory. Seconds are at the pace of the detection.", "quiet")
+    settings(call, {"unlearn": unlearning}, **(todo if call.json else {}))
+
+
+def _readable(key: str, value: int | None) -> str:
+    if value is None:
+        return "not known"
+    return f"{value / 2**30:.2f} GiB" if "bytes" in key else f"{value:,}"
 
 
 def plan(call: Call, prompt_list: str, detecting: DetectSettings, later: dict[str, Settings] | None = None) -> None:
@@ -97,14 +112,13 @@ def _tally(found: list[Verdict]) -> str:
 def trained(call: Call, run: Run) -> None:
     """The end of unlearning. It says that nothing is proven yet."""
     steps = run.read("training.jsonl", Step)
-    first, final = steps[0], steps[-1]
     reworded = sum(r.applied for r in run.read("rewordings.jsonl", Rewording))
     if call.json:
-        emit({"run": str(run.path), "model": str(run.path / "model"), "steps": len(steps), "last": final.model_dump()})
-    call.talk.say(
-        f"\n{counted(len(steps), 'step')}; keep loss {first.loss_keep:.1f} → {final.loss_keep:.1f}, "
-        f"forget loss {first.loss_forget:.1f} → {final.loss_forget:.1f}. Weights: {run.path / 'model'}"
-    )
+        model, last = str(run.path / "model"), steps[-1].model_dump()
+        emit({"run": str(run.path), "model": model, "steps": len(steps), "last": last})
+    sides = {"keep": [s.loss_keep for s in steps], "forget": [s.loss_forget for s in steps]}
+    losses = [f"{side} loss {v[0]:.1f} → {v[-1]:.1f}" for side, v in sides.items() if any(v)]  # none without a term
+    call.talk.say(f"\n{counted(len(steps), 'step')}; {', '.join(losses)}. Weights: {run.path / 'model'}")
     if reworded:
         read = "reads" if reworded == 1 else "read"
         told = f"{counted(reworded, 'prompt')} with nothing of their own to keep now {read} like a shorter wording."

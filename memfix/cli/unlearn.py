@@ -40,13 +40,13 @@ def unlearn(
     opened = open_run(run)
     detected = opened.settings("detect") or {}
     settings = call.settings(UnlearnSettings, DetectSettings.model_validate(detected).model if detected else None)
+    given = call.named(UnlearnSettings, settings.weights)
     if call.dry_run:
-        show.settings(call, {"unlearn": settings})
+        from memfix import planning
+
+        show.outline(call, settings, planning.outline(opened, settings, given, overwrite))
         return
     from memfix import flow
-    from memfix.unlearn.ranks import Ranks
 
-    if overwrite and Ranks.here().first:
-        opened.discard("unlearn", "recheck")
-    if flow.unlearn(opened, settings, call.argv, call.talk):
+    if flow.unlearn(opened, settings, call.argv, call.talk, given, overwrite):
         show.trained(call, opened)

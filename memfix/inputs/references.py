@@ -22,13 +22,15 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 TAR, PARQUET = ".tar", ".parquet"
 
 
-def read_references(source: str | None, prompts: Iterable[Prompt], wrong: WrongRows | None = None) -> list[Reference]:
+def read_references(
+    source: str | None, prompts: Iterable[Prompt], wrong: WrongRows | None = None, flag: str = "--references"
+) -> list[Reference]:
     """Every reference of a run, each once: those of `source`, then the prompts' own.
 
     `source` is a folder of images and tars (sorted by name; captions from the table of an imagefolder), one webdataset
     tar, or a table whose rows name one or several images; parquet may hold them, also several such files in a folder
     without images. No picture is opened. Of an index, see `index_folder`, none is listed: it may hold too many. `wrong`
-    says what becomes of wrong rows of a table. There may be none at all.
+    says what becomes of wrong rows of a table, `flag` is what a hint names. There may be none at all.
     """
     found: dict[str, Reference] = {}
     index = index_folder(source)
@@ -38,7 +40,7 @@ def read_references(source: str | None, prompts: Iterable[Prompt], wrong: WrongR
         if root.suffix.lower() == TAR and root.is_file():
             listed = _in_tar(root, root.name)
         else:
-            listed = _in_table(root, root.parent, wrong) if root.is_file() else _in_folder(root, wrong)
+            listed = _in_table(root, root.parent, wrong) if root.is_file() else _in_folder(root, wrong, flag)
         for reference in listed:
             found.setdefault(reference.path, reference)
     names = _Names(found, index)
@@ -77,9 +79,9 @@ class _Names:
         return indexed or name in self._own
 
 
-def _in_folder(root: Path, wrong: WrongRows) -> Iterator[Reference]:
+def _in_folder(root: Path, wrong: WrongRows, flag: str) -> Iterator[Reference]:
     if not root.is_dir():
-        raise MemfixError(f"There is no folder of references {root}.", "Give a folder of images to --references.")
+        raise MemfixError(f"There is no folder of images {root}.", f"Give a folder of images to {flag}.")
     known = {*SUFFIXES, TAR}
     images = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in known and path.is_file()]
     if not images and (parquet := sorted(p for p in root.rglob("*") if p.suffix.lower() == PARQUET and p.is_file())):

@@ -39,8 +39,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps there are whole checkpoints of, in order."""
-        found = (FOLDER.fullmatch(path.name) for path in self._folder.glob("checkpoint-*"))
-        return sorted(int(match[1]) for match in found if match)
+        return steps_in(self._folder)
 
     def save(self, spared: int | None = None) -> None:
         """Write the state beside its place and move it there; then remove the oldest beyond the limit but `spared`."""
@@ -65,18 +64,10 @@ class Checkpoints:
         Without any checkpoint, and none asked for by its step, the trainer stays at its beginning. Raises MemfixError
         if there is no such checkpoint, or if it does not fit.
         """
-        there = self.steps()
-        if chosen == LATEST:
-            if not there:
-                return self._trainer.step
-            chosen = str(there[-1])
-        if chosen not in map(str, there):
-            listed = ", ".join(map(str, there)) or "none"
-            raise MemfixError(
-                f"{self._folder} holds no checkpoint of step {chosen}.",
-                f"Give --resume-from-checkpoint latest, or one of these steps: {listed}.",
-            )
-        path = self._path(int(chosen))
+        step = chosen_step(self._folder, chosen)
+        if step is None:
+            return self._trainer.step
+        path = self._path(step)
         try:
             self._take_up(path)
         except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
@@ -128,6 +119,28 @@ class Checkpoints:
         """By a rename first, so that half of a checkpoint never bears the name of a whole one."""
         beside = path.rename(self._beside(path.with_name(f"{path.name}.old")))
         shutil.rmtree(beside)
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The steps of which a folder holds whole checkpoints, in order."""
+    found = (FOLDER.fullmatch(path.name) for path in folder.glob("checkpoint-*"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def chosen_step(folder: Path, chosen: str) -> int | None:
+    """The step to go on from: the newest one, or the one asked for; None where there is none, and none asked for.
+
+    Raises MemfixError if there is no checkpoint of the step that is asked for.
+    """
+    there = steps_in(folder)
+    if chosen == LATEST:
+        return there[-1] if there else None
+    if chosen not in map(str, there):
+        listed = f", or one of these steps: {', '.join(map(str, there))}" if there else ""
+        raise MemfixError(
+            f"{folder} holds no checkpoint of step {chosen}.", f"Give --resume-from-checkpoint latest{listed}."
+        )
+    return int(chosen)
 
 
 def _write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:

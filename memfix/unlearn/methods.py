@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from memfix.config import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError, did_you_mean
@@ -48,6 +49,7 @@ class Method:
 
     passes: forward and backward passes for each item drawn; a plain training step is 1, a forward alone a third.
     needs: data without which it is refused.
+    reads: settings that it looks at and not every method does, besides those of its sides (see `settings_of`).
     """
 
     name: str
@@ -55,6 +57,7 @@ class Method:
     source: str
     passes: str
     needs: tuple[Need, ...]
+    reads: tuple[str, ...]
     compose: Callable[[UnlearnSettings], Composition]
     prepare: Callable[[Bank, UnlearnSettings], Bank] = lambda bank, _: bank
 
@@ -132,40 +135,40 @@ METHODS: dict[str, Method] = {
     for m in [
         Method(
             "siss", "keep minus forget, from one importance-weighted mixture",
-            "arXiv 2503.01034", "1, no-is 2", (Need.KEEP,), siss,
+            "arXiv 2503.01034", "1, no-is 2", (Need.KEEP,), ("siss_mode", "forget_ratio", "forget_norm"), siss,
         ),
         Method(
             "naive", "keep only; forgetting is left to chance",
-            "baseline", "1", (Need.KEEP,), naive,
+            "baseline", "1", (Need.KEEP,), (), naive,
         ),
         Method(
             "neggrad", "ascent on forget images alone; destroys the model",
-            "baseline", "1", (), neggrad,
+            "baseline", "1", (), ("forget_cap",), neggrad,
         ),
         Method(
             "bounded", "keep, and ascent up to the error of the answer 0",
-            "arXiv 2605.17938", "1", (Need.KEEP,), bounded,
+            "arXiv 2605.17938", "1", (Need.KEEP,), ("forget_weight", "forget_cap"), bounded,
         ),
         Method(
             "erasediff", "keep, and answer uniform noise at forget images",
-            "arXiv 2401.05779", "1", (Need.KEEP,), erasediff,
+            "arXiv 2401.05779", "1", (Need.KEEP,), ("bome_eta",), erasediff,
         ),
         Method(
             "retrack", "keep, and denoise forget images to near keep images",
-            "arXiv 2509.13007", "1", (Need.KEEP,), retrack,
+            "arXiv 2509.13007", "1", (Need.KEEP,), ("forget_weight", "neighbours"), retrack,
             lambda bank, s: nearest_keep(bank, s.neighbours),
         ),
         Method(
             "surrogate", "keep, and denoise forget images to their stand-ins",
-            "arXiv 2603.10445", "1", (Need.KEEP, Need.STAND_INS), surrogate,
+            "arXiv 2603.10445", "1", (Need.KEEP, Need.STAND_INS), ("forget_weight", "stand_ins"), surrogate,
         ),
         Method(
             "anchor", "keep, and answer the prompt as a harmless wording",
-            "arXiv 2303.13516", "1.2", (Need.KEEP, Need.ANCHORS), anchor,
+            "arXiv 2303.13516", "1.2", (Need.KEEP, Need.ANCHORS), ("forget_weight",), anchor,
         ),
         Method(
             "vdu", "bounded ascent under a prior on the weights",
-            "arXiv 2510.04058", "1", (Need.PRIOR,), vdu,
+            "arXiv 2510.04058", "1", (Need.PRIOR,), ("forget_cap",), vdu,
         ),
     ]
 }  # fmt: skip
@@ -178,15 +181,41 @@ def get_method(name: str) -> Method:
     return METHODS[name]
 
 
-def check_settings(method: Method, settings: UnlearnSettings) -> None:
-    """Raise MemfixError if settings give a method what it never looks at."""
-    if settings.stand_ins and Need.STAND_INS not in method.needs:
+def window(settings: UnlearnSettings, steps: int | None = None) -> tuple[int, int]:
+    """The timesteps that are drawn, of so many; without a number, as far as settings alone can tell.
+
+    Raises MemfixError if there are none.
+    """
+    last = settings.timestep_max if steps is None else min(settings.timestep_max, steps)
+    if settings.timestep_min >= last:
+        of = "" if steps is None else f" of {steps}"
         raise MemfixError(
-            f"Method '{method.name}' takes no stand-ins.", "Give --method surrogate, or no --stand-ins.", ExitCode.USAGE
-        )
+            f"No timestep lies between {settings.timestep_min} and {settings.timestep_max}{of}.",
+            "Lower --timestep-min.", ExitCode.USAGE,
+        )  # fmt: skip
+    return settings.timestep_min, last
 
 
-def check_data(method: Method, bank: Bank, checkpoints: bool = False, prior: bool = False) -> None:
+class Stock(Protocol):
+    """What of the data that methods need there is; a bank says it of its latents."""
+
+    @property
+    def has_keep(self) -> bool:
+        """Every target has something to keep, its own or another prompt's."""
+        ...
+
+    @property
+    def has_stand_ins(self) -> bool:
+        """Every forget image has a stand-in."""
+        ...
+
+    @property
+    def has_anchors(self) -> bool:
+        """Every target has a wording that does not give copies."""
+        ...
+
+
+def check_data(method: Method, bank: Stock, checkpoints: bool = False, prior: bool = False) -> None:
     """Raise MemfixError if a bank lacks what a method needs, or a prior on the weights if there is one.
 
     `checkpoints`: some were given.
@@ -204,7 +233,8 @@ def check_data(method: Method, bank: Bank, checkpoints: bool = False, prior: boo
     if not bank.has_anchors and Need.ANCHORS in method.needs:
         raise MemfixError(
             f"Method '{method.name}' needs, for every memorized prompt, a wording of it that gives no copies.",
-            "Give each target such wordings (Target.anchors), or take --method siss.",
+            "Give --overwrite --keep-enough 1000 --keep-ways shorten, which samples beginnings of every prompt, or "
+            "--method siss; from Python, Target.anchors.",
         )
     if not (bank.has_keep or checkpoints) and (prior or Need.PRIOR in method.needs):
         who = f"Method '{method.name}'" if Need.PRIOR in method.needs else "--parameter-prior"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from memfix.measures.siblings import representatives
 from memfix.records import Label, Pair, Prompt, Reference, Role, Score, Side, Verdict
@@ -44,3 +45,24 @@ def build_pairs(
                 for s in own:
                     pairs.append(Pair(side=Side.KEEP, path=str(folder / s.file_name), origin="control", **common))
     return pairs
+
+
+class Stock(NamedTuple):
+    """What of the data that methods need there is among pairs."""
+
+    has_keep: bool
+    has_stand_ins: bool
+    has_anchors: bool
+    has_prior: bool
+
+
+def stock_of(pairs: Sequence[Pair]) -> Stock:
+    """The same as of the bank that is made of these pairs, before any of them is encoded."""
+    forget = [p for p in pairs if p.side is Side.FORGET]
+    targets, kept = {p.prompt_id for p in forget}, [p for p in pairs if p.side is Side.KEEP]
+    prior = any(p.prompt_id not in targets for p in kept)
+    return Stock(
+        has_keep=prior or targets <= {p.prompt_id for p in kept}, has_prior=prior,
+        has_stand_ins=all(p.stand_in for p in forget),
+        has_anchors=targets <= {p.prompt_id for p in kept if p.wording},
+    )  # fmt: skip

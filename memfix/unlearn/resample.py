@@ -19,7 +19,7 @@ from memfix.models.sampling import batches, generate, plan_samples
 from memfix.models.text import TextCache
 from memfix.records import Pair, Prompt, Rewording, Sample, Score, Side, Yield
 from memfix.unlearn.reword import random_texts, solve
-from memfix.unlearn.ways import Subject, Variant, get_ways
+from memfix.unlearn.ways import Subject, Variant, Way
 from memfix.unlearn.wordings import safe_wordings, short_of_keep
 
 
@@ -62,17 +62,18 @@ class Kept:
 
 
 def keep_variants(
-    sample: Sampler, pairs: Sequence[Pair], distinct: Callable[[Score], bool], settings: UnlearnSettings, folder: Path
-) -> Kept:
+    sample: Sampler, pairs: Sequence[Pair], distinct: Callable[[Score], bool], settings: UnlearnSettings,
+    ways: Sequence[Way], folder: Path,
+) -> Kept:  # fmt: skip
     """Keep images, in `folder`, for targets whose own samples are all but copies: non-copies of variants of the prompt.
 
     One way after the other, for the targets that still have fewer than `keep_enough`; a way is tried whole.
     """
     made = Kept()
-    if not settings.keep_variants:
+    if not (ways and settings.keep_variants):
         return made
     folder.mkdir(exist_ok=True)
-    for way in get_ways(settings.keep_ways):
+    for way in ways:
         targets = short_of_keep([*pairs, *made.pairs], settings.keep_enough)
         wanted = {
             f"{i}-{way.name}{n}": (i, variant)

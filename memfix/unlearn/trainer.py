@@ -17,14 +17,14 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 
 from memfix.config import UnlearnSettings
-from memfix.errors import ExitCode, MemfixError
+from memfix.errors import MemfixError
 from memfix.models.device import autocast
 from memfix.records import Step
 from memfix.unlearn.bank import Bank, Batch, Items
 from memfix.unlearn.combine import Combined, global_norm
 from memfix.unlearn.draws import Draw
 from memfix.unlearn.importance import forget_sensitivity, keep_fisher
-from memfix.unlearn.methods import Composition, Method, check_data
+from memfix.unlearn.methods import Composition, Method, check_data, window
 from memfix.unlearn.modifiers import Mask, ParameterPrior, named, parameter_group, salient, with_first_factors
 from memfix.unlearn.prediction import implied_clean
 from memfix.unlearn.ranks import Ranks
@@ -59,13 +59,7 @@ class Trainer:
         composition = method.compose(settings)
         self._strength = composition.parameter_prior if settings.parameter_prior is None else settings.parameter_prior
         check_data(method, bank, bool(checkpoints), self._strength > 0)
-        self._window = (settings.timestep_min, min(settings.timestep_max, len(bank.schedule)))
-        if self._window[0] >= self._window[1]:
-            raise MemfixError(
-                f"No timestep lies between {settings.timestep_min} and {settings.timestep_max} of "
-                f"{len(bank.schedule)}.",
-                "Lower --timestep-min.", ExitCode.USAGE,
-            )  # fmt: skip
+        self._window = window(settings, len(bank.schedule))
         self.step, self.settings, self._original, self._ranks = 0, settings, original, ranks
         self.parameters = parameter_group(unet, parameters, settings.parameter_group)
         self._bank, self._composition = method.prepare(bank, settings), composition

@@ -49,11 +49,12 @@ class Subject:
 
 @dataclass(frozen=True)
 class Way:
-    """A name, and the variants of a prompt that it stands for, those closest to the prompt first."""
+    """A name, and the variants of a prompt that it stands for, at most so many, those closest to the prompt first."""
 
     name: str
     summary: str
     vary: Callable[[Subject], list[Variant]]
+    most: int
 
 
 def _worded(reword: Callable[[str], list[str]]) -> Callable[[Subject], list[Variant]]:
@@ -121,14 +122,14 @@ def descent(pipe: StableDiffusionPipeline, context: torch.Tensor, settings: Dete
 WAYS: dict[str, Way] = {
     way.name: way
     for way in [
-        Way("shorten", "beginnings of the prompt", _worded(wordings.shortened)),
-        Way("template", "the prompt in a sentence", _worded(wordings.framed)),
-        Way("insert", "random words put in", padded),
-        Way("repeat", "some of its words once more", _worded(wordings.repeated)),
-        Way("delete", "the prompt without some of its words", _worded(wordings.thinned)),
-        Way("magnitude", "a few steps of its embedding against the magnitude score", descended),
-        Way("noise", "noise on its embedding", noised),
-        Way("guidance", "less guidance", guided_less),
+        Way("shorten", "beginnings of the prompt", _worded(wordings.shortened), wordings.MOST_WORDINGS),
+        Way("template", "the prompt in a sentence", _worded(wordings.framed), len(wordings.TEMPLATES)),
+        Way("insert", "random words put in", padded, len(wordings.TIMES)),
+        Way("repeat", "some of its words once more", _worded(wordings.repeated), len(wordings.TIMES)),
+        Way("delete", "the prompt without some of its words", _worded(wordings.thinned), wordings.MOST_WORDINGS),
+        Way("magnitude", "a few steps of its embedding against the magnitude score", descended, len(DESCENT)),
+        Way("noise", "noise on its embedding", noised, len(NOISE)),
+        Way("guidance", "less guidance", guided_less, len(CLOSER)),
     ]
 }  # fmt: skip
 

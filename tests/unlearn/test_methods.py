@@ -10,7 +10,7 @@ from memfix.config import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.unlearn.bank import Bank, Batch, Target
 from memfix.unlearn.draws import Draw
-from memfix.unlearn.methods import METHODS, check_data, check_settings, get_method
+from memfix.unlearn.methods import METHODS, check_data, get_method
 from memfix.unlearn.terms import View, siss_forget, uniform_forget
 from memfix.unlearn.trainer import _gradients
 
@@ -192,15 +192,6 @@ def test_data_that_a_method_lacks_is_missed_before_training() -> None:
 def test_anchors_need_prompts() -> None:
     with pytest.raises(MemfixError, match="wording"):
         check_data(METHODS["anchor"], bank_of("epsilon", words=False))
-
-
-def test_stand_ins_are_for_those_that_look_at_them() -> None:
-    settings = UnlearnSettings(stand_ins="pictures")
-    check_settings(METHODS["surrogate"], settings)
-    with pytest.raises(MemfixError, match="'siss' takes no stand-ins") as caught:
-        check_settings(METHODS["siss"], settings)
-    assert "--method surrogate" in caught.value.hint
-    check_settings(METHODS["siss"], UnlearnSettings())
 
 
 def test_wrong_share() -> None:

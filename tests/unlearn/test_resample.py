@@ -15,7 +15,7 @@ from memfix.models import pipeline
 from memfix.models.text import TextCache
 from memfix.records import Pair, Prompt, Reference, Sample, Score, Side
 from memfix.unlearn.resample import Kept, Sampler, keep_variants, reword
-from memfix.unlearn.ways import Variant
+from memfix.unlearn.ways import Variant, get_ways
 from tests.conftest import picture
 
 TEXTS = {"p1": "owl by a", "p2": "cat by b"}
@@ -65,7 +65,7 @@ def not_a_copy(score: Score) -> bool:
 
 def kept(sampler: Sampler, folder: Path, **settings: object) -> Kept:
     given = UnlearnSettings.model_validate({"keep_variants": 3, "keep_enough": 1, "keep_ways": "shorten", **settings})
-    return keep_variants(sampler, forget(), not_a_copy, given, folder)
+    return keep_variants(sampler, forget(), not_a_copy, given, get_ways(given.keep_ways), folder)
 
 
 def test_variants_are_kept_where_they_are_no_copies(sampler: Scripted, tmp_path: Path) -> None:

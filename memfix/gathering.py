@@ -1,0 +1,108 @@
+"""The pictures of an unlearning: those of the first check, the user's own, and what is sampled for it. All of them are
+written down before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from memfix.config import UnlearnSettings
+from memfix.console import Talk
+from memfix.inputs.references import read_references
+from memfix.models.context import ContextEdit
+from memfix.records import Pair, Prompt, Reference, Score, Side, Verdict
+from memfix.runs import BEFORE, Run
+from memfix.unlearn.given import given_stand_ins, given_to_keep
+from memfix.unlearn.methods import Method, Need, check_data
+from memfix.unlearn.pairs import build_pairs, stock_of
+from memfix.unlearn.reading import drawn_mixture, prior_strength, settings_of, ways_used
+from memfix.unlearn.resample import Sampler, keep_variants, reword
+from memfix.unlearn.stand_ins import make_stand_ins
+from memfix.unlearn.ways import WAYS
+
+PAIRS, VARIANTS, STAND_INS = "pairs.jsonl", "variants", "stand-ins"
+KEEP, SHOWN = "keep_pictures", "stand_in_pictures"
+GATHERED = frozenset(
+    {"forget_from", "keep_folder", "keep_margin", "keep_variants", "keep_enough", "keep_ways", "stand_ins"}
+)
+"""Settings that the pictures depend on; what they are used for does not matter to them."""
+
+Pictures = Mapping[str, Sequence[Reference]]
+CLOSE = 0.1  # of a share: what whole items are off by without anyone minding
+
+
+def own_pictures(settings: UnlearnSettings) -> dict[str, list[Reference]]:
+    """Pictures of the user's own that unlearning reads: what for → pictures. None is opened."""
+    named = {KEEP: ("--keep-folder", settings.keep_folder), SHOWN: ("--stand-ins", settings.stand_ins)}
+    return {what: read_references(place, [], flag=flag) for what, (flag, place) in named.items() if place is not None}
+
+
+def found_pairs(run: Run, settings: UnlearnSettings, distinct: Callable[[Score], bool]) -> list[Pair]:
+    """What the first check found to forget and to keep."""
+    return build_pairs(
+        run.read("prompts.jsonl", Prompt), run.read(f"{BEFORE}/verdicts.jsonl", Verdict),
+        run.read(f"{BEFORE}/scores.jsonl", Score), run.read("references.jsonl", Reference),
+        (run.path / BEFORE).resolve(), distinct, settings.forget_from,
+    )  # fmt: skip
+
+
+def gather(
+    run: Run, entry: dict[str, Any], sample: Sampler, settings: UnlearnSettings, method: Method, own: Pictures
+) -> list[Pair]:
+    """What is forgotten and what is kept, written down; a training that goes on keeps what it began with.
+
+    `entry` of the stage remembers which ways were open to the samples, so that another method can take them over unless
+    it needs more. Raises MemfixError if the method lacks something; what was sampled stays.
+    """
+    distinct = partial(sample.gallery.distinct, margin=settings.keep_margin)
+    pairs, ways = run.read(PAIRS, Pair), ways_used(method, settings)
+    if not pairs or not set(ways) <= set(entry.get("ways", WAYS)):
+        pairs = found_pairs(run, settings, distinct)
+        if keep := own.get(KEEP):
+            pairs += given_to_keep(pairs, keep, sample.gallery, settings.keep_margin, sample.talk)
+        chosen = [WAYS[name] for name in ways]
+        made = keep_variants(sample, pairs, distinct, settings, chosen, run.path / VARIANTS)
+        run.write("yields.jsonl", made.yields)
+        pairs += made.pairs
+        entry["ways"] = ways
+        run.save()
+        run.write(PAIRS, pairs)  # last: with it, all that it names is there
+    if Need.STAND_INS in method.needs and not stock_of(pairs).has_stand_ins:
+        pairs = given_stand_ins(pairs, own.get(SHOWN, []), sample.gallery, sample.talk)
+        pairs = make_stand_ins(sample, pairs, distinct, run.path / STAND_INS)
+        run.write(PAIRS, pairs)
+    check_data(method, stock_of(pairs), prior=prior_strength(method, settings) > 0)
+    _warn(sample.talk, pairs, method, settings)
+    return pairs
+
+
+def _warn(talk: Talk, pairs: Sequence[Pair], method: Method, settings: UnlearnSettings) -> None:
+    """Tell of settings that the pictures, or the size of a pass, do not let come true."""
+    read, drawn, asked = settings_of(method, settings), drawn_mixture(settings), settings.mixture
+    if "mixture" in read and abs(drawn - asked) > CLOSE * min(asked, 1 - asked):
+        talk.warn(
+            f"A pass of {settings.train_batch_size} items cannot hold a mixture of {asked:g}: {drawn:.3g} is drawn. "
+            "Raise --train-batch-size to come closer."
+        )
+    if "prior_batch_size" in read and settings.prior_batch_size and not stock_of(pairs).has_prior:
+        talk.warn(
+            "There are no prior items: nothing outside the memorized prompts has pictures to keep. "
+            "Detect with --controls, or give --keep-folder."
+        )
+
+
+def rewording(run: Run, sample: Sampler, pairs: Sequence[Pair], settings: UnlearnSettings) -> ContextEdit | None:
+    """The edit for fully memorized prompts that give no copies any more; what was decided is written down."""
+    others = [p.text for p in run.read("prompts.jsonl", Prompt)]
+    variants = [p for p in pairs if p.origin == "variant"]
+    rewordings, edit = reword(sample, variants, settings.keep_variants, others)
+    run.write("rewordings.jsonl", rewordings)
+    for kept in (r for r in rewordings if not r.applied):
+        sample.talk.warn(f"'{kept.text}' is not reworded: {kept.reason}.")
+    return edit
+
+
+def targets(pairs: Sequence[Pair]) -> dict[str, str]:
+    """Id → text of what is unlearned."""
+    return {p.prompt_id: p.text for p in pairs if p.side is Side.FORGET}

@@ -1,0 +1,179 @@
+"""What an unlearning is going to do: refused before anything is sampled where it cannot work, and told by --dry-run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from diffusers import StableDiffusionPipeline
+
+from memfix.config import DetectSettings, UnlearnSettings
+from memfix.errors import ExitCode, MemfixError
+from memfix.gathering import GATHERED, KEEP, PAIRS, SHOWN, found_pairs, own_pictures
+from memfix.measures.gallery import is_distinct
+from memfix.measures.reference_set import fingerprint
+from memfix.models import lora
+from memfix.models.device import autocast_dtype
+from memfix.models.latents import NoiseSchedule
+from memfix.opening import detect_settings, load, measure_of
+from memfix.records import Label, Pair, Prompt, Reference, Role, Sample, Side, Verdict
+from memfix.runs import BEFORE, MODEL, Run
+from memfix.saving import check_adds_up
+from memfix.training import CHECKPOINTS, begun
+from memfix.unlearn.checkpoint import LATEST, chosen_step
+from memfix.unlearn.methods import Method, get_method, window
+from memfix.unlearn.modifiers import parameter_group
+from memfix.unlearn.reading import PRIOR_ITEMS, check_settings, prior_strength, settings_of, ways_used
+from memfix.unlearn.ways import WAYS
+from memfix.unlearn.wordings import short_of_keep
+
+GIVEN = frozenset({KEEP, SHOWN})
+BACKWARD = 2  # forward passes that a backward pass takes as long as
+
+
+def check(settings: UnlearnSettings, given: Iterable[str] = ()) -> Method:
+    """The method, if settings alone do not say that it cannot work. Raises MemfixError if they do."""
+    method = get_method(settings.method)
+    check_settings(method, settings, given)
+    return method
+
+
+def check_run(run: Run, settings: UnlearnSettings, overwrite: bool) -> None:
+    """Raise MemfixError if the run lacks the checkpoint that is asked for, or is about to lose it."""
+    chosen = settings.resume_from_checkpoint
+    if chosen == LATEST:
+        return
+    if overwrite or settings.adapter_per_prompt:
+        reason = "--overwrite discards all checkpoints" if overwrite else "with --adapter-per-prompt each has its own"
+        raise MemfixError(
+            f"--resume-from-checkpoint {chosen}: {reason}.", "Give --resume-from-checkpoint latest.", ExitCode.USAGE
+        )
+    chosen_step(run.path / CHECKPOINTS, chosen)
+
+
+def open_model(run: Run, settings: UnlearnSettings) -> StableDiffusionPipeline:
+    """The run's model. Raises MemfixError for settings that do not go with it."""
+    pipe = load(run)
+    check_adds_up(pipe, detect_settings(run), settings)
+    window(settings, len(NoiseSchedule(pipe)))
+    return pipe
+
+
+def memorized(run: Run) -> tuple[list[Prompt], list[Prompt]]:
+    """Memorized prompts, and memorized controls."""
+    found = {v.prompt_id for v in run.read(f"{BEFORE}/verdicts.jsonl", Verdict) if v.verdict is Label.MEMORIZED}
+    prompts = [p for p in run.read("prompts.jsonl", Prompt) if p.id in found]
+    return [p for p in prompts if p.role is Role.PROMPT], [p for p in prompts if p.role is Role.CONTROL]
+
+
+def inputs(own: dict[str, list[Reference]]) -> dict[str, str]:
+    """What identifies the user's own pictures."""
+    return {name: fingerprint(pictures) for name, pictures in own.items()}
+
+
+def changeable(run: Run) -> frozenset[str]:
+    """Settings and inputs of which an unlearning that was begun may be given other values without losing anything.
+
+    Before the pictures are gathered that is all of them, before the first step those of the training.
+    """
+    every = frozenset(UnlearnSettings.model_fields)
+    if (run.path / MODEL).exists() or begun(run):
+        return frozenset()
+    return every - GATHERED if (run.path / PAIRS).exists() else every | GIVEN
+
+
+# -- what --dry-run tells -----------------------------------------------------------------------------------------
+
+
+def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), overwrite: bool = False) -> dict[str, Any]:
+    """What there is to do, how much of it, and what it takes. Loads the model; writes nothing.
+
+    Raises MemfixError for all that `flow.unlearn` refuses before it samples.
+    """
+    method, detected = check(settings, given), detect_settings(run)
+    check_run(run, settings, overwrite)
+    own = own_pictures(settings)
+    if not overwrite:
+        run.check_same("unlearn", settings, inputs(own), changeable(run))
+    found = memorized(run)[0]
+    if not found:
+        return {"memorized_prompts": 0}
+    written = [] if overwrite else run.read(PAIRS, Pair)
+    pairs = written or _known_pairs(run, settings, detected)
+    variants = 0 if written else _variants(pairs, method, settings)
+    pipe = open_model(run, settings)
+    kept = [p for p in pairs if p.side is Side.KEEP]
+    own_ids = {p.id for p in found}
+    items = _items(method, settings, any(p.prompt_id not in own_ids for p in kept))
+    passes = settings.max_train_steps * settings.gradient_accumulation_steps
+    passes *= len(found) if settings.adapter_per_prompt else 1
+    return {
+        "memorized_prompts": len(found), "forget_images": len(pairs) - len(kept),
+        "keep_images": sum(p.prompt_id in own_ids for p in kept),
+        "prior_images": sum(p.prompt_id not in own_ids for p in kept),
+        "given_keep_images": 0 if written else len(own.get(KEEP, [])),
+        "keep_variants_at_most": variants, "passes": passes, "items": passes * items,
+        **_weights(pipe, method, settings, detected),
+        "seconds_at_most": _seconds(run, detected, settings, variants, passes * items),
+    }  # fmt: skip
+
+
+def _known_pairs(run: Run, settings: UnlearnSettings, detected: DetectSettings) -> list[Pair]:
+    """What the first check gives, without a look at any picture."""
+    measure, threshold = measure_of(run, detected), run.header["stages"]["detect"]["threshold"]
+    return found_pairs(run, settings, lambda score: is_distinct(measure, threshold, score, settings.keep_margin))
+
+
+def _variants(pairs: Sequence[Pair], method: Method, settings: UnlearnSettings) -> int:
+    """How many keep images are sampled at most; fewer where one way is enough."""
+    short = short_of_keep(pairs, settings.keep_enough)
+    return len(short) * sum(WAYS[name].most for name in ways_used(method, settings)) * settings.keep_variants
+
+
+def _items(method: Method, settings: UnlearnSettings, prior: bool) -> int:
+    """Items of a pass, those of the mixture and prior ones."""
+    drawn = prior and settings_of(method, settings) >= PRIOR_ITEMS
+    return settings.train_batch_size + (settings.prior_batch_size if drawn else 0)
+
+
+def _weights(
+    pipe: StableDiffusionPipeline, method: Method, settings: UnlearnSettings, detected: DetectSettings
+) -> dict[str, int]:
+    """How many numbers are trained, and the bytes of weights, gradients and optimizer; activations come on top."""
+    modules = [pipe.unet, pipe.vae, pipe.text_encoder]
+    held = 4 * sum(p.numel() for module in modules for p in module.parameters())
+    if settings.weights == "lora":
+        below = sum(p.numel() for p in pipe.unet.parameters())
+        parameters = lora.add(pipe.unet, settings.rank, settings.train_seed, settings.use_dora)
+        held += 4 * (sum(p.numel() for p in pipe.unet.parameters()) - below)
+    else:
+        parameters = list(pipe.unet.requires_grad_(True).parameters())
+        if settings.prior_target == "model" and settings.prior_batch_size:
+            precision = 4 if autocast_dtype(precision_of(settings, detected)) is None else 2
+            held += precision * sum(p.numel() for p in parameters)
+    trained = sum(p.numel() for p in parameter_group(pipe.unet, parameters, settings.parameter_group))
+    composed = method.compose(settings)
+    each = 4 + (2 if settings.use_8bit_adam else 8)  # the gradient, and two moments
+    each += 4 * bool(composed.keep and composed.forget) + 4 * settings.use_ema + bool(settings.saliency)
+    each += 8 * bool(prior_strength(method, settings))
+    return {"trained_weights": trained, "memory_bytes_without_activations": held + each * trained}
+
+
+def precision_of(settings: UnlearnSettings, detected: DetectSettings) -> str:
+    """The precision of the training's arithmetic: that of the detection unless it has its own."""
+    return detected.mixed_precision
+
+
+def _seconds(run: Run, detected: DetectSettings, settings: UnlearnSettings, samples: int, items: int) -> int | None:
+    """Sampling and steps at the pace at which the detection sampled; None where that was not measured.
+
+    Looks, encoding and rewording are not counted.
+    """
+    taken: float | None = run.header["stages"]["detect"]["timings"].get("seconds")
+    drawn = len(run.read(f"{BEFORE}/metadata.jsonl", Sample))
+    if not (taken and drawn):
+        return None
+    sample = taken / drawn
+    forward = sample / (detected.num_inference_steps * (2 if detected.guidance_scale > 1 else 1))
+    sides = 2 if settings.method == "siss" and settings.siss_mode == "no-is" else 1
+    return round(samples * sample + items * sides * (1 + BACKWARD) * forward)

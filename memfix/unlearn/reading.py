@@ -1,0 +1,128 @@
+"""Which settings a training looks at. What is given and never looked at is an error, not a setting without effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+
+import torch
+from torch import nn
+
+from memfix.config import UnlearnSettings
+from memfix.errors import ExitCode, MemfixError
+from memfix.unlearn import terms
+from memfix.unlearn.methods import METHODS, Method, window
+from memfix.unlearn.trainer import adam
+from memfix.unlearn.ways import get_ways
+
+OWN = frozenset(name for method in METHODS.values() for name in method.reads)
+PRIOR_ITEMS = frozenset({"prior_batch_size", "prior_target"})
+SAMPLED = frozenset({"keep_margin", "keep_variants", "keep_enough"})
+GIVEN_TO_KEEP = frozenset({"keep_folder", "keep_ways"})
+LORA = frozenset({"rank", "use_dora", "adapter_per_prompt"})
+LOOKS = frozenset(
+    {"num_validation_images", "validation_inference_steps", "clean_looks", "max_drift", "max_broken"}
+)  # fmt: skip
+SOME = OWN | PRIOR_ITEMS | SAMPLED | GIVEN_TO_KEEP | {"mixture", "forget_low_pass"}
+"""Settings that some methods look at and others do not."""
+
+
+def settings_of(method: Method, settings: UnlearnSettings) -> AbstractSet[str]:
+    """Of `SOME`, those that a method looks at under these settings."""
+    composed = method.compose(settings)
+    read = set(method.reads)
+    if composed.keep:
+        read |= PRIOR_ITEMS
+    if composed.forget:
+        read |= {"forget_low_pass"}
+    if composed.keep and composed.forget and composed.keep is not terms.paired_keep:  # which takes every item twice
+        read |= {"mixture"}
+    if keeps(method, settings):
+        read |= SAMPLED | GIVEN_TO_KEEP
+    elif settings.reword:
+        read |= SAMPLED
+    if settings.forget_norm is not None:
+        read -= {"forget_ratio"}
+    return read
+
+
+def keeps(method: Method, settings: UnlearnSettings) -> bool:
+    """Whether training looks at keep images: in a keep term, or for a prior on the weights."""
+    composed = method.compose(settings)
+    return composed.keep is not None or bool(prior_strength(method, settings))
+
+
+def prior_strength(method: Method, settings: UnlearnSettings) -> float:
+    """Share of each step that the prior on the weights has."""
+    own = method.compose(settings).parameter_prior
+    return own if settings.parameter_prior is None else settings.parameter_prior
+
+
+def ways_used(method: Method, settings: UnlearnSettings) -> list[str]:
+    """Names of the ways of making keep images that are worth sampling: without anyone who looks at them, none.
+
+    Rewording alone looks at beginnings of a prompt only.
+    """
+    names = [way.name for way in get_ways(settings.keep_ways)] if settings.keep_variants else []
+    if keeps(method, settings):
+        return names
+    return [name for name in names if name == "shorten"] if settings.reword else []
+
+
+def drawn_mixture(settings: UnlearnSettings) -> float:
+    """Lambda as a pass can hold it: whole items, at least one on each side."""
+    size = settings.train_batch_size
+    return min(max(round(settings.mixture * size), 1), size - 1) / size
+
+
+def check_settings(method: Method, settings: UnlearnSettings, given: Iterable[str] = ()) -> None:
+    """Raise MemfixError for settings that are wrong by themselves, or that are in `given` and never looked at.
+
+    A switch that is off, and a number that is not set, need nobody to look at them.
+    """
+    get_ways(settings.keep_ways)
+    window(settings)
+    _check_weights(settings)
+    read, full = settings_of(method, settings), settings.weights == "full"
+    for name in sorted({*given, "stand_ins"}):
+        if getattr(settings, name) in (None, False):
+            continue
+        if name in SOME and name not in read:
+            raise _unread(name, method)
+        if name in LORA and full:
+            raise _useless(name, "all weights are trained, and it is for a LoRA", "--lora")
+        if name in LOOKS and not settings.validation_steps:
+            raise _useless(name, "no look is taken", "--validation-steps")
+
+
+def _check_weights(settings: UnlearnSettings) -> None:
+    """What cannot go together, and the package that 8 bits need."""
+    if settings.adapter_per_prompt and settings.weights == "full":
+        raise MemfixError("--adapter-per-prompt is for LoRA.", "Leave out --full.", ExitCode.USAGE)
+    if settings.adapter_per_prompt and settings.use_dora:
+        raise MemfixError("DoRA does not add up with other adapters.", "Leave out --use-dora.", ExitCode.USAGE)
+    if settings.use_8bit_adam:
+        adam([nn.Parameter(torch.zeros(1))], 1.0, 0.0, eight_bit=True)
+
+
+def _unread(name: str, method: Method) -> MemfixError:
+    """The error for a setting that this method does not look at, naming those that do."""
+    if name == "forget_ratio" and name in method.reads:
+        return _useless(name, "--forget-norm takes its place", None)
+    if name == "mixture" and method.name == "siss":
+        return _useless(name, "in mode no-is every item passes on both sides", "--siss-mode is")
+    plain = UnlearnSettings(reword=False)
+    others = [m.name for m in METHODS.values() if name in settings_of(m, plain)]
+    return MemfixError(
+        f"Method '{method.name}' does not look at {name}.",
+        f"Leave {_flag(name)} out, or give --method {' or '.join(others)}.", ExitCode.USAGE,
+    )  # fmt: skip
+
+
+def _useless(name: str, reason: str, wanted: str | None) -> MemfixError:
+    hint = f"Leave {_flag(name)} out{f', or give {wanted}' if wanted else ''}."
+    return MemfixError(f"Setting {name} has no effect: {reason}.", hint, ExitCode.USAGE)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
