@@ -127,14 +127,12 @@ def unlearn(
     if not targets:
         talk.say("No memorized prompt was found, so nothing is unlearned.", "title")
         return False
-    if detected.mixed_precision == "fp16":
-        raise MemfixError("Unlearning in fp16 overflows.", "Detect with --mixed-precision bf16 or no.")
     if settings.adapter_per_prompt and ranks.of > 1:
         raise MemfixError("--adapter-per-prompt runs in one process.", "Start it without accelerate.", ExitCode.USAGE)
     if ranks.sharded:
         check_sharding(settings, ranks.shared(not overwrite and any((run.path / CHECKPOINTS).glob("checkpoint-*"))))
     if not ranks.first:
-        follow(ranks, load(run), method, settings, detected.mixed_precision)
+        follow(ranks, load(run), method, settings, planning.precision_of(settings, detected))
         return False
     own = own_pictures(settings)
     inputs = planning.inputs(own)

@@ -39,7 +39,15 @@ def check(settings: UnlearnSettings, given: Iterable[str] = ()) -> Method:
 
 
 def check_run(run: Run, settings: UnlearnSettings, overwrite: bool) -> None:
-    """Raise MemfixError if the run lacks the checkpoint that is asked for, or is about to lose it."""
+    """Raise MemfixError if the run lacks the checkpoint that is asked for or is about to lose it, or for a precision
+    that is too coarse."""
+    method, fp16 = get_method(settings.method), precision_of(settings, detect_settings(run)) == "fp16"
+    if fp16 and (settings.saliency or prior_strength(method, settings)):
+        what = "--saliency" if settings.saliency else "A prior on the weights"
+        raise MemfixError(
+            f"{what} needs squares of gradients, which vanish in fp16.", "Give --mixed-precision bf16 or no.",
+            ExitCode.USAGE,
+        )  # fmt: skip
     chosen = settings.resume_from_checkpoint
     if chosen == LATEST:
         return
@@ -161,7 +169,7 @@ def _weights(
 
 def precision_of(settings: UnlearnSettings, detected: DetectSettings) -> str:
     """The precision of the training's arithmetic: that of the detection unless it has its own."""
-    return detected.mixed_precision
+    return settings.mixed_precision or detected.mixed_precision
 
 
 def _seconds(run: Run, detected: DetectSettings, settings: UnlearnSettings, samples: int, items: int) -> int | None:

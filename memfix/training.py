@@ -39,7 +39,8 @@ def train(
 
     `run` is where it is written down, `detected` the run that holds the first check, the same one when not given.
     """
-    unet, talk, precision, ranks = sample.pipe.unet, sample.talk, sample.settings.mixed_precision, Ranks.here()
+    unet, talk, ranks = sample.pipe.unet, sample.talk, Ranks.here()
+    precision = settings.mixed_precision or sample.settings.mixed_precision
     ranks.shared(Work(bank.targets, bank.prior, run.path))
     trainer = _trainer(unet, bank, method, settings, precision, ranks)
     monitor = _monitor(detected or run, sample, bank, settings) if settings.validation_steps else None
@@ -205,7 +206,7 @@ def _monitor(run: Run, sample: Sampler, bank: Bank, settings: UnlearnSettings) -
     if not controls:
         sample.talk.warn("No control and no other prompt is clean, so looks cannot tell whether such prompts change.")
     parts = Parts(sample.gallery, before, run.path / "before")
-    network = as_network(sample.pipe.unet, sample.settings.mixed_precision)
+    network = as_network(sample.pipe.unet, settings.mixed_precision or sample.settings.mixed_precision)
     return Monitor(sample, network, bank, targets, controls, before, parts, settings)
 
 

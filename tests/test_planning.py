@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from memfix import flow, planning
 from memfix.cli.options import Call
@@ -184,3 +186,23 @@ def test_settings_that_nobody_looks_at_are_refused_where_the_user_gave_them(run:
     assert "--method siss" in caught.value.hint
     assert unlearn(run, method="naive", forget_ratio=0.2)  # as a preset would
     assert json.loads((run.path / "run.json").read_text())["status"] == "finished"
+
+
+def test_a_base_in_fp16_files_is_unlearned_in_fp16(tmp_path: Path, model_folder: Path, reference_folder: Path) -> None:
+    pipeline.load(pipeline.locate(str(model_folder))).to(dtype=torch.float16).save_pretrained(tmp_path / "half")
+    run = Run.open(detected_run(tmp_path, tmp_path / "half", reference_folder))
+    pipe = pipeline.load(pipeline.locate(str(tmp_path / "half")))
+    assert {p.dtype for m in (pipe.unet, pipe.vae, pipe.text_encoder) for p in m.parameters()} == {torch.float32}
+    assert unlearn(run, mixed_precision="fp16")
+    assert all(s.norm_keep > 0 for s in run.read("training.jsonl", Step))
+    weights = load_file(run.path / "model/pytorch_lora_weights.safetensors")
+    assert {w.dtype for w in weights.values()} == {torch.float32}
+    assert all(w.isfinite().all() for w in weights.values())
+
+
+def test_fp16_is_too_coarse_for_a_prior_on_the_weights(run: Run) -> None:
+    with pytest.raises(MemfixError, match="fp16"):
+        unlearn(run, mixed_precision="fp16", method="vdu")
+    with pytest.raises(MemfixError, match="--saliency"):
+        unlearn(run, mixed_precision="fp16", saliency=0.5, weights="full")
+    assert "unlearn" not in run.header["stages"]

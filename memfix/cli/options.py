@@ -135,7 +135,10 @@ def command(*stages: str, **parts: Mapping[str, str]) -> Callable[[Callable[...,
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-        options = {n: (s, _option(s, n, f)) for s in stages for n, f in STAGES[s].model_fields.items()}
+        options: dict[str, tuple[str, Any]] = {}
+        for s in stages:  # of a name that two stages have, the flag is the first one's, which the second one follows
+            for n, f in STAGES[s].model_fields.items():
+                options.setdefault(n, (s, _option(s, n, f)))
         options |= {
             n: (s, _option(s, n, STAGES[s].model_fields[n], text))
             for s, part in parts.items()

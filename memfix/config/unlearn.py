@@ -49,6 +49,12 @@ class UnlearnSettings(Settings):
     )
     gradient_accumulation_steps: int = Field(1, ge=1, description="Passes an optimizer step.")
     gradient_checkpointing: bool = Field(False, description="Trade time for memory.")
+    mixed_precision: Literal["auto", "no", "fp16", "bf16"] | None = Field(
+        None,
+        description="Precision of the training's arithmetic, that of the detection when not given; auto is bf16 where "
+        "the device is fast at it. Trained weights are fp32 in each, and fp16 scales its losses so that gradients "
+        "neither vanish nor overflow.",
+    )
     torch_compile: bool = Field(
         False,
         description="Compile the UNet before training. Pays for itself only over many steps; needs a C++ compiler, on "

@@ -48,7 +48,10 @@ class Checkpoints:
         beside.mkdir(parents=True)
         tensors, numbers = self._optimizer_state()
         _write(beside / WEIGHTS, {name: p.detach() for name, p in self._parameters.items()}, {})
-        _write(beside / OPTIMIZER, tensors, {"step": str(self._trainer.step), "numbers": json.dumps(numbers)})
+        _write(beside / OPTIMIZER, tensors, {
+            "step": str(self._trainer.step), "loss_scale": str(self._trainer.loss_scale),
+            "numbers": json.dumps(numbers),
+        })  # fmt: skip
         if averages := self._trainer.averages:
             _write(beside / AVERAGES, dict(zip(self._parameters, averages.shadow_params, strict=True)), {})
         if final.exists():
@@ -94,6 +97,7 @@ class Checkpoints:
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": dict(enumerate(state.values())), "param_groups": groups})
         self._trainer.step = int(metadata["step"])
+        self._trainer.loss_scale = float(metadata.get("loss_scale", self._trainer.loss_scale))
         if averages := self._trainer.averages:
             kept = load_file(path / AVERAGES)
             averages.shadow_params = [kept[name].to(p.device) for name, p in self._parameters.items()]

@@ -18,7 +18,7 @@ from torch import nn
 
 from memfix.config import UnlearnSettings
 from memfix.errors import MemfixError
-from memfix.models.device import autocast
+from memfix.models.device import autocast, autocast_dtype
 from memfix.records import Step
 from memfix.unlearn.bank import Bank, Batch, Items
 from memfix.unlearn.combine import Combined, global_norm
@@ -31,6 +31,7 @@ from memfix.unlearn.ranks import Ranks
 from memfix.unlearn.terms import Network, Term, View
 
 ALONE = Ranks()
+LOSS_SCALE, LEAST_SCALE = 2.0**16, 2.0**-16  # of losses in fp16; powers of two leave all digits alone
 
 
 class Trainer:
@@ -43,6 +44,9 @@ class Trainer:
     `checkpoints`, two or more state dicts of the model, say how far each weight may move where a prior on the weights
     is in use; without them the keep images do. With `original`, prior items are held to its answers instead of to
     their pictures.
+
+    In fp16 losses are scaled while gradients are made, and a step whose gradients overflow is taken again, scaled half
+    as much. Trained weights stay fp32 in every precision.
 
     `cooling`, if it is set, is from which step to which the rate falls to 0; there training ends.
 
@@ -61,6 +65,7 @@ class Trainer:
         check_data(method, bank, bool(checkpoints), self._strength > 0)
         self._window = window(settings, len(bank.schedule))
         self.step, self.settings, self._original, self._ranks = 0, settings, original, ranks
+        self.loss_scale = LOSS_SCALE if autocast_dtype(mixed_precision) is torch.float16 else 1.0
         self.parameters = parameter_group(unet, parameters, settings.parameter_group)
         self._bank, self._composition = method.prepare(bank, settings), composition
         network = cast(nn.Module, torch.compile(unet)) if settings.torch_compile else unet
@@ -115,9 +120,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = now
 
-        loss_keep, loss_forget, norms = _gradients(
-            self._composition, self._draw(), self.parameters, self._network, self._view, self._ranks
-        )
+        loss_keep, loss_forget, norms = self._scaled_gradients()
         if self._prior:
             self._prior.pull(self.parameters, self._strength)
         if self._mask:
@@ -133,6 +136,19 @@ class Trainer:
             step=self.step, loss_keep=loss_keep, loss_forget=loss_forget, norm_keep=norms.norm_keep,
             norm_forget=norms.norm_forget, scale=norms.scale, learning_rate=now, seconds=time.monotonic() - started,
         )  # fmt: skip
+
+    def _scaled_gradients(self) -> tuple[float, float, Combined]:
+        """The step's gradients, at the highest scale of the losses so far that lets them be finite."""
+        batches, scaled = self._draw(), self.loss_scale != 1
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)
+            loss_keep, loss_forget, norms = _gradients(
+                self._composition, batches, self.parameters, self._network, self._view, self._ranks, self.loss_scale
+            )
+            finite = math.isfinite(norms.norm_keep + norms.norm_forget)
+            if finite or not scaled or not math.isfinite(loss_keep + loss_forget) or self.loss_scale <= LEAST_SCALE:
+                return loss_keep, loss_forget, norms
+            self.loss_scale /= 2
 
     def _draw(self) -> list[Batch]:
         """This rank's batches of a step. Prior items serve the keep side; without such a side none are drawn."""
@@ -204,16 +220,16 @@ def lr_factor(step: int, settings: UnlearnSettings) -> float:
 
 def _gradients(
     composition: Composition, passes: Sequence[Batch], parameters: Sequence[nn.Parameter], network: Network, view: View,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = ALONE, scale: float = 1.0,
 ) -> tuple[float, float, Combined]:  # fmt: skip
     """Leave the step's gradient in `.grad`; both losses (0 for a side that is not in use), and the norms."""
     sign = -1 if composition.ascent else 1
-    loss_keep, keep = _backward(composition.keep, passes, parameters, network, view, 1, ranks)
+    loss_keep, keep = _backward(composition.keep, passes, parameters, network, view, 1, ranks, scale)
     if composition.forget is None:
         return loss_keep, 0.0, Combined(global_norm(keep), 0.0, 0.0)
     for p in parameters:
         p.grad = None  # `keep` has it: the one extra buffer, without a copy
-    loss_forget, forget = _backward(composition.forget, passes, parameters, network, view, sign, ranks)
+    loss_forget, forget = _backward(composition.forget, passes, parameters, network, view, sign, ranks, scale)
     if composition.combine is None:
         norms = Combined(0.0, global_norm(forget), 1.0)
     else:
@@ -223,18 +239,23 @@ def _gradients(
 
 def _backward(
     term: Term | None, passes: Sequence[Batch], parameters: Sequence[nn.Parameter], network: Network, view: View,
-    sign: int, ranks: Ranks,
+    sign: int, ranks: Ranks, scale: float,
 ) -> tuple[float, list[torch.Tensor]]:  # fmt: skip
-    """Leave the gradient of sign · term, averaged over all passes, in `.grad`; the term's value, and that gradient."""
+    """Leave the gradient of sign · term, averaged over all passes, in `.grad`; the term's value, and that gradient.
+
+    `scale` is on the loss only while it goes backward.
+    """
     if term is None:
         return 0.0, []
     total = 0.0
     for batch in passes:
         loss = term(batch, network, view) / len(passes)
         if loss.requires_grad:
-            (sign * loss).backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
+            (sign * scale * loss).backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
         total += float(loss.detach())
     gradients = [_gradient(p) for p in parameters]
+    if scale != 1:
+        torch._foreach_mul_(gradients, 1 / scale)
     ranks.average(gradients)
     return ranks.mean(total), gradients
 

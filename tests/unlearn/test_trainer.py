@@ -30,7 +30,7 @@ def bank_for(pipe) -> Bank:
 
 def steps(pipe, parameters, **settings) -> list:
     chosen = UnlearnSettings(**{"train_batch_size": 8, "prior_batch_size": 4, "max_train_steps": 3} | settings)
-    return list(Trainer(pipe.unet, parameters, bank_for(pipe), METHODS["siss"], chosen, "no"))
+    return list(Trainer(pipe.unet, parameters, bank_for(pipe), METHODS["siss"], chosen, chosen.mixed_precision or "no"))
 
 
 def test_same_seed_gives_the_same_weights(model_folder: Path) -> None:
@@ -254,3 +254,46 @@ def test_learning_rate_by_hand() -> None:
     falling = UnlearnSettings(lr_warmup_steps=0, max_train_steps=8, lr_scheduler="cosine")
     assert [lr_factor(i, falling) for i in (0, 4)] == [1, pytest.approx(0.5)]
     assert lr_factor(7, falling) == pytest.approx(0.5 * (1 + math.cos(math.pi * 7 / 8)))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_precision_is_of_the_arithmetic_not_of_the_weights(model_folder: Path, precision: str) -> None:
+    changes = []
+    for chosen in ("no", precision):
+        pipe = pipeline.load(pipeline.locate(str(model_folder)))
+        parameters = lora.add(pipe.unet, 2)
+        before = torch.cat([p.flatten() for p in parameters]).detach()
+        records = steps(pipe, parameters, learning_rate=1e-3, lr_warmup_steps=0, mixed_precision=chosen)
+        assert {p.dtype for p in parameters} == {torch.float32}
+        changes.append((torch.cat([p.flatten() for p in parameters]).detach() - before, records[0].norm_keep))
+    assert torch.nn.functional.cosine_similarity(changes[0][0], changes[1][0], 0) > 0.8
+    assert changes[1][1] == pytest.approx(changes[0][1], rel=0.05)  # the scale of fp16 is taken out again
+
+
+class Coarse(torch.nn.Module):
+    """c times the input, where gradients pass as fp16 has them: what is too large is infinite, too small is 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.full((1,), 0.5))
+
+    def forward(self, noisy: torch.Tensor, t: torch.Tensor, return_dict: bool = False) -> tuple[torch.Tensor]:
+        answer = noisy * self.weight
+        answer.register_hook(lambda g: g.half().float())
+        return (answer,)
+
+
+@pytest.mark.parametrize("size", [1e-7, 1e-3, 1.0])
+def test_in_fp16_gradients_neither_vanish_nor_overflow(size: float) -> None:
+    """The norm is that of fp32, and the scale is halved until it is finite."""
+    found = []
+    for precision in ("no", "fp16"):
+        model, settings = Coarse(), UnlearnSettings(train_batch_size=4, prior_batch_size=0, max_train_steps=1)
+        bank = bank_of("epsilon", words=False)
+        trainer = Trainer(model, [model.weight], bank, METHODS["naive"], settings, precision)
+        asked = trainer._network
+        trainer._network = lambda *given: asked(*given) * size  # noqa: B023  # called within its turn
+        found.append(next(iter(trainer)).norm_keep)
+        assert trainer.loss_scale <= 2.0**16
+    assert found[1] == pytest.approx(found[0], rel=0.1)
+    assert found[1] > 0
