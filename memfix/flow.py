@@ -121,6 +121,11 @@ def unlearn(
     Of several ranks the first one does all of it, and the others only take their part of each step, and return False.
     """
     ranks, detected = Ranks.here(), detect_settings(run)
+    if ranks.missing():
+        talk.warn(
+            "accelerate launch --cpu started one process, whatever --num_processes says. Several on CPUs: "
+            "torchrun --nproc-per-node N -m memfix unlearn, without accelerate launch."
+        )
     method = planning.check(settings, given)
     planning.check_run(run, settings, overwrite)
     targets, odd = planning.memorized(run)
@@ -155,7 +160,7 @@ def unlearn(
         latents = list(talk.track(encode_pairs(pipe, pairs), "Encoding pictures", len(pairs)))
         bank, apart = build_bank(pipe, pairs, latents), list[Path]()
         if settings.adapter_per_prompt:
-            apart = train_apart(run, sample, bank, pairs, method, settings)
+            apart = train_apart(run, entry, sample, bank, pairs, method, settings)
         else:
             entry["ending"] = train(run, sample, bank, method, settings).model_dump()
         ranks.shared(None)

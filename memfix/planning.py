@@ -116,11 +116,13 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
     passes = settings.max_train_steps * settings.gradient_accumulation_steps
     passes *= len(found) if settings.adapter_per_prompt else 1
     return {
-        "memorized_prompts": len(found), "forget_images": len(pairs) - len(kept),
+        "method": method.name, "memorized_prompts": len(found), "forget_images": len(pairs) - len(kept),
         "keep_images": sum(p.prompt_id in own_ids for p in kept),
         "prior_images": sum(p.prompt_id not in own_ids for p in kept),
         "given_keep_images": 0 if written else len(own.get(KEEP, [])),
-        "keep_variants_at_most": variants, "passes": passes, "items": passes * items,
+        "keep_variants_at_most": variants, "steps": passes // settings.gradient_accumulation_steps,
+        "passes": passes, "items": passes * items,
+        "unet_evaluations_at_most": variants * _evaluations(detected) + passes * items * _sides(settings),
         **_weights(pipe, method, settings, detected),
         "seconds_at_most": _seconds(run, detected, settings, variants, passes * items),
     }  # fmt: skip
@@ -182,6 +184,15 @@ def _seconds(run: Run, detected: DetectSettings, settings: UnlearnSettings, samp
     if not (taken and drawn):
         return None
     sample = taken / drawn
-    forward = sample / (detected.num_inference_steps * (2 if detected.guidance_scale > 1 else 1))
-    sides = 2 if settings.method == "siss" and settings.siss_mode == "no-is" else 1
-    return round(samples * sample + items * sides * (1 + BACKWARD) * forward)
+    forward = sample / _evaluations(detected)
+    return round(samples * sample + items * _sides(settings) * (1 + BACKWARD) * forward)
+
+
+def _evaluations(detected: DetectSettings) -> int:
+    """How often the UNet is asked for a sample, of one picture."""
+    return detected.num_inference_steps * (2 if detected.guidance_scale > 1 else 1)
+
+
+def _sides(settings: UnlearnSettings) -> int:
+    """How often an item passes forward; each is followed by a pass backward."""
+    return 2 if settings.method == "siss" and settings.siss_mode == "no-is" else 1

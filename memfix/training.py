@@ -6,7 +6,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
@@ -72,18 +72,23 @@ def train(
 
 
 def train_apart(
-    run: Run, sample: Sampler, bank: Bank, pairs: Sequence[Pair], method: Method, settings: UnlearnSettings
-) -> list[Path]:
+    run: Run, entry: dict[str, Any], sample: Sampler, bank: Bank, pairs: Sequence[Pair], method: Method,
+    settings: UnlearnSettings,
+) -> list[Path]:  # fmt: skip
     """One adapter a target, each in `adapters/<prompt id>` as the whole is in a run; afterwards the pipeline has all.
 
-    Where one is trained, the pictures of the other targets are neither forgotten nor kept.
+    Where one is trained, the pictures of the other targets are neither forgotten nor kept. `entry` of the stage has
+    under `endings` how each training ended, by prompt id.
     """
+    endings: dict[str, Any] = entry.setdefault("endings", {})
     pipe, folders, steps = sample.pipe, [], list[Step]()
     for i, target in zip(dict.fromkeys(p.prompt_id for p in pairs if p.side is Side.FORGET), bank.targets, strict=True):
         part = Run(run.path / APART / i, run.header)
         if not (part.path / MODEL).exists():
             part.path.mkdir(parents=True, exist_ok=True)
-            train(part, sample, Bank([target], bank.prior, bank.texts, bank.schedule), method, settings, run)
+            alone = Bank([target], bank.prior, bank.texts, bank.schedule)
+            endings[i] = train(part, sample, alone, method, settings, run).model_dump()
+            run.save()
             lora.save(pipe, part.path / f".{MODEL}.tmp")
             (part.path / f".{MODEL}.tmp").rename(part.path / MODEL)
             pipe.unload_lora_weights()

@@ -140,6 +140,9 @@ def test_an_outline_counts_what_is_done(run: Run) -> None:
     assert told["memorized_prompts"] == 2
     assert (told["passes"], told["items"]) == (6, 6 * (4 + (2 if told["prior_images"] else 0)))
     assert told["seconds_at_most"] > 0
+    assert (told["method"], told["steps"]) == ("siss", 2)
+    sampled = told["keep_variants_at_most"] * 2 * 2  # two denoising steps, with guidance
+    assert told["unet_evaluations_at_most"] == sampled + told["items"]
     pipe = pipeline.load(pipeline.locate(run.header["stages"]["detect"]["settings"]["model"]))
     assert told["trained_weights"] == sum(p.numel() for p in lora.add(pipe.unet, 2))
     unlearn(run, rank=2, gradient_accumulation_steps=3)
@@ -148,6 +151,23 @@ def test_an_outline_counts_what_is_done(run: Run) -> None:
     assert told["keep_images"] == sum(p.side is Side.KEEP and p.origin == "sample" for p in pairs)
     assert told["prior_images"] == sum(p.origin == "control" for p in pairs)
     assert 0 < drawn <= told["keep_variants_at_most"]
+
+
+def test_each_adapter_has_its_ending(run: Run) -> None:
+    looking = {"validation_steps": 1, "num_validation_images": 1, "validation_inference_steps": 2, "reword": False}
+    assert unlearn(run, adapter_per_prompt=True, **looking)
+    endings = Run.open(run.path).header["stages"]["unlearn"]["endings"]
+    targets = {p.prompt_id for p in run.read("pairs.jsonl", Pair) if p.side is Side.FORGET}
+    assert endings.keys() == targets
+    assert len(targets) == 2
+    for i, ending in endings.items():
+        assert ending["taken"] == len(Run(run.path / "adapters" / i, run.header).read("training.jsonl", Step))
+    report = flow.report(run)
+    told = json.loads((run.path / "report.json").read_text())["training"]
+    assert [e["prompt_id"] for e in told["endings"]] == list(endings)
+    assert told["ending"] is None
+    assert report
+    assert all(e["sentence"] in (run.path / "report.html").read_text() for e in told["endings"])
 
 
 def test_memory_by_hand(run: Run) -> None:

@@ -128,3 +128,16 @@ def test_what_weights_in_parts_cannot_do_is_refused_before_anything_is_sampled(
     assert reason in done.stderr
     assert "exitcode  : 2" in done.stderr
     assert not (detected / "pairs.jsonl").exists()
+
+
+@pytest.mark.parametrize(("number", "warned"), [("1", False), ("2", True)])
+def test_processes_that_accelerate_did_not_start_are_missed(detected: Path, number: str, warned: bool) -> None:
+    """On CPUs accelerate starts one process whatever it is asked for."""
+    shutil.copytree(detected, run := detected.parent / f"cpu-{number}")
+    done = subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", number, "-m", "memfix",
+         "unlearn", run.name, *flags_of(TRAINING | {"max_train_steps": 1})],
+        cwd=run.parent, capture_output=True, text=True, timeout=500, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[:6000]
+    assert ("torchrun" in done.stderr) == warned

@@ -31,13 +31,16 @@ def outline(call: Call, unlearning: UnlearnSettings, todo: dict[str, Any]) -> No
     if not call.json:
         rows = [[key.replace("_", " "), _readable(key, value)] for key, value in todo.items()]
         call.talk.table("Unlearning", ["what", "how much"], rows)
-        call.talk.say("Activations take more memory. Seconds are at the pace of the detection.", "quiet")
+        call.talk.say(
+            "Activations take more memory. Seconds are at the pace of the detection; looks and rewording come on top.",
+            "quiet",
+        )
     settings(call, {"unlearn": unlearning}, **(todo if call.json else {}))
 
 
-def _readable(key: str, value: int | None) -> str:
-    if value is None:
-        return "not known"
+def _readable(key: str, value: int | str | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or "not known"
     return f"{value / 2**30:.2f} GiB" if "bytes" in key else f"{value:,}"
 
 

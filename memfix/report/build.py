@@ -192,17 +192,23 @@ def _training(run: Run) -> dict[str, Any]:
 
 def _watched(run: Run) -> dict[str, Any]:
     """How training ended, and what the looks on the way saw; of a run without looks, nothing to tell."""
-    entry = run.header["stages"]["unlearn"].get("ending")
-    ending = Ending.model_validate(entry) if entry else None
-    told = ending and ending.good is not None
+    entry = run.header["stages"]["unlearn"]
+    apart = [{"prompt_id": i, **told} for i, ending in entry.get("endings", {}).items() if (told := _ended(ending))]
     return {
-        "ending": {**ending.model_dump(), "good": ending.good, "sentence": ending.sentence}
-        if ending and told
-        else None,
+        "ending": _ended(entry.get("ending")),
+        "endings": apart,
         "looks": [
             {**look.model_dump(), "total": look.total, "drawn": look.drawn} for look in run.read("looks.jsonl", Look)
         ],
     }
+
+
+def _ended(entry: dict[str, Any] | None) -> dict[str, Any] | None:
+    """How one training ended; None where no look tells."""
+    ending = Ending.model_validate(entry) if entry else None
+    if ending is None or ending.good is None:
+        return None
+    return {**ending.model_dump(), "good": ending.good, "sentence": ending.sentence}
 
 
 def _ways(yields: Sequence[Yield]) -> list[dict[str, Any]]:

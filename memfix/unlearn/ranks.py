@@ -5,6 +5,7 @@ They are started by `accelerate launch` or `torchrun`. Knows nothing of terms, m
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -39,6 +40,12 @@ class Ranks(NamedTuple):
             )
         of = state().num_processes
         return cls(state().process_index, of, _asked("FSDP") and of > 1)
+
+    @staticmethod
+    def missing() -> bool:
+        """Whether accelerate was asked for several processes and started one: on CPUs it leaves them to mpirun."""
+        asked = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ  # set for several only
+        return asked and _asked("CPU") and "LOCAL_RANK" not in os.environ and state().num_processes == 1
 
     @property
     def first(self) -> bool:
