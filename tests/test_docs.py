@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -57,3 +60,24 @@ def test_links_between_documents_lead_somewhere() -> None:
     for document in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_example_without_prompts_runs(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=8, block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, attention_head_dim=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path / "model")
+    for folder, count in (("forget", 1), ("keep", 3)):
+        (tmp_path / folder).mkdir()
+        for i in range(count):
+            noise = (torch.rand(8, 8, 3) * 255).byte().numpy()
+            Image.fromarray(noise).save(tmp_path / folder / f"{i}.png")
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/unlearning.md").read_text(), re.S)
+    example = example.replace("max_train_steps=100", "max_train_steps=2, train_batch_size=4")
+    done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["1", "2"]
+    before, after = (next(DDPMPipeline.from_pretrained(tmp_path / n).unet.parameters()) for n in ("model", "unlearned"))
+    assert not torch.equal(before, after)
