@@ -238,7 +238,7 @@ class Look(Record):
 class Ending(Record):
     """How training ended. `step` is that of the weights that are kept, `taken` the last step that was made."""
 
-    reason: Literal["clean", "all steps", "rolled back"]
+    reason: Literal["clean", "forgotten", "all steps", "rolled back"]
     step: int
     taken: int
     copies: int | None = Field(None, description="in the look at the weights that are kept; none without looks")
@@ -251,9 +251,12 @@ class Ending(Record):
 
     @property
     def sentence(self) -> str:
-        """What a user should know of it; empty without looks."""
+        """What a user should know of it; empty if it is nothing but that all steps were taken and nobody looked."""
+        ended = f"Training ended after step {self.taken}"
+        if self.reason == "forgotten":
+            ended += ", when the error of what is forgotten had come to its bound"
         if self.copies is None:
-            return ""
+            return f"{ended}." if self.reason == "forgotten" else ""
         seen = f"{self.copies or 'none'} of {self.samples} samples"
         if self.reason == "rolled back":
             kept = f"those of step {self.step}" if self.step else "the original ones: NOTHING IS UNLEARNED"
@@ -262,8 +265,8 @@ class Ending(Record):
                 f"{seen} then reproduced a reference."
             )
         if self.copies:
-            return f"Training ended after step {self.taken}, and is NOT CLEAN: {seen} still reproduce a reference."
-        return f"Training ended after step {self.taken}: {seen} of the last look reproduces a reference."
+            return f"{ended}, and is NOT CLEAN: {seen} still reproduce a reference."
+        return f"{ended}: {seen} of the last look reproduces a reference."
 
 
 class Change(Record):

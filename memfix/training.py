@@ -63,7 +63,9 @@ def train(
             if decision.ending:
                 break
     ranks.shared(None)
-    ending = decision.ending or Ending(reason="all steps", step=trainer.step, taken=trainer.step)
+    ending = decision.ending or Ending(
+        reason="forgotten" if trainer.reached else "all steps", step=trainer.step, taken=trainer.step
+    )
     if ending.step != trainer.step:
         checkpoints.restore(str(ending.step))
     _finish(sample.pipe, trainer, ranks)
@@ -183,7 +185,7 @@ class Watch:
             with self._trainer.finished():
                 self.looks.append(self._monitor(step))
             self._run.append(LOOKS, self.looks[-1:])
-        decision = decide(self.looks, settings)
+        decision = decide(self.looks, settings, self._trainer.reached)
         self._trainer.cooling = decision.cooling
         kept = best(self.looks, settings).step if self.looks else None
         if kept == step or (
@@ -227,4 +229,5 @@ def _tell(talk: Talk, ending: Ending, looks: Sequence[Look], seconds: float) -> 
     if looks:
         taken = sum(look.seconds for look in looks)
         talk.say(f"{counted(len(looks), 'look')} took {taken:.0f} s, the steps {seconds:.0f} s.")
-        (talk.say if ending.good else talk.warn)(ending.sentence)
+    if ending.sentence:
+        (talk.warn if ending.good is False else talk.say)(ending.sentence)

@@ -204,9 +204,9 @@ def _watched(run: Run) -> dict[str, Any]:
 
 
 def _ended(entry: dict[str, Any] | None) -> dict[str, Any] | None:
-    """How one training ended; None where no look tells."""
+    """How one training ended; None where there is nothing to tell."""
     ending = Ending.model_validate(entry) if entry else None
-    if ending is None or ending.good is None:
+    if ending is None or not ending.sentence:
         return None
     return {**ending.model_dump(), "good": ending.good, "sentence": ending.sentence}
 

@@ -102,7 +102,7 @@ def headline(report: Report) -> tuple[str, str, str]:
 def _warning(report: Report) -> str:
     """What went wrong in training; empty if nothing did, or if nobody looked."""
     ending = report.training.get("ending")
-    return f"{ending['sentence']} " if ending and not ending["good"] else ""
+    return f"{ending['sentence']} " if ending and ending["good"] is False else ""
 
 
 def _show(report: Report, prompts: int) -> str:

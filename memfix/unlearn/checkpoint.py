@@ -50,7 +50,7 @@ class Checkpoints:
         _write(beside / WEIGHTS, {name: p.detach() for name, p in self._parameters.items()}, {})
         _write(beside / OPTIMIZER, tensors, {
             "step": str(self._trainer.step), "loss_scale": str(self._trainer.loss_scale),
-            "numbers": json.dumps(numbers),
+            "reached": str(self._trainer.reached), "numbers": json.dumps(numbers),
         })  # fmt: skip
         if averages := self._trainer.averages:
             _write(beside / AVERAGES, dict(zip(self._parameters, averages.shadow_params, strict=True)), {})
@@ -96,7 +96,7 @@ class Checkpoints:
         optimizer = self._trainer.optimizer  # which knows where each of its tensors belongs
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": dict(enumerate(state.values())), "param_groups": groups})
-        self._trainer.step = int(metadata["step"])
+        self._trainer.step, self._trainer.reached = int(metadata["step"]), metadata.get("reached") == str(True)
         self._trainer.loss_scale = float(metadata.get("loss_scale", self._trainer.loss_scale))
         if averages := self._trainer.averages:
             kept = load_file(path / AVERAGES)

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+import torch
+
 from memfix.config import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 from memfix.records import Word
 from memfix.unlearn import terms
-from memfix.unlearn.bank import Bank
+from memfix.unlearn.bank import Bank, Batch
 from memfix.unlearn.combine import Combiner, bome, project, rescale, weighted_sum
 from memfix.unlearn.retrack import nearest_keep
-from memfix.unlearn.terms import Term
+from memfix.unlearn.terms import Term, View
+
+ENOUGH = 0.95  # of the cap; from MUCS (arXiv 2605.17938)
 
 
 class Need(Word):
@@ -28,13 +32,17 @@ class Need(Word):
 
 @dataclass(frozen=True)
 class Composition:
-    """What the trainer runs. A missing side costs nothing; `ascent`: the forget term is climbed."""
+    """What the trainer runs. A missing side costs nothing; `ascent`: the forget term is climbed.
+
+    enough: what the forget term is to reach over the items of a step; there training ends, if there is such a value.
+    """
 
     keep: Term | None = None
     forget: Term | None = None
     combine: Combiner | None = None
     ascent: bool = False
     parameter_prior: float = 0.0
+    enough: Callable[[Batch, View], torch.Tensor] | None = None
 
     def mixture(self, share: float) -> float:
         """Share of items drawn from forget images: all or none where only one side is in use."""
@@ -87,10 +95,11 @@ def neggrad(s: UnlearnSettings) -> Composition:
 
 
 def bounded(s: UnlearnSettings) -> Composition:
-    """Keep plus w times bounded ascent."""
-    forget = partial(terms.bounded_forget, cap=_given(s.forget_cap, 1.0))
+    """Keep plus w times bounded ascent, until the mean over a step's items is all but at the cap."""
+    cap = _given(s.forget_cap, 1.0)
+    forget, enough = partial(terms.bounded_forget, cap=cap), partial(terms.bound, cap=ENOUGH * cap)
     add = partial(weighted_sum, keep_weight=1.0, forget_weight=_given(s.forget_weight, 0.2))
-    return Composition(terms.denoise_keep, forget, add, ascent=True)
+    return Composition(terms.denoise_keep, forget, add, ascent=True, enough=enough)
 
 
 def erasediff(s: UnlearnSettings) -> Composition:

@@ -28,13 +28,19 @@ class Decision(NamedTuple):
     ending: Ending | None = None
 
 
-def decide(looks: Sequence[Look], settings: UnlearnSettings) -> Decision:
-    """What the looks so far, in order of their steps, mean for the training."""
+def decide(looks: Sequence[Look], settings: UnlearnSettings, reached: bool = False) -> Decision:
+    """What the looks so far, in order of their steps, mean for the training.
+
+    `reached`: the method has done its work at the last of them, as its forget term says; there is nothing to cool then,
+    since a bounded term has all but no gradient there.
+    """
     if not looks:
         return Decision()
     last, most = looks[-1], settings.max_train_steps
     if not intact(last, settings):
         return Decision(ending=_ending("rolled back", best(looks, settings), last.step))
+    if reached:
+        return Decision(ending=_ending("forgotten", last, last.step))
     cooling = _cooling(looks, settings)
     if last.step < (cooling[1] if cooling else most):
         return Decision(cooling)
@@ -62,7 +68,7 @@ def best(looks: Sequence[Look], settings: UnlearnSettings) -> Look:
     return min((look for look in looks if intact(look, settings)), key=lambda look: (look.total, -look.step))
 
 
-def _ending(reason: Literal["clean", "all steps", "rolled back"], kept: Look, taken: int) -> Ending:
+def _ending(reason: Literal["clean", "forgotten", "all steps", "rolled back"], kept: Look, taken: int) -> Ending:
     return Ending(reason=reason, step=kept.step, taken=taken, copies=kept.total, samples=kept.drawn)
 
 

@@ -138,8 +138,17 @@ def bounded_forget(batch: Batch, network: Network, view: View, cap: float) -> to
     """
     items = batch.forget_half
     error = errors(items, network, view)
-    wanted = target(items.noisy, items.clean, items.signal, items.noise, view.prediction_type).to(error.device)
-    return torch.minimum(error, cap * view.error(torch.zeros_like(wanted), wanted, items)).mean()
+    return torch.minimum(error, _bounds(items, view, cap).to(error.device)).mean()
+
+
+def bound(batch: Batch, view: View, cap: float) -> torch.Tensor:
+    """E cap · L_null over the forget side; no network is asked."""
+    return _bounds(batch.forget_half, view, cap).mean()
+
+
+def _bounds(items: Items, view: View, cap: float) -> torch.Tensor:
+    wanted = target(items.noisy, items.clean, items.signal, items.noise, view.prediction_type)
+    return cap * view.error(torch.zeros_like(wanted), wanted, items)
 
 
 def uniform_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:

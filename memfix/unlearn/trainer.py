@@ -48,12 +48,14 @@ class Trainer:
     In fp16 losses are scaled while gradients are made, and a step whose gradients overflow is taken again, scaled half
     as much. Trained weights stay fp32 in every precision.
 
-    `cooling`, if it is set, is from which step to which the rate falls to 0; there training ends.
+    `cooling`, if it is set, is from which step to which the rate falls to 0; there training ends. It also ends once the
+    forget term is where the method wants it: `reached`.
 
     Raises MemfixError, before anything is trained, if the bank lacks what the method needs.
     """
 
     cooling: tuple[int, int] | None = None
+    reached = False
 
     def __init__(
         self, unet: nn.Module, parameters: Sequence[nn.Parameter], bank: Bank, method: Method,
@@ -92,6 +94,8 @@ class Trainer:
     @property
     def last(self) -> int:
         """The step at which training ends, as far as is known now."""
+        if self.reached:
+            return self.step
         return self.cooling[1] if self.cooling else self.settings.max_train_steps
 
     def finish(self) -> None:
@@ -120,7 +124,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = now
 
-        loss_keep, loss_forget, norms = self._scaled_gradients()
+        batches = self._draw()
+        loss_keep, loss_forget, norms = self._scaled_gradients(batches)
+        self.reached = self._enough(batches, loss_forget)
         if self._prior:
             self._prior.pull(self.parameters, self._strength)
         if self._mask:
@@ -137,9 +143,9 @@ class Trainer:
             norm_forget=norms.norm_forget, scale=norms.scale, learning_rate=now, seconds=time.monotonic() - started,
         )  # fmt: skip
 
-    def _scaled_gradients(self) -> tuple[float, float, Combined]:
+    def _scaled_gradients(self, batches: Sequence[Batch]) -> tuple[float, float, Combined]:
         """The step's gradients, at the highest scale of the losses so far that lets them be finite."""
-        batches, scaled = self._draw(), self.loss_scale != 1
+        scaled = self.loss_scale != 1
         while True:
             self.optimizer.zero_grad(set_to_none=True)
             loss_keep, loss_forget, norms = _gradients(
@@ -158,6 +164,13 @@ class Trainer:
         draws = [Draw(s.train_seed, self.step * n + i) for i in range(ranks.rank, n, ranks.of)]
         batches = [self._bank.draw(draw, s.train_batch_size, prior, mixture, self._window) for draw in draws]
         return [replace(b, prior=self._held(b.prior)) if len(b.prior) and self._original else b for b in batches]
+
+    def _enough(self, passes: Sequence[Batch], loss_forget: float) -> bool:
+        """Whether the forget term is where the method wants it, in a step of all ranks; never if it does not say."""
+        enough = self._composition.enough
+        if enough is None:
+            return False
+        return loss_forget >= self._ranks.mean(sum(float(enough(b, self._view)) for b in passes) / len(passes))
 
     def _held(self, items: Items) -> Items:
         """The same points, to be answered as the original model does."""

@@ -4,7 +4,7 @@ import pytest
 
 from memfix.config import UnlearnSettings
 from memfix.errors import MemfixError
-from memfix.records import Look
+from memfix.records import Ending, Look
 from memfix.unlearn.stopping import best, decide, diverged
 
 SETTINGS = UnlearnSettings(max_train_steps=100, clean_looks=2, max_drift=0.2, max_broken=0.25)
@@ -93,3 +93,17 @@ def test_a_loss_that_is_no_number_goes_back_where_there_is_something_to_go_back_
     assert diverged([look(0, 3), look(10, 1)], SETTINGS, 14).step == 10
     with pytest.raises(MemfixError, match="loss of step 3"):
         diverged([], SETTINGS, 3)
+
+
+def test_a_method_that_has_come_to_its_bound_ends_at_the_next_look() -> None:
+    ending = decide(looks(3, 1), SETTINGS, reached=True).ending
+    assert ending is not None
+    assert (ending.reason, ending.step, ending.taken, ending.copies, ending.good) == ("forgotten", 10, 10, 1, False)
+    assert ending.sentence == (
+        "Training ended after step 10, when the error of what is forgotten had come to its bound, and is NOT CLEAN: "
+        "1 of 6 samples still reproduce a reference."
+    )
+    alone = Ending(reason="forgotten", step=7, taken=7)
+    assert alone.good is None
+    assert alone.sentence == "Training ended after step 7, when the error of what is forgotten had come to its bound."
+    assert Ending(reason="all steps", step=7, taken=7).sentence == ""

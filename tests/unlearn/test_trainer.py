@@ -297,3 +297,23 @@ def test_in_fp16_gradients_neither_vanish_nor_overflow(size: float) -> None:
         assert trainer.loss_scale <= 2.0**16
     assert found[1] == pytest.approx(found[0], rel=0.1)
     assert found[1] > 0
+
+
+@pytest.mark.parametrize(("answer", "cap", "taken"), [(0.0, 1.0, 1), (0.0, 1.2, 4), (1.0, 1.2, 1), (1.0, None, 1)])
+def test_bounded_ends_where_the_mean_is_at_the_cap(answer: float, cap: float | None, taken: int) -> None:
+    """The answer 0 has the error L_null: past .95 of the cap 1, short of .95 of 1.2. The answer 1 has twice that."""
+    net = Net()
+    with torch.no_grad():
+        net.last.weight.zero_()
+        net.last.bias.fill_(answer)
+    values = {"max_train_steps": 4, "learning_rate": 1e-12, "forget_cap": cap}
+    chosen = UnlearnSettings(train_batch_size=6, prior_batch_size=2, weights="full", **values)
+    trainer = Trainer(net, list(net.parameters()), bank_of("epsilon"), METHODS["bounded"], chosen, "no")
+    assert len(list(trainer)) == taken == trainer.last
+    assert trainer.reached is (taken == 1)
+
+
+def test_other_methods_take_all_steps() -> None:
+    net = Net()
+    torch.nn.init.constant_(net.last.bias, 100.0)
+    assert len(quick("naive", net, bank_of("epsilon"))) == 2
