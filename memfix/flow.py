@@ -13,6 +13,7 @@ from memfix.config import DetectSettings, RecheckSettings, UnlearnSettings
 from memfix.console import Talk, counted
 from memfix.detect.check import check, conclude, names, scores_of
 from memfix.detect.first import FirstCheck
+from memfix.detect.threshold import given_threshold, settle
 from memfix.errors import ExitCode, MemfixError
 from memfix.files import sha256
 from memfix.gathering import gather, own_pictures, rewording
@@ -20,8 +21,6 @@ from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import index_folder, read_references
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures import get_measure
-from memfix.measures.background import background
-from memfix.measures.base import Measure
 from memfix.measures.descriptor import weights_record
 from memfix.measures.gallery import descriptors
 from memfix.measures.quality import detail_range
@@ -57,6 +56,7 @@ def detect(
         talk.warn(line)
     index = index_folder(settings.references)
     weights = wanted(settings, index)
+    given = given_threshold(settings, weights)
     source = pipeline.locate(settings.model, settings.revision, settings.variant)
     measure = get_measure(settings.measure, weights)
     inputs = {
@@ -79,7 +79,7 @@ def detect(
         gallery = None
         if references or index:
             broken = WrongRows(settings.skip_invalid)
-            gallery = open_gallery(references, measure, settings.threshold, index, weights, broken)
+            gallery = open_gallery(references, measure, given.value if given else None, index, weights, broken)
             for line in broken.told():
                 talk.warn(line)
             wrong.pictures += broken.pictures
@@ -89,7 +89,7 @@ def detect(
         talk.say(f"Model {settings.model}, {counted(len(prompts), 'prompt')}, {held} → {run.path}")
         if gallery is None:
             talk.warn("No training image is given: what samples of a prompt have in common stands in for one.")
-        _calibrate(gallery, measure, settings, entry)
+        entry |= settle(gallery, measure, given, settings)
         pipe = pipeline.load(source, settings.variant)
         lora.load(pipe, *adapters)
         prompts = [p.model_copy(update={"cut_tokens": pipeline.cut_tokens(pipe, p.text)}) for p in prompts]
@@ -226,26 +226,6 @@ def _timed(entry: dict[str, Any]) -> Iterator[None]:
     started = time.monotonic()
     yield
     entry["timings"].setdefault("seconds", round(time.monotonic() - started, 2))
-
-
-def _calibrate(gallery: ReferenceSet | None, measure: Measure, settings: DetectSettings, entry: dict[str, Any]) -> None:
-    """Take the threshold from the references themselves if that is wanted; record it beside how alike these are."""
-    if settings.threshold is not None and settings.false_alarm_rate is not None:
-        raise MemfixError("--threshold and --false-alarm-rate exclude each other.", "Give one of them.", ExitCode.USAGE)
-    if gallery is None:
-        if settings.false_alarm_rate is not None or settings.first_look is not None:
-            raise MemfixError(
-                "--false-alarm-rate and --first-look need training images to compare with.",
-                "Give --references, or leave them out.",
-                ExitCode.USAGE,
-            )
-        entry["threshold"] = measure.threshold if settings.threshold is None else settings.threshold
-        entry["background"], entry["stand_ins"] = None, True
-        return
-    unrelated = background(gallery)
-    if settings.false_alarm_rate is not None:
-        gallery.threshold = unrelated.threshold(settings.false_alarm_rate)
-    entry["threshold"], entry["background"] = gallery.threshold, unrelated.summary()
 
 
 def _name_references(run: Run, gallery: ReferenceSet) -> None:

@@ -1,16 +1,19 @@
-"""The weights of measures in a run: which are taken, and what the run says of them. On a tiny pipeline."""
+"""Weights and thresholds of a run: which are taken, and what the run says of them. On a tiny pipeline."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from memfix import flow
+from memfix.cli import app
 from memfix.config import DetectSettings
 from memfix.console import Talk
 from memfix.demo import DESCRIPTOR
-from memfix.errors import MemfixError
+from memfix.errors import ExitCode, MemfixError
 from memfix.index.build import build
 from memfix.index.store import Store
 from memfix.measures import weights
@@ -18,6 +21,7 @@ from memfix.measures.descriptor import get_descriptor
 from memfix.measures.weights import Known, Wanted
 from memfix.opening import gallery_of
 from memfix.records import Score
+from memfix.report.build import build as build_report
 from memfix.runs import Run
 from tests import tiny_clip
 
@@ -104,3 +108,62 @@ def test_published_weights_are_recorded_by_name(
     run = detect(work, model_folder, references=str(reference_folder), measure="sscd", sscd_weights="net")
     recorded = entry(run)["weights"]["sscd"]
     assert (recorded["name"], recorded["file"]) == ("net", str(work / "cache/net.pt"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "value", "name", "source"),
+    [
+        ({}, 0.72, None, "default of ssim: Wang et al. 2004"),
+        ({"threshold": 0.6}, 0.6, None, "given"),
+        ({"threshold": "0.6"}, 0.6, None, "given"),
+        ({"threshold": "nemo-sscd", "measure": "sscd"}, 0.7, "nemo-sscd", "Hintersdorf et al., NeurIPS 2024"),
+        ({"false_alarm_rate": 0.5, "chance": 0.1}, None, None, "calibrated at rate 0.5 on the references"),
+    ],
+)
+def test_where_the_threshold_comes_from(
+    work: Path, model_folder: Path, reference_folder: Path, monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any], value: float | None, name: str | None, source: str,
+) -> None:  # fmt: skip
+    digest = hashlib.sha256(DESCRIPTOR.read_bytes()).hexdigest()
+    monkeypatch.setitem(weights.KNOWN, "net", Known("", DESCRIPTOR.stat().st_size, digest, "test"))
+    (work / "net.pt").write_bytes(DESCRIPTOR.read_bytes())
+    settings = {"sscd_weights": str(work / "net.pt"), **settings}
+    run = detect(work, model_folder, references=str(reference_folder), **settings)
+    found = entry(run)
+    assert value in (found["threshold"], None)
+    assert found["threshold_name"] == name
+    assert found["threshold_source"].startswith(source)
+    page = flow.report(run).read_text()
+    scores = build_report(run).prompts[0].scores_before
+    assert (scores["threshold"], scores["threshold_source"]) == (found["threshold"], found["threshold_source"])
+    assert f"({name + ', ' if name else ''}{source}" in page
+    assert (f"threshold 0.7 ({name})" in page) == (name is not None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"threshold": "nemo-sscd"}, "is one of sscd, and the measure is ssim"),
+        ({"threshold": "nemo"}, "Unknown threshold 'nemo'"),
+        ({"threshold": 0.5, "false_alarm_rate": 0.5}, "exclude each other"),
+    ],
+)
+def test_a_threshold_that_makes_no_sense_is_refused_first(work: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(MemfixError, match=message) as caught:
+        detect(work, Path("no/such/model/at/all"), **settings)
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert not (work / "run").exists()
+
+
+def test_the_command_line_takes_numbers_and_names(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(work)
+    common = ["detect", "prompts.txt", "-m", "demo", "--dry-run", "--json"]
+    for given, wanted in (("0.6", 0.6), ("bundled-ssim", "bundled-ssim")):
+        done = CliRunner().invoke(app, [*common, "--threshold", given])
+        assert json.loads(done.stdout)["settings"]["detect"]["threshold"] == wanted
+    monkeypatch.setenv("MEMFIX_THRESHOLD", ".65")
+    assert json.loads(CliRunner().invoke(app, common).stdout)["settings"]["detect"]["threshold"] == 0.65
+    done = CliRunner().invoke(app, [*common, "--threshold", "bundled-sim"])
+    assert done.exit_code == 2 and "Did you mean 'bundled-ssim'?" in done.stderr
+    done = CliRunner().invoke(app, ["list", "thresholds", "--json"])
+    assert {"name": "nemo-sscd", "measure": "sscd", "copy past": 0.7}.items() <= json.loads(done.stdout)[4].items()

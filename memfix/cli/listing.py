@@ -1,4 +1,4 @@
-"""`memfix list`: methods, ways, measures, screens, presets, runs."""
+"""`memfix list`: methods, ways, measures, thresholds, screens, presets, runs."""
 
 from typing import Annotated
 
@@ -8,18 +8,18 @@ from memfix.cli.options import Call, command, runs_root
 from memfix.console import emit
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 
-KINDS = ["methods", "ways", "measures", "screens", "presets", "runs"]
+KINDS = ["methods", "ways", "measures", "thresholds", "screens", "presets", "runs"]
 WHOLE = 12  # columns of words no longer than this are never wrapped
 
 
 @command()
 def list_(call: Call, what: Annotated[str, typer.Argument(help=f"One of: {', '.join(KINDS)}.")]) -> None:
-    """List unlearning methods, ways of making keep images, measures, screens, presets or runs."""
+    """List unlearning methods, ways of making keep images, measures, thresholds, screens, presets or runs."""
     if what not in KINDS:
         raise MemfixError(f"There is no list of '{what}'.", did_you_mean(what, KINDS), ExitCode.USAGE)
     lists = {
-        "methods": _methods, "ways": _ways, "measures": _measures, "screens": _screens, "presets": _presets,
-        "runs": _runs,
+        "methods": _methods, "ways": _ways, "measures": _measures, "thresholds": _thresholds, "screens": _screens,
+        "presets": _presets, "runs": _runs,
     }  # fmt: skip
     rows = lists[what]()
     if call.json:
@@ -58,6 +58,14 @@ def _measures() -> list[dict[str, object]]:
             "source": m.source,
         }
         for m in MEASURES.values()
+    ]
+
+
+def _thresholds() -> list[dict[str, object]]:
+    from memfix.measures.thresholds import THRESHOLDS
+
+    return [
+        {"name": t.name, "measure": t.measure, "copy past": t.value, "source": t.source} for t in THRESHOLDS.values()
     ]
 
 

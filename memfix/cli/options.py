@@ -99,7 +99,8 @@ def runs_root() -> Path:
 def _plain_type(annotation: Any) -> Any:
     """The type typer should parse: unions with None lose it, tuples are lists, literals are words."""
     if get_origin(annotation) in (Union, types.UnionType):
-        annotation = next(a for a in get_args(annotation) if a is not type(None))
+        words = get_args(annotation)
+        annotation = str if str in words else next(a for a in words if a is not type(None))
     if get_origin(annotation) is tuple:
         return types.GenericAlias(list, get_args(annotation)[:1])
     return str if get_origin(annotation) is Literal else annotation

@@ -57,6 +57,11 @@ def plan(call: Call, prompt_list: str, detecting: DetectSettings, later: dict[st
     for line in wrong.told():
         call.talk.warn(line)
     index, held = index_folder(detecting.references), len(references)
+    if detecting.threshold is not None:  # checking it loads torch
+        from memfix.detect.threshold import given_threshold
+        from memfix.opening import wanted
+
+        given_threshold(detecting, wanted(detecting, index))
     if index:
         from memfix.index.store import Store
 

@@ -19,6 +19,17 @@ def _several(value: Any) -> Any:
 SEVERAL = BeforeValidator(_several)
 
 
+def _number_or_name(value: Any) -> Any:
+    """A number where it reads as one, as in the environment; else the name that it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+NUMBER_OR_NAME = BeforeValidator(_number_or_name)
+
+
 class Settings(BaseModel):
     """Base of all settings: immutable, unknown keys are errors.
 

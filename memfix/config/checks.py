@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from memfix.config.base import Settings
+from memfix.config.base import NUMBER_OR_NAME, Settings
 
 
 class DetectSettings(Settings):
@@ -59,9 +59,10 @@ class DetectSettings(Settings):
         False,
         description="Run a TorchScript file whose hash is not a known one: it is a program, and you vouch for it.",
     )
-    threshold: float | None = Field(
+    threshold: Annotated[float | str | None, NUMBER_OR_NAME] = Field(
         None,
-        description="Threshold of the measure; its own default when not given. Copies of a part are found without it.",
+        description="Threshold of the measure: a number, or a name of 'memfix list thresholds'. Its own default when "
+        "not given. Copies of a part are found without it.",
     )
     false_alarm_rate: float | None = Field(
         None,

@@ -11,7 +11,8 @@ from memfix.measures.base import Measure
 from memfix.measures.descriptor import get_descriptor
 from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import Ssim, TiledL2
-from memfix.measures.weights import Wanted
+from memfix.measures.thresholds import THRESHOLDS
+from memfix.measures.weights import KNOWN, Wanted
 
 PIXELS: dict[str, Measure] = {m.name: m for m in (TiledL2(), Ssim())}
 """Those that need no weights; they are always taken."""
@@ -36,16 +37,20 @@ def _pixels(measure: Measure) -> Row:
 def _sscd(wanted: Wanted) -> Measure:
     descriptor = get_descriptor("sscd", wanted)
     if wanted.sscd == DEMO:
-        return Embedding(descriptor, 0.65, 0.2, "recipes/descriptor.py; threshold set on the bundled model")
-    return Embedding(descriptor, 0.75, 0.25, SSCD)
+        source = "recipes/descriptor.py; threshold set on the bundled model"
+        return Embedding(descriptor, THRESHOLDS["bundled-sscd"].value, 0.2, source)
+    published = descriptor.weights is not None and descriptor.weights.sha256 in {k.sha256 for k in KNOWN.values()}
+    return Embedding(descriptor, SSCD_COPY, 0.25, SSCD if published else OTHER)
 
 
+SSCD_COPY = THRESHOLDS["sscd-precision-90"].value
 SSCD = "Pizzi et al., CVPR 2022; 0.75 has 90 % precision on DISC, 0.5 is a near-copy"
+OTHER = "0.75 is for the weights of Pizzi et al., CVPR 2022; for these nobody has set one"
 MEASURES: dict[str, Row] = {
     row.name: row
     for row in (
         *map(_pixels, PIXELS.values()),
-        Row("sscd", 0.75, True, SSCD, _sscd),
+        Row("sscd", SSCD_COPY, True, SSCD, _sscd),
         Row(
             "clip", None, True, "open_clip; what a picture is of, so no criterion for copies",
             lambda wanted: Embedding(get_descriptor("clip", wanted), 1.0, 0.0, "open_clip"), decides=False,

@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from skimage.metrics import structural_similarity
 
+from memfix.measures.thresholds import THRESHOLDS
+
 SIDE = 64
 COARSE = 32
 GRID = 4
@@ -43,7 +45,7 @@ class TiledL2:
 
     name = "tiled_l2"
     higher_is_closer = False
-    threshold = 0.15
+    threshold = THRESHOLDS["bundled-tiled-l2"].value
     margin = 0.1
     identity = f"RGB at {SIDE}x{SIDE}, {GRID}x{GRID} tiles"
     source = "Carlini et al. 2023; default threshold set on the bundled model, see docs/methods.md"
@@ -75,7 +77,7 @@ class Ssim:
 
     name = "ssim"
     higher_is_closer = True
-    threshold = 0.72
+    threshold = THRESHOLDS["bundled-ssim"].value
     margin = 0.22
     identity = f"RGB at {COARSE}x{COARSE}, gaussian window, sigma 1.5"
     source = "Wang et al. 2004; default threshold set on the bundled model, see docs/methods.md"

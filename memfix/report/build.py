@@ -46,11 +46,11 @@ def build(run: Run) -> Report:
     scores_before = _by_prompt(run.read("before/scores.jsonl", Score))
     scores_after = _by_prompt(run.read("after/scores.jsonl", Score)) if rechecked else {}
     pictures = _references(run.read("references.jsonl", Reference))
-    background = run.header["stages"]["detect"].get("background")
+    detected = run.header["stages"]["detect"]
     entries = [
         _entry(
             p, before[p.id], after.get(p.id), changes.get(p.id), scores_before.get(p.id, []),
-            scores_after.get(p.id, []), pictures, background,
+            scores_after.get(p.id, []), pictures, detected,
         )
         for p in prompts
     ]  # fmt: skip
@@ -82,27 +82,28 @@ def _references(references: Sequence[Reference]) -> dict[str, Picture]:
 
 def _entry(
     prompt: Prompt, before: Verdict, after: Verdict | None, change: Change | None, scores_before: Sequence[Score],
-    scores_after: Sequence[Score], pictures: dict[str, Picture], background: dict[str, Any] | None,
+    scores_after: Sequence[Score], pictures: dict[str, Picture], detected: dict[str, Any],
 ) -> PromptEntry:  # fmt: skip
     shown = [before.reference, *(s.shows for s in [*scores_before, *scores_after] if s.copy_)]
     # without training images, a sample of a prompt that is not memorized stood in and is no reference of the run
     references = {p.path: p for name in shown if name for p in [pictures.get(name, Picture(path=f"before/{name}"))]}
+    origin = detected.get("threshold_source")
     return PromptEntry(
         id=prompt.id, text=prompt.text, role=prompt.role, source=prompt.source, cut_tokens=prompt.cut_tokens,
         verdict_before=before.verdict, verdict_after=after.verdict if after else None,
         outcome=change.outcome if change else None, reason=change.reason if change else before.reason,
-        scores_before=_numbers(before), scores_after=_numbers(after) if after else {},
-        kind=before.kind, sampled=before.samples > 0, background=background,
+        scores_before=_numbers(before, origin), scores_after=_numbers(after, origin) if after else {},
+        kind=before.kind, sampled=before.samples > 0, background=detected.get("background"),
         drift=change.drift if change else None, references=list(references.values()),
         samples_before=[_picture("before", s) for s in scores_before],
         samples_after=[_picture("after", s) for s in scores_after],
     )  # fmt: skip
 
 
-def _numbers(verdict: Verdict) -> dict[str, Any]:
+def _numbers(verdict: Verdict, origin: str | None) -> dict[str, Any]:
     return {
         "copies": verdict.copies, "samples": verdict.samples, "share": verdict.share, "interval": verdict.interval,
-        "measure": verdict.measure, "threshold": verdict.threshold,
+        "measure": verdict.measure, "threshold": verdict.threshold, "threshold_source": origin,
         "closest": verdict.score, "common_area": verdict.common_area,
     }  # fmt: skip
 

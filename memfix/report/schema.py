@@ -22,7 +22,11 @@ class Picture(Record):
 
 
 class PromptEntry(Record):
-    """One prompt, before and after. `scores_*` hold share, interval, copies, samples and the closest value."""
+    """One prompt, before and after.
+
+    `scores_*` hold share, interval, copies, samples, the closest value of the measure, its threshold, and where that
+    comes from.
+    """
 
     id: str
     text: str
