@@ -21,6 +21,8 @@ from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import index_folder, read_references
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures import get_measure
+from memfix.measures.agreement import agreements, open_clip_of
+from memfix.measures.clip import Clip
 from memfix.measures.descriptor import weights_record
 from memfix.measures.gallery import descriptors
 from memfix.measures.quality import detail_range
@@ -28,7 +30,7 @@ from memfix.measures.reference_set import ReferenceSet, fingerprint, open_galler
 from memfix.models import lora, pipeline
 from memfix.models.device import peak_memory
 from memfix.models.sampling import plan_samples
-from memfix.opening import adapters_of, detect_settings, gallery_of, load, wanted
+from memfix.opening import adapters_of, clip_of, detect_settings, gallery_of, load, wanted
 from memfix.recheck.outcomes import change, rms_difference
 from memfix.records import Change, Prompt, Reference, Role, Sample, Score, Seeds, Verdict
 from memfix.report import build, card, html
@@ -67,6 +69,9 @@ def detect(
         "model_sha256": source.sha256,
         "model_revision": source.revision,
     }
+    clip = open_clip_of(weights.clip) if settings.agreement else None
+    if clip:
+        inputs["clip"] = clip.identity
     if adapters:
         inputs["adapter_sha256"] = sha256(map(lora.file_of, adapters))
     name = f"{slug(Path(prompt_list).stem)}-{digest(settings.model_dump_json(), *map(str, inputs.values()))}"
@@ -84,7 +89,8 @@ def detect(
                 talk.warn(line)
             wrong.pictures += broken.pictures
         entry["left_out_pictures"] = wrong.pictures
-        entry["weights"] = weights_record(descriptors(measure) if gallery is None else gallery.descriptors)
+        used = descriptors(measure) if gallery is None else gallery.descriptors
+        entry["weights"] = weights_record([*used, clip] if clip else used)
         held = counted(len(gallery) if gallery else "no", "reference")
         talk.say(f"Model {settings.model}, {counted(len(prompts), 'prompt')}, {held} → {run.path}")
         if gallery is None:
@@ -102,6 +108,8 @@ def detect(
         entry["screening"], entry["design"] = first.screening(prompts, found), first.design().summary()
         entry["search"] = gallery.search._asdict() if gallery else None
         run.write("references.jsonl", first.references(prompts))
+        if clip:
+            _agreements(run, BEFORE, clip, prompts)
         run.write(f"{BEFORE}/verdicts.jsonl", found)
     return run
 
@@ -192,7 +200,7 @@ def recheck(
         same = run.read(f"{BEFORE}/metadata.jsonl", Sample)
         sampled = {sample.prompt_id for sample in same}
         prompts = [p for p in run.read("prompts.jsonl", Prompt) if p.id in sampled]
-        gallery = gallery_of(run, detected)
+        gallery, clip = gallery_of(run, detected), clip_of(run, detected)
         pipe = load(run, adapters, model, unlearned=True)
         fresh = plan_samples(
             prompts, range(settings.fresh_seed, settings.fresh_seed + settings.num_fresh),
@@ -204,6 +212,8 @@ def recheck(
                 bar.at(done)
         after = conclude(run, AFTER, scores_of(run, AFTER, plan), gallery, detected)
         _name_references(run, gallery)
+        if clip:
+            _agreements(run, AFTER, clip, prompts)
         run.write(f"{AFTER}/verdicts.jsonl", after)
         changes = _changes(run, prompts, after)
         run.write("changes.jsonl", changes)
@@ -226,6 +236,13 @@ def _timed(entry: dict[str, Any]) -> Iterator[None]:
     started = time.monotonic()
     yield
     entry["timings"].setdefault("seconds", round(time.monotonic() - started, 2))
+
+
+def _agreements(run: Run, folder: str, clip: Clip, prompts: Sequence[Prompt]) -> None:
+    """Write down how well the samples of a check fit their prompts."""
+    texts = {p.id: p.text for p in prompts}
+    found = agreements(clip, texts, run.read(f"{folder}/scores.jsonl", Score), run.path / folder)
+    run.write(f"{folder}/agreement.jsonl", found)
 
 
 def _name_references(run: Run, gallery: ReferenceSet) -> None:

@@ -13,7 +13,9 @@ from memfix.files import sha256
 from memfix.index.store import Store
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
+from memfix.measures.agreement import open_clip_of
 from memfix.measures.base import Measure
+from memfix.measures.clip import Clip
 from memfix.measures.index_weights import wanted_for
 from memfix.measures.reference_set import ReferenceSet, fingerprint, open_gallery
 from memfix.measures.weights import Wanted
@@ -45,6 +47,14 @@ def wanted(settings: DetectSettings, index: Path | None) -> Wanted:
 def measure_of(run: Run, detected: DetectSettings) -> Measure:
     """The measure of a run's detection."""
     return get_measure(detected.measure, wanted(detected, _index_of(run)))
+
+
+def clip_of(run: Run, detected: DetectSettings) -> Clip | None:
+    """The CLIP model that says how well samples of the run fit their prompts; None where nobody asked."""
+    if not detected.agreement:
+        return None
+    known = run.header["stages"]["detect"]["inputs"]["clip"]
+    return open_clip_of(wanted(detected, _index_of(run)).clip, known)
 
 
 def _index_of(run: Run) -> Path | None:

@@ -147,6 +147,14 @@ class Verdict(Record):
     common_area: float | None = Field(None, description="share of the picture in which the copies agree")
 
 
+class Agreement(Record):
+    """How well a prompt's samples fit it, by CLIP: no criterion for copies."""
+
+    prompt_id: str
+    mean: float = Field(description="cosine of picture and text, mean over samples, -1 to 1")
+    samples: int
+
+
 class Side(Word):
     """The two sides of unlearning: A, and what must survive."""
 

@@ -52,8 +52,13 @@ class DetectSettings(Settings):
     )
     clip_model: str | None = Field(
         None,
-        description="CLIP model, where an index of the references needs one: open_clip's NAME/TAG, or NAME/PATH of a "
-        ".safetensors checkpoint. When not given, the one that the index was made with.",
+        description="CLIP model, where an index of the references or --agreement needs one: open_clip's NAME/TAG, or "
+        "NAME/PATH of a .safetensors checkpoint. When not given, the one that the index was made with.",
+    )
+    agreement: bool = Field(
+        False,
+        description="Also record how well samples fit their prompts, before and after, by CLIP (--clip-model, else "
+        "ViT-B-32/laion2b_s34b_b79k). It is no criterion for copies.",
     )
     trust_weights: bool = Field(
         False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memfix.errors import MemfixError
@@ -11,6 +11,7 @@ from memfix.files import write_atomic
 from memfix.measures.quality import broken_share, detail_range
 from memfix.measures.siblings import representatives, sizes
 from memfix.records import (
+    Agreement,
     Change,
     Ending,
     Label,
@@ -32,6 +33,7 @@ from memfix.runs import Run
 from memfix.stats import clopper_pearson
 
 NAME = "report.json"
+FOLDERS = ("before", "after")
 
 
 def build(run: Run) -> Report:
@@ -47,16 +49,23 @@ def build(run: Run) -> Report:
     scores_after = _by_prompt(run.read("after/scores.jsonl", Score)) if rechecked else {}
     pictures = _references(run.read("references.jsonl", Reference))
     detected = run.header["stages"]["detect"]
+    fits = [{a.prompt_id: a.mean for a in run.read(f"{folder}/agreement.jsonl", Agreement)} for folder in FOLDERS]
     entries = [
         _entry(
             p, before[p.id], after.get(p.id), changes.get(p.id), scores_before.get(p.id, []),
             scores_after.get(p.id, []), pictures, detected,
-        )
+        ).model_copy(update={"agreement_before": fits[0].get(p.id), "agreement_after": fits[1].get(p.id)})
         for p in prompts
     ]  # fmt: skip
+    controls = [p.id for p in prompts if p.role is Role.CONTROL]
     report = Report(
         run=_run(run),
-        summary=_summary(prompts, before, changes, scores_before),
+        summary=_summary(prompts, before, changes, scores_before).model_copy(
+            update={
+                "control_agreement_before": _mean(fits[0], controls),
+                "control_agreement_after": _mean(fits[1], controls),
+            }
+        ),
         prompts=[e for e in entries if e.role is Role.PROMPT],
         controls=[e for e in entries if e.role is Role.CONTROL],
         training=_training(run),
@@ -65,6 +74,11 @@ def build(run: Run) -> Report:
     )
     write_atomic(run.path / NAME, json.dumps(report.model_dump(mode="json", by_alias=True), indent=1) + "\n")
     return report
+
+
+def _mean(values: Mapping[str, float], ids: Sequence[str]) -> float | None:
+    own = [values[i] for i in ids if i in values]
+    return sum(own) / len(own) if own else None
 
 
 def _by_prompt(scores: Sequence[Score]) -> dict[str, list[Score]]:

@@ -43,6 +43,10 @@ class PromptEntry(Record):
     scores_after: dict[str, Any]
     background: dict[str, Any] | None = Field(description="how near unrelated training images are to each other")
     drift: float | None
+    agreement_before: float | None = Field(
+        None, description="mean cosine of samples and prompt by CLIP, with --agreement; no criterion for copies"
+    )
+    agreement_after: float | None = None
     references: list[Picture]
     samples_before: list[Picture]
     samples_after: list[Picture]
@@ -74,6 +78,10 @@ class Summary(Record):
     control_drift: float | None
     quality_before: float = Field(description="share of samples whose detail is in the range of the original model")
     quality_after: float | None
+    control_agreement_before: float | None = Field(
+        None, description="how well samples of controls fit their prompts, mean cosine by CLIP, with --agreement"
+    )
+    control_agreement_after: float | None = None
 
 
 class Report(Record):

@@ -1,0 +1,39 @@
+"""How well samples fit their prompts, by CLIP. It says what a model still draws, and never what it copies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from memfix.errors import MemfixError
+from memfix.inputs.references import open_image
+from memfix.measures.clip import Clip
+from memfix.records import Agreement, Score
+
+BATCH = 64
+
+
+def open_clip_of(model: str, identity: str | None = None) -> Clip:
+    """CLIP by open_clip's NAME/TAG or NAME/PATH; with `identity`, refused where it is another model by now."""
+    clip = Clip(model)
+    if identity not in (None, clip.identity):
+        raise MemfixError(f"CLIP model {model} has changed since the detection.", "Detect again in a new run.")
+    return clip
+
+
+def agreements(clip: Clip, texts: Mapping[str, str], scores: Sequence[Score], folder: Path) -> list[Agreement]:
+    """Mean cosine of each prompt's samples with its text, in the order of `scores`; -1 to 1.
+
+    texts: prompt id → text; scores: of the samples in `folder`. CLIPScore (Hessel et al., EMNLP 2021) is 2.5 times this
+    where it is positive. Each text is encoded once, pictures in batches across prompts.
+    """
+    ids = list(dict.fromkeys(s.prompt_id for s in scores))
+    batches = (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
+    rows = {i: row for own in batches for i, row in zip(own, clip.texts([texts[i] for i in own]), strict=True)}
+    found: dict[str, list[float]] = {i: [] for i in ids}
+    for start in range(0, len(scores), BATCH):
+        batch = scores[start : start + BATCH]
+        pictures = clip([open_image(folder / s.file_name) for s in batch])
+        for score, picture in zip(batch, pictures, strict=True):
+            found[score.prompt_id].append(float(picture @ rows[score.prompt_id]))
+    return [Agreement(prompt_id=i, mean=round(sum(v) / len(v), 5), samples=len(v)) for i, v in found.items()]
