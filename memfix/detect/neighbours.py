@@ -18,7 +18,7 @@ from PIL import Image
 from pydantic import Field
 
 from memfix.config import DetectSettings
-from memfix.console import Talk
+from memfix.console import Talk, counted
 from memfix.detect.aim import Aim
 from memfix.detect.check import check, scores_of
 from memfix.measures.reference_set import ReferenceSet
@@ -68,17 +68,17 @@ def try_neighbours(
     seeds = tuple(range(s.seed, s.seed + s.num_samples))
     aim = Aim(denoiser, Sampling(seeds, 2, s.num_inference_steps, s.guidance_scale), s.batch_size)
     trials = run.read(f"{folder}/neighbours.jsonl", Trial)
-    with talk.progress("Trying neighbours of memorized prompts", len(suspects)) as bar:
-        for first in range(0, len(suspects), s.neighbours):
-            own = suspects[first : first + s.neighbours]
-            ids = {x.prompt.id for x in own}
-            if not ids <= {t.prompt_id for t in trials}:
-                trials = [t for t in trials if t.prompt_id not in ids]
-                trials += _try(run, folder, pipe, gallery, own, aim, settings)
-                run.write(f"{folder}/neighbours.jsonl", trials)
-            bar.at(first + len(own))
-            if not any(t.copy_ for t in trials if t.prompt_id in ids):
-                break
+    for first in range(0, len(suspects), s.neighbours):
+        own = suspects[first : first + s.neighbours]
+        ids = {x.prompt.id for x in own}
+        if not ids <= {t.prompt_id for t in trials}:
+            trials = [t for t in trials if t.prompt_id not in ids]
+            trials += _try(run, folder, pipe, gallery, own, aim, settings, talk)
+            run.write(f"{folder}/neighbours.jsonl", trials)
+        if not any(t.copy_ for t in trials if t.prompt_id in ids):
+            break
+    tried, copying = ({t.prompt_id for t in trials if t.copy_ or every} for every in (True, False))
+    talk.say(f"Of {counted(len(tried), 'neighbour')} of memorized prompts {len(copying) or 'none'} gave a copy.")
     return trials
 
 
@@ -108,7 +108,7 @@ def nearest_wordings(
 
 def _try(
     run: Run, folder: str, pipe: StableDiffusionPipeline, gallery: ReferenceSet, suspects: Sequence[Suspect], aim: Aim,
-    settings: DetectSettings,
+    settings: DetectSettings, talk: Talk,
 ) -> list[Trial]:  # fmt: skip
     """Draw from each suspect and hold the samples against all references."""
     pictures = dict(_small_pictures(gallery, (x.reference for x in suspects)))
@@ -120,8 +120,9 @@ def _try(
         for x, seeds in zip(suspects, aimed, strict=True)
         for sample in plan_samples([x.prompt], seeds, steps=steps, guidance=guidance)
     ]
-    for _ in check(run, folder, pipe, gallery, plan, settings):
-        pass
+    with talk.progress("Trying neighbours", len(plan)) as bar:
+        for done in check(run, folder, pipe, gallery, plan, settings):
+            bar.at(done)
     scores = scores_of(run, folder, plan)
     return [
         Trial(prompt_id=x.prompt.id, reference=x.reference, seed=score.seed, copy=score.copy_)
