@@ -1,12 +1,12 @@
 """How well each score of a prompt tells memorized captions of the bundled model from others, and what it costs.
 
-    python benchmarks/detection.py FOLDER
+    python benchmarks/detection.py FOLDER [--seed N]
 
-FOLDER takes three detections, each resumed if it was interrupted: of all prompts (16 samples each), of the same behind
-a screen, and of that with early looks. The list: 25 planted captions (12 that always give their picture, 8 in
-about half of the samples, 5 templates), ordinary captions, hard ones with the objects, colours and wordings of planted
-captions, and captions that swap the artist of a planted one. The last are a group of their own: some give the planted
-picture too, and are memorized whatever the recipe planned.
+FOLDER takes five detections, each resumed if it was interrupted: of all prompts (16 samples each), and of the same
+behind a screen, without and with early looks, without and with trials of neighbours. The list: 25 planted captions
+(12 that always give their picture, 8 in about half of the samples, 5 templates), ordinary captions, hard ones with the
+objects, colours and wordings of planted captions, and captions that swap the artist of a planted one. The last are a
+group of their own: some give the planted picture too, and are memorized whatever the recipe planned.
 """
 
 import argparse
@@ -220,12 +220,20 @@ def findings(full: Run, runs: dict[str, Run], groups: dict[str, str]) -> dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--seed", type=int, default=0, help="of the first sample of each prompt")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     options = parser.parse_args()
     groups = prompts()
-    full, seconds = detect(options.folder / "full", groups)
+    full, seconds = detect(options.folder / "full", groups, seed=options.seed)
     runs = {
-        name: detect(options.folder / name.replace(" ", "-"), groups, screen=SCREEN, audit=0, **more)[0]
+        name: detect(
+            options.folder / name.replace(",", "").replace(" ", "-"),
+            groups,
+            screen=SCREEN,
+            audit=0,
+            seed=options.seed,
+            **more,
+        )[0]
         for name, more in CASCADES.items()
     }
     settings = DetectSettings.model_validate(full.settings("detect"))
