@@ -106,7 +106,8 @@ def test_neighbours_of_memorized_prompts_are_found_behind_a_screen(memfix, tmp_p
     assert {own[i]["samples"] for i in ("p0001", "p0002", "p0003")} == {8}
     assert {t["prompt_id"] for t in trials if t["copy"]} == {"p0002", "p0003"}
     assert len({t["prompt_id"] for t in trials}) == 8 and len(trials) == 16
-    others = [own[t["prompt_id"]] for t in trials if not t["copy"] and t["prompt_id"] not in kept["audited"]]
+    known = {"p0002", "p0003", *kept["audited"]}
+    others = [own[t["prompt_id"]] for t in trials if t["prompt_id"] not in known]
     assert others and all(v["samples"] == 0 and "the likeliest to give umbrella-poster" in v["reason"] for v in others)
     scored = {row["file_name"] for row in rows(tmp_path / "run/before/scores.jsonl")}
     assert len(scored) == sum(v["samples"] for v in found)  # what was tried and gave nothing is no sample of a verdict
