@@ -89,10 +89,14 @@ def nearest_wordings(
 
     Nearest by the cosine of whole text embeddings, as the UNet sees them, about the mean of `ordinary` texts.
     """
-    mean = denoiser.encode(ordinary).flatten(1).mean(0)
+
+    def flat(texts: Sequence[str]) -> torch.Tensor:
+        return denoiser.encode(texts).flatten(1)
+
+    mean = sum(flat(ordinary[i : i + TEXTS]).sum(0) for i in range(0, len(ordinary), TEXTS)) / len(ordinary)
 
     def directions(texts: Sequence[str]) -> torch.Tensor:
-        return F.normalize(denoiser.encode(texts).flatten(1) - mean, dim=1)
+        return F.normalize(flat(texts) - mean, dim=1)
 
     known, names = directions(list(memorized)), list(memorized.values())
     found: list[tuple[float, Suspect]] = []
