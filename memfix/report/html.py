@@ -15,7 +15,8 @@ from memfix.console import are, count_of, counted, percent, visible
 from memfix.errors import MemfixError
 from memfix.files import write_atomic
 from memfix.inputs.references import open_image
-from memfix.report.schema import Picture, Report, Summary
+from memfix.records import Label, Outcome
+from memfix.report.schema import Picture, PromptEntry, Report, Summary
 
 NAME = "report.html"
 LARGEST = 160  # pixels of a picture's longer side on the page
@@ -30,10 +31,19 @@ def write(folder: Path, report: Report) -> Path:
     """Render a report beside its pictures in `folder`."""
     made = environment()
     made.globals |= {"picture": Pictures(folder).inline, "curve": curve, "enough": enough, "one_of": one_of,
-                     "shown": SHOWN}  # fmt: skip
+                     "shown": SHOWN, "listed": sorted(report.prompts, key=urgency)}  # fmt: skip
     page = made.get_template("report.html.j2").render(r=report, s=report.summary, headline=headline(report))
     write_atomic(folder / NAME, page)
     return folder / NAME
+
+
+def urgency(entry: PromptEntry) -> int:
+    """A prompt's place in the table of verdicts: first what was found and is not mended, last what was not sampled."""
+    bad = (Outcome.PERSISTENT, Outcome.DAMAGED, Outcome.UNDECIDED)
+    if entry.outcome in bad:
+        return bad.index(entry.outcome)
+    before = (Label.MEMORIZED, Label.UNDECIDED, Label.CLEAN)
+    return len(bad) + before.index(entry.verdict_before) + (not entry.sampled)
 
 
 def environment() -> Environment:

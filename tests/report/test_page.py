@@ -10,8 +10,8 @@ import pytest
 from memfix.config import DetectSettings
 from memfix.detect.design import Design
 from memfix.measures.gallery import Search
-from memfix.records import Label, Role
-from memfix.report.html import write
+from memfix.records import Label, Outcome, Role
+from memfix.report.html import urgency, write
 from memfix.report.schema import Picture, PromptEntry, Report, Summary
 
 PIXELS, INDEX, SHORTLIST = Search("tiled_l2", 1, "tiled_l2"), Search("sscd", 1, "sscd"), Search("sscd", 8, "tiled_l2")
@@ -121,3 +121,16 @@ def test_a_detection_alone_shows_verdicts_and_intervals(tmp_path: Path) -> None:
     assert re.findall(r"<th>(.*?)</th>", table) == ["Prompt", "Verdict", "Copies", "Share of copies"]
     assert "0\N{NO-BREAK SPACE}% to 20\N{NO-BREAK SPACE}%" in table
     assert "not checked" not in table
+
+
+def test_what_was_found_and_is_not_mended_comes_first() -> None:
+    def entry(before: Label, outcome: Outcome | None = None, sampled: bool = True) -> PromptEntry:
+        return PromptEntry.model_construct(verdict_before=before, outcome=outcome, sampled=sampled)
+
+    ordered = [
+        entry(Label.MEMORIZED, Outcome.PERSISTENT), entry(Label.MEMORIZED, Outcome.DAMAGED),
+        entry(Label.CLEAN, Outcome.UNDECIDED), entry(Label.MEMORIZED, Outcome.MITIGATED), entry(Label.MEMORIZED),
+        entry(Label.UNDECIDED), entry(Label.CLEAN, Outcome.UNCHANGED), entry(Label.CLEAN), entry(Label.CLEAN, None, False),
+    ]  # fmt: skip
+    assert sorted(reversed(ordered), key=urgency)[0] is ordered[0]
+    assert [urgency(e) for e in ordered] == [0, 1, 2, 3, 3, 4, 5, 5, 6]
