@@ -128,7 +128,7 @@ def table(found: dict[str, list[Row]], names: Iterable[str], columns: list[Colum
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 900, 520, 62, 24, 20, 56
 TICKS = (-90, -50, -25, -10, -5, -2, 0, 2)
-INK, GRID, FRONT, POINT, OTHER = "#222222", "#dddddd", "#c9a227", "#1f5fa8", "#9aa5b1"
+INK, GRID, FRONT, POINT = "#222222", "#dddddd", "#c9a227", "#1f5fa8"
 TALL, WIDE = 14, 6.4  # of a label's line, and of its average letter
 
 
@@ -193,8 +193,8 @@ def label(x: float, y: float, text: str, taken: list[Box]) -> Box:
     return found
 
 
-def draw(points: list[Point], strong: set[str]) -> str:
-    """The plot as SVG; `strong` names the methods, the others vary a setting of one."""
+def draw(points: list[Point]) -> str:
+    """The plot as SVG."""
     least = min(p.success for p in points) // 20 * 20
     parts = []
     for v in TICKS:
@@ -211,13 +211,12 @@ def draw(points: list[Point], strong: set[str]) -> str:
     places = [place(p.harm, p.success, least) for p in points]
     taken = [Box(x - 6, y - 6, x + 6, y + 6) for x, y in places]
     for point, (x, y) in sorted(zip(points, places, strict=True), key=lambda item: -item[1][0]):
-        color = POINT if point.name in strong else OTHER
         box = label(x, y, point.name, taken)
         near = min(max(x, box.left), box.right), min(max(y, box.top), box.bottom)
         if abs(near[0] - x) + abs(near[1] - y) > 14:
-            parts.append(f'<path d="M{x:.1f} {y:.1f}L{near[0]:.1f} {near[1]:.1f}" stroke="{color}" stroke-width=".6"/>')
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{color}"/>')
-        parts.append(f'<text x="{box.left:.1f}" y="{box.bottom - 3:.1f}" fill="{color}">{escape(point.name)}</text>')
+            parts.append(f'<path d="M{x:.1f} {y:.1f}L{near[0]:.1f} {near[1]:.1f}" stroke="{POINT}" stroke-width=".6"/>')
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{POINT}"/>')
+        parts.append(f'<text x="{box.left:.1f}" y="{box.bottom - 3:.1f}" fill="{POINT}">{escape(point.name)}</text>')
     middle = (FRAME.left + FRAME.right) / 2
     under = "controls that show their object: change in percentage points (root scale)"
     parts.append(f'<text x="{middle}" y="{HEIGHT - 12}" text-anchor="middle">{under}</text>')
@@ -301,8 +300,8 @@ def main() -> None:
     """Read the lines, write page and picture."""
     found = read()
     PAGE.write_text(page(PAGE.read_text(), found))
-    methods, changed, *_ = sorts(found)
-    PICTURE.write_text(draw(points(found, [*methods, *changed]), set(methods)))
+    repeated = [name for name in sorts(found).methods if len(found[name]) > 1]
+    PICTURE.write_text(draw(points(found, repeated)))
 
 
 if __name__ == "__main__":
