@@ -13,7 +13,7 @@ from memfix.config import DetectSettings, RecheckSettings, UnlearnSettings
 from memfix.console import Talk, counted
 from memfix.detect.check import check, conclude, names, scores_of
 from memfix.detect.first import FirstCheck
-from memfix.detect.threshold import given_threshold, settle
+from memfix.detect.threshold import check_weights, given_threshold, settle
 from memfix.errors import ExitCode, MemfixError
 from memfix.files import sha256
 from memfix.gathering import gather, own_pictures, rewording
@@ -61,6 +61,7 @@ def detect(
     given = given_threshold(settings, weights)
     source = pipeline.locate(settings.model, settings.revision, settings.variant)
     measure = get_measure(settings.measure, weights)
+    check_weights(given, measure)
     inputs = {
         "measure": measure.identity,
         "prompts": digest(*(p.model_dump_json() for p in prompts)),

@@ -167,3 +167,33 @@ def test_the_command_line_takes_numbers_and_names(work: Path, monkeypatch: pytes
     assert done.exit_code == 2 and "Did you mean 'bundled-ssim'?" in done.stderr
     done = CliRunner().invoke(app, ["list", "thresholds", "--json"])
     assert {"name": "nemo-sscd", "measure": "sscd", "copy past": 0.7}.items() <= json.loads(done.stdout)[4].items()
+
+
+@pytest.mark.parametrize("name", ["sscd-precision-90", "nemo-sscd", "somepalli-sscd"])
+def test_a_published_threshold_is_refused_for_weights_of_unknown_hash(
+    work: Path, model_folder: Path, reference_folder: Path, name: str
+) -> None:
+    own = {"references": str(reference_folder), "measure": "sscd", "trust_weights": True}
+    own["sscd_weights"] = str(work / "own.pt")
+    (work / "own.pt").write_bytes(DESCRIPTOR.read_bytes())  # the hash is none of those that are published
+    with pytest.raises(MemfixError, match=f"'{name}' is for the authors' weights") as caught:
+        detect(work, model_folder, threshold=name, **own)
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert not (work / "run").exists()
+    assert entry(detect(work, model_folder, threshold=0.7, **own))["threshold_source"] == "given"
+
+
+def test_the_report_tells_name_size_and_hash_of_weights(work: Path, model_folder: Path, reference_folder: Path) -> None:
+    clip = tiny_clip.make(work)
+    run = detect(
+        work, model_folder, references=str(reference_folder), measure="sscd", sscd_weights="demo", agreement=True,
+        clip_model=clip,
+    )  # fmt: skip
+    page, file = flow.report(run).read_text(), Path(clip.partition("/")[2])
+    for name, of, path in (("sscd", "demo", DESCRIPTOR), ("clip", clip, file)):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert entry(run)["weights"][name] == {
+            "name": of, "file": str(path), "bytes": path.stat().st_size, "sha256": digest,
+        }  # fmt: skip
+        told = f"{of}, {path.stat().st_size:,} bytes, <code>sha256 {digest}</code>"
+        assert f"<dt>Weights of {name}</dt><dd>{told}</dd>" in page

@@ -8,6 +8,7 @@ from memfix.config import DetectSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.measures.background import background
 from memfix.measures.base import Measure
+from memfix.measures.gallery import descriptors
 from memfix.measures.reference_set import ReferenceSet
 from memfix.measures.thresholds import Threshold, find_threshold
 from memfix.measures.weights import Wanted
@@ -20,6 +21,23 @@ def given_threshold(settings: DetectSettings, weights: Wanted) -> Threshold | No
     if settings.false_alarm_rate is not None:
         raise MemfixError("--threshold and --false-alarm-rate exclude each other.", "Give one of them.", ExitCode.USAGE)
     return find_threshold(settings.threshold, settings.measure, weights.sscd)
+
+
+def check_weights(given: Threshold | None, measure: Measure) -> None:
+    """Refuse a name that others gave a threshold of the published weights, where the file loaded is none of these.
+
+    Raises MemfixError, a usage error.
+    """
+    if given is None or not given.name or given.bundled:
+        return
+    for descriptor in descriptors(measure):
+        if descriptor.weights and not descriptor.weights.published:
+            raise MemfixError(
+                f"Threshold '{given.name}' is for the authors' weights of {measure.name}, and the sha256 of "
+                f"{descriptor.weights.path} is none of theirs.",
+                "Give a number, or --false-alarm-rate.",
+                ExitCode.USAGE,
+            )
 
 
 def settle(

@@ -12,7 +12,7 @@ from memfix.measures.descriptor import get_descriptor
 from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import Ssim, TiledL2
 from memfix.measures.thresholds import THRESHOLDS
-from memfix.measures.weights import KNOWN, Wanted
+from memfix.measures.weights import Wanted
 
 PIXELS: dict[str, Measure] = {m.name: m for m in (TiledL2(), Ssim())}
 """Those that need no weights; they are always taken."""
@@ -39,12 +39,12 @@ def _sscd(wanted: Wanted) -> Measure:
     if wanted.sscd == DEMO:
         source = "recipes/descriptor.py; threshold set on the bundled model"
         return Embedding(descriptor, THRESHOLDS["bundled-sscd"].value, 0.2, source)
-    published = descriptor.weights is not None and descriptor.weights.sha256 in {k.sha256 for k in KNOWN.values()}
+    published = descriptor.weights is not None and descriptor.weights.published
     return Embedding(descriptor, SSCD_COPY, 0.25, SSCD if published else OTHER)
 
 
 SSCD_COPY = THRESHOLDS["sscd-precision-90"].value
-SSCD = "Pizzi et al., CVPR 2022; 0.75 has 90 % precision on DISC, 0.5 is a near-copy"
+SSCD = "Pizzi et al., CVPR 2022; README of their code: past 0.75 pairs of DISC are copies with 90 % precision"
 OTHER = "0.75 is for the weights of Pizzi et al., CVPR 2022; for these nobody has set one"
 MEASURES: dict[str, Row] = {
     row.name: row

@@ -30,7 +30,8 @@ THRESHOLDS: dict[str, Threshold] = {
         ),
         Threshold(
             "sscd-precision-90", "sscd", 0.75,
-            "Pizzi et al., CVPR 2022: 90 % precision on pairs of DISC2021, with sscd_disc_mixup; the default",
+            "Pizzi et al., CVPR 2022, README of their code, 'Using SSCD descriptors': 90 % precision on pairs of DISC, "
+            "with sscd_disc_mixup; the default",
         ),
         Threshold(
             "nemo-sscd", "sscd", 0.7,

@@ -60,6 +60,11 @@ class Weights(NamedTuple):
         """Those in a file, which is read to its end."""
         return cls(path, sha256([path]), name, path.stat().st_size)
 
+    @property
+    def published(self) -> bool:
+        """Whether these are ones that `KNOWN` holds, wherever the file lies."""
+        return self.sha256 in {known.sha256 for known in KNOWN.values()}
+
     def record(self) -> dict[str, str | int]:
         """For the header of a run."""
         return {"name": self.name, "file": str(self.path.absolute()), "bytes": self.size, "sha256": self.sha256}
@@ -89,7 +94,7 @@ def obtain(name_or_path: str, *, trust: bool = False) -> Weights:
             f"There are no weights {name_or_path}.", f"Give the path of a file, or one of: {', '.join(KNOWN)}."
         )
     weights = Weights.of(path, name if path != Path(name) else str(path.absolute()))
-    if weights.sha256 not in {k.sha256 for k in KNOWN.values()} and not trust:
+    if not weights.published and not trust:
         raise MemfixError(
             f"{path} holds a program, and its sha256 {weights.sha256} is not a known one.",
             f"If you know where the file comes from, give --sscd-weights {path} --trust-weights.",

@@ -27,6 +27,11 @@ def test_defaults_are_rows_of_the_table() -> None:
     assert MEASURES["sscd"].threshold == THRESHOLDS["sscd-precision-90"].value == 0.75
 
 
+def test_the_threshold_of_the_authors_is_that_of_their_code_not_of_their_paper() -> None:
+    assert "README of their code" in THRESHOLDS["sscd-precision-90"].source
+    assert "README of their code" in MEASURES["sscd"].source
+
+
 def test_a_number_is_what_it_is() -> None:
     assert find_threshold(0.6, "ssim", AUTHORS)[2:4] == (0.6, "given")
     for number in (float("nan"), float("inf")):
