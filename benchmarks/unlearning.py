@@ -118,7 +118,7 @@ SEVERAL = [
 ]
 STRENGTH = [
     _once("retrack, weight 0.8", method="retrack", forget_weight=0.8),
-    *(_once(f"vdu, prior {v}", method="vdu", parameter_prior=v) for v in (0.993, 0.995, 0.997, 0.999, 0.9995, 0.9999)),
+    *(_once(f"vdu, prior {v}", method="vdu", parameter_prior=v) for v in (0.999, 0.9995, 0.9999)),
 ]
 VARIANTS = [*METHODS, *SEVERAL, *WINDOW, *RATIO, *MIXTURE, *STRENGTH, *SINGLE]
 
