@@ -57,7 +57,10 @@ class FirstCheck:
             found, rest = self._judge(plan, caught), []
         by_prompt = {v.prompt_id: v for v in found}
         if skipping:
-            by_prompt |= {p.id: self._unsampled(p.id, skipping, trials) for p in rest}
+            tried: dict[str, list[Trial]] = {}
+            for t in trials:
+                tried.setdefault(t.prompt_id, []).append(t)
+            by_prompt |= {p.id: self._unsampled(p.id, skipping, tried.get(p.id, [])) for p in rest}
         return [by_prompt[p.id] for p in prompts]
 
     def references(self, prompts: Sequence[Prompt]) -> list[Reference]:
@@ -164,8 +167,7 @@ class FirstCheck:
             )
         return bool(bad)
 
-    def _unsampled(self, prompt_id: str, skipping: Skipping, trials: Iterable[Trial]) -> Verdict:
-        own = [t for t in trials if t.prompt_id == prompt_id]
+    def _unsampled(self, prompt_id: str, skipping: Skipping, own: Sequence[Trial]) -> Verdict:
         seeds = " and ".join(str(t.seed) for t in own)
         tried = f"; from seed {seeds}, the likeliest to give {own[0].reference}, no copy" if own else ""
         return Verdict(
