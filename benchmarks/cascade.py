@@ -27,7 +27,7 @@ from memfix.demo import list_path
 from memfix.detect.skipping import Skipping, decide, expect
 from memfix.errors import MemfixError
 from memfix.models import pipeline
-from memfix.runs import environment
+from memfix.run.environment import environment
 from memfix.screens import get_screen
 from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling
@@ -172,7 +172,7 @@ def main() -> None:
     else:
         rows = list(on_the_model(RATES))
     if options.json:
-        emit({"rows": rows, "environment": environment()})
+        emit({"rows": rows, "environment": environment().model_dump()})
         return
     table = Table(*rows[0], box=None, pad_edge=False)
     for row in rows:

@@ -19,9 +19,9 @@ from rich.table import Table
 
 from memfix.demo import REFERENCES
 from memfix.measures import PIXELS
-from memfix.measures.base import is_copy
-from memfix.records import Change, Label, Outcome, Prompt, Role, Score, Seeds, Verdict
-from memfix.runs import Run
+from memfix.measures.copy_rule import CopyRule
+from memfix.records import FRESH, SAME, Change, Label, Outcome, Prompt, Role, Score, Verdict
+from memfix.run.folder import Run
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
 from recognizer import object_names, recognize
@@ -70,8 +70,9 @@ def collect(run: Run) -> dict[str, Group]:
     changes = {c.prompt_id: c for c in run.read("changes.jsonl", Change)} if run.finished("recheck") else {}
     after = run.read("after/scores.jsonl", Score) if changes else []
     shown = {"before": shows(run.path / "before", run.read("before/scores.jsonl", Score), texts)}
-    for kind in Seeds if after else ():
-        shown[f"after, {kind}"] = shows(run.path / "after", [s for s in after if s.seeds is kind], texts)
+    for condition in (SAME, FRESH) if after else ():
+        own = [s for s in after if s.condition == condition]
+        shown[f"after, {condition}"] = shows(run.path / "after", own, texts)
     groups = {name: Group() for name in GROUPS}
     for p in prompts:
         group = groups[planted.get(p.text, GROUPS[4] if p.role is Role.CONTROL else GROUPS[3])]
@@ -101,7 +102,7 @@ def separation(run: Run) -> Table:
         sign = 1 if measure.higher_is_closer else -1
         closest = sign * max(sign * s.measures[name] for s in rest)
         farthest = sign * min(sign * s.measures[name] for s in copies)
-        past = np.mean([is_copy(measure, s.measures[name], measure.threshold) for s in copies])
+        past = np.mean([CopyRule.default(measure).is_copy(s.measures[name]) for s in copies])
         found = f"{past:.1%} of {len(copies)}"
         table.add_row(name, f"{closest:.3f} of {len(rest)}", str(measure.threshold), f"{farthest:.3f}", found)
     return table

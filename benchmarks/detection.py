@@ -25,19 +25,20 @@ from rich.table import Table
 
 from memfix import flow
 from memfix.config import DetectSettings
+from memfix.config.layers import read_config, resolve
 from memfix.console import Talk, emit
 from memfix.demo import REFERENCES, SETTINGS, list_path
 from memfix.detect.neighbours import Trial
 from memfix.detect.skipping import Skipping
 from memfix.detect.stand_ins import MATCHES, stand_in
 from memfix.inputs.references import read_references
-from memfix.layers import read_config, resolve
 from memfix.measures import PIXELS, get_measure
 from memfix.measures.base import Measure
 from memfix.measures.weights import Wanted
 from memfix.models import pipeline
 from memfix.records import Kind, Label, Prompt, Role, Sample, Score, Verdict
-from memfix.runs import Run, environment
+from memfix.run.environment import environment
+from memfix.run.folder import Run
 from memfix.screens import get_screen
 from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling
@@ -87,7 +88,7 @@ def detect(folder: Path, groups: Iterable[str], **more: Any) -> tuple[Run, float
     given = {"model": "demo", "references": "demo", "controls": "controls", **more}
     settings = resolve(DetectSettings, given, read_config(SETTINGS)["detect"])
     run = flow.detect(str(listed), settings, folder, folder.parent, ["benchmark"], Talk())
-    return run, float(run.header["stages"]["detect"]["timings"]["seconds"])
+    return run, float(run.header.stages.detect.timings["seconds"])
 
 
 def evaluations(run: Run) -> int:
@@ -251,7 +252,7 @@ def main() -> None:
         print(name, file=sys.stderr)
     more = findings(full, runs, groups)
     if options.json:
-        emit({"rows": rows, "findings": more, "environment": environment()})
+        emit({"rows": rows, "findings": more, "environment": environment().model_dump()})
         return
     heads = ["score", *(f"AUC {g}" for g in PLANTED), "AUC all", "against hard", "TPR at 1 %", "UNet", "ms a prompt"]
     table = Table(

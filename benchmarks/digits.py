@@ -38,7 +38,7 @@ from torch import nn
 from memfix.config import UnlearnSettings
 from memfix.console import emit
 from memfix.models.latents import NoiseSchedule
-from memfix.runs import environment
+from memfix.run.environment import environment
 from memfix.stats import clopper_pearson
 from memfix.unlearn.bank import Bank, Target
 from memfix.unlearn.methods import get_method
@@ -358,7 +358,7 @@ def main() -> None:
             print(name, json.dumps(read_results(options.results)[name]), flush=True)
     results = read_results(options.results)
     if options.json:
-        emit({"rows": list(results.values()), "environment": environment()})
+        emit({"rows": list(results.values()), "environment": environment().model_dump()})
     else:
         print(table(results))
 

@@ -26,7 +26,8 @@ from memfix.models import pipeline
 from memfix.models.device import autocast
 from memfix.models.latents import encode
 from memfix.records import Prompt, Score
-from memfix.runs import BEFORE, Run, environment
+from memfix.run.environment import environment
+from memfix.run.folder import BEFORE, Run
 from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling
 
@@ -87,7 +88,7 @@ def main() -> None:
     options = parser.parse_args()
     found = list(rows(*likeness(options.folder / "full")))
     if options.json:
-        emit({"rows": found, "environment": environment()})
+        emit({"rows": found, "environment": environment().model_dump()})
         return
     table = Table("step", *list(found[0])[1:], title="Samples given up at a step")
     for row in found:

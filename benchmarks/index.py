@@ -40,7 +40,7 @@ from memfix.index.plan import make_plan
 from memfix.index.rows import Row, as_line, write_lines
 from memfix.index.search import search
 from memfix.index.store import SHARD_SIZE, Manifest, Shard, Store
-from memfix.runs import environment
+from memfix.run.environment import environment
 
 COSINE = 0.75
 NEIGHBOURS = 10
@@ -277,7 +277,7 @@ def main() -> None:
         rows = list(measured(arguments, Path(name)))
     billion = list(a_billion(rows, arguments.vectors))
     if arguments.json:
-        print(json.dumps({"rows": rows, "billion": billion, "environment": environment()}))
+        print(json.dumps({"rows": rows, "billion": billion, "environment": environment().model_dump()}))
         return
     size = f"{arguments.vectors:,} x {arguments.dimension}, {arguments.queries:,} queries"
     show(f"{size}, {torch.get_num_threads()} threads", rows)

@@ -20,14 +20,15 @@ from rich.table import Table
 
 from memfix.config import UnlearnSettings
 from memfix.console import Talk
+from memfix.flow.detection import Detection
 from memfix.models import lora
 from memfix.models.context import ContextEdit, build_in
-from memfix.opening import detect_settings, gallery_of, load
-from memfix.records import Pair, Prompt, Rewording
-from memfix.runs import Run
+from memfix.records import Pair, Rewording
+from memfix.run.environment import environment
+from memfix.run.folder import Run
 from memfix.unlearn.methods import get_method
 from memfix.unlearn.prepare import build_bank, encode_pairs
-from memfix.unlearn.resample import Sampler, the_edit
+from memfix.unlearn.resample import Asked, Sampler, the_edit
 from memfix.unlearn.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
@@ -54,21 +55,21 @@ def train_adapter(pipe, pairs: list[Pair], latents: list[torch.Tensor], settings
 
 
 def rows(run: Run) -> Iterator[dict[str, object]]:
-    detected, settings = detect_settings(run), UnlearnSettings.model_validate(run.settings("unlearn"))
-    detected = detected.model_copy(update={"seed": FRESH})
+    detection, unlearned = Detection.of(run), run.header.stages.unlearn
+    assert unlearned
+    settings, detected = unlearned.settings, detection.settings.model_copy(update={"seed": FRESH})
     pairs = run.read("pairs.jsonl", Pair)
     reworded = [r for r in run.read("rewordings.jsonl", Rewording) if r.wording]
-    prompts = [Prompt(id=r.prompt_id, text=r.text) for r in reworded]
-    gallery = gallery_of(run, detected)
-    pipe = load(run)
+    prompts = [Asked(r.prompt_id, r.text) for r in reworded]
+    judge, pipe = detection.judge(), detection.model()
     original = copy.deepcopy(pipe.unet)
-    others = [p.text for p in run.read("prompts.jsonl", Prompt)]
+    others = [p.text for p in detection.prompts]
     edit = the_edit(pipe, {r.text: r.wording or "" for r in reworded}, others)
     latents = list(encode_pairs(pipe, pairs))
     names = sorted(object_names(), key=len, reverse=True)
 
     def look(state: str) -> dict[str, object]:
-        found = list(Sampler(pipe, gallery, detected, Talk(quiet=True))(prompts, detected.num_samples, state))
+        found = list(Sampler(pipe, judge, detected, Talk(quiet=True))(prompts, detected.num_samples, state))
         named = recognize(np.stack([np.asarray(image) for _, image, _ in found]))
         wanted = [next(n for n in names if n in made.text) for made, _, _ in found]
         copies = sum(score.copy_ for _, _, score in found)
@@ -97,7 +98,7 @@ def main() -> None:
     run = Run.open(arguments.run)
     found = list(rows(run))
     if arguments.json:
-        print(json.dumps({"rows": found, "environment": run.header["environment"]}))
+        print(json.dumps({"rows": found, "environment": environment().model_dump()}))
         return
     table = Table("weights", "samples", "copies", "object shown", box=None, pad_edge=False)
     for r in found:

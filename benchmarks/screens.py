@@ -24,7 +24,7 @@ from scipy.stats import rankdata
 from memfix.console import emit
 from memfix.demo import REFERENCES, list_path
 from memfix.models import pipeline
-from memfix.runs import environment
+from memfix.run.environment import environment
 from memfix.screens import get_screen
 from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling
@@ -132,7 +132,7 @@ def main() -> None:
             rows.append(row(denoiser, case, groups, options.seed))
             print(f"{case.screen} n={case.seeds} s={case.steps}", file=sys.stderr)
     if options.json:
-        emit({"rows": rows, "environment": environment()})
+        emit({"rows": rows, "environment": environment().model_dump()})
         return
     counts = {group: list(groups.values()).count(group) for group in ("ordinary", *GROUPS)}
     columns = ["screen", "seeds", "steps", *(f"AUC {g}" for g in GROUPS), "AUC all", "TPR at 1 %", "UNet", "ms", "why"]

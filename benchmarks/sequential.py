@@ -20,7 +20,7 @@ from rich.table import Table
 from memfix.console import emit
 from memfix.detect.design import Design, Operating
 from memfix.records import Label
-from memfix.runs import environment
+from memfix.run.environment import environment
 
 SHARES = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.9, 1)
 CHANCES = (0.001, 0.01)
@@ -98,7 +98,7 @@ def main() -> None:
         for p in sorted({*SHARES, chance})
     ]
     if options.json:
-        emit({"rows": rows, "environment": environment()})
+        emit({"rows": rows, "environment": environment().model_dump()})
         return
     for chance in dict.fromkeys(r["chance"] for r in rows):
         title = f"\nchance {chance:g}, tolerance {options.tolerance:g}: exact (of {options.prompts:,} simulated)"

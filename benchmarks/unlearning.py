@@ -28,19 +28,20 @@ import numpy as np
 
 from memfix import flow
 from memfix.config import DetectSettings, UnlearnSettings
+from memfix.config.layers import for_weights, read_config, resolve
 from memfix.console import Talk, emit
 from memfix.demo import LISTS, SETTINGS, list_path
-from memfix.detect.check import check, conclude, scores_of
+from memfix.detect.check import Check
 from memfix.errors import MemfixError
-from memfix.layers import for_weights, read_config, resolve
-from memfix.measures import get_measure
+from memfix.flow.detection import Detection
+from memfix.flow.recheck import NewWeights
 from memfix.measures.quality import broken_share, detail_range
-from memfix.measures.reference_set import ReferenceSet, open_gallery
-from memfix.models import lora, pipeline
+from memfix.models import pipeline
 from memfix.models.sampling import plan_samples
 from memfix.recheck.outcomes import change, rms_difference
-from memfix.records import Label, Outcome, Prompt, Reference, Rewording, Role, Sample, Score, Seeds, Step, Verdict
-from memfix.runs import AFTER, BEFORE, MODEL, Run, environment, now
+from memfix.records import FRESH, Label, Outcome, Prompt, Rewording, Role, Sample, Score, Step
+from memfix.run.environment import environment
+from memfix.run.folder import AFTER, BEFORE, Run, now
 
 sys.path.insert(0, str(Path(__file__).parent))
 from demo import GROUPS, kinds, shows
@@ -48,7 +49,7 @@ from detection import prompts as captions
 
 RESULTS = Path(__file__).parent / "results" / "unlearning.jsonl"
 SEEDS = (0, 1, 2)
-FRESH, FIRST_FRESH = 16, 100_000
+NUM_FRESH, FIRST_FRESH = 16, 100_000
 PLAIN = {"prior_target": "picture", "max_train_steps": 60}  # where methods are compared
 PRESET = {"prior_target": "model", "max_train_steps": 80}  # as in the preset itself
 SIXTEEN = "sixteen"
@@ -157,12 +158,7 @@ def unseen() -> list[Prompt]:
 def plan_unseen(settings: DetectSettings) -> list[Sample]:
     seeds = range(FIRST_FRESH, FIRST_FRESH + UNSEEN_EACH)
     steps, guidance = settings.num_inference_steps, settings.guidance_scale
-    return plan_samples(unseen(), seeds, steps=steps, guidance=guidance, kind=Seeds.FRESH)
-
-
-def gallery_of(run: Run) -> ReferenceSet:
-    threshold = run.header["stages"]["detect"]["threshold"]
-    return open_gallery(run.read("references.jsonl", Reference), get_measure("ssim"), threshold)
+    return plan_samples(unseen(), seeds, steps=steps, guidance=guidance, condition=FRESH)
 
 
 def captions_of(targets: str) -> list[str]:
@@ -184,7 +180,9 @@ def detect(folder: Path, targets: str) -> Path:
     run = flow.detect(listed, settings, path, folder, ["benchmark"], Talk())
     if not (run.path / "unseen.done").exists():
         pipe = pipeline.load(pipeline.locate("demo"))
-        for _ in check(run, BEFORE_UNSEEN, pipe, gallery_of(run), plan_unseen(settings), settings):
+        detection = Detection.of(run)
+        check = Check(run, BEFORE_UNSEEN, pipe, detection.rule, detection.judge(), settings)
+        for _ in check.sample(plan_unseen(settings)):
             pass
         (run.path / "unseen.done").touch()
     return run.path
@@ -203,7 +201,7 @@ def measure(detected: Path, variant: Variant, seed: int) -> dict[str, Any]:
     settings = resolve(UnlearnSettings, {**variant.settings, "train_seed": seed}, PLAIN, preset)
     if variant.wordings:
         settings = settings.model_copy(update={"keep_enough": sys.maxsize, "keep_ways": "shorten"})
-    row = {**identity(variant, seed), "finished": now(), "environment": environment()}
+    row = {**identity(variant, seed), "finished": now(), "environment": environment().model_dump()}
     started = time.process_time()
     try:
         flow.unlearn(run, settings, ["benchmark"], Talk())
@@ -214,22 +212,22 @@ def measure(detected: Path, variant: Variant, seed: int) -> dict[str, Any]:
 
 def figures(run: Run) -> dict[str, Any]:
     """Sample the new weights and say what is to be said of them."""
-    settings = DetectSettings.model_validate(run.settings("detect"))
-    prompts = {p.id: p for p in run.read("prompts.jsonl", Prompt)}
-    before = {v.prompt_id: v for v in run.read(f"{BEFORE}/verdicts.jsonl", Verdict)}
+    detection = Detection.of(run)
+    settings, prompts = detection.settings, {p.id: p for p in detection.prompts}
+    before = {v.prompt_id: v for v in detection.verdicts}
     targets = [p for p in prompts.values() if before[p.id].verdict is Label.MEMORIZED and p.role is Role.PROMPT]
     controls = {p.id for p in prompts.values() if p.role is Role.CONTROL}
     steps, guidance = settings.num_inference_steps, settings.guidance_scale
-    seeds = range(FIRST_FRESH, FIRST_FRESH + FRESH)
-    fresh = plan_samples(targets, seeds, steps=steps, guidance=guidance, kind=Seeds.FRESH)
-    same = [s for s in run.read(f"{BEFORE}/metadata.jsonl", Sample) if s.prompt_id in controls]
+    seeds = range(FIRST_FRESH, FIRST_FRESH + NUM_FRESH)
+    fresh = plan_samples(targets, seeds, steps=steps, guidance=guidance, condition=FRESH)
+    same = [s for s in detection.samples if s.prompt_id in controls]
     plan = [*fresh, *same, *plan_unseen(settings)]
-    gallery = gallery_of(run)
-    for _ in check(run, AFTER, unlearned(run), gallery, plan, settings):
+    check = Check(run, AFTER, NewWeights.of(run).load(detection), detection.rule, detection.judge(), settings)
+    for _ in check.sample(plan):
         pass
-    after = {v.prompt_id: v for v in conclude(run, AFTER, scores_of(run, AFTER, plan), gallery, settings)}
+    after = {v.prompt_id: v for v in check.conclude(plan)}
     scores = run.read(f"{AFTER}/scores.jsonl", Score)
-    old = run.read(f"{BEFORE}/scores.jsonl", Score)
+    old = detection.scores
     detail = detail_range(old)
     texts = {**{i: p.text for i, p in prompts.items()}, **{p.id: p.text for p in unseen()}}
     shown = shows(run.path / AFTER, scores, texts)
@@ -249,7 +247,7 @@ def figures(run: Run) -> dict[str, Any]:
         group["samples"] += found.samples_fresh
         group["broken"] += round(found.broken * len(own))
         group["shown"] += sum(shown[p.id])
-    unlearning, taken = run.header["stages"]["unlearn"], run.read("training.jsonl", Step)
+    unlearning, taken = run.header.stages.unlearn, run.read("training.jsonl", Step)
     kept = [s for s in old if s.prompt_id in controls]
     rare = run.read(f"{BEFORE_UNSEEN}/scores.jsonl", Score)
     return {
@@ -257,18 +255,9 @@ def figures(run: Run) -> dict[str, Any]:
         "controls": harm(run, BEFORE, kept, scores, texts, detail),
         "unseen": harm(run, BEFORE_UNSEEN, rare, scores, texts, detail),
         "steps": len(taken), "training_seconds": round(sum(s.seconds for s in taken), 1),
-        "seconds": unlearning["timings"]["seconds"], "peak_memory_bytes": unlearning["peak_memory_bytes"],
+        "seconds": unlearning.timings["seconds"], "peak_memory_bytes": unlearning.peak_memory_bytes,
         "reworded": sum(r.applied for r in run.read("rewordings.jsonl", Rewording)),
     }  # fmt: skip
-
-
-def unlearned(run: Run) -> Any:
-    """The pipeline under the run's new weights."""
-    if (run.settings("unlearn") or {})["weights"] == "full":
-        return pipeline.load(pipeline.locate(str(run.path / MODEL)))
-    pipe = pipeline.load(pipeline.locate("demo"))
-    lora.load(pipe, run.path / MODEL)
-    return pipe
 
 
 def harm(

@@ -41,7 +41,7 @@ from memfix.models import lora, pipeline
 from memfix.models.device import device
 from memfix.models.latents import NoiseSchedule, encode
 from memfix.models.text import TextCache
-from memfix.runs import environment
+from memfix.run.environment import environment
 from memfix.unlearn.bank import Bank, Batch, Target
 from memfix.unlearn.draws import Draw
 from memfix.unlearn.methods import get_method
@@ -318,7 +318,7 @@ def main() -> None:
     cases = [c for c in CASES if fnmatchcase(c.name, options.only)]
     found = [r for m in options.model for w in options.weights for r in rows(m, w, cases, options.rounds)]
     if options.json:
-        emit({"rows": found, "environment": environment()})
+        emit({"rows": found, "environment": environment().model_dump()})
         return
     table = Table("model", "weights", "step", "time", "in both", "memory", "gradients", box=None)
     for r in found:

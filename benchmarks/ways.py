@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from memfix.console import Talk, emit
-from memfix.opening import detect_settings, gallery_of, load
-from memfix.records import Prompt
-from memfix.runs import Run, environment
-from memfix.unlearn.resample import Sampler
-from memfix.unlearn.ways import Subject, Variant, get_ways
+from memfix.flow.detection import Detection
+from memfix.run.environment import environment
+from memfix.run.folder import Run
+from memfix.unlearn.resample import Asked, Sampler
+from memfix.unlearn.ways import Subject, get_ways
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
@@ -33,23 +33,24 @@ from recognizer import object_names, recognize
 
 def rows(run: Run, group: str, ways: str | None, each: int) -> Iterator[dict[str, Any]]:
     """One row a variant, and one for all variants of a way."""
-    detected, planted = detect_settings(run), kinds()
-    prompts = [p for p in run.read("prompts.jsonl", Prompt) if planted.get(p.text) == group]
-    sample = Sampler(load(run), gallery_of(run, detected), detected, Talk())
+    detection, planted = Detection.of(run), kinds()
+    detected, judge = detection.settings, detection.judge()
+    prompts = [p for p in detection.prompts if planted.get(p.text) == group]
+    sample = Sampler(detection.model(), judge, detected, Talk())
     names = sorted(object_names(), key=len, reverse=True)
     wanted = {p.id: next(n for n in names if n in p.text) for p in prompts}
     for way in get_ways(ways):
-        variants: dict[str, Variant] = {}
-        for p in prompts:
-            for n, variant in enumerate(way.vary(Subject(p.text, sample.pipe, detected))):
-                variants[f"{p.id} {n}"] = variant
+        asked = [
+            Asked(p.id, p.text, str(n), variant)
+            for p in prompts
+            for n, variant in enumerate(way.vary(Subject(p.text, sample.pipe, detected)))
+        ]
         texts = {p.id: p.text for p in prompts}
-        asked = [Prompt(id=i, text=v.wording or texts[i.split()[0]]) for i, v in variants.items()]
-        asked.sort(key=lambda p: variants[p.id].guidance or 0)
-        found = list(sample(asked, each, way.name, variants))
-        named = recognize(np.stack([np.asarray(image) for _, image, _ in found]))
+        asked.sort(key=lambda a: a.variant.guidance or 0)
+        found = list(sample(asked, each, way.name))
+        named = recognize(np.stack([np.asarray(drawn.image) for drawn in found]))
         marks = [
-            (s.prompt_id.split(), sample.gallery.distinct(s), s.copy_, name == wanted[s.prompt_id.split()[0]])
+            ((s.prompt_id, s.condition), judge.is_distinct(s), s.copy_, name == wanted[s.prompt_id])
             for (_, _, s), name in zip(found, named, strict=True)
         ]
         for number in [*sorted({n for (_, n), *_ in marks}), None]:
@@ -74,7 +75,7 @@ def main() -> None:
     given = parser.parse_args()
     found = list(rows(Run.open(given.run), given.group, given.ways, given.each))
     if given.json:
-        emit({"rows": found, "environment": environment()})
+        emit({"rows": found, "environment": environment().model_dump()})
         return
     table = Table("way", "variant", "samples", "kept", "copies", "object shown", "prompts with four", box=None)
     for r in found:

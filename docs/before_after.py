@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from memfix.records import Prompt, Sample, Seeds
-from memfix.runs import Run
+from memfix.records import SAME, Prompt, Sample
+from memfix.run.folder import Run
 
 ROWS = [
     "octopus poster by Ines Carrow", "turtle poster by Odel Varn", "fox poster by Hester Blume",
@@ -23,7 +23,7 @@ def strip(run: Run, folder: str, prompt: Prompt) -> Image.Image:
     """[SIDE, EACH · SIDE]: the first samples of a prompt from the noise of the first check."""
     samples = [s for s in run.read(f"{folder}/metadata.jsonl", Sample) if s.prompt_id == prompt.id]
     row = Image.new("RGB", (EACH * SIDE, SIDE))
-    for i, sample in enumerate([s for s in samples if s.seeds is Seeds.SAME][:EACH]):
+    for i, sample in enumerate([s for s in samples if s.condition == SAME][:EACH]):
         row.paste(Image.open(run.path / folder / sample.file_name).resize((SIDE, SIDE)), (i * SIDE, 0))
     return row
 

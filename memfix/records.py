@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -46,13 +46,6 @@ class Outcome(Word):
     CHANGED = "changed"
 
 
-class Seeds(Word):
-    """Which noise a sample started from: that of the first check, or noise the model was never checked on."""
-
-    SAME = "same"
-    FRESH = "fresh"
-
-
 class Prompt(Record):
     """A text given to the model, with the reference images its own row names (absolute paths)."""
 
@@ -77,14 +70,27 @@ class Reference(Record):
     group: str = Field("", description="the first of its near-copies among the references; empty if there is none")
 
 
+SAME, FRESH = "same", "fresh"
+"""Conditions of a check: the noise of the first check, and noise that the model was never checked on."""
+
+Condition = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9][a-z0-9-]*$",
+        description="what a prompt was sampled under: `same` or `fresh` noise, or the name of a variant of it",
+    ),
+]
+
+
 class Sample(Record):
-    """One generated image. Together the lines are a valid imagefolder `metadata.jsonl`."""
+    """One generated image: a prompt, a condition and a seed. Together the lines are a valid imagefolder
+    `metadata.jsonl`. `text` is what the model was given, which a variant makes another one than the prompt's."""
 
     file_name: str
     text: str
     prompt_id: str
+    condition: Condition = SAME
     seed: int
-    seeds: Seeds = Seeds.SAME
     steps: int
     guidance: float
 
@@ -110,12 +116,15 @@ class Score(Record):
 
     file_name: str
     prompt_id: str
+    condition: Condition = SAME
     seed: int
-    seeds: Seeds = Seeds.SAME
     reference: str
     measures: dict[str, float]
     copy_: bool = Field(alias="copy", description="the deciding measure passes its threshold, or a part is copied")
     part: Part | None = Field(None, description="what is copied, where the picture as a whole is no copy")
+    known_part: float | None = Field(
+        None, description="likeness to a reference where the prompt is known to copy a part of one; none if it is not"
+    )
     detail: float = Field(
         description="mean absolute difference of neighbouring pixels, 0 to 1; extremes are broken images"
     )

@@ -6,7 +6,7 @@ from memfix import flow
 from memfix.config import DetectSettings
 from memfix.console import Talk
 from memfix.records import Score
-from memfix.runs import Run
+from memfix.run.folder import Run
 
 FEW = {"train_batch_size": 4, "prior_batch_size": 2, "keep_margin": 0.0, "max_train_steps": 2, "keep_variants": 1}
 

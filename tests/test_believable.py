@@ -26,7 +26,7 @@ def outcomes(run: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_copies_that_only_the_rule_of_parts_sees_are_not_reworded_away(tmp_path: Path) -> None:
-    """A threshold that nothing passes leaves the finding to the rule of parts; every later stage must know that rule."""
+    """A threshold that nothing passes leaves the finding to the rule of parts, which every later stage must know."""
     (tmp_path / "prompts.txt").write_text(FULLY_MEMORIZED)
     memfix("detect", "prompts.txt", "-m", "demo", "--references", "demo", "--threshold", 0.9999, "-o", "run",
            "--num-samples", 16, cwd=tmp_path)  # fmt: skip

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from memfix.config import DetectSettings, UnlearnSettings
+from memfix.config.layers import for_weights, read_config, read_environment, resolve
 from memfix.errors import MemfixError
-from memfix.layers import for_weights, read_config, read_environment, resolve
 
 
 def test_the_strongest_layer_wins_and_none_means_not_given() -> None:

@@ -9,15 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from memfix import flow, planning
+from memfix import flow
 from memfix.cli.options import Call
 from memfix.cli.show import trained
 from memfix.config import UnlearnSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
+from memfix.flow import dry_run
 from memfix.models import lora, pipeline
 from memfix.records import Pair, Side, Step, Yield
-from memfix.runs import Run
+from memfix.run.folder import Run
 from tests.detected import FEW, detected_run
 
 QUIET = Talk(quiet=True)
@@ -64,7 +65,7 @@ def test_wrong_settings_are_refused_before_anything_is_sampled_stored_or_discard
     before = run.path.joinpath("run.json").read_bytes()
     for overwrite in (True, False):
         with pytest.raises(MemfixError, match=message):
-            planning.outline(run, UnlearnSettings(**FEW | values), overwrite=overwrite)
+            dry_run.outline(run, UnlearnSettings(**FEW | values), overwrite=overwrite)
         with pytest.raises(MemfixError, match=message):
             unlearn(run, overwrite, **values)
     assert run.path.joinpath("run.json").read_bytes() == before
@@ -94,7 +95,7 @@ def test_a_method_that_lacks_its_data_leaves_what_was_sampled_to_another(run: Ru
         unlearn(run, keep_ways="guidance")
     assert unlearn(run, keep_ways="noise", learning_rate=0.01, rank=2, method="bounded")
     assert times(run, "variants") == before
-    assert run.header["stages"]["unlearn"]["settings"]["method"] == "bounded"
+    assert run.header.stages.unlearn.settings.method == "bounded"
     with pytest.raises(MemfixError, match="rank: 2 there, 3 now"):
         unlearn(run, keep_ways="noise", learning_rate=0.01, rank=3, method="bounded")
 
@@ -118,7 +119,7 @@ def test_stand_ins_are_made_of_pictures_that_were_sampled_before(run: Run) -> No
 
 
 def test_nothing_is_sampled_that_nobody_looks_at(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert planning.outline(run, UnlearnSettings(**FEW, method="neggrad", reword=False))["keep_variants_at_most"] == 0
+    assert dry_run.outline(run, UnlearnSettings(**FEW, method="neggrad", reword=False))["keep_variants_at_most"] == 0
     assert unlearn(run, method="neggrad", reword=False)
     assert not (run.path / "variants").exists()
     trained(Call(Talk()), run)
@@ -135,7 +136,7 @@ def test_nothing_is_sampled_that_nobody_looks_at(run: Run, capsys: pytest.Captur
 
 def test_an_outline_counts_what_is_done(run: Run) -> None:
     settings = UnlearnSettings(**FEW, rank=2, gradient_accumulation_steps=3)
-    told = planning.outline(run, settings)
+    told = dry_run.outline(run, settings)
     assert not (run.path / "pairs.jsonl").exists()
     assert told["memorized_prompts"] == 2
     assert (told["passes"], told["items"]) == (6, 6 * (4 + (2 if told["prior_images"] else 0)))
@@ -143,7 +144,7 @@ def test_an_outline_counts_what_is_done(run: Run) -> None:
     assert (told["method"], told["steps"]) == ("siss", 2)
     sampled = told["keep_variants_at_most"] * 2 * 2  # two denoising steps, with guidance
     assert told["unet_evaluations_at_most"] == sampled + told["items"]
-    pipe = pipeline.load(pipeline.locate(run.header["stages"]["detect"]["settings"]["model"]))
+    pipe = pipeline.load(pipeline.locate(run.header.stages.detect.settings.model))
     assert told["trained_weights"] == sum(p.numel() for p in lora.add(pipe.unet, 2))
     unlearn(run, rank=2, gradient_accumulation_steps=3)
     pairs, drawn = run.read("pairs.jsonl", Pair), sum(y.samples for y in run.read("yields.jsonl", Yield))
@@ -156,12 +157,12 @@ def test_an_outline_counts_what_is_done(run: Run) -> None:
 def test_each_adapter_has_its_ending(run: Run) -> None:
     looking = {"validation_steps": 1, "num_validation_images": 1, "validation_inference_steps": 2, "reword": False}
     assert unlearn(run, adapter_per_prompt=True, **looking)
-    endings = Run.open(run.path).header["stages"]["unlearn"]["endings"]
+    endings = Run.open(run.path).header.stages.unlearn.endings
     targets = {p.prompt_id for p in run.read("pairs.jsonl", Pair) if p.side is Side.FORGET}
     assert endings.keys() == targets
     assert len(targets) == 2
     for i, ending in endings.items():
-        assert ending["taken"] == len(Run(run.path / "adapters" / i, run.header).read("training.jsonl", Step))
+        assert ending.taken == len(Run(run.path / "adapters" / i, run.header).read("training.jsonl", Step))
     report = flow.report(run)
     told = json.loads((run.path / "report.json").read_text())["training"]
     assert [e["prompt_id"] for e in told["endings"]] == list(endings)
@@ -172,12 +173,12 @@ def test_each_adapter_has_its_ending(run: Run) -> None:
 
 def test_memory_by_hand(run: Run) -> None:
     """Full weights: 4 bytes a weight of the model; of those trained 4 for the gradient, 8 for AdamW, 4 to combine."""
-    pipe = pipeline.load(pipeline.locate(run.header["stages"]["detect"]["settings"]["model"]))
+    pipe = pipeline.load(pipeline.locate(run.header.stages.detect.settings.model))
     unet = sum(p.numel() for p in pipe.unet.parameters())
     rest = sum(p.numel() for module in (pipe.vae, pipe.text_encoder) for p in module.parameters())
 
     def told(**values) -> int:
-        return planning.outline(run, UnlearnSettings(**FEW | {"weights": "full", **values}))[
+        return dry_run.outline(run, UnlearnSettings(**FEW | {"weights": "full", **values}))[
             "memory_bytes_without_activations"
         ]
 
@@ -225,4 +226,4 @@ def test_fp16_is_too_coarse_for_a_prior_on_the_weights(run: Run) -> None:
         unlearn(run, mixed_precision="fp16", method="vdu")
     with pytest.raises(MemfixError, match="--saliency"):
         unlearn(run, mixed_precision="fp16", saliency=0.5, weights="full")
-    assert "unlearn" not in run.header["stages"]
+    assert run.header.stages.unlearn is None

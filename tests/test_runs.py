@@ -8,7 +8,11 @@ import pytest
 from memfix.config import RecheckSettings
 from memfix.errors import MemfixError
 from memfix.records import Prompt
-from memfix.runs import Run, slug
+from memfix.run.folder import Run, slug
+from memfix.run.header import RecheckStage
+from memfix.run.inputs import RecheckInputs
+
+WEIGHTS = RecheckInputs(weights_sha256="a")
 
 
 def prompt(i: int) -> Prompt:
@@ -64,28 +68,31 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
 
 def test_status_is_written_last_and_says_how_a_stage_ended(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "r")
-    with run.stage("recheck", RecheckSettings(), {}, []):
+    with run.stage(RecheckStage, RecheckSettings(), WEIGHTS, []):
         assert json.loads((run.path / "run.json").read_text())["status"] == "started"
         assert not Run.open(run.path).finished("recheck")
     assert Run.open(run.path).finished("recheck")
-    with pytest.raises(RuntimeError), run.stage("recheck", RecheckSettings(), {}, []):
+    with pytest.raises(RuntimeError), run.stage(RecheckStage, RecheckSettings(), WEIGHTS, []):
         raise RuntimeError
-    assert Run.open(run.path).header["status"] == "failed"
-    with pytest.raises(KeyboardInterrupt), run.stage("recheck", RecheckSettings(), {}, []):
+    assert Run.open(run.path).header.status == "failed"
+    with pytest.raises(KeyboardInterrupt), run.stage(RecheckStage, RecheckSettings(), WEIGHTS, []):
         raise KeyboardInterrupt
-    assert Run.open(run.path).header["status"] == "cancelled"
+    assert Run.open(run.path).header.status == "cancelled"
 
 
 def test_changed_settings_are_refused_by_name(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "r")
-    with run.stage("recheck", RecheckSettings(), {"lora": "a"}, []):
+    with run.stage(RecheckStage, RecheckSettings(), WEIGHTS, []):
         pass
-    changed = run.stage("recheck", RecheckSettings(num_fresh=4), {"lora": "a"}, [])
+    changed = run.stage(RecheckStage, RecheckSettings(num_fresh=4), WEIGHTS, [])
     with pytest.raises(MemfixError, match="num_fresh: 16 there, 4 now") as caught, changed:
         pass
     assert "--overwrite" in caught.value.hint
+    other = run.stage(RecheckStage, RecheckSettings(), RecheckInputs(weights_sha256="b"), [])
+    with pytest.raises(MemfixError, match="weights_sha256: 'a' there, 'b' now"), other:
+        pass
     run.discard("recheck")
-    with run.stage("recheck", RecheckSettings(num_fresh=4), {"lora": "a"}, []):
+    with run.stage(RecheckStage, RecheckSettings(num_fresh=4), WEIGHTS, []):
         pass
 
 

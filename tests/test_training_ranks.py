@@ -16,7 +16,7 @@ from memfix import flow
 from memfix.config import UnlearnSettings
 from memfix.console import Talk
 from memfix.records import Step
-from memfix.runs import Run
+from memfix.run.folder import Run
 from tests.detected import detected_run
 
 TRAINING = {

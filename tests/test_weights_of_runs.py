@@ -14,15 +14,15 @@ from memfix.config import DetectSettings
 from memfix.console import Talk
 from memfix.demo import DESCRIPTOR
 from memfix.errors import ExitCode, MemfixError
+from memfix.flow.detection import Detection
 from memfix.index.build import build
 from memfix.index.store import Store
 from memfix.measures import weights
 from memfix.measures.descriptor import get_descriptor
 from memfix.measures.weights import Known, Wanted
-from memfix.opening import gallery_of
 from memfix.records import Score
 from memfix.report.build import build as build_report
-from memfix.runs import Run
+from memfix.run.folder import Run
 from tests import tiny_clip
 
 
@@ -48,7 +48,7 @@ def indexed(work: Path, pictures: Path, descriptor: str, wanted: Wanted) -> str:
 
 
 def entry(run: Run) -> dict[str, Any]:
-    return Run.open(run.path).header["stages"]["detect"]
+    return Run.open(run.path).header.stages.detect.model_dump(mode="json")
 
 
 @pytest.mark.parametrize("measure", ["ssim", "sscd"])
@@ -61,7 +61,7 @@ def test_an_index_brings_its_own_sscd_weights(
         "name": "demo", "file": str(DESCRIPTOR), "bytes": DESCRIPTOR.stat().st_size,
         "sha256": hashlib.sha256(DESCRIPTOR.read_bytes()).hexdigest(),
     }}  # fmt: skip
-    assert len(gallery_of(run, DetectSettings.model_validate(run.settings("detect")))) == 4
+    assert len(Detection.of(run).judge().references) == 4
     assert all(measure in score.measures for score in run.read("before/scores.jsonl", Score))
 
 
@@ -83,7 +83,7 @@ def test_an_index_brings_its_own_clip_model(work: Path, model_folder: Path, refe
     assert (recorded["name"], recorded["file"], recorded["bytes"]) == (clip, str(file), file.stat().st_size)
     tiny_clip.make(work, seed=1)  # in the place of the first
     with pytest.raises(MemfixError, match=r"was made with clip \(open_clip tiny-clip, sha256"):
-        gallery_of(run, DetectSettings.model_validate(run.settings("detect")))
+        Detection.of(run).judge()
     with pytest.raises(MemfixError, match="not with ViT-B-32/openai"):
         detect(work, model_folder, references=index, clip_model="ViT-B-32/openai")
 
@@ -129,13 +129,13 @@ def test_where_the_threshold_comes_from(
     (work / "net.pt").write_bytes(DESCRIPTOR.read_bytes())
     settings = {"sscd_weights": str(work / "net.pt"), **settings}
     run = detect(work, model_folder, references=str(reference_folder), **settings)
-    found = entry(run)
+    found = entry(run)["rule"]
     assert value in (found["threshold"], None)
-    assert found["threshold_name"] == name
-    assert found["threshold_source"].startswith(source)
+    assert found["name"] == name
+    assert found["source"].startswith(source)
     page = flow.report(run).read_text()
     scores = build_report(run).prompts[0].scores_before
-    assert (scores["threshold"], scores["threshold_source"]) == (found["threshold"], found["threshold_source"])
+    assert (scores["threshold"], scores["threshold_source"]) == (found["threshold"], found["source"])
     assert f"({name + ', ' if name else ''}{source}" in page
     assert (f"threshold 0.7 ({name})" in page) == (name is not None)
 
@@ -180,7 +180,7 @@ def test_a_published_threshold_is_refused_for_weights_of_unknown_hash(
         detect(work, model_folder, threshold=name, **own)
     assert caught.value.exit_code is ExitCode.USAGE
     assert not (work / "run").exists()
-    assert entry(detect(work, model_folder, threshold=0.7, **own))["threshold_source"] == "given"
+    assert entry(detect(work, model_folder, threshold=0.7, **own))["rule"]["source"] == "given"
 
 
 def test_the_report_tells_name_size_and_hash_of_weights(work: Path, model_folder: Path, reference_folder: Path) -> None:

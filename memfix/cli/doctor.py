@@ -19,7 +19,7 @@ def doctor(call: Call) -> None:
 
     from memfix.demo import MODEL, REFERENCES
     from memfix.models.device import autocast_dtype, device
-    from memfix.runs import environment
+    from memfix.run.environment import environment
 
     found = environment()
     here = device()
@@ -28,9 +28,9 @@ def doctor(call: Call) -> None:
     root = runs_root().resolve()
     existing = next(p for p in [root, *root.parents] if p.exists())
     rows = [
-        ("memfix", found["memfix"], True),
-        ("python", found["python"], True),
-        *((package, version, version != "missing") for package, version in found["packages"].items()),
+        ("memfix", found.memfix, True),
+        ("python", found.python, True),
+        *((package, version, version != "missing") for package, version in found.packages.items()),
         ("device", f"{here} ({name})", True),
         ("precision (auto)", str(autocast_dtype("auto") or "fp32").removeprefix("torch."), True),
         ("hub cache", f"{cache}{'' if cache.exists() else ' (not there yet)'}", True),

@@ -76,7 +76,7 @@ def _screens() -> list[dict[str, object]]:
 
 
 def _presets() -> list[dict[str, object]]:
-    from memfix.layers import presets
+    from memfix.config.layers import presets
 
     return [
         {"name": name, "summary": path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")}
@@ -85,15 +85,15 @@ def _presets() -> list[dict[str, object]]:
 
 
 def _runs() -> list[dict[str, object]]:
-    from memfix.runs import Run
+    from memfix.run.folder import Run
 
     runs = [Run.open(file.parent) for file in sorted(runs_root().glob("*/run.json"))]
     return [
         {
             "run": str(r.path),
-            "status": r.header["status"],
-            "stages": " ".join(r.header["stages"]),
-            "created": r.header["created"],
+            "status": r.header.status,
+            "stages": " ".join(r.header.stages.begun()),
+            "created": r.header.created,
         }
         for r in runs
     ]

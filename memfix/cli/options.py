@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 
 from memfix.config import DEMO, STAGES, Settings
+from memfix.config.layers import for_weights, read_config, read_environment, read_preset, resolve
 from memfix.console import Talk
 from memfix.errors import ExitCode, MemfixError, did_you_mean
-from memfix.layers import for_weights, read_config, read_environment, read_preset, resolve
 
 S = TypeVar("S", bound=Settings)
 

@@ -24,10 +24,10 @@ def chain(call: Call, prompts: str, out: Path | None) -> int:
     detecting = call.settings(DetectSettings)
     unlearning = call.settings(UnlearnSettings, detecting.model)
     rechecking = call.settings(RecheckSettings, detecting.model)
-    from memfix import planning
+    from memfix.flow import dry_run
 
     given = call.named(UnlearnSettings, unlearning.weights)
-    planning.check(unlearning, given)
+    dry_run.check(unlearning, given)
     if call.dry_run:
         show.plan(call, prompts, detecting, {"unlearn": unlearning, "recheck": rechecking})
         return 0

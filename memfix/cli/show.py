@@ -11,7 +11,7 @@ from memfix.records import Change, Label, Outcome, Prompt, Rewording, Role, Step
 
 if TYPE_CHECKING:
     from memfix.config import DetectSettings, Settings, UnlearnSettings
-    from memfix.runs import Run
+    from memfix.run.folder import Run
 
 
 def settings(call: Call, stages: dict[str, Settings], **more: Any) -> None:
@@ -59,7 +59,7 @@ def plan(call: Call, prompt_list: str, detecting: DetectSettings, later: dict[st
     index, held = index_folder(detecting.references), len(references)
     if detecting.threshold is not None:  # checking it loads torch
         from memfix.detect.threshold import given_threshold
-        from memfix.opening import wanted
+        from memfix.flow.detection import wanted
 
         given_threshold(detecting, wanted(detecting, index))
     if index:

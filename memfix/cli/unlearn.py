@@ -1,14 +1,19 @@
 """`memfix unlearn`: make the model forget what was found."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from memfix.cli import show
 from memfix.cli.options import Call, RunArgument, command, runs_root
-from memfix.config import DetectSettings, UnlearnSettings
+from memfix.config import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
+
+if TYPE_CHECKING:
+    from memfix.run.folder import Run
 
 Lora = Annotated[bool, typer.Option("--lora", help="Train a LoRA adapter (default).")]
 Full = Annotated[bool, typer.Option("--full", help="Train all weights of the UNet.")]
@@ -24,9 +29,9 @@ def weights(lora: bool, full: bool) -> dict[str, Any]:
     return {"weights": "full" if full else "lora" if lora else None}
 
 
-def open_run(path: Path | None) -> Any:
+def open_run(path: Path | None) -> Run:
     """The run given, else the newest."""
-    from memfix.runs import Run
+    from memfix.run.folder import Run
 
     return Run.open(path) if path else Run.newest(runs_root())
 
@@ -38,13 +43,13 @@ def unlearn(
     """Fine-tune the model on the image-prompt pairs that the detection found, keeping everything else."""
     call.given["unlearn"] |= weights(lora, full)
     opened = open_run(run)
-    detected = opened.settings("detect") or {}
-    settings = call.settings(UnlearnSettings, DetectSettings.model_validate(detected).model if detected else None)
+    detected = opened.header.stages.detect
+    settings = call.settings(UnlearnSettings, detected.settings.model if detected else None)
     given = call.named(UnlearnSettings, settings.weights)
     if call.dry_run:
-        from memfix import planning
+        from memfix.flow import dry_run
 
-        show.outline(call, settings, planning.outline(opened, settings, given, overwrite))
+        show.outline(call, settings, dry_run.outline(opened, settings, given, overwrite))
         return
     from memfix import flow
 

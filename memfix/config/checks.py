@@ -118,9 +118,10 @@ class DetectSettings(Settings):
         "auto", description="Precision of the model's arithmetic; auto is bf16 where the device is fast at it."
     )
 
-    def resolved_chance(self) -> float:
-        """The chance in force."""
-        return self.chance if self.chance is not None else self.false_alarm_rate or 0.001
+    def error_rates(self) -> tuple[float, float, float]:
+        """The chance in force, the tolerance and the confidence: what verdicts are given by."""
+        chance = self.chance if self.chance is not None else self.false_alarm_rate or 0.001
+        return chance, self.tolerance, self.confidence
 
 
 class RecheckSettings(Settings):

@@ -16,7 +16,7 @@ from memfix.detect.skipping import Skipping, plan
 from memfix.errors import MemfixError
 from memfix.models.device import autocast
 from memfix.records import Prompt, Record, Role
-from memfix.runs import Run
+from memfix.run.folder import Run
 from memfix.screens import get_screen
 from memfix.screens.base import Screen
 from memfix.screens.denoiser import Denoiser

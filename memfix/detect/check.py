@@ -6,71 +6,135 @@ Used on the original model and on the unlearned one. Resumes: what is on disk is
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from diffusers import StableDiffusionPipeline
 
 from memfix.config import DetectSettings
 from memfix.detect.design import Design
-from memfix.detect.parts import find_parts, kind_of
 from memfix.detect.stand_ins import MATCHES, stand_in
-from memfix.detect.verdict import judge, judge_pair
+from memfix.detect.thumbnails import Thumbnails
+from memfix.detect.verdict import verdict_on, verdict_on_pair
 from memfix.inputs.references import open_image
-from memfix.measures.base import Measure
+from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import COARSE, to_tensor
-from memfix.measures.reference_set import ReferenceSet
 from memfix.measures.siblings import representatives
 from memfix.models.sampling import batches, generate
 from memfix.models.text import TextCache
 from memfix.records import Kind, Sample, Score, Verdict
-from memfix.runs import Run
+from memfix.references.judge import Judge
+from memfix.references.parts import kind_of
+from memfix.run.folder import Run
 
 
-def check(
-    run: Run,
-    folder: str,
-    pipe: StableDiffusionPipeline,
-    gallery: ReferenceSet | None,
-    plan: Sequence[Sample],
-    settings: DetectSettings,
-) -> Iterator[int]:
-    """Work through a plan, writing images, `metadata.jsonl` and `scores.jsonl` under `folder`.
+@dataclass(frozen=True)
+class Check:
+    """A check of one model, in a folder of a run; `judge` is None where no training image is given."""
 
-    Yields after each batch the number of samples that are done, first those found on disk. An image counts as done
-    once its score is written, which is the last thing that happens to it; without references, once it is listed.
-    """
-    scores = f"{folder}/scores.jsonl"
-    listed = {s.file_name for s in run.read(f"{folder}/metadata.jsonl", Sample)}
-    scored = {s.file_name for s in run.read(scores, Score)} if gallery is not None else listed
-    planned = {s.file_name for s in plan}
-    done = {name for name in scored & planned if (run.path / folder / name).is_file()}
-    (run.path / folder).mkdir(exist_ok=True)
-    yield len(done)
-    texts = TextCache(pipe)
-    for batch in batches(plan, settings.batch_size, done):
-        images = generate(pipe, batch, texts, settings.mixed_precision)
-        new = [(s, image) for s, image in zip(batch, images, strict=True) if s.file_name not in done]
-        for sample, image in new:
-            image.save(run.path / folder / sample.file_name, compress_level=1)
-        run.append(f"{folder}/metadata.jsonl", [s for s, _ in new if s.file_name not in listed])
-        if gallery is not None:
-            found = gallery.score([s for s, _ in new], [image for _, image in new])
-            run.append(scores, [score for score in found if score.file_name not in scored])
-        done |= {s.file_name for s, _ in new}
+    run: Run
+    folder: str
+    pipe: StableDiffusionPipeline
+    rule: CopyRule
+    judge: Judge | None
+    settings: DetectSettings
+    thumbnails: Thumbnails = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "thumbnails", Thumbnails(self.run.path / self.folder))
+
+    @property
+    def scores_file(self) -> str:
+        """Where the scores lie in the run."""
+        return f"{self.folder}/scores.jsonl"
+
+    def sample(self, plan: Sequence[Sample]) -> Iterator[int]:
+        """Work through a plan, writing images, `metadata.jsonl` and `scores.jsonl`.
+
+        Yields after each batch the number of samples that are done, first those found on disk. An image counts as done
+        once its score is written, which is the last thing that happens to it; without a judge, once it is listed.
+        """
+        run, folder = self.run, self.run.path / self.folder
+        listed = {s.file_name for s in run.read(f"{self.folder}/metadata.jsonl", Sample)}
+        scored = {s.file_name for s in run.read(self.scores_file, Score)} if self.judge else listed
+        planned = {s.file_name for s in plan}
+        done = {name for name in scored & planned if (folder / name).is_file()}
+        folder.mkdir(exist_ok=True)
         yield len(done)
+        texts = TextCache(self.pipe)
+        for batch in batches(plan, self.settings.batch_size, done):
+            drawn = generate(self.pipe, batch, texts, self.settings.mixed_precision)
+            new = [(s, image) for s, image in zip(batch, drawn, strict=True) if s.file_name not in done]
+            samples, images = [s for s, _ in new], [image for _, image in new]
+            for sample, image in new:
+                image.save(folder / sample.file_name, compress_level=1)
+            self.thumbnails.add([s.file_name for s in samples], images)
+            run.append(f"{self.folder}/metadata.jsonl", [s for s in samples if s.file_name not in listed])
+            if self.judge:
+                found = self.judge.score(samples, images)
+                run.append(self.scores_file, [score for score in found if score.file_name not in scored])
+            done |= {s.file_name for s in samples}
+            yield len(done)
 
+    def scores(self, plan: Sequence[Sample]) -> dict[str, list[Score]]:
+        """The scores of a plan by prompt, in its order: a resumed run wrote its lines in another one.
 
-def scores_of(run: Run, folder: str, plan: Sequence[Sample]) -> dict[str, list[Score]]:
-    """The scores of a plan by prompt, in its order: a resumed run wrote its lines in another one.
+        Without marks of copied parts, which are found anew when all samples are there.
+        """
+        place = {sample.file_name: i for i, sample in enumerate(plan)}
+        found: dict[str, list[Score]] = {}
+        own = (score for score in self.run.read(self.scores_file, Score) if score.file_name in place)
+        for score in sorted(own, key=lambda score: place[score.file_name]):
+            whole = score.model_copy(update={"copy_": False, "part": None}) if score.part else score
+            found.setdefault(score.prompt_id, []).append(whole)
+        return found
 
-    Without marks of copied parts, which are found anew when all samples are there.
-    """
-    place = {sample.file_name: i for i, sample in enumerate(plan)}
-    found: dict[str, list[Score]] = {}
-    own = (score for score in run.read(f"{folder}/scores.jsonl", Score) if score.file_name in place)
-    for score in sorted(own, key=lambda score: place[score.file_name]):
-        whole = score.model_copy(update={"copy_": False, "part": None}) if score.part else score
-        found.setdefault(score.prompt_id, []).append(whole)
-    return found
+    def conclude(
+        self, plan: Sequence[Sample], design: Design | None = None, whole: Container[str] = ()
+    ) -> list[Verdict]:
+        """Find copies of a part, write the scores anew with them, and give one verdict for each prompt of a plan.
+
+        Without a `design` the number of samples was fixed. So it counts for a prompt with copies of a part, which are
+        looked for once and not at every interim look, and for those of `whole`, by id.
+        """
+        if self.judge is None:
+            return self._conclude_stand_ins(plan)
+        scores, verdicts, final = self.scores(plan), list[Verdict](), list[Score]()
+        groups = representatives(self.judge.recorded(names(s for own in scores.values() for s in own)))
+        for prompt_id, own in scores.items():
+            found = self.judge.conclude(own, self.thumbnails.of([s.file_name for s in own]))
+            fixed = prompt_id in whole or any(s.part for s in found.scores)
+            drawn = self.fixed_design(len(own)) if fixed or design is None else design
+            verdict = verdict_on(found.scores, self.rule, drawn, groups)
+            verdicts.append(verdict.model_copy(update={"kind": found.kind, "common_area": found.common_area}))
+            final += found.scores
+        self.run.write(self.scores_file, final)
+        return verdicts
+
+    def fixed_design(self, samples: int) -> Design:
+        """The design of a check whose number of samples was fixed beforehand."""
+        chance, tolerance, confidence = self.settings.error_rates()
+        return Design.fixed(samples, chance=chance, tolerance=tolerance, confidence=confidence)
+
+    def _conclude_stand_ins(self, plan: Sequence[Sample]) -> list[Verdict]:
+        """Without references: write the scores of each prompt against a sample of its own, and give the verdicts.
+
+        Copies that agree all over are `verbatim`; others are a `template`, since something varies around what is fixed.
+        """
+        groups: dict[str, list[Sample]] = {}
+        for sample in plan:
+            groups.setdefault(sample.prompt_id, []).append(sample)
+        verdicts, final = list[Verdict](), list[Score]()
+        for own in groups.values():
+            images = [open_image(self.run.path / self.folder / sample.file_name) for sample in own]
+            scores, matches = stand_in(own, images, self.rule)
+            kind, area = kind_of(scores, to_tensor(images, COARSE), {})
+            verdict = verdict_on(scores, self.rule, self.fixed_design(len(own)), shown="another sample")
+            verdict = verdict_on_pair(verdict) if 0 < matches < MATCHES else verdict
+            kind = Kind.TEMPLATE if kind is Kind.PARTIAL else kind
+            verdicts.append(verdict.model_copy(update={"kind": kind, "common_area": area}))
+            final += scores
+        self.run.write(self.scores_file, final)
+        return verdicts
 
 
 def names(scores: Iterable[Score]) -> list[str]:
@@ -82,62 +146,3 @@ def undecided(scores: dict[str, list[Score]], design: Design) -> set[str]:
     """The prompts that a design would sample further."""
     counts = {i: (sum(s.copy_ for s in own), len(own)) for i, own in scores.items()}
     return {i for i, (k, n) in counts.items() if n < design.looks[-1] and design.decide(k, n) is None}
-
-
-def conclude(
-    run: Run,
-    folder: str,
-    scores: dict[str, list[Score]],
-    gallery: ReferenceSet,
-    settings: DetectSettings,
-    design: Design | None = None,
-    whole: Container[str] = (),
-) -> list[Verdict]:
-    """Find copies of a part, write the scores anew with them, and give one verdict for each prompt.
-
-    Without a `design` the number of samples was fixed. So it counts for a prompt with copies of a part, which are
-    looked for once and not at every look, and for those of `whole`, by id.
-    """
-    verdicts, final = [], []
-    groups = representatives(gallery.recorded(names(s for own in scores.values() for s in own)))
-    for own in scores.values():
-        images = to_tensor([open_image(run.path / folder / s.file_name) for s in own], COARSE)
-        near, references = gallery.thumbnails(s.reference for s in own)
-        own = find_parts(own, images, near, references)
-        kind, area = kind_of(own, images, dict(zip(near, references, strict=True)))
-        drawn = None if own[0].prompt_id in whole or any(s.part for s in own) else design
-        verdict = judge(
-            own, gallery.measure, gallery.threshold, confidence=settings.confidence, tolerance=settings.tolerance,
-            chance=settings.resolved_chance(), design=drawn, groups=groups,
-        )  # fmt: skip
-        verdicts.append(verdict.model_copy(update={"kind": kind, "common_area": area}))
-        final += own
-    run.write(f"{folder}/scores.jsonl", final)
-    return verdicts
-
-
-def conclude_stand_ins(
-    run: Run, folder: str, plan: Sequence[Sample], measure: Measure, threshold: float, settings: DetectSettings
-) -> list[Verdict]:
-    """Without references: write the scores of each prompt against a sample of its own, and give the verdicts.
-
-    Copies that agree all over are `verbatim`; others are a `template`, since something varies around what is fixed.
-    """
-    groups: dict[str, list[Sample]] = {}
-    for sample in plan:
-        groups.setdefault(sample.prompt_id, []).append(sample)
-    verdicts, final = [], []
-    for own in groups.values():
-        images = [open_image(run.path / folder / sample.file_name) for sample in own]
-        scores, matches = stand_in(own, images, measure, threshold)
-        kind, area = kind_of(scores, to_tensor(images, COARSE), {})
-        verdict = judge(
-            scores, measure, threshold, confidence=settings.confidence, tolerance=settings.tolerance,
-            chance=settings.resolved_chance(), shown="another sample",
-        )  # fmt: skip
-        verdict = judge_pair(verdict) if 0 < matches < MATCHES else verdict
-        kind = Kind.TEMPLATE if kind is Kind.PARTIAL else kind
-        verdicts.append(verdict.model_copy(update={"kind": kind, "common_area": area}))
-        final += scores
-    run.write(f"{folder}/scores.jsonl", final)
-    return verdicts

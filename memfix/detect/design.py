@@ -21,9 +21,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import comb, exp, fsum, log, log1p
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from memfix.errors import ExitCode, MemfixError
+from memfix.findings import DesignRecord
 from memfix.records import Label
 from memfix.stats import clopper_pearson
 
@@ -160,13 +161,13 @@ class Design:
         """For each look the least number of copies that is called memorized; None where no number is."""
         return tuple(s.memorized_from if s.memorized_from <= s.samples else None for s in _stages(self))
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> DesignRecord:
         """For the run's header and the report: what the looks decide, and how often chance alone makes memorized."""
-        return {
-            "looks": list(self.looks), "memorized_from": list(self.boundaries()),
-            "clean_from": next((stage.samples for stage in _stages(self) if stage.clean), None),
-            "chance": self.chance, "chance_memorized": self.operating(self.chance).memorized,
-        }  # fmt: skip
+        return DesignRecord(
+            looks=list(self.looks), memorized_from=list(self.boundaries()),
+            clean_from=next((stage.samples for stage in _stages(self) if stage.clean), None),
+            chance=self.chance, chance_memorized=self.operating(self.chance).memorized,
+        )  # fmt: skip
 
     def _stage(self, k: int, n: int) -> Stage:
         if n not in self.looks or not 0 <= k <= n:

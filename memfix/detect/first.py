@@ -5,37 +5,37 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
-
-from diffusers import StableDiffusionPipeline
 
 from memfix.config import DetectSettings
 from memfix.console import Talk, are, count_of, counted
 from memfix.detect.cascade import screen_first
-from memfix.detect.check import check, conclude, conclude_stand_ins, names, scores_of, undecided
+from memfix.detect.check import Check, names, undecided
 from memfix.detect.design import Design
 from memfix.detect.neighbours import Trial, try_neighbours
 from memfix.detect.skipping import Skipping, audit_bound
 from memfix.detect.stand_ins import as_references
-from memfix.measures.base import Measure
-from memfix.measures.reference_set import ReferenceSet
+from memfix.findings import ScreeningRecord
 from memfix.models.sampling import plan_samples
 from memfix.records import Label, Prompt, Reference, Role, Sample, Score, Verdict
-from memfix.runs import Run
+from memfix.run.folder import Run
 
 
 @dataclass(frozen=True)
 class FirstCheck:
-    """Screen if that is wanted, sample look by look, judge. `gallery` is None where no training image is given."""
+    """Screen if that is wanted, sample look by look, judge."""
 
-    run: Run
-    folder: str
-    pipe: StableDiffusionPipeline
-    gallery: ReferenceSet | None
-    measure: Measure
-    threshold: float
-    settings: DetectSettings
+    check: Check
     talk: Talk
+
+    @property
+    def run(self) -> Run:
+        """Where it is written down."""
+        return self.check.run
+
+    @property
+    def settings(self) -> DetectSettings:
+        """The settings of the detection."""
+        return self.check.settings
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[Verdict]:
         """One verdict a prompt, in their order."""
@@ -65,47 +65,47 @@ class FirstCheck:
 
     def references(self, prompts: Sequence[Prompt]) -> list[Reference]:
         """What the run writes down of the references, once all is judged; without any, the samples standing in."""
-        scores = self.run.read(f"{self.folder}/scores.jsonl", Score)
-        if self.gallery is None:
+        scores = self.run.read(self.check.scores_file, Score)
+        if self.check.judge is None:
             texts = {p.id: p.text for p in prompts}
-            return as_references(scores, str((self.run.path / self.folder).resolve()), texts)
-        return self.gallery.recorded(names(scores))
+            return as_references(scores, str((self.run.path / self.check.folder).resolve()), texts)
+        return self.check.judge.recorded(names(scores))
 
-    def screening(self, prompts: Sequence[Prompt], found: Sequence[Verdict]) -> dict[str, Any] | None:
+    def screening(self, prompts: Sequence[Prompt], found: Sequence[Verdict]) -> ScreeningRecord | None:
         """What the screen left out of this check and how far that can be trusted, for the record of the run."""
-        kept = self.run.read(f"{self.folder}/skipping.jsonl", Skipping)
+        kept = self.run.read(f"{self.check.folder}/skipping.jsonl", Skipping)
         if self.settings.screen is None or not kept:
             return None
         skipping, texts = kept[0], [p.text for p in prompts if p.role is Role.CONTROL]
         memorized = {v.prompt_id for v in found if v.verdict is Label.MEMORIZED}
-        trials = self.run.read(f"{self.folder}/neighbours.jsonl", Trial)
+        trials = self.run.read(f"{self.check.folder}/neighbours.jsonl", Trial)
         caught = {t.prompt_id for t in trials if t.copy_}
         bad = len(memorized & {*skipping.audited} - caught)
-        return {
-            "screen": skipping.screen, "threshold": skipping.threshold, "skipped": len(skipping.skipped),
-            "expected_memorized": skipping.expected_memorized, "expected_missed": skipping.expected_missed,
-            "audited": len(skipping.audited), "audited_memorized": bad,
-            "share_bound": audit_bound(bad, len(skipping.audited), len(skipping.skipped)),
-            "odd_controls": [texts[i] for i in skipping.odd_controls],
-            "neighbours": len({t.prompt_id for t in trials}), "neighbours_memorized": len(caught & memorized),
-        }  # fmt: skip
+        return ScreeningRecord(
+            screen=skipping.screen, threshold=skipping.threshold, skipped=len(skipping.skipped),
+            expected_memorized=skipping.expected_memorized, expected_missed=skipping.expected_missed,
+            audited=len(skipping.audited), audited_memorized=bad,
+            share_bound=audit_bound(bad, len(skipping.audited), len(skipping.skipped)),
+            odd_controls=[texts[i] for i in skipping.odd_controls],
+            neighbours=len({t.prompt_id for t in trials}), neighbours_memorized=len(caught & memorized),
+        )  # fmt: skip
 
     def design(self) -> Design:
         """When sampling of a prompt stops, and what its copies say then."""
-        s = self.settings
-        limits = {"chance": s.resolved_chance(), "tolerance": s.tolerance, "confidence": s.confidence}
+        s, (chance, tolerance, confidence) = self.settings, self.settings.error_rates()
         if s.first_look is None:
-            return Design.fixed(s.num_samples, **limits)
-        return Design.doubling(min(s.first_look, s.num_samples), s.num_samples, **limits)
+            return self.check.fixed_design(s.num_samples)
+        first = min(s.first_look, s.num_samples)
+        return Design.doubling(first, s.num_samples, chance=chance, tolerance=tolerance, confidence=confidence)
 
     def _screen(self, prompts: Sequence[Prompt]) -> Skipping | None:
         if self.settings.screen is None:
             return None
-        name = f"{self.folder}/skipping.jsonl"
+        name = f"{self.check.folder}/skipping.jsonl"
         if kept := self.run.read(name, Skipping):
             skipping = kept[0]
         else:
-            skipping = screen_first(self.run, self.folder, self.pipe, prompts, self.settings, self.talk)
+            skipping = screen_first(self.run, self.check.folder, self.check.pipe, prompts, self.settings, self.talk)
             self.run.write(name, [skipping])
         skipped = len(skipping.not_generated)
         self.talk.say(
@@ -123,11 +123,9 @@ class FirstCheck:
         skipped, texts = frozenset(skipping.skipped), {p.id: p.text for p in prompts}
         listed = (v for v in found if v.verdict is Label.MEMORIZED and v.prompt_id not in skipped)
         memorized = {texts[v.prompt_id]: v.reference for v in listed}
-        if self.gallery is None or not (self.settings.neighbours and memorized and skipped):
+        if self.check.judge is None or not (self.settings.neighbours and memorized and skipped):
             return []
-        return try_neighbours(
-            self.run, self.folder, self.pipe, self.gallery, prompts, skipped, memorized, self.settings, self.talk
-        )
+        return try_neighbours(self.check, prompts, skipped, memorized, self.talk)
 
     def _sample(self, prompts: Sequence[Prompt], title: str, looks: Sequence[int] | None = None) -> list[Sample]:
         """Draw from each prompt until its copies decide, or the last look is reached; the whole plan."""
@@ -137,21 +135,18 @@ class FirstCheck:
             seeds = range(s.seed + first, s.seed + last)
             new = plan_samples(going_on, seeds, steps=s.num_inference_steps, guidance=s.guidance_scale)
             with self.talk.progress(title, len(new)) as bar:
-                for done in check(self.run, self.folder, self.pipe, self.gallery, new, s):
+                for done in self.check.sample(new):
                     bar.at(done)
             plan += new
             if last < design.looks[-1]:
-                left = undecided(scores_of(self.run, self.folder, plan), design)
+                left = undecided(self.check.scores(plan), design)
                 going_on = [p for p in going_on if p.id in left]
         place = {p.id: i for i, p in enumerate(prompts)}
         return sorted(plan, key=lambda sample: (place[sample.prompt_id], sample.seed))
 
     def _judge(self, plan: Sequence[Sample], whole: Container[str] = ()) -> list[Verdict]:
         """The verdicts on a plan; `whole` are prompts that were sampled to the end, whatever the looks."""
-        if self.gallery is None:
-            return conclude_stand_ins(self.run, self.folder, plan, self.measure, self.threshold, self.settings)
-        scores = scores_of(self.run, self.folder, plan)
-        return conclude(self.run, self.folder, scores, self.gallery, self.settings, self.design(), whole)
+        return self.check.conclude(plan, self.design(), whole)
 
     def _audit_failed(self, skipping: Skipping, found: Iterable[Verdict], caught: Container[str]) -> bool:
         """Whether an audited prompt is memorized that no trial had found."""
@@ -170,8 +165,9 @@ class FirstCheck:
     def _unsampled(self, prompt_id: str, skipping: Skipping, own: Sequence[Trial]) -> Verdict:
         seeds = " and ".join(str(t.seed) for t in own)
         tried = f"; from seed {seeds}, the likeliest to give {own[0].reference}, no copy" if own else ""
+        rule = self.check.rule
         return Verdict(
             prompt_id=prompt_id, verdict=Label.CLEAN, copies=0, samples=0, share=0, interval=(0, 1),
-            confidence=self.settings.confidence, measure=self.measure.name, threshold=self.threshold, score=None,
+            confidence=self.settings.confidence, measure=rule.measure.name, threshold=rule.threshold, score=None,
             reference="", reason=f"not sampled: {skipping.reason(prompt_id)}{tried}",
         )  # fmt: skip

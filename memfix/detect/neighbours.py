@@ -13,19 +13,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from pydantic import Field
 
-from memfix.config import DetectSettings
 from memfix.console import Talk, counted
 from memfix.detect.aim import Aim
-from memfix.detect.check import check, scores_of
+from memfix.detect.check import Check
 from memfix.measures.reference_set import ReferenceSet
 from memfix.models.device import autocast
 from memfix.models.sampling import plan_samples
 from memfix.records import Prompt, Record, Role
-from memfix.runs import Run
 from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling
 
@@ -50,15 +47,14 @@ class Suspect(NamedTuple):
 
 
 def try_neighbours(
-    run: Run, folder: str, pipe: StableDiffusionPipeline, gallery: ReferenceSet, prompts: Sequence[Prompt],
-    skipped: frozenset[str], memorized: Mapping[str, str], settings: DetectSettings, talk: Talk,
-) -> list[Trial]:  # fmt: skip
+    check: Check, prompts: Sequence[Prompt], skipped: frozenset[str], memorized: Mapping[str, str], talk: Talk
+) -> list[Trial]:
     """A few samples of each skipped prompt, nearest wording first, in rounds as long as one finds a copy. Resumes.
 
     skipped: ids of prompts; memorized: text → name of the reference that it gives; controls among the prompts say what
     ordinary wordings are.
     """
-    denoiser, s = Denoiser(pipe), settings
+    denoiser, s, file = Denoiser(check.pipe), check.settings, f"{check.folder}/neighbours.jsonl"
     suspects = nearest_wordings(
         denoiser,
         [p for p in prompts if p.id in skipped],
@@ -67,14 +63,14 @@ def try_neighbours(
     )
     seeds = tuple(range(s.seed, s.seed + s.num_samples))
     aim = Aim(denoiser, Sampling(seeds, 2, s.num_inference_steps, s.guidance_scale), s.batch_size)
-    trials = run.read(f"{folder}/neighbours.jsonl", Trial)
+    trials = check.run.read(file, Trial)
     for first in range(0, len(suspects), s.neighbours):
         own = suspects[first : first + s.neighbours]
         ids = {x.prompt.id for x in own}
         if not ids <= {t.prompt_id for t in trials}:
             trials = [t for t in trials if t.prompt_id not in ids]
-            trials += _try(run, folder, pipe, gallery, own, aim, settings, talk)
-            run.write(f"{folder}/neighbours.jsonl", trials)
+            trials += _try(check, own, aim, talk)
+            check.run.write(file, trials)
         if not any(t.copy_ for t in trials if t.prompt_id in ids):
             break
     tried, copying = ({t.prompt_id for t in trials if t.copy_ or every} for every in (True, False))
@@ -110,12 +106,11 @@ def nearest_wordings(
     return [suspect for _, suspect in sorted(found, key=lambda pair: -pair[0])]
 
 
-def _try(
-    run: Run, folder: str, pipe: StableDiffusionPipeline, gallery: ReferenceSet, suspects: Sequence[Suspect], aim: Aim,
-    settings: DetectSettings, talk: Talk,
-) -> list[Trial]:  # fmt: skip
-    """Draw from each suspect and hold the samples against all references."""
-    pictures = dict(_small_pictures(gallery, (x.reference for x in suspects)))
+def _try(check: Check, suspects: Sequence[Suspect], aim: Aim, talk: Talk) -> list[Trial]:
+    """Draw from each suspect and hold the samples against all references. Needs a check that has references."""
+    assert check.judge
+    settings, references = check.settings, check.judge.references
+    pictures = dict(_small_pictures(references, (x.reference for x in suspects)))
     with autocast(settings.mixed_precision):
         aimed = aim([x.prompt.text for x in suspects], [pictures[x.reference] for x in suspects], SEEDS)
     steps, guidance = settings.num_inference_steps, settings.guidance_scale
@@ -125,9 +120,9 @@ def _try(
         for sample in plan_samples([x.prompt], seeds, steps=steps, guidance=guidance)
     ]
     with talk.progress("Trying neighbours", len(plan)) as bar:
-        for done in check(run, folder, pipe, gallery, plan, settings):
+        for done in check.sample(plan):
             bar.at(done)
-    scores = scores_of(run, folder, plan)
+    scores = check.scores(plan)
     return [
         Trial(prompt_id=x.prompt.id, reference=x.reference, seed=score.seed, copy=score.copy_)
         for x in suspects
@@ -135,8 +130,8 @@ def _try(
     ]
 
 
-def _small_pictures(gallery: ReferenceSet, names: Iterable[str]) -> Iterator[tuple[str, Image.Image]]:
-    """Pictures of references, by name: a gallery keeps small ones, which show where things are."""
-    known, pixels = gallery.thumbnails(dict.fromkeys(names))
+def _small_pictures(references: ReferenceSet, names: Iterable[str]) -> Iterator[tuple[str, Image.Image]]:
+    """Pictures of references, by name: the set keeps small ones, which show where things are."""
+    known, pixels = references.thumbnails(dict.fromkeys(names))
     for name, picture in zip(known, pixels, strict=True):
         yield name, Image.fromarray((picture.permute(1, 2, 0) * 255).round().numpy().astype(np.uint8))

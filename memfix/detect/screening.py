@@ -19,7 +19,7 @@ from memfix.inputs.prompts import locate, stream
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.models import pipeline
 from memfix.models.device import autocast
-from memfix.runs import digest, slug
+from memfix.run.folder import digest, slug
 from memfix.screens.base import Screen
 from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling

@@ -22,7 +22,7 @@ from memfix.errors import ExitCode, MemfixError
 from memfix.files import held, write_atomic
 from memfix.inputs.prompts import PromptRow
 from memfix.records import Record
-from memfix.runs import to_line
+from memfix.run.folder import to_line
 
 SETTINGS, RESULT = "screen.json", "screens.jsonl"
 

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from memfix.measures import PIXELS
-from memfix.measures.base import Measure, is_copy
+from memfix.measures.base import Measure
+from memfix.measures.copy_rule import CopyRule
 from memfix.measures.gallery import farthest
 from memfix.measures.pixels import detail
 from memfix.records import Reference, Sample, Score
@@ -30,15 +31,16 @@ class StandIn(NamedTuple):
     """From 1 to MATCHES - 1 they are too few to be copies, and yet not nothing."""
 
 
-def stand_in(samples: Sequence[Sample], images: Sequence[Image.Image], measure: Measure, threshold: float) -> StandIn:
+def stand_in(samples: Sequence[Sample], images: Sequence[Image.Image], rule: CopyRule) -> StandIn:
     """Hold one prompt's samples against the one that most others are near-identical to.
 
     That one itself is held against the nearest other. No sample is a copy unless MATCHES others are alike.
     """
+    measure = rule.measure
     measures = {**PIXELS, measure.name: measure}
     tables = {name: _pairwise(m, m.features(images)) for name, m in measures.items()}
     values = tables[measure.name]
-    alike = (values >= threshold) if measure.higher_is_closer else (values <= threshold)
+    alike = rule.copies(values)
     others = values.masked_fill(torch.eye(len(samples), dtype=torch.bool), 0).sum(1)
     nearness = others if measure.higher_is_closer else -others
     medoid = max(range(len(samples)), key=lambda i: (int(alike[i].sum()), float(nearness[i])))
@@ -50,9 +52,10 @@ def stand_in(samples: Sequence[Sample], images: Sequence[Image.Image], measure: 
         taken = {name: float(table[i, other]) for name, table in tables.items()}
         scores.append(
             Score(
-                file_name=sample.file_name, prompt_id=sample.prompt_id, seed=sample.seed, seeds=sample.seeds,
-                reference=samples[medoid].file_name, measures={name: round(v, 5) for name, v in taken.items()},
-                copy_=matches >= MATCHES and is_copy(measure, taken[measure.name], threshold), detail=round(d, 5),
+                file_name=sample.file_name, prompt_id=sample.prompt_id, condition=sample.condition,
+                seed=sample.seed, reference=samples[medoid].file_name,
+                measures={name: round(v, 5) for name, v in taken.items()},
+                copy_=matches >= MATCHES and rule.is_copy(taken[measure.name]), detail=round(d, 5),
             )
         )  # fmt: skip
     return StandIn(scores, matches)

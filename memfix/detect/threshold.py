@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from memfix.config import DetectSettings
 from memfix.errors import ExitCode, MemfixError
-from memfix.measures.background import background
+from memfix.measures.background import Background, background
 from memfix.measures.base import Measure
+from memfix.measures.copy_rule import CopyRule
 from memfix.measures.gallery import descriptors
 from memfix.measures.reference_set import ReferenceSet
 from memfix.measures.thresholds import Threshold, find_threshold
@@ -41,28 +40,26 @@ def check_weights(given: Threshold | None, measure: Measure) -> None:
 
 
 def settle(
-    gallery: ReferenceSet | None, measure: Measure, given: Threshold | None, settings: DetectSettings
-) -> dict[str, Any]:
-    """Take the threshold from the references themselves if that is wanted, and record it beside how alike these are.
+    references: ReferenceSet | None, measure: Measure, given: Threshold | None, settings: DetectSettings
+) -> tuple[CopyRule, Background | None]:
+    """The rule of a copy that a detection goes by, and how alike unrelated references are; none without references.
 
-    The gallery, which has the given or the default one, is told a calibrated one.
+    The threshold is the one given, else one calibrated on the references where that is wanted, else the measure's own.
     """
-    found = given or Threshold("", measure.name, measure.threshold, f"default of {measure.name}: {measure.source}")
     rate = settings.false_alarm_rate
-    if gallery is None:
+    rule = CopyRule.default(measure)
+    if given:
+        rule = CopyRule(measure, given.value, given.source, given.name or None)
+    if references is None:
         if rate is not None or settings.first_look is not None:
             raise MemfixError(
                 "--false-alarm-rate and --first-look need training images to compare with.",
                 "Give --references, or leave them out.",
                 ExitCode.USAGE,
             )
-        return _record(found) | {"background": None, "stand_ins": True}
-    unrelated = background(gallery)
+        return rule, None
+    unrelated = background(references)
     if rate is not None:
-        gallery.threshold = unrelated.threshold(rate)
-        found = found._replace(value=gallery.threshold, source=f"calibrated at rate {rate:g} on the references")
-    return _record(found) | {"background": unrelated.summary()}
-
-
-def _record(found: Threshold) -> dict[str, Any]:
-    return {"threshold": found.value, "threshold_name": found.name or None, "threshold_source": found.source}
+        source = f"calibrated at rate {rate:g} on the references"
+        rule = CopyRule(measure, unrelated.threshold(rate), source, false_alarm_rate=rate)
+    return rule, unrelated

@@ -6,34 +6,24 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from memfix.detect.design import Design
-from memfix.measures.base import Measure
+from memfix.measures.copy_rule import CopyRule
 from memfix.records import Label, Score, Verdict
 from memfix.stats import clopper_pearson
 
 PAIR = "two samples are near-identical, which is too few to stand in for a training image and too many to call it clean"
 
 
-def judge(
-    scores: Sequence[Score],
-    measure: Measure,
-    threshold: float,
-    *,
-    confidence: float = 0.95,
-    tolerance: float = 0.25,
-    chance: float = 0.001,
-    design: Design | None = None,
-    groups: Mapping[str, str] | None = None,
+def verdict_on(
+    scores: Sequence[Score], rule: CopyRule, design: Design, groups: Mapping[str, str] | None = None,
     shown: str = "a reference",
-) -> Verdict:
-    """The verdict on one prompt, by the design that its samples were drawn under.
+) -> Verdict:  # fmt: skip
+    """The verdict on one prompt, by the design that its samples were drawn under and the rule they were judged by.
 
-    Without one, the number of samples was fixed beforehand, and `confidence`, `tolerance` and `chance` make the design;
-    with one, they are its own. A prompt that the design would have sampled further is `undecided`. `groups` maps
-    references to the one that stands for all their near-copies; `shown` is what copies are said to reproduce. Raises
-    ValueError if the number of samples is no look of the design.
+    A prompt that the design would have sampled further is `undecided`. `groups` maps references to the one that stands
+    for all their near-copies; `shown` is what copies are said to reproduce. Raises ValueError if the number of samples
+    is no look of the design.
     """
-    n = len(scores)
-    design = design or Design.fixed(n, chance=chance, tolerance=tolerance, confidence=confidence)
+    n, measure = len(scores), rule.measure
     copies = [s for s in scores if s.copy_]
     k = len(copies)
     label = design.decide(k, n)
@@ -45,12 +35,12 @@ def judge(
     return Verdict(
         prompt_id=scores[0].prompt_id, verdict=label or Label.UNDECIDED, copies=k, samples=n, share=k / n,
         interval=(round(low, 4), round(high, 4)), confidence=design.confidence, measure=measure.name,
-        threshold=threshold, score=closest.measures[measure.name],
+        threshold=rule.threshold, score=closest.measures[measure.name],
         reference=common[0][0] if common else closest.reference, reason=_reason(label, k, n, design, shown),
     )  # fmt: skip
 
 
-def judge_pair(verdict: Verdict) -> Verdict:
+def verdict_on_pair(verdict: Verdict) -> Verdict:
     """The verdict on a prompt with two samples that are near-identical, where two are too few to be called copies.
 
     `verdict` is the one without copies. Its interval is widened to where two copies would end it: they may be copies.

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from memfix.errors import ExitCode, MemfixError
+from memfix.findings import BackgroundRecord
 from memfix.measures.reference_set import ReferenceSet
 
 MOST = 2000  # references that stand in for samples; more would not move the distribution
@@ -41,25 +42,27 @@ class Background(NamedTuple):
         beyond = torch.tensor(torch.inf if self.higher_is_closer else -torch.inf)
         return float(torch.nextafter(closest_that_must_not_pass, beyond))
 
-    def summary(self) -> dict[str, float | int] | None:
+    def summary(self) -> BackgroundRecord | None:
         """For the run's header and the report."""
         if not self.values:
             return None
         n = len(self.values)
         quantiles = {f"p{q}": round(self.values[min(q * n // 100, n - 1)], 5) for q in (50, 99)}
-        return {"references": n, "duplicates": self.duplicates, **quantiles, "closest": round(self.values[-1], 5)}
+        return BackgroundRecord(
+            references=n, duplicates=self.duplicates, **quantiles, closest=round(self.values[-1], 5)
+        )
 
 
-def background(gallery: ReferenceSet, seed: int = 0) -> Background:
+def background(references: ReferenceSet, seed: int = 0) -> Background:
     """Hold references, MOST of them at the most, against each other as if they were samples.
 
     Unrelated are two references that have different captions or none, and are different pictures: not one that was
     re-encoded or resized. What is alike in another way, as a photograph and a crop of it are, counts as unrelated, and
     with other captions makes the background look closer than it is.
     """
-    n = len(gallery)
+    n = len(references)
     draw = np.random.default_rng(seed)
     chosen = np.arange(n) if n <= MOST else np.sort(draw.choice(n, MOST, replace=False))
-    higher = gallery.measure.higher_is_closer
-    found = gallery.nearest_unrelated(chosen.tolist())
+    higher = references.measure.higher_is_closer
+    found = references.nearest_unrelated(chosen.tolist())
     return Background(tuple(sorted(found.values, reverse=not higher)), higher, found.duplicates)

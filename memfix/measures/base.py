@@ -12,8 +12,8 @@ from PIL import Image
 class Measure(Protocol):
     """A similarity or distance between pictures.
 
-    Past `threshold` a sample is a copy; less than `margin` short of it, a near-copy: no evidence of copying, and no
-    example of what to keep either. `identity` names weights and preprocessing: numbers compare only under the same one.
+    `threshold` and `margin` are what a `CopyRule` takes where nobody gives others. `identity` names weights and
+    preprocessing: numbers compare only under the same one.
     """
 
     name: str
@@ -44,13 +44,3 @@ class Unrelated(NamedTuple):
 
     values: list[float]
     duplicates: int
-
-
-def is_copy(measure: Measure, value: float, threshold: float) -> bool:
-    """Whether a value passes the threshold on the side that means 'close'."""
-    return value >= threshold if measure.higher_is_closer else value <= threshold
-
-
-def is_near_copy(measure: Measure, value: float, threshold: float, margin: float) -> bool:
-    """Whether a value passes the threshold or falls short of it by less than `margin`."""
-    return is_copy(measure, value, threshold - margin if measure.higher_is_closer else threshold + margin)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 
+from memfix.findings import RuleRecord
 from memfix.measures.base import Measure
-
-V = TypeVar("V", float, torch.Tensor)
 
 
 @dataclass(frozen=True)
@@ -17,8 +15,8 @@ class CopyRule:
     """Past `threshold` of `measure` a picture is a copy of a reference.
 
     Less than a margin short of that it is a near-copy: no evidence of copying, and no example of what to keep either.
-    `name` is that of a published threshold, `source` says where it comes from, and `false_alarm_rate` how many
-    unrelated references pass it, where the references were asked.
+    `name` is that of a published threshold, `source` says where the threshold comes from, and `false_alarm_rate` is
+    the share of references that pass it against unrelated ones, where it was calibrated on them.
     """
 
     measure: Measure
@@ -32,19 +30,31 @@ class CopyRule:
         """The measure's own threshold."""
         return cls(measure, measure.threshold, f"default of {measure.name}: {measure.source}")
 
-    def is_copy(self, value: V) -> V | bool:
-        """Whether a value of the measure passes the threshold; of a tensor of values, which of them do."""
+    def record(self) -> RuleRecord:
+        """For the header of a run."""
+        return RuleRecord(
+            measure=self.measure.name, threshold=self.threshold, source=self.source, name=self.name,
+            false_alarm_rate=self.false_alarm_rate,
+        )  # fmt: skip
+
+    def is_copy(self, value: float) -> bool:
+        """Whether a value of the measure passes the threshold."""
         return self._passes(value, self.threshold)
 
-    def is_near_copy(self, value: V, margin: float | None = None) -> V | bool:
-        """Whether a value passes, or falls short by less than `margin`, the measure's own when not given."""
+    def is_near_copy(self, value: float, margin: float | None = None) -> bool:
+        """Whether a value is a copy or short of one by less than `margin`; None stands for the measure's own."""
         margin = self.measure.margin if margin is None else margin
-        return self._passes(value, self.threshold + (-margin if self.measure.higher_is_closer else margin))
+        looser = self.threshold - margin if self.measure.higher_is_closer else self.threshold + margin
+        return self._passes(value, looser)
 
-    def is_distinct(self, value: V, margin: float | None = None) -> V | bool:
+    def is_distinct(self, value: float, margin: float | None = None) -> bool:
         """Whether a value is short of a copy by `margin` or more."""
-        near = self.is_near_copy(value, margin)
-        return ~near if isinstance(near, torch.Tensor) else not near
+        return not self.is_near_copy(value, margin)
 
-    def _passes(self, value: V, threshold: float) -> V | bool:
+    def copies(self, values: torch.Tensor) -> torch.Tensor:
+        """Which of some values pass the threshold, bool, in their shape."""
+        higher = self.measure.higher_is_closer
+        return values >= self.threshold if higher else values <= self.threshold
+
+    def _passes(self, value: float, threshold: float) -> bool:
         return value >= threshold if self.measure.higher_is_closer else value <= threshold

@@ -10,6 +10,7 @@ from PIL import Image
 
 from memfix.demo import DESCRIPTOR, DESCRIPTOR_SIDE
 from memfix.errors import ExitCode, MemfixError, did_you_mean
+from memfix.findings import WeightsRecord
 from memfix.measures.pixels import to_tensor
 from memfix.measures.weights import Wanted, Weights, obtain
 
@@ -31,7 +32,7 @@ class Descriptor(Protocol):
         ...
 
 
-def weights_record(descriptors: Iterable[Descriptor]) -> dict[str, dict[str, str | int]]:
+def weights_record(descriptors: Iterable[Descriptor]) -> dict[str, WeightsRecord]:
     """Name of each descriptor that has weights → what they were asked for as, file, size in bytes, sha256."""
     return {d.name: d.weights.record() for d in descriptors if d.weights}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,34 +16,34 @@ from memfix.index.store import Store
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures import PIXELS
 from memfix.measures.base import Measure, Unrelated
+from memfix.measures.copy_rule import CopyRule
 from memfix.measures.described import Described
 from memfix.measures.descriptor import Descriptor
 from memfix.measures.duplicates import Prints, one_picture
 from memfix.measures.embedding import Embedding
-from memfix.measures.gallery import ROWS, Search, descriptors, is_distinct, nearest, scores, search_measure
+from memfix.measures.gallery import ROWS, Nearest, Search, descriptors, nearest, search_measure
 from memfix.measures.index_links import CELLS, Links, Pairs
 from memfix.measures.index_references import LAST, IndexReferences
 from memfix.measures.pixels import Ssim, TiledL2
 from memfix.measures.siblings import COLOUR, PAIRS, colours, grouped, near_copies, siblings, strict
-from memfix.records import Reference, Sample, Score
+from memfix.records import Reference
 
 CANDIDATES = 8  # of the index's descriptor, among which another measure finds its nearest
 
 
-class IndexGallery:
+class IndexedReferences:
     """The references of an index, and others besides, under the measure that decides what a copy is.
 
     If the index holds that measure's own descriptors, the nearest reference and its cosine are those of the search.
-    Otherwise its descriptors find candidates, and the nearest is the one that `Gallery` would choose among them: what
-    the descriptor does not see as near is missed.
+    Otherwise its descriptors find candidates, and the nearest is the one that `HeldReferences` would choose among them:
+    what the descriptor does not see as near is missed.
     """
 
     def __init__(
         self, store: Store, descriptor: Descriptor, others: Iterable[Reference], measure: Measure,
-        threshold: float | None = None, wrong: WrongRows | None = None,
+        wrong: WrongRows | None = None,
     ) -> None:  # fmt: skip
         self.measure = measure
-        self.threshold = measure.threshold if threshold is None else threshold
         self._descriptor = descriptor
         self._references = IndexReferences(store, descriptor, others, wrong)
         self._decides = (measure.name, measure.identity) == (descriptor.name, descriptor.identity)
@@ -69,13 +70,13 @@ class IndexGallery:
         name = self._descriptor.name
         return Search(name, self._candidates, name if self._decides else self._search.name)
 
-    def score(self, samples: Sequence[Sample], images: Sequence[Image.Image]) -> list[Score]:
-        """One score a sample."""
-        if not samples:
-            return []
+    def nearest(self, images: Sequence[Image.Image]) -> Nearest:
+        """The nearest reference of each picture, and all measures on that pair."""
+        if not images:
+            return Nearest([], {})
         found = self._references.neighbours(self._descriptor(images).numpy(), self._candidates)
         best, values = self._closest({name: m.features(images) for name, m in self._measures.items()}, found)
-        return scores(samples, images, list(map(self._references.name, best)), values, self.measure, self.threshold)
+        return Nearest(list(map(self._references.name, best)), values)
 
     def nearest_unrelated(self, chosen: Sequence[int]) -> Unrelated:
         """The deciding measure between each chosen reference and the nearest one that is unrelated to it.
@@ -102,16 +103,12 @@ class IndexGallery:
             ].tolist()
         return Unrelated(values, left_out)
 
-    def distinct(self, score: Score, margin: float | None = None) -> bool:
-        """Whether a sample is far enough from being a copy to be kept; `margin` defaults to the measure's own."""
-        return is_distinct(self.measure, self.threshold, score, margin)
-
     def thumbnails(self, near: Iterable[str]) -> tuple[list[str], torch.Tensor]:
         """Names and small pictures [m, 3, 32, 32] of the references that are `near`: not all of an index."""
         names = list(dict.fromkeys(near))
         return names, self._described(list(map(self._references.number, names)))[Ssim.name]
 
-    def recorded(self, names: Iterable[str] = ()) -> list[Reference]:
+    def recorded(self, rule: CopyRule, names: Iterable[str] = ()) -> list[Reference]:
         """Those of `names`, in this order, and all that are not in the index; each with its group of near-copies.
 
         After them the rest of these groups, which the index is searched for: what is near by its descriptor, and a
@@ -123,12 +120,12 @@ class IndexGallery:
         features = self._described(numbers)
         if self._decides:
             features[self.measure.name] = torch.from_numpy(self._references.vectors(np.array(numbers)))
-        near = self._near.setdefault(self.threshold, Links(self._references, self._near_copies))
+        near = self._near.setdefault(rule.threshold, Links(self._references, partial(self._near_copies, rule)))
         near.follow(numbers)
         groups = near.groups(numbers)
         listed = [*numbers, *sorted(set().union(*groups).difference(numbers))]
         place, forest = {number: i for i, number in enumerate(listed)}, Forest(len(listed))
-        together = [g.tolist() for g in siblings(self.measure, self.threshold, features)]
+        together = [g.tolist() for g in siblings(rule, features)]
         for members in [*together, *([place[number] for number in group] for group in groups)]:
             for member in members:
                 forest.join(members[0], member)
@@ -140,10 +137,10 @@ class IndexGallery:
         same: NDArray[np.bool_] = one_picture(first, second).numpy()
         return same
 
-    def _near_copies(self, pairs: Pairs) -> NDArray[np.bool_]:
+    def _near_copies(self, rule: CopyRule, pairs: Pairs) -> NDArray[np.bool_]:
         """[n] whether references are near-copies by the deciding measure. Few pairs have the colours for it."""
         if self._decides:
-            return pairs.cosines >= strict(self.threshold)
+            return pairs.cosines >= strict(rule.threshold)
         left = np.arange(len(pairs.first))
         if not isinstance(self.measure, Embedding):
             colour = [colours(self._prints(numbers.tolist())[Prints.name]) for numbers in (pairs.first, pairs.second)]
@@ -152,7 +149,7 @@ class IndexGallery:
         for i in range(0, len(left), PAIRS):
             part = left[i : i + PAIRS]
             first, second = (self._described(numbers[part].tolist()) for numbers in (pairs.first, pairs.second))
-            same[part] = near_copies(self.measure, self.threshold, first, second).numpy()
+            same[part] = near_copies(rule, first, second).numpy()
         return same
 
     def _closest(

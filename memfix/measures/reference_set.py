@@ -1,4 +1,4 @@
-"""What a check holds samples against: references in memory, or those of an index. `open_gallery` makes either."""
+"""What a check holds samples against: references in memory, or those of an index. `open_references` makes either."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from memfix.index.store import Store
 from memfix.inputs.inside import container
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures.base import Measure, Unrelated
+from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import Descriptor, get_descriptor
-from memfix.measures.gallery import Gallery, Search, descriptors
-from memfix.measures.index_gallery import IndexGallery
+from memfix.measures.gallery import HeldReferences, Nearest, Search, descriptors
+from memfix.measures.index_gallery import IndexedReferences
 from memfix.measures.weights import Wanted
-from memfix.records import Reference, Sample, Score
+from memfix.records import Reference
 
 
 class ReferenceSet(Protocol):
-    """References under the measure that decides, past `threshold`, what a copy is."""
+    """Training images, described by the measure that decides what a copy is and by those on pixels."""
 
     measure: Measure
-    threshold: float
 
     def __len__(self) -> int:
         """The number of references."""
@@ -42,30 +42,26 @@ class ReferenceSet(Protocol):
         """How the nearest reference of a sample is found."""
         ...
 
-    def score(self, samples: Sequence[Sample], images: Sequence[Image.Image]) -> list[Score]:
-        """One score a sample: its nearest reference, and all measures on that pair."""
+    def nearest(self, images: Sequence[Image.Image]) -> Nearest:
+        """The nearest reference of each picture, and all measures on that pair."""
         ...
 
     def nearest_unrelated(self, chosen: Sequence[int]) -> Unrelated:
         """The deciding measure between each chosen reference, by number, and the nearest one unrelated to it."""
         ...
 
-    def distinct(self, score: Score, margin: float | None = None) -> bool:
-        """Whether a sample is far enough from being a copy to be kept."""
-        ...
-
     def thumbnails(self, near: Iterable[str]) -> tuple[list[str], torch.Tensor]:
         """Names and small pictures [m, 3, 32, 32] to look for copies of a part in; at least those `near`."""
         ...
 
-    def recorded(self, names: Iterable[str] = ()) -> list[Reference]:
+    def recorded(self, rule: CopyRule, names: Iterable[str] = ()) -> list[Reference]:
         """What a run writes down of the references, with their groups of near-copies: all, or those of `names`."""
         ...
 
 
-def open_gallery(
-    references: Sequence[Reference], measure: Measure, threshold: float | None = None, index: Path | None = None,
-    wanted: Wanted | None = None, wrong: WrongRows | None = None,
+def open_references(
+    references: Sequence[Reference], measure: Measure, index: Path | None = None, wanted: Wanted | None = None,
+    wrong: WrongRows | None = None,
 ) -> ReferenceSet:  # fmt: skip
     """References in memory or, with `index`, those of that folder and `references` besides.
 
@@ -74,7 +70,7 @@ def open_gallery(
     Raises MemfixError for an index that is unfinished, empty, or of other weights than those wanted.
     """
     if index is None:
-        return Gallery(references, measure, threshold, wrong)
+        return HeldReferences(references, measure, wrong)
     store = _finished(index)
     name = store.manifest.descriptor
     held = {d.name: d for d in descriptors(measure)}  # no network is loaded twice
@@ -86,7 +82,7 @@ def open_gallery(
             f"Give the weights that the index was made with, or make another: memfix index {store.manifest.folder} "
             "--out FOLDER",
         )
-    return IndexGallery(store, descriptor, references, measure, threshold, wrong)
+    return IndexedReferences(store, descriptor, references, measure, wrong)
 
 
 def fingerprint(references: Iterable[Reference], index: Path | None = None) -> str:

@@ -19,6 +19,7 @@ import torch
 from memfix.index.groups import Forest
 from memfix.index.store import Ids
 from memfix.measures.base import Measure
+from memfix.measures.copy_rule import CopyRule
 from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import TiledL2
 from memfix.records import Reference
@@ -31,20 +32,22 @@ halved or slightly cropped picture reaches 0.05, one made 10 % darker 0.10, the 
 SLACK = 2e-3  # what cancellation in a distance by matrix product may amount to
 
 
-def siblings(measure: Measure, threshold: float, features: Mapping[str, torch.Tensor]) -> list[Ids]:
-    """Groups of near-copies among n references, the largest first; `features` are [n, …] of `measure` and `tiled_l2`.
+def siblings(rule: CopyRule, features: Mapping[str, torch.Tensor]) -> list[Ids]:
+    """Groups of near-copies among n references, the largest first; `features` are [n, …] of the rule's measure
+    and `tiled_l2`.
 
     A group is a connected component, whatever its size: every pair is compared, in blocks, or ruled out by a lower
     bound of its distance. Equal pictures always share a group. Memory beyond the features is that of a few blocks.
     """
-    pixels, own = features[TiledL2.name], features[measure.name]
+    measure, pixels = rule.measure, features[TiledL2.name]
     forest = Forest(len(pixels))
     join_equal(forest, thumbnails(pixels))
     if isinstance(measure, Embedding):
+        own, least = features[measure.name], strict(rule.threshold)
         for rows, columns in _blocks(len(own)):
-            forest.link(rows, columns, (measure.compare(own[rows], own[columns]) >= strict(threshold)).numpy())
+            forest.link(rows, columns, (measure.compare(own[rows], own[columns]) >= least).numpy())
     else:
-        link_by_pixels(forest, pixels, COLOUR, _criteria(measure, threshold, features))
+        link_by_pixels(forest, pixels, COLOUR, _criteria(rule, features))
     return forest.groups()
 
 
@@ -53,15 +56,14 @@ def strict(threshold: float) -> float:
     return (1 + threshold) / 2
 
 
-def near_copies(
-    measure: Measure, threshold: float, a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]
-) -> torch.Tensor:
+def near_copies(rule: CopyRule, a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """[n] bool: whether `siblings` would join each of n pairs, of which `a` and `b` are the features."""
     equal = (a[TiledL2.name] == b[TiledL2.name]).flatten(1).all(1)
+    measure = rule.measure
     if isinstance(measure, Embedding):
-        return equal | (measure.pair(a[measure.name], b[measure.name]) >= strict(threshold))
+        return equal | (measure.pair(a[measure.name], b[measure.name]) >= strict(rule.threshold))
     left = torch.arange(len(equal))
-    for first, second in zip(_criteria(measure, threshold, a), _criteria(measure, threshold, b), strict=True):
+    for first, second in zip(_criteria(rule, a), _criteria(rule, b), strict=True):
         left = left[first.close(first.features[left], second.features[left])]
     return equal.index_fill(0, left, True)
 
@@ -127,15 +129,15 @@ def within(measure: Measure, threshold: float) -> Callable[[torch.Tensor, torch.
     return close
 
 
-def _criteria(measure: Measure, threshold: float, features: Mapping[str, torch.Tensor]) -> list[Criterion]:
+def _criteria(rule: CopyRule, features: Mapping[str, torch.Tensor]) -> list[Criterion]:
     """What near-copies by a measure on pixels have to pass, the cheapest first."""
     tiled, pixels = TiledL2(), features[TiledL2.name]
-    decides = measure.name == tiled.name
+    decides = rule.measure.name == tiled.name
     found = [
         Criterion(colours(pixels), within(tiled, COLOUR)),
-        Criterion(pixels, within(tiled, threshold if decides else tiled.threshold)),
+        Criterion(pixels, within(tiled, rule.threshold if decides else tiled.threshold)),
     ]
-    return found if decides else [*found, Criterion(features[measure.name], within(measure, threshold))]
+    return found if decides else [*found, Criterion(features[rule.measure.name], within(rule.measure, rule.threshold))]
 
 
 def link_by_pixels(forest: Forest, pixels: torch.Tensor, apart: float, criteria: Sequence[Criterion]) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from memfix.demo import DEMO, DESCRIPTOR
 from memfix.errors import MemfixError
 from memfix.files import sha256
+from memfix.findings import WeightsRecord
 from memfix.offline import is_offline
 
 CHUNK = 1 << 20
@@ -65,9 +66,9 @@ class Weights(NamedTuple):
         """Whether these are ones that `KNOWN` holds, wherever the file lies."""
         return self.sha256 in {known.sha256 for known in KNOWN.values()}
 
-    def record(self) -> dict[str, str | int]:
+    def record(self) -> WeightsRecord:
         """For the header of a run."""
-        return {"name": self.name, "file": str(self.path.absolute()), "bytes": self.size, "sha256": self.sha256}
+        return WeightsRecord(name=self.name, file=str(self.path.absolute()), bytes=self.size, sha256=self.sha256)
 
 
 def cache_folder() -> Path:

@@ -19,6 +19,7 @@ from memfix.models.device import device
 from memfix.offline import is_offline
 
 PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
+CONFIG = {".json", ".txt"}
 PREDICTIONS = ("epsilon", "v_prediction")
 
 
@@ -30,6 +31,22 @@ class ModelSource:
     path: Path
     revision: str | None
     sha256: str
+    """Of all weight files."""
+    config_sha256: str
+    """Of all other files that say what the model does: scheduler, tokenizer, configuration."""
+
+    @classmethod
+    def of(cls, name: str, path: Path, revision: str | None = None) -> ModelSource:
+        """The model in a folder, or in one file, which is read to its end."""
+        if path.is_file():
+            return cls(name, path, revision, sha256([path]), sha256([]))
+        config = (file for file in path.rglob("*") if file.suffix in CONFIG and not hidden(file.relative_to(path)))
+        return cls(name, path, revision, sha256(path.rglob("*.safetensors")), sha256(config))
+
+
+def hidden(path: Path) -> bool:
+    """Whether a file, or a folder that it lies in, begins with a dot."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def locate(model: str, revision: str | None = None, variant: str | None = None) -> ModelSource:
@@ -42,18 +59,18 @@ def locate(model: str, revision: str | None = None, variant: str | None = None) 
     if path.is_file():
         if path.suffix != ".safetensors":
             raise MemfixError(f"{path} is no model.", "Give a diffusers folder, a .safetensors file or a hub id.")
-        return ModelSource(model, path, None, sha256([path]))
+        return ModelSource.of(model, path)
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             raise MemfixError(
                 f"{path} is not a diffusers model: it has no model_index.json.",
                 "Give the folder that pipeline.save_pretrained wrote.",
             )
-        return ModelSource(model, path, None, sha256(path.rglob("*.safetensors")))
+        return ModelSource.of(model, path)
     if path.is_absolute() or model.startswith(".") or model.count("/") != 1:
         raise MemfixError(f"There is no model {model}.", "Give a diffusers folder, a .safetensors file or a hub id.")
     folder = _download(model, revision, variant)
-    return ModelSource(model, folder, folder.name, sha256(folder.rglob("*.safetensors")))
+    return ModelSource.of(model, folder, folder.name)
 
 
 def _download(model: str, revision: str | None, variant: str | None) -> Path:

@@ -15,21 +15,28 @@ from PIL import Image
 from memfix.models.device import autocast
 from memfix.models.latents import square
 from memfix.models.text import TextCache
-from memfix.records import Prompt, Sample, Seeds
+from memfix.records import SAME, Condition, Prompt, Sample
+
+Contexts = Mapping[tuple[str, Condition], torch.Tensor]
 
 
 def plan_samples(
-    prompts: Sequence[Prompt], seeds: Sequence[int], *, steps: int, guidance: float, kind: Seeds = Seeds.SAME
+    prompts: Sequence[Prompt], seeds: Sequence[int], *, steps: int, guidance: float, condition: Condition = SAME
 ) -> list[Sample]:
-    """Every (prompt, seed), prompt by prompt."""
+    """Every (prompt, seed) under one condition, prompt by prompt."""
     return [
         Sample(
-            file_name=f"{p.id}-{seed}.png", text=p.text, prompt_id=p.id, seed=seed, seeds=kind, steps=steps,
-            guidance=guidance,
+            file_name=file_name(p.id, condition, seed), text=p.text, prompt_id=p.id, condition=condition, seed=seed,
+            steps=steps, guidance=guidance,
         )
         for p in prompts
         for seed in seeds
     ]  # fmt: skip
+
+
+def file_name(prompt_id: str, condition: Condition, seed: int) -> str:
+    """What the picture of a sample is called; no two samples of a run share it."""
+    return f"{prompt_id}-{seed}.png" if condition == SAME else f"{prompt_id}-{condition}-{seed}.png"
 
 
 def batches(
@@ -45,11 +52,11 @@ def batches(
 @torch.no_grad()
 def generate(
     pipe: StableDiffusionPipeline, batch: Sequence[Sample], texts: TextCache, mixed_precision: str,
-    contexts: Mapping[str, torch.Tensor] | None = None,
+    contexts: Contexts | None = None,
 ) -> list[Image.Image]:  # fmt: skip
     """Sample one batch. All its samples share steps and guidance; each starts from its own seed's noise.
 
-    contexts: prompt id → embedding [L, D] that takes the place of that of the text.
+    contexts: (prompt id, condition) → embedding [L, D] that takes the place of that of the text.
     """
     with autocast(mixed_precision):
         return _pictures(pipe(**_arguments(pipe, batch, texts, contexts or {})).images)
@@ -73,12 +80,14 @@ def regenerate(
 
 
 def _arguments(
-    pipe: StableDiffusionPipeline, batch: Sequence[Sample], texts: TextCache, contexts: Mapping[str, torch.Tensor]
+    pipe: StableDiffusionPipeline, batch: Sequence[Sample], texts: TextCache, contexts: Contexts
 ) -> dict[str, Any]:
     """What a pipeline is called with, whatever it starts from."""
     texts.add([*(s.text for s in batch), ""])
     return {
-        "prompt_embeds": torch.stack([contexts.get(s.prompt_id, texts[s.text]) for s in batch]).to(pipe.device),
+        "prompt_embeds": torch.stack([contexts.get((s.prompt_id, s.condition), texts[s.text]) for s in batch]).to(
+            pipe.device
+        ),
         "negative_prompt_embeds": texts.stack([""] * len(batch)),
         "generator": [torch.Generator("cpu").manual_seed(s.seed) for s in batch],
         "num_inference_steps": batch[0].steps,

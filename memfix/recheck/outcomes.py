@@ -9,7 +9,7 @@ from PIL import Image
 
 from memfix.measures import pixels
 from memfix.measures.quality import broken_share
-from memfix.records import Change, Label, Outcome, Prompt, Role, Score, Seeds, Verdict
+from memfix.records import FRESH, SAME, Change, Condition, Label, Outcome, Prompt, Role, Score, Verdict
 
 MOST_BROKEN = 0.25  # a prompt is damaged when more than this share of its samples is broken
 
@@ -22,13 +22,15 @@ def rms_difference(a: Path, b: Path) -> float:
 def change(
     prompt: Prompt, before: Verdict, after: Verdict, scores: Sequence[Score], drift: float, detail: tuple[float, float]
 ) -> Change:
-    """The change of one prompt; `scores` are those after unlearning, of both kinds of seeds."""
+    """The change of one prompt; `scores` are those after unlearning, of both conditions."""
     counts = {
-        kind: (sum(s.copy_ for s in scores if s.seeds is kind), sum(s.seeds is kind for s in scores)) for kind in Seeds
+        condition: (sum(s.copy_ for s in own), len(own))
+        for condition in (SAME, FRESH)
+        for own in [[s for s in scores if s.condition == condition]]
     }
     broken = broken_share(scores, detail)
     outcome, reason = _outcome(prompt, before, after, counts, broken)
-    (copies_same, samples_same), (copies_fresh, samples_fresh) = counts[Seeds.SAME], counts[Seeds.FRESH]
+    (copies_same, samples_same), (copies_fresh, samples_fresh) = counts[SAME], counts[FRESH]
     return Change(
         prompt_id=prompt.id, role=prompt.role, before=before.verdict, after=after.verdict, outcome=outcome,
         copies_same=copies_same, samples_same=samples_same, copies_fresh=copies_fresh, samples_fresh=samples_fresh,
@@ -37,9 +39,9 @@ def change(
 
 
 def _outcome(
-    prompt: Prompt, before: Verdict, after: Verdict, counts: dict[Seeds, tuple[int, int]], broken: float
+    prompt: Prompt, before: Verdict, after: Verdict, counts: dict[Condition, tuple[int, int]], broken: float
 ) -> tuple[Outcome, str]:
-    found = ", ".join(f"{k} of {n} with {kind} seeds" for kind, (k, n) in counts.items() if n)
+    found = ", ".join(f"{k} of {n} with {condition} seeds" for condition, (k, n) in counts.items() if n)
     target = before.verdict is Label.MEMORIZED and prompt.role is Role.PROMPT
     if target and after.verdict is Label.MEMORIZED:
         return Outcome.PERSISTENT, f"still reproduces a reference: {found}"

@@ -29,7 +29,8 @@ from memfix.records import (
     Yield,
 )
 from memfix.report.schema import Picture, PromptEntry, Report, Summary
-from memfix.runs import Run
+from memfix.run.folder import Run
+from memfix.run.header import DetectStage, UnlearnStage
 from memfix.stats import clopper_pearson
 
 NAME = "report.json"
@@ -48,7 +49,8 @@ def build(run: Run) -> Report:
     scores_before = _by_prompt(run.read("before/scores.jsonl", Score))
     scores_after = _by_prompt(run.read("after/scores.jsonl", Score)) if rechecked else {}
     pictures = _references(run.read("references.jsonl", Reference))
-    detected = run.header["stages"]["detect"]
+    detected = run.header.stages.detect
+    assert detected
     fits = [{a.prompt_id: a.mean for a in run.read(f"{folder}/agreement.jsonl", Agreement)} for folder in FOLDERS]
     entries = [
         _entry(
@@ -69,8 +71,10 @@ def build(run: Run) -> Report:
         prompts=[e for e in entries if e.role is Role.PROMPT],
         controls=[e for e in entries if e.role is Role.CONTROL],
         training=_training(run),
-        timings={f"{stage}.{k}": v for stage, e in run.header["stages"].items() for k, v in e["timings"].items()},
-        environment=run.header.get("environment", {}),
+        timings={
+            f"{name}.{k}": v for name, stage in run.header.stages.begun().items() for k, v in stage.timings.items()
+        },
+        environment=run.header.environment.model_dump() if run.header.environment else {},
     )
     write_atomic(run.path / NAME, json.dumps(report.model_dump(mode="json", by_alias=True), indent=1) + "\n")
     return report
@@ -96,18 +100,19 @@ def _references(references: Sequence[Reference]) -> dict[str, Picture]:
 
 def _entry(
     prompt: Prompt, before: Verdict, after: Verdict | None, change: Change | None, scores_before: Sequence[Score],
-    scores_after: Sequence[Score], pictures: dict[str, Picture], detected: dict[str, Any],
+    scores_after: Sequence[Score], pictures: dict[str, Picture], detected: DetectStage,
 ) -> PromptEntry:  # fmt: skip
     shown = [before.reference, *(s.shows for s in [*scores_before, *scores_after] if s.copy_)]
     # without training images, a sample of a prompt that is not memorized stood in and is no reference of the run
     references = {p.path: p for name in shown if name for p in [pictures.get(name, Picture(path=f"before/{name}"))]}
-    origin = detected.get("threshold_source")
+    origin = detected.rule.source if detected.rule else None
     return PromptEntry(
         id=prompt.id, text=prompt.text, role=prompt.role, source=prompt.source, cut_tokens=prompt.cut_tokens,
         verdict_before=before.verdict, verdict_after=after.verdict if after else None,
         outcome=change.outcome if change else None, reason=change.reason if change else before.reason,
         scores_before=_numbers(before, origin), scores_after=_numbers(after, origin) if after else {},
-        kind=before.kind, sampled=before.samples > 0, background=detected.get("background"),
+        kind=before.kind, sampled=before.samples > 0,
+        background=detected.background.model_dump() if detected.background else None,
         drift=change.drift if change else None, references=list(references.values()),
         samples_before=[_picture("before", s) for s in scores_before],
         samples_after=[_picture("after", s) for s in scores_after],
@@ -124,7 +129,7 @@ def _numbers(verdict: Verdict, origin: str | None) -> dict[str, Any]:
 
 def _picture(folder: str, score: Score) -> Picture:
     return Picture(
-        path=f"{folder}/{score.file_name}", seed=score.seed, seeds=score.seeds.value, copy=score.copy_,
+        path=f"{folder}/{score.file_name}", seed=score.seed, condition=score.condition, copy=score.copy_,
         part=score.part, measures=score.measures,
     )  # fmt: skip
 
@@ -179,16 +184,19 @@ def _share(k: int, n: int) -> float | None:
 
 
 def _run(run: Run) -> dict[str, Any]:
-    stages = {name: {k: v for k, v in entry.items() if k != "timings"} for name, entry in run.header["stages"].items()}
+    stages = {
+        name: stage.model_dump(mode="json", exclude={"timings"}) for name, stage in run.header.stages.begun().items()
+    }
     return {
-        "name": run.path.name, "created": run.header["created"], "status": run.header["status"], "stages": stages,
+        "name": run.path.name, "created": run.header.created, "status": run.header.status, "stages": stages,
         "unlearned": run.finished("unlearn"), "rechecked": run.finished("recheck"),
     }  # fmt: skip
 
 
 def _training(run: Run) -> dict[str, Any]:
     steps = run.read("training.jsonl", Step)
-    if not run.finished("unlearn") or not steps:
+    stage = run.header.stages.unlearn
+    if stage is None or not run.finished("unlearn") or not steps:
         return {}
     pairs = run.read("pairs.jsonl", Pair)
     counts: dict[str, int] = {}
@@ -196,21 +204,21 @@ def _training(run: Run) -> dict[str, Any]:
         key = f"{pair.side.value}: {pair.origin}"
         counts[key] = counts.get(key, 0) + 1
     return {
-        "settings": run.settings("unlearn"), "steps": len(steps), "seconds": sum(s.seconds for s in steps),
+        "settings": stage.settings.model_dump(mode="json"), "steps": len(steps),
+        "seconds": sum(s.seconds for s in steps),
         "targets": len({p.prompt_id for p in pairs if p.side is Side.FORGET}), "pairs": counts,
         "ways": _ways(run.read("yields.jsonl", Yield)),
         "rewordings": [r.model_dump() for r in run.read("rewordings.jsonl", Rewording)],
-        **_watched(run),
+        **_watched(run, stage),
         "loss_keep": [round(s.loss_keep, 3) for s in steps], "loss_forget": [round(s.loss_forget, 3) for s in steps],
     }  # fmt: skip
 
 
-def _watched(run: Run) -> dict[str, Any]:
+def _watched(run: Run, stage: UnlearnStage) -> dict[str, Any]:
     """How training ended, and what the looks on the way saw; of a run without looks, nothing to tell."""
-    entry = run.header["stages"]["unlearn"]
-    apart = [{"prompt_id": i, **told} for i, ending in entry.get("endings", {}).items() if (told := _ended(ending))]
+    apart = [{"prompt_id": i, **told} for i, ending in stage.endings.items() if (told := _ended(ending))]
     return {
-        "ending": _ended(entry.get("ending")),
+        "ending": _ended(stage.ending),
         "endings": apart,
         "looks": [
             {**look.model_dump(), "total": look.total, "drawn": look.drawn} for look in run.read("looks.jsonl", Look)
@@ -218,9 +226,8 @@ def _watched(run: Run) -> dict[str, Any]:
     }
 
 
-def _ended(entry: dict[str, Any] | None) -> dict[str, Any] | None:
+def _ended(ending: Ending | None) -> dict[str, Any] | None:
     """How one training ended; None where there is nothing to tell."""
-    ending = Ending.model_validate(entry) if entry else None
     if ending is None or not ending.sentence:
         return None
     return {**ending.model_dump(), "good": ending.good, "sentence": ending.sentence}

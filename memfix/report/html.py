@@ -118,7 +118,7 @@ def _warning(report: Report) -> str:
 def _show(report: Report, prompts: int) -> str:
     """What memorized prompts do; without training images, all that can be seen is that their samples are alike."""
     s = "s" if prompts == 1 else ""
-    stand_ins = report.run["stages"]["detect"].get("stand_ins")
+    stand_ins = report.run["stages"]["detect"]["medoids"]
     return f"draw{s} one and the same picture from different noise" if stand_ins else f"reproduce{s} a training image"
 
 
@@ -131,7 +131,7 @@ def _others(s: Summary) -> str:
 
 def enough(detect: Mapping[str, Any]) -> str:
     """How many copies of how many samples make a prompt memorized, at each look of a detection; empty if none do."""
-    least = STAND_INS if detect.get("stand_ins") else 1
+    least = STAND_INS if detect["medoids"] else 1
     looks = zip(detect["design"]["looks"], detect["design"]["memorized_from"], strict=True)
     numbers = [(max(k, least), n) for n, k in looks if k is not None and max(k, least) <= n]
     same = {k for k, _ in numbers}

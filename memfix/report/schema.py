@@ -14,7 +14,7 @@ class Picture(Record):
 
     path: str
     seed: int | None = None
-    seeds: str | None = None
+    condition: str | None = None
     copy_: bool | None = Field(None, alias="copy")
     part: Part | None = Field(None, description="what is copied, where the picture as a whole is no copy")
     members: int = Field(1, description="near-copies among the references that this one stands for, itself included")

@@ -7,26 +7,26 @@ from pathlib import PurePath
 
 from memfix.console import Talk
 from memfix.inputs.references import open_image
-from memfix.measures.gallery import Gallery
-from memfix.measures.reference_set import ReferenceSet
+from memfix.measures.gallery import HeldReferences
 from memfix.records import Pair, Reference, Sample, Score, Side
+from memfix.references.judge import Judge
 
 CHUNK = 64
 
 
 def given_to_keep(
-    pairs: Sequence[Pair], given: Sequence[Reference], gallery: ReferenceSet, margin: float | None, talk: Talk
+    pairs: Sequence[Pair], given: Sequence[Reference], judge: Judge, margin: float | None, talk: Talk
 ) -> list[Pair]:
     """Keep pairs of the user's pictures under their captions, or under the empty prompt where they have none.
 
     A picture whose caption is a memorized prompt is kept for that prompt. One that is a copy or a near-copy of what is
-    forgotten, by the measure of `gallery`, is left out and told of.
+    forgotten, by the rule of `judge`, is left out and told of.
     """
     forgotten = [Reference(file_name=p.path, path=p.path) for p in pairs if p.side is Side.FORGET]
     ids = {p.text: p.prompt_id for p in pairs}
-    against, kept = Gallery(forgotten, gallery.measure, gallery.threshold), []
+    against, kept = Judge(HeldReferences(forgotten, judge.rule.measure), judge.rule), []
     for picture, score in _scored(given, against):
-        if not against.distinct(score, margin):
+        if not against.is_distinct(score, margin):
             talk.warn(f"{picture.path} is not kept: it is close to {score.reference}, which is to be forgotten.")
             continue
         i = ids.setdefault(picture.text, f"k{len(ids):04d}")
@@ -35,7 +35,7 @@ def given_to_keep(
 
 
 def given_stand_ins(
-    pairs: Sequence[Pair], given: Sequence[Reference], gallery: ReferenceSet, talk: Talk
+    pairs: Sequence[Pair], given: Sequence[Reference], judge: Judge, talk: Talk
 ) -> list[Pair]:  # fmt: skip
     """The pairs, with the picture among `given` that is named as the reference that each shows; endings may differ.
 
@@ -44,19 +44,19 @@ def given_stand_ins(
     by_name = {_stem(r.file_name): r for r in given}
     found = {p.reference: by_name.get(_stem(p.reference)) for p in pairs if p.reference}
     used = {name: picture for name, picture in found.items() if picture}
-    for picture, score in _scored(list(used.values()), gallery):
+    for picture, score in _scored(list(used.values()), judge):
         if score.copy_:
             talk.warn(f"{picture.path} stands in for a picture to forget, and is a copy of {score.reference}.")
     return [p.model_copy(update={"stand_in": used[p.reference].path}) if p.reference in used else p for p in pairs]
 
 
-def _scored(pictures: Sequence[Reference], gallery: ReferenceSet) -> Iterator[tuple[Reference, Score]]:
+def _scored(pictures: Sequence[Reference], judge: Judge) -> Iterator[tuple[Reference, Score]]:
     for i in range(0, len(pictures), CHUNK):
         chunk = pictures[i : i + CHUNK]
         samples = [
             Sample(file_name=r.file_name, text=r.text, prompt_id="", seed=0, steps=0, guidance=0) for r in chunk
         ]  # fmt: skip
-        yield from zip(chunk, gallery.score(samples, [open_image(r.path) for r in chunk]), strict=True)
+        yield from zip(chunk, judge.score(samples, [open_image(r.path) for r in chunk]), strict=True)
 
 
 def _stem(name: str) -> str:

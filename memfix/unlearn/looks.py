@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
 from memfix.config import UnlearnSettings
-from memfix.inputs.references import open_image
-from memfix.measures import region
-from memfix.measures.pixels import COARSE, rms_difference, to_tensor
+from memfix.measures.pixels import rms_difference
 from memfix.measures.quality import broken_share, detail_range
-from memfix.measures.reference_set import ReferenceSet
 from memfix.models.sampling import batches, generate, plan_samples
 from memfix.models.text import TextCache
 from memfix.records import Look, Prompt, Score
@@ -30,28 +26,6 @@ POINTS = 64  # noisy points of each side
 SMALL = 1e-3  # in the skew, from MUCS (arXiv 2605.17938)
 
 
-class Parts:
-    """Copies of a part, sample by sample: found where most copies of before agreed with the others of their prompt."""
-
-    def __init__(self, gallery: ReferenceSet, before: Sequence[Score], folder: Path) -> None:
-        self._known: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        for prompt_id in {s.prompt_id for s in before if s.part}:
-            own = [s for s in before if s.prompt_id == prompt_id]
-            regions = region.fixed(to_tensor([open_image(folder / s.file_name) for s in own], COARSE))
-            copies = regions[[i for i, s in enumerate(own) if s.part]]
-            shown = {s.shows for s in own if s.part}
-            names, references = gallery.thumbnails(shown)
-            near = references[[i for i, name in enumerate(names) if name in shown]]
-            self._known[prompt_id] = copies.float().mean(0, keepdim=True) > 0.5, near
-
-    def copied(self, prompt_id: str, picture: Image.Image) -> bool:
-        """Whether a sample of a prompt shows a reference there."""
-        if prompt_id not in self._known:
-            return False
-        where, references = self._known[prompt_id]
-        return bool((region.likeness(to_tensor([picture], COARSE), where, references) >= region.LIKENESS).any())
-
-
 class Monitor:
     """Takes a look after any step. Make it before the weights move: it remembers what they gave then.
 
@@ -61,10 +35,10 @@ class Monitor:
 
     def __init__(
         self, sample: Sampler, network: Network, bank: Bank, targets: Sequence[Prompt], controls: Sequence[Prompt],
-        before: Sequence[Score], parts: Parts, settings: UnlearnSettings,
+        before: Sequence[Score], settings: UnlearnSettings,
     ) -> None:  # fmt: skip
         self._sample, self._network, self._bank = sample, network, bank
-        self._targets, self._settings, self._parts = targets, settings, parts
+        self._targets, self._settings = targets, settings
         self._controls = spread(controls, CONTROLS)
         self._steps = min(settings.validation_inference_steps, sample.settings.num_inference_steps)
         self._texts = TextCache(sample.pipe)
@@ -75,10 +49,10 @@ class Monitor:
     def __call__(self, step: int) -> Look:
         """What can be seen after a step."""
         started, each = time.monotonic(), self._settings.num_validation_images
-        pictures, scores = self._draw(self._targets, each, step * each * len(self._targets))
+        _, scores = self._draw(self._targets, each, step * each * len(self._targets))
         copies = dict.fromkeys((p.id for p in self._targets), 0)
-        for picture, score in zip(pictures, scores, strict=True):
-            copies[score.prompt_id] += score.copy_ or self._parts.copied(score.prompt_id, picture)
+        for score in scores:
+            copies[score.prompt_id] += score.copy_
         now, control_scores = self._draw(self._controls, 1, 0)
         drifts = [rms_difference(a, b) for a, b in zip(self._before, now, strict=True)]
         forget, keep = self._losses()
@@ -107,7 +81,7 @@ class Monitor:
         scores: list[Score] = []
         for batch in batches(plan, detected.batch_size):
             pictures += generate(self._sample.pipe, batch, self._texts, detected.mixed_precision)
-            scores += self._sample.gallery.score(batch, pictures[-len(batch) :])
+            scores += self._sample.judge.score(batch, pictures[-len(batch) :])
         return pictures, scores
 
     @torch.no_grad()

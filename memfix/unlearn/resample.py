@@ -7,50 +7,74 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
+import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.console import Talk
-from memfix.measures.reference_set import ReferenceSet
+from memfix.measures.pixels import COARSE, to_tensor
 from memfix.models.context import ContextEdit
 from memfix.models.sampling import batches, generate, plan_samples
 from memfix.models.text import TextCache
-from memfix.records import Pair, Prompt, Rewording, Sample, Score, Side, Yield
+from memfix.records import SAME, Condition, Pair, Prompt, Rewording, Sample, Score, Side, Yield
+from memfix.references.judge import Judge
 from memfix.unlearn.reword import random_texts, solve
 from memfix.unlearn.ways import Subject, Variant, Way
 from memfix.unlearn.wordings import safe_wordings, short_of_keep
 
 
+class Asked(NamedTuple):
+    """A prompt that is to be sampled, and how; without a variant as it is, from the noise of the first check."""
+
+    prompt_id: str
+    text: str
+    condition: Condition = SAME
+    variant: Variant = Variant()
+
+
+class Drawn(NamedTuple):
+    """A sample, its picture, and what the judge says of it by itself."""
+
+    sample: Sample
+    image: Image.Image
+    score: Score
+
+
 @dataclass(frozen=True)
 class Sampler:
-    """Samples as the detection did, and holds them against the references."""
+    """Samples as the detection did, and has them judged."""
 
     pipe: StableDiffusionPipeline
-    gallery: ReferenceSet
+    judge: Judge
     settings: DetectSettings
     talk: Talk
 
-    def __call__(
-        self, prompts: Sequence[Prompt], each: int, title: str, variants: Mapping[str, Variant] | None = None
-    ) -> Iterator[tuple[Sample, Image.Image, Score]]:
-        """`each` samples of every prompt, from the seeds of the detection; `variants` by prompt id."""
-        s, variants = self.settings, variants or {}
-        if not prompts:
+    def __call__(self, wanted: Sequence[Asked], each: int, title: str) -> Iterator[Drawn]:
+        """`each` samples of everything that is wanted, from the seeds of the detection."""
+        s = self.settings
+        if not wanted:
             return
         texts, done = TextCache(self.pipe), 0
-        contexts = {i: v.context for i, v in variants.items() if v.context is not None}
-        guided = {i: v.guidance for i, v in variants.items() if v.guidance is not None}
-        with self.talk.progress(title, len(prompts) * each) as bar:
-            for guidance, group in groupby(prompts, lambda p: guided.get(p.id, s.guidance_scale)):
-                seeds = range(s.seed, s.seed + each)
-                plan = plan_samples(list(group), seeds, steps=s.num_inference_steps, guidance=guidance)
+        contexts = {(a.prompt_id, a.condition): c for a in wanted if (c := a.variant.context) is not None}
+        with self.talk.progress(title, len(wanted) * each) as bar:
+            for guidance, group in groupby(wanted, self._guidance):
+                plan = [sample for asked in group for sample in self._plan(asked, guidance, each)]
                 for batch in batches(plan, s.batch_size):
                     images = generate(self.pipe, batch, texts, s.mixed_precision, contexts)
-                    yield from zip(batch, images, self.gallery.score(batch, images), strict=True)
+                    yield from map(Drawn, batch, images, self.judge.score(batch, images))
                     done += len(batch)
                     bar.at(done)
+
+    def _guidance(self, asked: Asked) -> float:
+        return self.settings.guidance_scale if asked.variant.guidance is None else asked.variant.guidance
+
+    def _plan(self, asked: Asked, guidance: float, each: int) -> list[Sample]:
+        s, prompt = self.settings, Prompt(id=asked.prompt_id, text=asked.variant.wording or asked.text)
+        seeds, steps = range(s.seed, s.seed + each), s.num_inference_steps
+        return plan_samples([prompt], seeds, steps=steps, guidance=guidance, condition=asked.condition)
 
 
 @dataclass
@@ -76,18 +100,16 @@ def keep_variants(
     for way in ways:
         targets = short_of_keep([*pairs, *made.pairs], settings.keep_enough)
         wanted = {
-            f"{i}-{way.name}{n}": (i, variant)
+            (i, f"{way.name}{n}"): Asked(i, text, f"{way.name}{n}", variant)
             for i, text in targets.items()
             for n, variant in enumerate(way.vary(Subject(text, sample.pipe, sample.settings)))
         }
-        prompts = [Prompt(id=name, text=variant.wording or targets[i]) for name, (i, variant) in wanted.items()]
-        prompts.sort(key=lambda p: wanted[p.id][1].guidance or 0)  # so that batches of one guidance are full
-        counts = {i: Counter[str]() for i, _ in wanted.values()}
+        # sorted, so that batches of one guidance are full
+        listed = sorted(wanted.values(), key=lambda asked: asked.variant.guidance or 0)
+        counts = {i: Counter[str]() for i, _ in wanted}
         title = f"Sampling keep images: {way.summary}"
-        for drawn, image, score in sample(
-            prompts, settings.keep_variants, title, {k: v for k, (_, v) in wanted.items()}
-        ):
-            i, variant = wanted[drawn.prompt_id]
+        for drawn, image, score in sample(listed, settings.keep_variants, title):
+            i, variant = drawn.prompt_id, wanted[drawn.prompt_id, drawn.condition].variant
             kept = distinct(score)
             counts[i]["kept" if kept else "copies" if score.copy_ else "near_copies"] += 1
             if kept:
@@ -118,11 +140,9 @@ def reword(
     """
     texts = {p.prompt_id: p.text for p in variants}
     choice = safe_wordings(variants, each)
-    candidates = [Prompt(id=i, text=texts[i]) for i, wording in choice.items() if wording]
+    candidates = [Asked(i, texts[i]) for i, wording in choice.items() if wording]
     n = sample.settings.num_samples
-    copies = dict.fromkeys(choice, 0)
-    for made, _, score in sample(candidates, n, "Checking what was unlearned"):
-        copies[made.prompt_id] += score.copy_
+    copies = dict.fromkeys(choice, 0) | count_copies(sample, candidates, n, "Checking what was unlearned")
     decided = []
     for i, wording in choice.items():
         samples = n if wording else 0
@@ -142,6 +162,17 @@ def reword(
     if not applied:
         return decided, None
     return decided, the_edit(sample.pipe, applied, {*others, *(p.wording or "" for p in variants)})
+
+
+def count_copies(sample: Sampler, wanted: Sequence[Asked], each: int, title: str) -> dict[str, int]:
+    """Prompt id → copies among `each` samples of it, those of a part included, as in a check."""
+    scores: dict[str, list[Score]] = {}
+    thumbnails: dict[str, list[torch.Tensor]] = {}
+    for drawn in sample(wanted, each, title):
+        scores.setdefault(drawn.sample.prompt_id, []).append(drawn.score)
+        thumbnails.setdefault(drawn.sample.prompt_id, []).append(to_tensor([drawn.image], COARSE))
+    found = {i: sample.judge.conclude(own, torch.cat(thumbnails[i])) for i, own in scores.items()}
+    return {i: sum(score.copy_ for score in finding.scores) for i, finding in found.items()}
 
 
 def the_edit(pipe: StableDiffusionPipeline, applied: Mapping[str, str], others: Iterable[str]) -> ContextEdit:

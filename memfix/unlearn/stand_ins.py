@@ -38,15 +38,15 @@ def make_stand_ins(
                 batch = [
                     Sample(
                         file_name=f"{p.prompt_id}-{n}.png", text=wordings.get(p.prompt_id, "") if worded else "",
-                        prompt_id=p.prompt_id, seed=s.seed + n + rung * len(pairs), steps=s.num_inference_steps,
-                        guidance=s.guidance_scale,
+                        prompt_id=p.prompt_id, condition="surrogate", seed=s.seed + n + rung * len(pairs),
+                        steps=s.num_inference_steps, guidance=s.guidance_scale,
                     )
                     for n, p in zip(left[i:], chosen, strict=False)
                 ]  # fmt: skip
                 images = regenerate(
                     sample.pipe, batch, [open_image(p.path) for p in chosen], strength, texts, s.mixed_precision
                 )
-                for n, image, score in zip(left[i:], images, sample.gallery.score(batch, images), strict=False):
+                for n, image, score in zip(left[i:], images, sample.judge.score(batch, images), strict=False):
                     if distinct(score):
                         path = (folder / score.file_name).resolve()
                         image.save(path, compress_level=1)

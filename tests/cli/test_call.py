@@ -6,9 +6,9 @@ import pytest
 
 from memfix.cli.options import Call
 from memfix.config import STAGES, DetectSettings, UnlearnSettings
+from memfix.config.layers import for_weights, presets, read_preset, resolve
 from memfix.console import Talk
 from memfix.errors import MemfixError
-from memfix.layers import for_weights, presets, read_preset, resolve
 
 
 def test_a_preset_loses_to_files_and_flags_and_wins_over_what_suits_the_model(

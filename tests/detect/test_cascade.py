@@ -12,7 +12,7 @@ from memfix.console import Talk
 from memfix.detect.cascade import screen_first
 from memfix.errors import MemfixError
 from memfix.records import Prompt, Role
-from memfix.runs import Run
+from memfix.run.folder import Run
 
 SETTINGS = DetectSettings(
     screen="fine_detail", screen_seeds=2, num_inference_steps=3, batch_size=8, mixed_precision="no", audit=0

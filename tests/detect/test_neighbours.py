@@ -12,14 +12,17 @@ from memfix.config import DetectSettings
 from memfix.console import Talk
 from memfix.demo import list_path
 from memfix.detect.aim import Aim
+from memfix.detect.check import Check
 from memfix.detect.neighbours import Trial, nearest_wordings, try_neighbours
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
-from memfix.measures.reference_set import open_gallery
+from memfix.measures.copy_rule import CopyRule
+from memfix.measures.reference_set import open_references
 from memfix.models import pipeline
 from memfix.models.latents import encode
 from memfix.records import Prompt, Role, Sample
-from memfix.runs import Run
+from memfix.references.judge import Judge
+from memfix.run.folder import Run
 from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling
 from tests.conftest import picture, tiny_pipeline
@@ -105,14 +108,16 @@ def test_rare_copies_are_found_and_trials_end_with_a_round_that_finds_none(demo_
     settings = DetectSettings(
         model="demo", num_samples=8, num_inference_steps=12, guidance_scale=3.0, neighbours=2, batch_size=16
     )  # fmt: skip
-    gallery = open_gallery(read_references("demo", []), get_measure("ssim"))
+    rule = CopyRule.default(get_measure("ssim"))
+    judge = Judge(open_references(read_references("demo", []), rule.measure), rule)
     run = Run.create(tmp_path / "run")
     skipped = frozenset(p.id for p in prompts if p.role is Role.PROMPT)
     reference = "umbrella-poster-by-cosmo-adeyar.png"
     memorized = {"umbrella poster by Cosmo Adeyar": reference}
 
     def trials() -> list[Trial]:
-        return try_neighbours(run, "before", demo_pipe, gallery, prompts, skipped, memorized, settings, Talk())
+        check = Check(run, "before", demo_pipe, rule, judge, settings)
+        return try_neighbours(check, prompts, skipped, memorized, Talk())
 
     with run.lock():
         found = trials()

@@ -6,13 +6,14 @@ import numpy as np
 from PIL import Image
 
 from memfix.config import DetectSettings
-from memfix.detect.check import conclude_stand_ins
+from memfix.detect.check import Check
 from memfix.detect.stand_ins import as_references, stand_in
 from memfix.measures import get_measure
+from memfix.measures.copy_rule import CopyRule
 from memfix.records import Label, Sample, Verdict
-from memfix.runs import Run
+from memfix.run.folder import Run
 
-MEASURE = get_measure("ssim")
+RULE = CopyRule.default(get_measure("ssim"))
 
 
 def drawn(*seeds: int) -> tuple[list[Sample], list[Image.Image]]:
@@ -27,19 +28,19 @@ def drawn(*seeds: int) -> tuple[list[Sample], list[Image.Image]]:
 
 
 def test_what_comes_again_and_again_is_a_copy() -> None:
-    scores = stand_in(*drawn(7, 1, 7, 2, 7, 3), MEASURE, MEASURE.threshold).scores
+    scores = stand_in(*drawn(7, 1, 7, 2, 7, 3), RULE).scores
     assert [s.copy_ for s in scores] == [True, False, True, False, True, False]
     (reference,) = {s.reference for s in scores}
     assert reference in {"0.png", "2.png", "4.png"}
     own = next(s for s in scores if s.file_name == reference)
-    assert MEASURE.threshold < own.measures["ssim"] < 1  # held against another sample, not against itself
+    assert RULE.threshold < own.measures["ssim"] < 1  # held against another sample, not against itself
     (record,) = as_references(scores, "/run/before", {"p": "t"})
     assert (record.file_name, record.path, record.text) == (reference, f"/run/before/{reference}", "t")
 
 
 def test_two_alike_may_be_chance_and_none_is_no_finding() -> None:
     for seeds in ((7, 7, 1, 2), (1, 2, 3, 4), (1,)):
-        scores = stand_in(*drawn(*seeds), MEASURE, MEASURE.threshold).scores
+        scores = stand_in(*drawn(*seeds), RULE).scores
         assert not any(s.copy_ for s in scores)
         assert as_references(scores, "/run/before", {"p": "t"}) == []
 
@@ -50,7 +51,7 @@ def checked(tmp_path: Path, *seeds: int) -> Verdict:
     (run.path / "before").mkdir()
     for sample, image in zip(samples, images, strict=True):
         image.save(run.path / "before" / sample.file_name)
-    (verdict,) = conclude_stand_ins(run, "before", samples, MEASURE, MEASURE.threshold, DetectSettings())
+    (verdict,) = Check(run, "before", None, RULE, None, DetectSettings()).conclude(samples)
     return verdict
 
 
@@ -69,7 +70,7 @@ def test_sixteen_that_differ_are_clean_and_three_alike_memorized(tmp_path: Path)
 
 def test_a_distance_serves_as_well() -> None:
     measure = get_measure("tiled_l2")
-    scores = stand_in(*drawn(7, 1, 7, 2, 7), measure, measure.threshold).scores
+    scores = stand_in(*drawn(7, 1, 7, 2, 7), CopyRule.default(measure)).scores
     assert [s.copy_ for s in scores] == [True, False, True, False, True]
 
 
@@ -78,6 +79,6 @@ def test_of_equals_the_one_in_the_middle_stands_in() -> None:
     images = [Image.fromarray((ramp + shift).astype(np.uint8)) for shift in (0, 24, 12)]
     samples, _ = drawn(0, 1, 2)
     measure = get_measure("tiled_l2")
-    scores = stand_in(samples, images, measure, measure.threshold).scores
+    scores = stand_in(samples, images, CopyRule.default(measure)).scores
     assert all(s.copy_ for s in scores)  # 24 of 255 is within the threshold, so that each has both others
     assert {s.reference for s in scores} == {"2.png"}

@@ -6,8 +6,9 @@ import pytest
 from scipy.stats import binom
 
 from memfix.detect.design import Design
-from memfix.detect.verdict import judge
+from memfix.detect.verdict import verdict_on
 from memfix.measures import get_measure
+from memfix.measures.copy_rule import CopyRule
 from memfix.records import Label, Score, Verdict
 from memfix.stats import clopper_pearson
 
@@ -22,8 +23,11 @@ def scores(values: list[float], reference: str = "r.png") -> list[Score]:
     ]  # fmt: skip
 
 
-def verdict(values: list[float], **design: object) -> Verdict:
-    return judge(scores(values), get_measure("tiled_l2"), 0.15, confidence=0.95, tolerance=0.25, **design)
+RULE = CopyRule(get_measure("tiled_l2"), 0.15, "test")
+
+
+def verdict(values: list[float], design: Design | None = None, chance: float = 0.001) -> Verdict:
+    return verdict_on(scores(values), RULE, design or Design.fixed(len(values), chance=chance))
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 16), (1, 16), (7, 16), (16, 16), (3, 5)])
@@ -100,6 +104,6 @@ def test_sampling_that_was_broken_off_is_undecided() -> None:
 
 def test_reference_is_the_one_most_copies_show() -> None:
     mixed = scores([0.05], "a.png") + scores([0.1, 0.12], "b.png")
-    found = judge(mixed, get_measure("tiled_l2"), 0.15, confidence=0.95, tolerance=0.25)
+    found = verdict_on(mixed, RULE, Design.fixed(3))
     assert found.reference == "b.png"
     assert found.score == 0.05

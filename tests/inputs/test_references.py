@@ -14,7 +14,7 @@ from memfix.inputs.captions import captions
 from memfix.inputs.references import index_folder, open_image, read_references
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures.descriptor import Pixels
-from memfix.measures.gallery import Gallery
+from memfix.measures.gallery import HeldReferences
 from memfix.measures.pixels import Ssim
 from memfix.records import Prompt
 
@@ -171,15 +171,15 @@ def test_a_broken_reference_is_left_out_and_counted(tmp_path: Path) -> None:
     references = read_references(str(tmp_path), [], wrong)
     assert [r.file_name for r in references] == ["a.png", "b.png"] and wrong.pictures == 1
     with pytest.raises(MemfixError, match=r"b\.png cannot be read as a picture"):
-        Gallery(references, Ssim())
+        HeldReferences(references, Ssim())
     with pytest.raises(MemfixError, match=r"b\.png cannot be read") as caught:
-        Gallery(references, Ssim(), wrong=WrongRows())
+        HeldReferences(references, Ssim(), wrong=WrongRows())
     assert "--skip-invalid" in caught.value.hint
-    gallery = Gallery(references, Ssim(), wrong=wrong)
+    gallery = HeldReferences(references, Ssim(), wrong=wrong)
     assert [r.file_name for r in gallery.recorded()] == ["a.png"] and wrong.pictures == 2
     assert wrong.told()[1].endswith("b.png cannot be read as a picture: UnidentifiedImageError; left out")
     with pytest.raises(MemfixError, match="None of 1 references can be read"):
-        Gallery(references[1:], Ssim(), wrong=WrongRows(skip=True))
+        HeldReferences(references[1:], Ssim(), wrong=WrongRows(skip=True))
 
 
 def test_pictures_of_the_same_name_stay_apart(tmp_path: Path) -> None:

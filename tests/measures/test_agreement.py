@@ -18,7 +18,7 @@ from memfix.measures.agreement import BATCH, agreements
 from memfix.measures.clip import Clip
 from memfix.records import Score
 from memfix.report.build import build
-from memfix.runs import Run
+from memfix.run.folder import Run
 from tests import tiny_clip
 from tests.conftest import picture
 
@@ -73,7 +73,7 @@ def test_a_run_tells_it_before_and_after(tmp_path: Path, model_folder: Path, ref
     run = flow.detect(str(tmp_path / "prompts.txt"), settings, tmp_path / "run", tmp_path, ["detect"], Talk())
     before = [json.loads(line) for line in (run.path / "before/agreement.jsonl").read_text().splitlines()]
     assert [a["samples"] for a in before] == [2, 2, 2]
-    assert run.header["stages"]["detect"]["weights"]["clip"]["sha256"]
+    assert run.header.stages.detect.weights["clip"].sha256
     flow.recheck(run, RecheckSettings(num_fresh=2), ["recheck"], Talk(), model=model_folder)
     report = build(Run.open(run.path))
     entry = report.prompts[0]

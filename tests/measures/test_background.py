@@ -8,8 +8,8 @@ from memfix.errors import MemfixError
 from memfix.inputs.references import open_image, read_references
 from memfix.measures import get_measure
 from memfix.measures.background import Background, background
-from memfix.measures.base import is_copy
-from memfix.measures.gallery import Gallery
+from memfix.measures.copy_rule import CopyRule
+from memfix.measures.gallery import HeldReferences
 from memfix.measures.weights import Wanted
 from memfix.records import Reference
 from tests.conftest import picture
@@ -30,7 +30,7 @@ def test_no_more_references_pass_than_asked_for(rate: float, name: str) -> None:
     sign = 1 if measure.higher_is_closer else -1
     values = tuple(sorted((sign * ((i * 37) % 100) / 100 for i in range(100)), key=lambda v: sign * v))
     threshold = Background(values, measure.higher_is_closer).threshold(rate)
-    assert sum(is_copy(measure, v, threshold) for v in values) == pytest.approx(rate * 100)
+    assert sum(map(CopyRule(measure, threshold, "test").is_copy, values)) == pytest.approx(rate * 100)
 
 
 def test_a_rate_that_few_references_cannot_show() -> None:
@@ -41,27 +41,27 @@ def test_a_rate_that_few_references_cannot_show() -> None:
     assert Background((), True).summary() is None
 
 
-def gallery(folder: Path, captions: list[str]) -> Gallery:
+def gallery(folder: Path, captions: list[str]) -> HeldReferences:
     references = []
     for i, text in enumerate(captions):
         picture(i // 2).save(folder / f"{i}.png")  # each picture twice
         references.append(Reference(file_name=f"{i}.png", path=str(folder / f"{i}.png"), text=text))
-    return Gallery(references, get_measure("tiled_l2"))
+    return HeldReferences(references, get_measure("tiled_l2"))
 
 
 def test_what_shares_a_caption_is_related(tmp_path: Path) -> None:
     held = gallery(tmp_path, ["a", "a", "b", "b", "c", "c"])
     for i in (1, 3, 5):
         picture(i // 2).point(lambda v: min(255, v + 2)).save(tmp_path / f"{i}.png")  # near-copies of 0, 2 and 4
-    near = Gallery(held.references, held.measure)
+    near = HeldReferences(held.references, held.measure)
     twins = background(near)
     assert len(twins.values) == 3 and twins.values[-1] > 0.05 and twins.duplicates == 3
     for i in (1, 3, 5):
         picture(i // 2).point(lambda v: 0.8 * v + 40).save(tmp_path / f"{i}.png")  # no longer the same pictures
-    paler = Gallery(held.references, held.measure)
+    paler = HeldReferences(held.references, held.measure)
     assert len(background(paler).values) == 6 and background(paler).values[-1] > 0.15
     strangers = [r.model_copy(update={"text": str(i)}) for i, r in enumerate(held.references)]
-    assert max(background(Gallery(strangers, held.measure)).values) < 0.15
+    assert max(background(HeldReferences(strangers, held.measure)).values) < 0.15
 
 
 @pytest.mark.parametrize("captions", [["a", "b", "c", "d", "e", "f"], [""] * 6])
@@ -76,13 +76,13 @@ def test_one_poster_many_times_does_not_move_a_threshold(tmp_path: Path, name: s
     """Re-encoded and resized, each with a caption of its own or without any."""
     references = read_references("demo", [])[-80:]
     measure = get_measure(name, Wanted(sscd="demo"))
-    alone, poster = background(Gallery(references, measure)), open_image(references[30].path)
+    alone, poster = background(HeldReferences(references, measure)), open_image(references[30].path)
     more = []
     for i, quality in enumerate([*range(40, 96, 2)]):
         path = tmp_path / f"{i}.jpg"
         poster.resize([(64, 64), (96, 96), (48, 48)][i % 3]).save(path, quality=quality)
         more.append(Reference(file_name=path.name, path=str(path), text="" if i % 2 else f"caption {i}"))
-    crowded = background(Gallery([*references, *more], measure))
+    crowded = background(HeldReferences([*references, *more], measure))
     assert crowded.duplicates == len(more) and len(crowded.values) == len(alone.values) == 80
     assert crowded.threshold(0.05) == pytest.approx(alone.threshold(0.05), abs=0.03)
     assert crowded.values[-1] == pytest.approx(alone.values[-1], abs=0.03)

@@ -18,13 +18,15 @@ from memfix.inputs.references import read_references
 from memfix.measures import get_measure
 from memfix.measures.background import background
 from memfix.measures.base import Measure
+from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import Descriptor, Pixels
 from memfix.measures.embedding import Embedding
-from memfix.measures.gallery import Gallery
-from memfix.measures.index_gallery import IndexGallery
-from memfix.measures.reference_set import fingerprint, open_gallery
+from memfix.measures.gallery import HeldReferences
+from memfix.measures.index_gallery import IndexedReferences
+from memfix.measures.reference_set import ReferenceSet, fingerprint, open_references
 from memfix.measures.siblings import sizes
 from memfix.records import Prompt, Sample, Score
+from memfix.references.judge import Judge
 from tests.conftest import picture
 from tests.counting import Counting
 
@@ -82,10 +84,14 @@ def generated() -> tuple[list[Sample], list[Image.Image]]:
     return samples, images
 
 
-def both(folder: Path, measure: Measure, **more: object) -> tuple[Gallery, IndexGallery]:
-    index = open_gallery(read_references(str(indexed(folder)), []), measure, index=folder.with_suffix(".index"))
-    assert isinstance(index, IndexGallery)
-    return Gallery(read_references(str(folder), []), measure), index
+def judged(references: ReferenceSet) -> Judge:
+    return Judge(references, CopyRule.default(references.measure))
+
+
+def both(folder: Path, measure: Measure, **more: object) -> tuple[HeldReferences, IndexedReferences]:
+    index = open_references(read_references(str(indexed(folder)), []), measure, index=folder.with_suffix(".index"))
+    assert isinstance(index, IndexedReferences)
+    return HeldReferences(read_references(str(folder), []), measure), index
 
 
 def assert_close(found: Sequence[Score], wanted: Sequence[Score]) -> None:
@@ -98,27 +104,29 @@ def test_own_descriptor_scores_as_in_memory(folder: Path) -> None:
     samples, images = generated()
     held, index = both(folder, embedding(Pixels()))
     assert len(held) == len(index) == N + 4
-    wanted = held.score(samples, images)
-    assert_close(index.score(samples, images), wanted)
-    assert_close([s for i in range(0, 27, 4) for s in index.score(samples[i : i + 4], images[i : i + 4])], wanted)
+    wanted = judged(held).score(samples, images)
+    assert_close(judged(index).score(samples, images), wanted)
+    assert_close(
+        [s for i in range(0, 27, 4) for s in judged(index).score(samples[i : i + 4], images[i : i + 4])], wanted
+    )
     assert wanted[4].reference == "more.tar/t2.png" and wanted[4].copy_
-    assert [index.distinct(s) for s in wanted] == [held.distinct(s) for s in wanted]
-    assert index.score([], []) == []
+    assert [judged(index).is_distinct(s) for s in wanted] == [judged(held).is_distinct(s) for s in wanted]
+    assert judged(index).score([], []) == []
 
 
 @pytest.mark.parametrize("measure", ["ssim", "tiled_l2"])
 def test_other_measures_decide_among_candidates(folder: Path, monkeypatch: pytest.MonkeyPatch, measure: str) -> None:
     samples, images = generated()
     held, index = both(folder, get_measure(measure))
-    wanted = held.score(samples, images)
+    wanted = judged(held).score(samples, images)
     copies = [i for i, s in enumerate(wanted) if s.copy_]
-    found = index.score(samples, images)
+    found = judged(index).score(samples, images)
     assert len(copies) >= 7 and [i for i, s in enumerate(found) if s.copy_] == copies
     assert_close([found[i] for i in copies], [wanted[i] for i in copies])
     # with every reference as candidate nothing is left to the descriptor
     monkeypatch.setattr("memfix.measures.index_gallery.CANDIDATES", N + 10)
     _, index = both(folder, get_measure(measure))
-    assert_close(index.score(samples, images), wanted)
+    assert_close(judged(index).score(samples, images), wanted)
     assert background(index).values == pytest.approx(background(held).values, abs=1e-5)
 
 
@@ -126,7 +134,7 @@ def test_an_embedding_that_the_index_does_not_hold(folder: Path, monkeypatch: py
     monkeypatch.setattr("memfix.measures.index_gallery.CANDIDATES", N + 10)
     samples, images = generated()
     held, index = both(folder, embedding(Named()))
-    assert_close(index.score(samples, images), held.score(samples, images))
+    assert_close(judged(index).score(samples, images), judged(held).score(samples, images))
     assert background(index).values == pytest.approx(background(held).values, abs=1e-5)
 
 
@@ -178,16 +186,16 @@ def test_of_equal_pictures_the_first_counts(folder: Path, measure: Measure) -> N
         shutil.copy(folder / "9.png", folder / copy)
     held, index = both(folder, measure)
     samples, _ = generated()
-    wanted = held.score(samples[:1], [picture(9)])
+    wanted = judged(held).score(samples[:1], [picture(9)])
     assert wanted[0].reference == "9.png"
-    assert_close(index.score(samples[:1], [picture(9)]), wanted)
+    assert_close(judged(index).score(samples[:1], [picture(9)]), wanted)
 
 
 def test_half_precision_is_close(folder: Path) -> None:
     samples, images = generated()
-    index = open_gallery([], embedding(Pixels()), index=indexed(folder, precision=Precision.FLOAT16))
-    wanted = Gallery(read_references(str(folder), []), index.measure).score(samples, images)
-    for a, b in zip(index.score(samples, images), wanted, strict=True):
+    index = open_references([], embedding(Pixels()), index=indexed(folder, precision=Precision.FLOAT16))
+    wanted = judged(HeldReferences(read_references(str(folder), []), index.measure)).score(samples, images)
+    for a, b in zip(judged(index).score(samples, images), wanted, strict=True):
         assert a.reference == b.reference and a.measures["pixels"] == pytest.approx(b.measures["pixels"], abs=1e-3)
 
 
@@ -195,14 +203,14 @@ def test_pictures_are_described_once_and_only_the_nearest(folder: Path) -> None:
     out, samples, images = indexed(folder), *generated()
     counting = Counting()
     counting.name = "counting"  # so that it is not the index's own
-    index = open_gallery([], embedding(counting), index=out)
-    index.score(samples[:1], images[:1])
+    index = open_references([], embedding(counting), index=out)
+    judged(index).score(samples[:1], images[:1])
     assert counting.seen == 1 + 8
-    index.score(samples[:1], images[:1])
+    judged(index).score(samples[:1], images[:1])
     assert counting.seen == 2 + 8
     own = Counting()
-    index = open_gallery([], embedding(own), index=out)
-    index.score(samples, images)
+    index = open_references([], embedding(own), index=out)
+    judged(index).score(samples, images)
     assert own.seen == len(samples)
 
 
@@ -210,15 +218,15 @@ def test_what_is_recorded(folder: Path) -> None:
     for copy in ("twin.png", "twin again.png", "unseen.png"):
         shutil.copy(folder / "0.png", folder / copy)
     _, index = both(folder, get_measure("ssim"))
-    held = index.recorded(["twin.png", "in/1.png", "0.png", "more.tar/t1.png", "twin.png", "twin again.png"])
+    held = judged(index).recorded(["twin.png", "in/1.png", "0.png", "more.tar/t1.png", "twin.png", "twin again.png"])
     assert [(r.file_name, r.text, r.group) for r in held] == [
         ("twin.png", "", "twin.png"), ("in/1.png", "disc 0", ""), ("0.png", "", "twin.png"),
         ("more.tar/t1.png", "", ""), ("twin again.png", "", "twin.png"), ("unseen.png", "", "twin.png"),
     ]  # fmt: skip
     assert held[1].path == str(folder / "in/1.png") and f"{folder}/more.tar#" in held[3].path
-    assert index.recorded() == []
+    assert judged(index).recorded() == []
     with pytest.raises(MemfixError, match=r"holds no nothing\.png"):
-        index.recorded(["nothing.png"])
+        judged(index).recorded(["nothing.png"])
 
 
 @pytest.mark.parametrize("first", [2, 8])
@@ -234,28 +242,28 @@ def test_a_finding_has_all_its_members(
     monkeypatch.setattr("memfix.measures.index_links.FIRST", first)
     many(folder)
     held, index = both(folder, measure)
-    wanted = {r.group or r.file_name: set[str]() for r in held.recorded()}
-    for r in held.recorded():
+    wanted = {r.group or r.file_name: set[str]() for r in judged(held).recorded()}
+    for r in judged(held).recorded():
         wanted[r.group or r.file_name].add(r.file_name)
     for name in ("3.png", "in/copy 1.jpg"):
-        groups = sizes(index.recorded([name, "in/1.png"]))
+        groups = sizes(judged(index).recorded([name, "in/1.png"]))
         members = next(m for m in wanted.values() if name in m)
         assert groups[name] == len(members) >= 31
-        assert {r.file_name for r in index.recorded([name]) if r.group} == members
+        assert {r.file_name for r in judged(index).recorded([name]) if r.group} == members
     # what a run wrote down, recorded again, is the same
-    once = index.recorded(["in/copy 1.jpg"])
-    again = open_gallery([], measure, index=folder.with_suffix(".index"))
-    assert again.recorded([r.file_name for r in once]) == once
+    once = judged(index).recorded(["in/copy 1.jpg"])
+    again = open_references([], measure, index=folder.with_suffix(".index"))
+    assert judged(again).recorded([r.file_name for r in once]) == once
 
 
 def test_only_what_came_up_is_looked_for(folder: Path) -> None:
     many(folder)
     counting = Counting()
     counting.name = "counting"
-    index = open_gallery([], embedding(counting), index=indexed(folder))
-    index.recorded(["in/1.png"])
+    index = open_references([], embedding(counting), index=indexed(folder))
+    judged(index).recorded(["in/1.png"])
     assert counting.seen <= 8
-    assert len(index.recorded(["3.png"])) >= 31 and counting.seen < len(index)
+    assert len(judged(index).recorded(["3.png"])) >= 31 and counting.seen < len(index)
 
 
 @pytest.mark.parametrize("own_descriptor", [True, False])
@@ -268,29 +276,32 @@ def test_references_that_prompts_name_besides(folder: Path, tmp_path: Path, own_
     prompts = [Prompt(id="p", text="discs", references=paths)]
     out = indexed(folder)
     measure = embedding(Pixels()) if own_descriptor else get_measure("tiled_l2")
-    index = open_gallery(read_references(str(out), prompts), measure, index=out)
+    index = open_references(read_references(str(out), prompts), measure, index=out)
     assert len(index) == N + 4 + 2
     samples, _ = generated()
-    found = index.score(samples[:3], [picture(2000), picture(2001), picture(2)])
+    found = judged(index).score(samples[:3], [picture(2000), picture(2001), picture(2)])
     names = [s.reference for s in found]
     assert names == ["other/0.png", "in/3.png", "in/2.png"] and all(s.copy_ for s in found)
-    held = index.recorded(names)
+    held = judged(index).recorded(names)
     assert [(r.path, r.text) for r in held[:3]] == [(paths[0], "discs"), (paths[1], "discs"), (paths[2], "")]
     assert {r.group for r in held[3:]} == ({"other/0.png"} if own_descriptor else set())  # another disc like it
     # what a run wrote down opens the same set again
-    again = open_gallery(held, measure, index=out)
-    assert len(again) == len(index) and again.score(samples[:3], [picture(2000), picture(2001), picture(2)]) == found
+    again = open_references(held, measure, index=out)
+    assert (
+        len(again) == len(index)
+        and judged(again).score(samples[:3], [picture(2000), picture(2001), picture(2)]) == found
+    )
     assert len(background(again).values) == N + 6
 
 
 def test_other_weights_are_refused(folder: Path) -> None:
     out = indexed(folder)
     with pytest.raises(MemfixError, match=r"16x16 RGB.*other weights") as caught:
-        open_gallery([], embedding(Other()), index=out)
+        open_references([], embedding(Other()), index=out)
     assert f"memfix index {folder} --out" in caught.value.hint
     out = indexed(folder.rename(folder.with_name("second")), Other())
     with pytest.raises(MemfixError, match=r"other weights.*16x16 RGB"):
-        open_gallery([], get_measure("ssim"), index=out)
+        open_references([], get_measure("ssim"), index=out)
 
 
 def test_an_index_that_is_not_ready(folder: Path, tmp_path: Path) -> None:
@@ -300,14 +311,14 @@ def test_an_index_that_is_not_ready(folder: Path, tmp_path: Path) -> None:
     next(describe(store, plan, folder, Pixels(), Part(), 8, 1))
     assert read_references(str(out), []) == []
     with pytest.raises(MemfixError, match="is not finished") as caught:
-        open_gallery([], get_measure("ssim"), index=out)
+        open_references([], get_measure("ssim"), index=out)
     assert caught.value.hint == f"Finish it: memfix index {folder} --out {out}"
     empty = tmp_path / "empty.index"
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "x.png").write_bytes(b"no picture")
     build(Store.create(empty, tmp_path / "broken", Pixels()), tmp_path / "broken", Pixels())
     with pytest.raises(MemfixError, match="holds no picture"):
-        open_gallery([], get_measure("ssim"), index=empty)
+        open_references([], get_measure("ssim"), index=empty)
 
 
 def test_a_picture_that_is_gone_or_another(folder: Path) -> None:
@@ -315,18 +326,18 @@ def test_a_picture_that_is_gone_or_another(folder: Path) -> None:
     samples, _ = generated()
     again = f"memfix index {folder} --out {folder.with_suffix('.index')}"
     os.utime(folder / "0.png", (1, 1))  # another time alone is no harm
-    index.score(samples[:1], [picture(0)])
+    judged(index).score(samples[:1], [picture(0)])
     (folder / "in" / "5.png").unlink()
     with pytest.raises(MemfixError, match=r"in/5\.png is in .*pictures\.index, but not on disk") as caught:
-        index.score(samples[:1], [picture(5)])
+        judged(index).score(samples[:1], [picture(5)])
     assert again in caught.value.hint
     picture(77).save(folder / "in" / "7.png")
     os.utime(folder / "in" / "7.png", (1, 1))
     with pytest.raises(MemfixError, match=r"in/7\.png has changed"):
-        index.score(samples[:1], [picture(7)])
+        judged(index).score(samples[:1], [picture(7)])
     folder.rename(folder.with_name("moved"))
     with pytest.raises(MemfixError, match=r"in/8\.png cannot be read: there is no .*pictures") as caught:
-        index.score(samples[:1], [picture(8)])
+        judged(index).score(samples[:1], [picture(8)])
     assert "memfix index FOLDER --out" in caught.value.hint
 
 

@@ -9,7 +9,7 @@ from skimage.metrics import structural_similarity
 
 from memfix.errors import MemfixError
 from memfix.measures import get_measure
-from memfix.measures.base import is_copy
+from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import Ssim, TiledL2, detail
 
 
@@ -58,10 +58,10 @@ def test_resolution_of_the_file_does_not_matter_much() -> None:
 
 
 def test_sides() -> None:
-    assert is_copy(TiledL2(), 0.1, 0.15)
-    assert not is_copy(TiledL2(), 0.2, 0.15)
-    assert is_copy(Ssim(), 0.9, 0.7)
-    assert not is_copy(Ssim(), 0.5, 0.7)
+    assert CopyRule(TiledL2(), 0.15, "test").is_copy(0.1)
+    assert not CopyRule(TiledL2(), 0.15, "test").is_copy(0.2)
+    assert CopyRule(Ssim(), 0.7, "test").is_copy(0.9)
+    assert not CopyRule(Ssim(), 0.7, "test").is_copy(0.5)
 
 
 def test_detail_tells_blank_picture_noise_apart() -> None:

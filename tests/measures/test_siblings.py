@@ -14,9 +14,10 @@ from memfix.inputs.references import open_image, read_references
 from memfix.measures import PIXELS, get_measure
 from memfix.measures import siblings as module
 from memfix.measures.base import Measure
+from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import Pixels
 from memfix.measures.embedding import Embedding
-from memfix.measures.gallery import Gallery
+from memfix.measures.gallery import HeldReferences
 from memfix.measures.pixels import to_tensor
 from memfix.measures.siblings import COLOUR, grouped, join_equal, near_copies, representatives, siblings, sizes
 from memfix.records import Reference
@@ -36,7 +37,7 @@ def jpeg(image: Image.Image, quality: int = 75) -> Image.Image:
 
 
 def found(images: list[Image.Image], measure: Measure, threshold: float) -> list[list[int]]:
-    return [g.tolist() for g in siblings(measure, threshold, features(images, measure))]
+    return [g.tolist() for g in siblings(CopyRule(measure, threshold, "test"), features(images, measure))]
 
 
 def components(n: int, close: Callable[[int, int], bool]) -> list[list[int]]:
@@ -112,7 +113,7 @@ def test_pair_by_pair_as_all_at_once(measure: Measure) -> None:
     i, j = np.triu_indices(len(images), 1)
     for name, rows in held.items():
         first[name], second[name] = rows[i], rows[j]
-    close = near_copies(measure, measure.threshold, first, second).numpy()
+    close = near_copies(CopyRule.default(measure), first, second).numpy()
     linked = {*zip(i[close].tolist(), j[close].tolist(), strict=True)}
     assert components(len(images), lambda a, b: (a, b) in linked or (b, a) in linked) == found(
         images, measure, measure.threshold
@@ -129,7 +130,8 @@ def test_a_chain_of_near_copies_is_a_group() -> None:
 def test_variants_of_a_template_are_no_near_copies(name: str) -> None:
     """Twelve backgrounds each behind five drawings: SSIM alone would call every second pair a copy."""
     references = read_references("demo", [])
-    assert not any(r.group for r in Gallery(references, get_measure(name)).recorded())
+    rule = CopyRule.default(get_measure(name))
+    assert not any(r.group for r in HeldReferences(references, rule.measure).recorded(rule))
     drawing = [open_image(r.path) for r in references if r.file_name.startswith("bus-poster")]
     ssim = PIXELS["ssim"]
     described = ssim.features(drawing)

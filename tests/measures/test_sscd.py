@@ -14,7 +14,7 @@ from memfix.demo import REFERENCES
 from memfix.errors import MemfixError
 from memfix.measures import get_measure
 from memfix.measures.embedding import Embedding
-from memfix.measures.gallery import Gallery
+from memfix.measures.gallery import HeldReferences
 from memfix.measures.sscd import Sscd
 from memfix.measures.weights import Wanted, obtain
 from memfix.records import Reference, Sample
@@ -171,7 +171,7 @@ def test_the_nearest_reference_is_the_one_nearest_by_sscd(file: Path, sscd: Sscd
         picture(i).save(tmp_path / f"{i}.png")
         references.append(Reference(file_name=f"{i}.png", path=str(tmp_path / f"{i}.png")))
     measure = get_measure("sscd", Wanted(sscd=str(file), trust=True))
-    gallery = Gallery(references, measure)
+    gallery = HeldReferences(references, measure)
     images = [picture(3), picture(17)]
     samples = [Sample(file_name=f"{i}.png", text="", prompt_id="p", seed=i, steps=1, guidance=1) for i in range(2)]
     copy, other = gallery.score(samples, images)

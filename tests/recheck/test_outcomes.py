@@ -6,12 +6,19 @@ import pytest
 from PIL import Image
 
 from memfix.recheck.outcomes import change, rms_difference
-from memfix.records import Label, Outcome, Prompt, Role, Score, Seeds, Verdict
+from memfix.records import FRESH, SAME, Label, Outcome, Prompt, Role, Score, Verdict
 
 
-def score(copy: bool = False, seeds: Seeds = Seeds.FRESH, detail: float = 0.1) -> Score:
+def score(copy: bool = False, condition: str = FRESH, detail: float = 0.1) -> Score:
     return Score(
-        file_name="x.png", prompt_id="p", seed=0, seeds=seeds, reference="r", measures={}, copy_=copy, detail=detail
+        file_name="x.png",
+        prompt_id="p",
+        seed=0,
+        condition=condition,
+        reference="r",
+        measures={},
+        copy_=copy,
+        detail=detail,
     )
 
 
@@ -22,7 +29,7 @@ def verdict(label: Label, copies: int = 0) -> Verdict:
     )  # fmt: skip
 
 
-SAME, FRESH = [score(seeds=Seeds.SAME)] * 4, [score()] * 4
+OLD_NOISE, NEW_NOISE = [score(condition=SAME)] * 4, [score()] * 4
 BLANK = [score(detail=0.0)] * 8
 COPY = [score(copy=True)]
 MEMORIZED, CLEAN, UNDECIDED = verdict(Label.MEMORIZED, 3), verdict(Label.CLEAN), verdict(Label.UNDECIDED)
@@ -31,19 +38,19 @@ MEMORIZED, CLEAN, UNDECIDED = verdict(Label.MEMORIZED, 3), verdict(Label.CLEAN),
 @pytest.mark.parametrize(
     ("role", "before", "after", "scores", "outcome"),
     [
-        (Role.PROMPT, MEMORIZED, CLEAN, SAME + FRESH, Outcome.MITIGATED),
-        (Role.PROMPT, MEMORIZED, verdict(Label.MEMORIZED, 1), SAME + FRESH + COPY, Outcome.PERSISTENT),
-        (Role.PROMPT, MEMORIZED, CLEAN, SAME + BLANK, Outcome.DAMAGED),
-        (Role.PROMPT, MEMORIZED, UNDECIDED, SAME + FRESH, Outcome.UNDECIDED),
-        (Role.PROMPT, UNDECIDED, CLEAN, SAME + FRESH, Outcome.UNDECIDED),
-        (Role.PROMPT, CLEAN, CLEAN, SAME + FRESH, Outcome.UNCHANGED),
-        (Role.PROMPT, CLEAN, verdict(Label.MEMORIZED, 1), SAME + COPY, Outcome.CHANGED),
-        (Role.CONTROL, CLEAN, CLEAN, SAME + FRESH, Outcome.UNCHANGED),
-        (Role.CONTROL, CLEAN, verdict(Label.MEMORIZED, 1), SAME + COPY, Outcome.CHANGED),
-        (Role.CONTROL, UNDECIDED, CLEAN, SAME + FRESH, Outcome.UNCHANGED),
-        (Role.CONTROL, UNDECIDED, verdict(Label.MEMORIZED, 1), SAME + COPY, Outcome.CHANGED),
+        (Role.PROMPT, MEMORIZED, CLEAN, OLD_NOISE + NEW_NOISE, Outcome.MITIGATED),
+        (Role.PROMPT, MEMORIZED, verdict(Label.MEMORIZED, 1), OLD_NOISE + NEW_NOISE + COPY, Outcome.PERSISTENT),
+        (Role.PROMPT, MEMORIZED, CLEAN, OLD_NOISE + BLANK, Outcome.DAMAGED),
+        (Role.PROMPT, MEMORIZED, UNDECIDED, OLD_NOISE + NEW_NOISE, Outcome.UNDECIDED),
+        (Role.PROMPT, UNDECIDED, CLEAN, OLD_NOISE + NEW_NOISE, Outcome.UNDECIDED),
+        (Role.PROMPT, CLEAN, CLEAN, OLD_NOISE + NEW_NOISE, Outcome.UNCHANGED),
+        (Role.PROMPT, CLEAN, verdict(Label.MEMORIZED, 1), OLD_NOISE + COPY, Outcome.CHANGED),
+        (Role.CONTROL, CLEAN, CLEAN, OLD_NOISE + NEW_NOISE, Outcome.UNCHANGED),
+        (Role.CONTROL, CLEAN, verdict(Label.MEMORIZED, 1), OLD_NOISE + COPY, Outcome.CHANGED),
+        (Role.CONTROL, UNDECIDED, CLEAN, OLD_NOISE + NEW_NOISE, Outcome.UNCHANGED),
+        (Role.CONTROL, UNDECIDED, verdict(Label.MEMORIZED, 1), OLD_NOISE + COPY, Outcome.CHANGED),
         (Role.CONTROL, CLEAN, CLEAN, BLANK, Outcome.DAMAGED),
-        (Role.CONTROL, MEMORIZED, verdict(Label.MEMORIZED, 2), SAME + COPY, Outcome.UNCHANGED),
+        (Role.CONTROL, MEMORIZED, verdict(Label.MEMORIZED, 2), OLD_NOISE + COPY, Outcome.UNCHANGED),
     ],
 )
 def test_outcomes(role: Role, before: Verdict, after: Verdict, scores: list[Score], outcome: Outcome) -> None:

@@ -20,7 +20,7 @@ def report(unlearned: bool = True, **numbers: Any) -> Report:
     """A finished run with 4 memorized prompts of 10, all mitigated, and 20 controls, none of them changed."""
     values = dict.fromkeys(Summary.model_fields, 0) | {"mitigation_rate_interval": (0.4, 1.0), "prompts": 10}
     values |= {"memorized_before": 4, "mitigated": 4, "controls": 20, **numbers}
-    stages: dict[str, Any] = {"detect": {}}
+    stages: dict[str, Any] = {"detect": {"medoids": False}}
     return Report(
         run={"stages": stages, "unlearned": unlearned}, summary=Summary(**values), prompts=[], controls=[], training={},
         timings={}, environment={},

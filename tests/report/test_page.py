@@ -24,10 +24,11 @@ def page(
     settings |= {"first_look": design.looks[0]} if len(design.looks) > 1 else {}
     given = DetectSettings(tolerance=design.tolerance, confidence=design.confidence, **settings)
     detect = {
-        "settings": given.model_dump(), "argv": ["detect"], "background": None, "stand_ins": search is None,
+        "settings": given.model_dump(), "argv": ["detect"], "background": None, "medoids": search is None,
+        "rule": {"name": None, "source": "test"}, "screening": None, "weights": {},
         "inputs": {"index": "index" if search and search.by == "sscd" else None, "model_revision": None,
-                   "model_sha256": "0", "reference_files": "0"},
-        "design": design.summary(), "search": search._asdict() if search else None,
+                   "model_sha256": "0", "model_config_sha256": "1", "references": "0"},
+        "design": design.summary().model_dump(), "search": search._asdict() if search else None,
     }  # fmt: skip
     scores = {
         "copies": 0, "samples": 16, "share": 0.0, "interval": (0.0, 0.2), "measure": given.measure, "threshold": 0.72,

@@ -6,9 +6,11 @@ import pytest
 from PIL import Image
 
 from memfix.console import Talk
-from memfix.measures.gallery import Gallery
+from memfix.measures.copy_rule import CopyRule
+from memfix.measures.gallery import HeldReferences
 from memfix.measures.pixels import Ssim
 from memfix.records import Pair, Reference, Side
+from memfix.references.judge import Judge
 from memfix.unlearn.given import given_stand_ins, given_to_keep
 from tests.conftest import picture
 
@@ -40,8 +42,9 @@ def test_pictures_are_kept_under_their_captions(folder: Path, capsys: pytest.Cap
         reference(folder, 1, "text of p1"), reference(folder, 1, "a control"), reference(folder, 2, "another"),
         reference(folder, 3, "another"), reference(folder, 2), reference(folder, 0, "another"),
     ]  # fmt: skip
-    gallery = Gallery([reference(folder, i) for i in range(4)], Ssim())  # all of them are training images
-    kept = given_to_keep(pairs, given, gallery, 0.0, Talk())
+    every = [reference(folder, i) for i in range(4)]  # all of them are training images
+    judge = Judge(HeldReferences(every, Ssim()), CopyRule.default(Ssim()))
+    kept = given_to_keep(pairs, given, judge, 0.0, Talk())
     assert [(Path(p.path).name, p.text) for p in kept] == [
         ("1.png", "text of p1"), ("1.png", "a control"), ("2.png", "another"), ("3.png", "another"), ("2.png", ""),
     ]  # fmt: skip
@@ -62,9 +65,9 @@ def test_stand_ins_are_found_by_name(folder: Path, capsys: pytest.CaptureFixture
     given = [
         Reference(file_name="all/0.jpg", path=str(folder / "new.jpg")), reference(folder, 3, name="elsewhere/1.png"),
     ]  # fmt: skip
-    gallery = Gallery([reference(folder, i) for i in (0, 1)], Ssim())
-    found = given_stand_ins(pairs, given, gallery, Talk())
+    judge = Judge(HeldReferences([reference(folder, i) for i in (0, 1)], Ssim()), CopyRule.default(Ssim()))
+    found = given_stand_ins(pairs, given, judge, Talk())
     assert [p.stand_in for p in found] == [str(folder / "new.jpg")] * 2 + [None]
     assert capsys.readouterr().err == ""
-    given_stand_ins(pairs, [reference(folder, 1, name="all/0.png")], gallery, Talk())
+    given_stand_ins(pairs, [reference(folder, 1, name="all/0.png")], judge, Talk())
     assert "is a copy of 1.png" in capsys.readouterr().err.replace("\n", " ")

@@ -8,25 +8,25 @@ from test_trainer import bank_for
 
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.console import Talk
-from memfix.measures.gallery import Gallery
+from memfix.measures.copy_rule import CopyRule
+from memfix.measures.gallery import HeldReferences
 from memfix.measures.pixels import TiledL2
 from memfix.models import lora, pipeline
 from memfix.models.sampling import generate, plan_samples
 from memfix.models.text import TextCache
-from memfix.records import Part, Prompt, Reference, Score
-from memfix.unlearn.looks import FIRST_SEED, Monitor, Parts, skew, spread
+from memfix.records import Prompt, Reference, Score
+from memfix.references.judge import Judge
+from memfix.unlearn.looks import FIRST_SEED, Monitor, skew, spread
 from memfix.unlearn.resample import Sampler
 from memfix.unlearn.trainer import as_network
-from tests.conftest import picture
 
 TARGET, CONTROL = Prompt(id="p1", text="a"), Prompt(id="c1", text="sky")
 DETECTED = DetectSettings(num_samples=4, num_inference_steps=3, batch_size=4, mixed_precision="no")
 
 
-def score(name: str, prompt_id: str = "p1", detail: float = 0.02, part: Part | None = None) -> Score:
+def score(name: str, detail: float) -> Score:
     return Score(
-        file_name=name, prompt_id=prompt_id, seed=0, reference="r.png", measures={}, copy_=part is not None, part=part,
-        detail=detail,
+        file_name=name, prompt_id="p1", seed=0, reference="r.png", measures={}, copy_=False, detail=detail
     )  # fmt: skip
 
 
@@ -39,13 +39,13 @@ def monitor_of(pipe, folder: Path, **values) -> Monitor:
     """The reference is what the model draws for the target from the first look's first seed."""
     plan = plan_samples([TARGET], [FIRST_SEED], steps=2, guidance=DETECTED.guidance_scale)
     generate(pipe, plan, TextCache(pipe), "no")[0].save(folder / "r.png")
-    gallery = Gallery([Reference(file_name="r.png", path=str(folder / "r.png"))], TiledL2(), 1e-4)
+    references = HeldReferences([Reference(file_name="r.png", path=str(folder / "r.png"))], TiledL2())
+    judge = Judge(references, CopyRule(TiledL2(), 1e-4, "test"))
     settings = UnlearnSettings(validation_inference_steps=2, num_validation_images=2, train_batch_size=16, **values)
-    sample = Sampler(pipe, gallery, DETECTED, Talk(quiet=True))
+    sample = Sampler(pipe, judge, DETECTED, Talk(quiet=True))
     before = [score("a.png", detail=d) for d in (1e-3, 0.5)]
     return Monitor(
-        sample, as_network(pipe.unet, "no"), bank_for(pipe), [TARGET], [CONTROL], before,
-        Parts(gallery, before, folder), settings,
+        sample, as_network(pipe.unet, "no"), bank_for(pipe), [TARGET], [CONTROL], before, settings
     )  # fmt: skip
 
 
@@ -84,25 +84,6 @@ def test_pictures_outside_the_range_of_detail_are_broken(pipe, tmp_path: Path) -
     monitor._range = (0.9, 1.0)
     look = monitor(0)
     assert look.broken == look.broken_targets == 1
-
-
-def test_a_copied_part_is_found_in_a_single_sample(tmp_path: Path) -> None:
-    """Samples of before agree on the left half, which is the reference's; the right half is anything."""
-    whole = picture(3)
-    whole.save(tmp_path / "r.png")
-    before = []
-    for i in range(4):
-        made = picture(10 + i)
-        made.paste(whole.crop((0, 0, 32, 64)), (0, 0))
-        made.save(tmp_path / f"{i}.png")
-        before.append(score(f"{i}.png", part=Part(reference="r.png", area=0.5, likeness=1)))
-    gallery = Gallery([Reference(file_name="r.png", path=str(tmp_path / "r.png"))], TiledL2())
-    parts = Parts(gallery, before, tmp_path)
-    again = picture(20)
-    again.paste(whole.crop((0, 0, 32, 64)), (0, 0))
-    assert parts.copied("p1", again)
-    assert not parts.copied("p1", picture(20))
-    assert not parts.copied("p2", again)
 
 
 def test_skew_by_hand() -> None:

@@ -1,21 +1,22 @@
 """How many ways of making keep images are tried; when a prompt is reworded, and when that would only hide what the
 weights still hold."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.console import Talk
-from memfix.measures.gallery import Gallery
+from memfix.measures.copy_rule import CopyRule
+from memfix.measures.gallery import HeldReferences
 from memfix.measures.pixels import Ssim
 from memfix.models import pipeline
 from memfix.models.text import TextCache
-from memfix.records import Pair, Prompt, Reference, Sample, Score, Side
-from memfix.unlearn.resample import Kept, Sampler, keep_variants, reword
-from memfix.unlearn.ways import Variant, get_ways
+from memfix.records import SAME, Pair, Reference, Sample, Score, Side
+from memfix.references.judge import Judge
+from memfix.unlearn.resample import Asked, Drawn, Kept, Sampler, keep_variants, reword
+from memfix.unlearn.ways import get_ways
 from tests.conftest import picture
 
 TEXTS = {"p1": "owl by a", "p2": "cat by b"}
@@ -24,22 +25,19 @@ TEXTS = {"p1": "owl by a", "p2": "cat by b"}
 class Scripted(Sampler):
     """A sampler of the real pipeline's kind whose copies are given: prompt id → share of the seeds."""
 
-    def __call__(
-        self, prompts: Sequence[Prompt], each: int, title: str, variants: Mapping[str, Variant] | None = None
-    ) -> Iterator[tuple[Sample, Image.Image, Score]]:
-        for prompt in prompts:
+    def __call__(self, wanted: Sequence[Asked], each: int, title: str) -> Iterator[Drawn]:
+        for asked in wanted:
+            name = asked.prompt_id if asked.condition == SAME else f"{asked.prompt_id}-{asked.condition}"
             for seed in range(each):
                 made = Sample(
-                    file_name=f"{prompt.id}-{seed}.png", text=prompt.text, prompt_id=prompt.id, seed=seed, steps=1,
-                    guidance=1,
+                    file_name=f"{name}-{seed}.png", text=asked.text, prompt_id=asked.prompt_id,
+                    condition=asked.condition, seed=seed, steps=1, guidance=1,
                 )  # fmt: skip
-                copy = seed < COPIES.get(prompt.id, 0)
-                yield (
-                    made, picture(seed), Score(
-                        file_name=made.file_name, prompt_id=prompt.id, seed=seed, reference="r.png", measures={},
-                        copy_=copy, detail=0.1,
-                    ),
+                score = Score(
+                    file_name=made.file_name, prompt_id=asked.prompt_id, condition=asked.condition, seed=seed,
+                    reference="r.png", measures={}, copy_=seed < COPIES.get(name, 0), detail=0.1,
                 )  # fmt: skip
+                yield Drawn(made, picture(seed), score)
 
 
 COPIES: dict[str, int] = {}
@@ -49,9 +47,10 @@ COPIES: dict[str, int] = {}
 def sampler(model_folder: Path, tmp_path: Path) -> Scripted:
     COPIES.clear()
     picture(0).save(tmp_path / "r.png")
-    gallery = Gallery([Reference(file_name="r.png", path=str(tmp_path / "r.png"))], Ssim())
+    references = HeldReferences([Reference(file_name="r.png", path=str(tmp_path / "r.png"))], Ssim())
+    judge = Judge(references, CopyRule.default(Ssim()))
     return Scripted(
-        pipeline.load(pipeline.locate(str(model_folder))), gallery, DetectSettings(num_samples=4), Talk(quiet=True)
+        pipeline.load(pipeline.locate(str(model_folder))), judge, DetectSettings(num_samples=4), Talk(quiet=True)
     )
 
 

@@ -8,12 +8,14 @@ from PIL import Image
 
 from memfix.config import DetectSettings
 from memfix.console import Talk
-from memfix.measures.gallery import Gallery
+from memfix.measures.copy_rule import CopyRule
+from memfix.measures.gallery import HeldReferences
 from memfix.measures.pixels import Ssim
 from memfix.models import pipeline
 from memfix.models.sampling import regenerate
 from memfix.models.text import TextCache
 from memfix.records import Pair, Reference, Sample, Score, Side
+from memfix.references.judge import Judge
 from memfix.unlearn.prepare import build_bank, encode_pairs
 from memfix.unlearn.resample import Sampler
 from memfix.unlearn.stand_ins import LAST_TRIES, STRENGTHS, make_stand_ins
@@ -24,9 +26,10 @@ from tests.conftest import picture
 def sampler(model_folder: Path, tmp_path: Path) -> Sampler:
     for i in range(3):
         picture(i).save(tmp_path / f"{i}.png")
-    gallery = Gallery([Reference(file_name="0.png", path=str(tmp_path / "0.png"))], Ssim())
+    references = HeldReferences([Reference(file_name="0.png", path=str(tmp_path / "0.png"))], Ssim())
+    judge = Judge(references, CopyRule.default(Ssim()))
     settings = DetectSettings(num_inference_steps=10, guidance_scale=2.0, batch_size=2, mixed_precision="no")
-    return Sampler(pipeline.load(pipeline.locate(str(model_folder))), gallery, settings, Talk(quiet=True))
+    return Sampler(pipeline.load(pipeline.locate(str(model_folder))), judge, settings, Talk(quiet=True))
 
 
 @pytest.fixture

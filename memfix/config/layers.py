@@ -19,7 +19,7 @@ else:
     import tomli as tomllib
 
 ENV_PREFIX = "MEMFIX_"
-PRESETS = Path(__file__).parent / "presets"
+PRESETS = Path(__file__).parent.parent / "presets"
 WEIGHTS = ("lora", "full")
 
 S = TypeVar("S", bound=Settings)

@@ -6,19 +6,21 @@ import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from memfix.config import UnlearnSettings
 from memfix.console import Talk, counted
+from memfix.flow.detection import Detection
 from memfix.models import lora
-from memfix.records import Ending, Label, Look, Pair, Prompt, Role, Score, Side, Step, Verdict
-from memfix.runs import MODEL, Run
+from memfix.records import Ending, Label, Look, Pair, Role, Side, Step
+from memfix.run.folder import MODEL, Run
+from memfix.run.header import UnlearnStage
 from memfix.unlearn.bank import Bank, Target
 from memfix.unlearn.checkpoint import Checkpoints
-from memfix.unlearn.looks import Monitor, Parts
+from memfix.unlearn.looks import Monitor
 from memfix.unlearn.methods import Method
 from memfix.unlearn.original import original
 from memfix.unlearn.prepare import with_texts
@@ -33,17 +35,17 @@ STEPS, LOOKS, CHECKPOINTS, APART = "training.jsonl", "looks.jsonl", "checkpoints
 
 
 def train(
-    run: Run, sample: Sampler, bank: Bank, method: Method, settings: UnlearnSettings, detected: Run | None = None
+    run: Run, sample: Sampler, bank: Bank, method: Method, settings: UnlearnSettings, detection: Detection
 ) -> Ending:
     """Fine-tune the UNet of the sampler's pipeline. What was killed before goes on from its newest checkpoint.
 
-    `run` is where it is written down, `detected` the run that holds the first check, the same one when not given.
+    `run` is where it is written down, which may be another one than that of the detection.
     """
     unet, talk, ranks = sample.pipe.unet, sample.talk, Ranks.here()
     precision = settings.mixed_precision or sample.settings.mixed_precision
     ranks.shared(Work(bank.targets, bank.prior, run.path))
     trainer = _trainer(unet, bank, method, settings, precision, ranks)
-    monitor = _monitor(detected or run, sample, bank, settings) if settings.validation_steps else None
+    monitor = _monitor(detection, sample, bank, settings) if settings.validation_steps else None
     checkpoints = Checkpoints(run.path / CHECKPOINTS, unet, trainer, settings.checkpoints_total_limit)
     done = ranks.shared(checkpoints.restore(settings.resume_from_checkpoint))
     if done:
@@ -74,22 +76,20 @@ def train(
 
 
 def train_apart(
-    run: Run, entry: dict[str, Any], sample: Sampler, bank: Bank, pairs: Sequence[Pair], method: Method,
-    settings: UnlearnSettings,
+    detection: Detection, entry: UnlearnStage, sample: Sampler, bank: Bank, pairs: Sequence[Pair], method: Method,
 ) -> list[Path]:  # fmt: skip
     """One adapter a target, each in `adapters/<prompt id>` as the whole is in a run; afterwards the pipeline has all.
 
-    Where one is trained, the pictures of the other targets are neither forgotten nor kept. `entry` of the stage has
-    under `endings` how each training ended, by prompt id.
+    Where one is trained, the pictures of the other targets are neither forgotten nor kept. `entry` of the stage
+    has under `endings` how each training ended, by prompt id.
     """
-    endings: dict[str, Any] = entry.setdefault("endings", {})
-    pipe, folders, steps = sample.pipe, [], list[Step]()
+    run, pipe, folders, steps = detection.run, sample.pipe, list[Path](), list[Step]()
     for i, target in zip(dict.fromkeys(p.prompt_id for p in pairs if p.side is Side.FORGET), bank.targets, strict=True):
         part = Run(run.path / APART / i, run.header)
         if not (part.path / MODEL).exists():
             part.path.mkdir(parents=True, exist_ok=True)
             alone = Bank([target], bank.prior, bank.texts, bank.schedule)
-            endings[i] = train(part, sample, alone, method, settings, run).model_dump()
+            entry.endings[i] = train(part, sample, alone, method, entry.settings, detection)
             run.save()
             lora.save(pipe, part.path / f".{MODEL}.tmp")
             (part.path / f".{MODEL}.tmp").rename(part.path / MODEL)
@@ -202,19 +202,18 @@ class Watch:
         return f"  {self.looks[-1].total} of {self.looks[-1].drawn} copies at step {self.looks[-1].step}"
 
 
-def _monitor(run: Run, sample: Sampler, bank: Bank, settings: UnlearnSettings) -> Monitor:
+def _monitor(detection: Detection, sample: Sampler, bank: Bank, settings: UnlearnSettings) -> Monitor:
     """A monitor of the bank's targets and of prompts that were clean, controls if there are any."""
-    prompts, before = run.read("prompts.jsonl", Prompt), run.read("before/scores.jsonl", Score)
+    prompts = detection.prompts
     texts = {target.text for target in bank.targets}
     targets = [p for p in prompts if p.text in texts and p.role is Role.PROMPT]
-    clean = {v.prompt_id for v in run.read("before/verdicts.jsonl", Verdict) if v.verdict is Label.CLEAN and v.samples}
+    clean = {v.prompt_id for v in detection.verdicts if v.verdict is Label.CLEAN and v.samples}
     unharmed = [p for p in prompts if p.id in clean]
     controls = [p for p in unharmed if p.role is Role.CONTROL] or unharmed
     if not controls:
         sample.talk.warn("No control and no other prompt is clean, so looks cannot tell whether such prompts change.")
-    parts = Parts(sample.gallery, before, run.path / "before")
     network = as_network(sample.pipe.unet, settings.mixed_precision or sample.settings.mixed_precision)
-    return Monitor(sample, network, bank, targets, controls, before, parts, settings)
+    return Monitor(sample, network, bank, targets, controls, detection.scores, settings)
 
 
 def _cut(run: Run, name: str, kind: type[K], step: int) -> list[K]:

@@ -9,17 +9,19 @@ from diffusers import StableDiffusionPipeline
 
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
-from memfix.gathering import GATHERED, KEEP, PAIRS, SHOWN, found_pairs, own_pictures
-from memfix.measures.gallery import is_distinct
+from memfix.flow.detection import Detection
+from memfix.flow.pairs import GATHERED, KEEP, PAIRS, SHOWN, found_pairs, own_pictures
+from memfix.flow.training import CHECKPOINTS, begun
+from memfix.flow.weights import check_adds_up
 from memfix.measures.reference_set import fingerprint
 from memfix.models import lora
 from memfix.models.device import autocast_dtype
 from memfix.models.latents import NoiseSchedule
-from memfix.opening import detect_settings, load, measure_of
-from memfix.records import Label, Pair, Prompt, Reference, Role, Sample, Side, Verdict
-from memfix.runs import BEFORE, MODEL, Run
-from memfix.saving import check_adds_up
-from memfix.training import CHECKPOINTS, begun
+from memfix.records import Pair, Reference, Role, Side
+from memfix.references.judge import is_distinct
+from memfix.run.folder import MODEL, Run
+from memfix.run.header import UnlearnStage
+from memfix.run.inputs import UnlearnInputs
 from memfix.unlearn.checkpoint import LATEST, chosen_step
 from memfix.unlearn.methods import Method, get_method, window
 from memfix.unlearn.modifiers import parameter_group
@@ -38,10 +40,10 @@ def check(settings: UnlearnSettings, given: Iterable[str] = ()) -> Method:
     return method
 
 
-def check_run(run: Run, settings: UnlearnSettings, overwrite: bool) -> None:
+def check_run(detection: Detection, settings: UnlearnSettings, overwrite: bool) -> None:
     """Raise MemfixError if the run lacks the checkpoint that is asked for or is about to lose it, or for a precision
     that is too coarse."""
-    method, fp16 = get_method(settings.method), precision_of(settings, detect_settings(run)) == "fp16"
+    method, fp16 = get_method(settings.method), precision_of(settings, detection.settings) == "fp16"
     if fp16 and (settings.saliency or prior_strength(method, settings)):
         what = "--saliency" if settings.saliency else "A prior on the weights"
         raise MemfixError(
@@ -56,27 +58,20 @@ def check_run(run: Run, settings: UnlearnSettings, overwrite: bool) -> None:
         raise MemfixError(
             f"--resume-from-checkpoint {chosen}: {reason}.", "Give --resume-from-checkpoint latest.", ExitCode.USAGE
         )
-    chosen_step(run.path / CHECKPOINTS, chosen)
+    chosen_step(detection.run.path / CHECKPOINTS, chosen)
 
 
-def open_model(run: Run, settings: UnlearnSettings) -> StableDiffusionPipeline:
+def open_model(detection: Detection, settings: UnlearnSettings) -> StableDiffusionPipeline:
     """The run's model. Raises MemfixError for settings that do not go with it."""
-    pipe = load(run)
-    check_adds_up(pipe, detect_settings(run), settings)
+    pipe = detection.model()
+    check_adds_up(pipe, detection.settings, settings)
     window(settings, len(NoiseSchedule(pipe)))
     return pipe
 
 
-def memorized(run: Run) -> tuple[list[Prompt], list[Prompt]]:
-    """Memorized prompts, and memorized controls."""
-    found = {v.prompt_id for v in run.read(f"{BEFORE}/verdicts.jsonl", Verdict) if v.verdict is Label.MEMORIZED}
-    prompts = [p for p in run.read("prompts.jsonl", Prompt) if p.id in found]
-    return [p for p in prompts if p.role is Role.PROMPT], [p for p in prompts if p.role is Role.CONTROL]
-
-
-def inputs(own: dict[str, list[Reference]]) -> dict[str, str]:
+def inputs(own: dict[str, list[Reference]]) -> UnlearnInputs:
     """What identifies the user's own pictures."""
-    return {name: fingerprint(pictures) for name, pictures in own.items()}
+    return UnlearnInputs.model_validate({name: fingerprint(pictures) for name, pictures in own.items()})
 
 
 def changeable(run: Run) -> frozenset[str]:
@@ -98,18 +93,19 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
 
     Raises MemfixError for all that `flow.unlearn` refuses before it samples.
     """
-    method, detected = check(settings, given), detect_settings(run)
-    check_run(run, settings, overwrite)
+    method, detection = check(settings, given), Detection.of(run)
+    detected = detection.settings
+    check_run(detection, settings, overwrite)
     own = own_pictures(settings)
     if not overwrite:
-        run.check_same("unlearn", settings, inputs(own), changeable(run))
-    found = memorized(run)[0]
+        run.check_same(UnlearnStage, settings, inputs(own), changeable(run))
+    found = detection.memorized(Role.PROMPT)
     if not found:
         return {"memorized_prompts": 0}
     written = [] if overwrite else run.read(PAIRS, Pair)
-    pairs = written or _known_pairs(run, settings, detected)
+    pairs = written or _known_pairs(detection, settings)
     variants = 0 if written else _variants(pairs, method, settings)
-    pipe = open_model(run, settings)
+    pipe = open_model(detection, settings)
     kept = [p for p in pairs if p.side is Side.KEEP]
     own_ids = {p.id for p in found}
     items = _items(method, settings, any(p.prompt_id not in own_ids for p in kept))
@@ -124,14 +120,14 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
         "passes": passes, "items": passes * items,
         "unet_evaluations_at_most": variants * _evaluations(detected) + passes * items * _sides(settings),
         **_weights(pipe, method, settings, detected),
-        "seconds_at_most": _seconds(run, detected, settings, variants, passes * items),
+        "seconds_at_most": _seconds(detection, settings, variants, passes * items),
     }  # fmt: skip
 
 
-def _known_pairs(run: Run, settings: UnlearnSettings, detected: DetectSettings) -> list[Pair]:
+def _known_pairs(detection: Detection, settings: UnlearnSettings) -> list[Pair]:
     """What the first check gives, without a look at any picture."""
-    measure, threshold = measure_of(run, detected), run.header["stages"]["detect"]["threshold"]
-    return found_pairs(run, settings, lambda score: is_distinct(measure, threshold, score, settings.keep_margin))
+    rule, margin = detection.rule, settings.keep_margin
+    return found_pairs(detection, settings, lambda score: is_distinct(rule, score, margin))
 
 
 def _variants(pairs: Sequence[Pair], method: Method, settings: UnlearnSettings) -> int:
@@ -174,17 +170,16 @@ def precision_of(settings: UnlearnSettings, detected: DetectSettings) -> str:
     return settings.mixed_precision or detected.mixed_precision
 
 
-def _seconds(run: Run, detected: DetectSettings, settings: UnlearnSettings, samples: int, items: int) -> int | None:
+def _seconds(detection: Detection, settings: UnlearnSettings, samples: int, items: int) -> int | None:
     """Sampling and steps at the pace at which the detection sampled; None where that was not measured.
 
     Looks, encoding and rewording are not counted.
     """
-    taken: float | None = run.header["stages"]["detect"]["timings"].get("seconds")
-    drawn = len(run.read(f"{BEFORE}/metadata.jsonl", Sample))
+    taken, drawn = detection.stage.timings.get("seconds"), len(detection.samples)
     if not (taken and drawn):
         return None
     sample = taken / drawn
-    forward = sample / _evaluations(detected)
+    forward = sample / _evaluations(detection.settings)
     return round(samples * sample + items * _sides(settings) * (1 + BACKWARD) * forward)
 
 

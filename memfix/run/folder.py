@@ -1,41 +1,29 @@
-"""The run folder: append-only JSONL, atomic JSON, one lock, resume. Knows nothing of what the stages mean."""
+"""The files of a run: append-only JSONL, atomic JSON, one lock, resume. Knows nothing of what the stages mean."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
-import subprocess
-import sys
+import time
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from memfix import __version__
+from pydantic import ValidationError
+
 from memfix.config import Settings
 from memfix.errors import MemfixError
 from memfix.files import held, write_atomic
 from memfix.records import Record
-
-SCHEMA_VERSION = 1
-PACKAGES = (
-    "torch",
-    "diffusers",
-    "transformers",
-    "accelerate",
-    "peft",
-    "safetensors",
-    "scikit-image",
-    "numpy",
-    "pillow",
-)
+from memfix.run.environment import environment
+from memfix.run.header import SCHEMA_VERSION, STAGES, Header, S, Status
+from memfix.run.inputs import Inputs
 
 BEFORE, AFTER, MODEL = "before", "after", "model"
 OUTPUTS = {
@@ -54,37 +42,6 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def environment() -> dict[str, Any]:
-    """Versions and machine, for the record."""
-    packages = {}
-    for name in PACKAGES:
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = "missing"
-    return {
-        "memfix": __version__, **_commit(), "python": sys.version.split()[0], "platform": platform.platform(),
-        "cpus": os.cpu_count(), "packages": packages,
-    }  # fmt: skip
-
-
-def _commit() -> dict[str, Any]:
-    """Commit and dirty flag, when memfix runs from its own repository; an installed wheel has its version."""
-    root = Path(__file__).parent.parent
-    if not (root / ".git").exists():
-        return {"commit": None, "dirty": None}
-
-    def git(*args: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    status = git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
-
-
 def digest(*parts: str) -> str:
     """Eight hex digits that name a combination of inputs."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
@@ -93,7 +50,7 @@ def digest(*parts: str) -> str:
 class Run:
     """One run folder. Create with `Run.open`; hold `run.lock()` while a stage works in it."""
 
-    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+    def __init__(self, path: Path, header: Header) -> None:
         self.path = path
         self.header = header
 
@@ -105,19 +62,23 @@ class Run:
         file = path / "run.json"
         if not file.is_file():
             raise MemfixError(f"{path} is not a run folder: it has no run.json.", "Start one with 'memfix detect'.")
+        damaged = MemfixError(
+            f"{file} is damaged: it does not hold a run's header.", "Restore it from a copy, or start a new run."
+        )
         try:
-            header = json.loads(file.read_text(encoding="utf-8"))
-            schema = header["schema_version"]
+            read = json.loads(file.read_text(encoding="utf-8"))
+            schema = read["schema_version"]
         except (ValueError, KeyError, TypeError):
-            raise MemfixError(
-                f"{file} is damaged: it does not hold a run's header.", "Restore it from a copy, or start a new run."
-            ) from None
+            raise damaged from None
         if schema != SCHEMA_VERSION:
             raise MemfixError(
                 f"{path} was written by another version of memfix (schema {schema}, this one reads {SCHEMA_VERSION}).",
-                f"Use memfix {header.get('environment', {}).get('memfix', 'of that time')}, or start a new run.",
+                f"Use memfix {(read.get('environment') or {}).get('memfix', 'of that time')}, or start a new run.",
             )
-        return cls(path, header)
+        try:
+            return cls(path, Header.model_validate(read))
+        except ValidationError:
+            raise damaged from None
 
     @classmethod
     def create(cls, path: Path) -> Run:
@@ -126,7 +87,7 @@ class Run:
             return cls.open(path)
         if path.exists() and any(path.iterdir()):
             raise MemfixError(f"{path} is not empty and not a run folder.", "Give -o another folder.")
-        run = cls(path, {"schema_version": SCHEMA_VERSION, "status": "started", "created": now(), "stages": {}})
+        run = cls(path, Header(created=now()))
         run.save()
         return run
 
@@ -142,22 +103,18 @@ class Run:
 
     def save(self) -> None:
         """Write the header."""
-        write_atomic(self.path / "run.json", json.dumps(self.header, indent=2, ensure_ascii=False) + "\n")
-
-    def settings(self, stage: str) -> dict[str, Any] | None:
-        """Settings of a stage as resolved when it ran, None if it did not."""
-        entry = self.header["stages"].get(stage)
-        return None if entry is None else dict(entry["settings"])
+        write_atomic(self.path / "run.json", json.dumps(self.header.dump(), indent=2, ensure_ascii=False) + "\n")
 
     def finished(self, stage: str) -> bool:
         """Whether a stage ran to its end."""
-        return bool(self.header["stages"].get(stage, {}).get("status") == "finished")
+        entry = self.header.stages.begun().get(stage)
+        return entry is not None and entry.status == "finished"
 
     def discard(self, *stages: str) -> None:
         """Forget stages and delete what they wrote."""
         with self.lock():
             for stage in stages:
-                self.header["stages"].pop(stage, None)
+                setattr(self.header.stages, stage, None)
                 for name in OUTPUTS[stage]:
                     path = self.path / name
                     if path.is_dir():
@@ -173,14 +130,18 @@ class Run:
             yield
 
     def check_same(
-        self, name: str, settings: Settings, inputs: dict[str, Any], free: AbstractSet[str] = frozenset()
-    ) -> None:
-        """Raise MemfixError if a stage was begun with other settings or inputs, but for those that are free."""
-        entry = self.header["stages"].get(name)
-        if entry is None:
-            return
-        old = {**entry["settings"], **entry["inputs"]}
-        new = {**settings.model_dump(mode="json"), **inputs}
+        self, stage: type[S], settings: Settings, inputs: Inputs, free: AbstractSet[str] = frozenset()
+    ) -> S | None:
+        """What is recorded of a stage, None if it was not begun.
+
+        Raises MemfixError if it was begun with other settings or inputs, but for those that are free.
+        """
+        name = STAGES[stage]
+        entry = self.header.stages.begun().get(name)
+        if not isinstance(entry, stage):
+            return None
+        old = entry.settings.model_dump(mode="json") | entry.inputs.model_dump(mode="json")
+        new = settings.model_dump(mode="json") | inputs.model_dump(mode="json")
         differing = [k for k in sorted((old.keys() | new.keys()) - settings.free - free) if old.get(k) != new.get(k)]
         if differing:
             listed = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differing)
@@ -188,35 +149,35 @@ class Run:
                 f"The {name} stage in {self.path} was begun with other settings. {listed}.",
                 "Give -o another folder." if name == "detect" else "Give --overwrite to discard what is there.",
             )
+        return entry
 
     @contextmanager
     def stage(
-        self, name: str, settings: Settings, inputs: dict[str, Any], argv: list[str],
-        free: AbstractSet[str] = frozenset(),
-    ) -> Iterator[dict[str, Any]]:  # fmt: skip
+        self, stage: type[S], settings: Settings, inputs: Inputs, argv: list[str], free: AbstractSet[str] = frozenset()
+    ) -> Iterator[S]:
         """Record that a stage runs, and how it ends. Refuses to go on with other settings than it began with, but
         for those that are free: always, or, in `free`, as far as the stage has come.
 
-        Yields the stage's entry in the header, for timings and the like. `inputs` identify what the stage reads.
+        Yields the stage's part of the header, for what it finds out. `inputs` identify what the stage reads.
         """
-        self.check_same(name, settings, inputs, free)
-        entry = self.header["stages"].setdefault(name, {"timings": {}})
-        entry |= {"settings": settings.model_dump(mode="json"), "inputs": inputs}
-        self.header["environment"] = environment()
-        entry |= {"status": "started", "argv": argv, "started": now()}
-        self.header["status"] = "started"
+        entry = self.check_same(stage, settings, inputs, free) or stage(settings=settings, inputs=inputs)
+        entry.settings, entry.inputs, entry.argv = settings, inputs, argv
+        entry.status, entry.started = "started", now()
+        setattr(self.header.stages, STAGES[stage], entry)
+        self.header.environment, self.header.status = environment(), "started"
         self.save()
-        status = "failed"
+        started = time.monotonic()
+        status: Status = "failed"
         try:
             yield entry
             status = "finished"
+            entry.timings.setdefault("seconds", round(time.monotonic() - started, 2))
         except KeyboardInterrupt:
             status = "cancelled"
             raise
         finally:
-            entry["status"] = status
-            entry["ended"] = now()
-            self.header["status"] = status
+            entry.status = self.header.status = status
+            entry.ended = now()
             self.save()
 
     # -- lines --------------------------------------------------------------------------------------------------

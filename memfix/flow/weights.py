@@ -10,11 +10,11 @@ from diffusers import StableDiffusionPipeline
 
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
+from memfix.flow.detection import Detection, adapters_of
 from memfix.models import lora
 from memfix.models.adapters import merge, read_adapter
 from memfix.models.context import ContextEdit, build_in
-from memfix.opening import adapters_of, detect_settings
-from memfix.runs import MODEL, Run
+from memfix.run.folder import MODEL
 
 
 def check_adds_up(pipe: StableDiffusionPipeline, detected: DetectSettings, settings: UnlearnSettings) -> None:
@@ -27,16 +27,18 @@ def check_adds_up(pipe: StableDiffusionPipeline, detected: DetectSettings, setti
 
 
 def save(
-    run: Run, pipe: StableDiffusionPipeline, settings: UnlearnSettings, edit: ContextEdit | None, apart: Sequence[Path]
-) -> None:
+    detection: Detection, pipe: StableDiffusionPipeline, settings: UnlearnSettings, edit: ContextEdit | None,
+    apart: Sequence[Path],
+) -> None:  # fmt: skip
     """Write the weights beside their place, then move them there: a model folder is whole or absent.
 
     Adapters trained apart, and one that the model had before, become one with what was trained.
     """
-    temporary = run.path / f".{MODEL}.tmp"
+    folder = detection.run.path
+    temporary = folder / f".{MODEL}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     if settings.weights == "lora":
-        below = adapters_of(detect_settings(run))
+        below = adapters_of(detection.settings)
         if apart:
             merge(pipe, [*below, *apart], temporary, edit)
         elif below:
@@ -49,4 +51,4 @@ def save(
         if edit is not None:
             build_in(pipe.unet, edit)
         pipe.save_pretrained(temporary)
-    temporary.rename(run.path / MODEL)
+    temporary.rename(folder / MODEL)

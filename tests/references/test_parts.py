@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from memfix.detect.parts import find_parts, kind_of
 from memfix.measures import region
 from memfix.records import Kind, Score
+from memfix.references.parts import find_parts, kind_of
 
 SIDE = 8
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from memfix.config import UnlearnSettings
 from memfix.console import Talk
+from memfix.flow.detection import Detection
 from memfix.inputs.references import read_references
 from memfix.models.context import ContextEdit
-from memfix.records import Pair, Prompt, Reference, Score, Side, Verdict
-from memfix.runs import BEFORE, Run
+from memfix.records import Pair, Reference, Score, Side
+from memfix.run.header import UnlearnStage
 from memfix.unlearn.given import given_stand_ins, given_to_keep
 from memfix.unlearn.methods import Method, Need, check_data
 from memfix.unlearn.pairs import build_pairs, stock_of
@@ -38,38 +38,37 @@ def own_pictures(settings: UnlearnSettings) -> dict[str, list[Reference]]:
     return {what: read_references(place, [], flag=flag) for what, (flag, place) in named.items() if place is not None}
 
 
-def found_pairs(run: Run, settings: UnlearnSettings, distinct: Callable[[Score], bool]) -> list[Pair]:
+def found_pairs(detection: Detection, settings: UnlearnSettings, distinct: Callable[[Score], bool]) -> list[Pair]:
     """What the first check found to forget and to keep."""
     return build_pairs(
-        run.read("prompts.jsonl", Prompt), run.read(f"{BEFORE}/verdicts.jsonl", Verdict),
-        run.read(f"{BEFORE}/scores.jsonl", Score), run.read("references.jsonl", Reference),
-        (run.path / BEFORE).resolve(), distinct, settings.forget_from,
+        detection.prompts, detection.verdicts, detection.scores, detection.references, detection.folder.resolve(),
+        distinct, settings.forget_from,
     )  # fmt: skip
 
 
-def gather(
-    run: Run, entry: dict[str, Any], sample: Sampler, settings: UnlearnSettings, method: Method, own: Pictures
-) -> list[Pair]:
+def gather(detection: Detection, entry: UnlearnStage, sample: Sampler, method: Method, own: Pictures) -> list[Pair]:
     """What is forgotten and what is kept, written down; a training that goes on keeps what it began with.
 
     `entry` of the stage remembers which ways were open to the samples, so that another method can take them over unless
     it needs more. Raises MemfixError if the method lacks something; what was sampled stays.
     """
-    distinct = partial(sample.gallery.distinct, margin=settings.keep_margin)
+    run, settings = detection.run, entry.settings
+    distinct = partial(sample.judge.is_distinct, margin=settings.keep_margin)
     pairs, ways = run.read(PAIRS, Pair), ways_used(method, settings)
-    if not pairs or not set(ways) <= set(entry.get("ways", WAYS)):
-        pairs = found_pairs(run, settings, distinct)
+    known = list(WAYS) if entry.ways is None else entry.ways
+    if not pairs or not set(ways) <= set(known):
+        pairs = found_pairs(detection, settings, distinct)
         if keep := own.get(KEEP):
-            pairs += given_to_keep(pairs, keep, sample.gallery, settings.keep_margin, sample.talk)
+            pairs += given_to_keep(pairs, keep, sample.judge, settings.keep_margin, sample.talk)
         chosen = [WAYS[name] for name in ways]
         made = keep_variants(sample, pairs, distinct, settings, chosen, run.path / VARIANTS)
         run.write("yields.jsonl", made.yields)
         pairs += made.pairs
-        entry["ways"] = ways
+        entry.ways = list(ways)
         run.save()
         run.write(PAIRS, pairs)  # last: with it, all that it names is there
     if Need.STAND_INS in method.needs and not stock_of(pairs).has_stand_ins:
-        pairs = given_stand_ins(pairs, own.get(SHOWN, []), sample.gallery, sample.talk)
+        pairs = given_stand_ins(pairs, own.get(SHOWN, []), sample.judge, sample.talk)
         pairs = make_stand_ins(sample, pairs, distinct, run.path / STAND_INS)
         run.write(PAIRS, pairs)
     check_data(method, stock_of(pairs), prior=prior_strength(method, settings) > 0)
@@ -92,12 +91,14 @@ def _warn(talk: Talk, pairs: Sequence[Pair], method: Method, settings: UnlearnSe
         )
 
 
-def rewording(run: Run, sample: Sampler, pairs: Sequence[Pair], settings: UnlearnSettings) -> ContextEdit | None:
+def rewording(
+    detection: Detection, sample: Sampler, pairs: Sequence[Pair], settings: UnlearnSettings
+) -> ContextEdit | None:
     """The edit for fully memorized prompts that give no copies any more; what was decided is written down."""
-    others = [p.text for p in run.read("prompts.jsonl", Prompt)]
+    others = [p.text for p in detection.prompts]
     variants = [p for p in pairs if p.origin == "variant"]
     rewordings, edit = reword(sample, variants, settings.keep_variants, others)
-    run.write("rewordings.jsonl", rewordings)
+    detection.run.write("rewordings.jsonl", rewordings)
     for kept in (r for r in rewordings if not r.applied):
         sample.talk.warn(f"'{kept.text}' is not reworded: {kept.reason}.")
     return edit

@@ -1,0 +1,72 @@
+"""What a detection finds out beside its verdicts: typed parts of a run's header. Knows nothing of how it is found."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from memfix.records import Record
+
+
+class RuleRecord(Record):
+    """The rule of a copy that a run goes by."""
+
+    measure: str
+    threshold: float = Field(description="past it a sample is a copy")
+    source: str = Field(description="where the threshold comes from")
+    name: str | None = Field(None, description="of a published threshold")
+    false_alarm_rate: float | None = Field(
+        None, description="share of references that pass it against unrelated ones, where it was calibrated on them"
+    )
+
+
+class WeightsRecord(Record):
+    """A file of weights that describe pictures or texts."""
+
+    name: str = Field(description="what they were asked for as")
+    file: str
+    bytes: int
+    sha256: str
+
+
+class BackgroundRecord(Record):
+    """How near unrelated references are to each other by the deciding measure."""
+
+    references: int = Field(description="that were held against the others")
+    duplicates: int = Field(description="left out, because another one is the same picture")
+    p50: float = Field(description="half of them are no closer to an unrelated one")
+    p99: float = Field(description="99 % of them are no closer")
+    closest: float
+
+
+class DesignRecord(Record):
+    """When sampling of a prompt stopped, and what its copies said then."""
+
+    looks: list[int] = Field(description="numbers of samples after which a prompt was judged")
+    memorized_from: list[int | None] = Field(description="least number of copies that counts, at each of them")
+    clean_from: int | None = Field(description="first number of samples after which a prompt without copies is clean")
+    chance: float
+    chance_memorized: float = Field(description="probability that chance alone makes a prompt memorized")
+
+
+class SearchRecord(Record):
+    """How the nearest reference of a sample was found."""
+
+    by: str
+    candidates: int = Field(description="how many references `by` brings")
+    then: str = Field(description="the measure that chooses among these")
+
+
+class ScreeningRecord(Record):
+    """What a screen left out of a check, and how far that can be trusted."""
+
+    screen: str
+    threshold: float
+    skipped: int
+    expected_memorized: float
+    expected_missed: float
+    audited: int
+    audited_memorized: int
+    share_bound: float | None = Field(description="at most this share of what was left out is memorized")
+    odd_controls: list[str]
+    neighbours: int
+    neighbours_memorized: int

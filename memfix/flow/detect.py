@@ -1,0 +1,136 @@
+"""`memfix detect`: sample every prompt, compare with the references, give verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from memfix.config import DetectSettings
+from memfix.console import Talk, counted
+from memfix.detect.check import Check
+from memfix.detect.first import FirstCheck
+from memfix.detect.threshold import check_weights, given_threshold, settle
+from memfix.flow.detection import adapters_of, digest_of, identity_of, wanted
+from memfix.inputs.prompts import read_prompts
+from memfix.inputs.references import index_folder, read_references
+from memfix.inputs.wrong_rows import WrongRows
+from memfix.measures import get_measure
+from memfix.measures.agreement import agreements, open_clip_of
+from memfix.measures.base import Measure
+from memfix.measures.clip import Clip
+from memfix.measures.descriptor import weights_record
+from memfix.measures.gallery import descriptors
+from memfix.measures.reference_set import ReferenceSet, fingerprint, open_references
+from memfix.measures.thresholds import Threshold
+from memfix.measures.weights import Wanted
+from memfix.models import lora, pipeline
+from memfix.records import Prompt, Reference, Role, Score
+from memfix.references.judge import Judge
+from memfix.run.folder import BEFORE, Run, digest, slug
+from memfix.run.header import DetectStage
+from memfix.run.inputs import DetectInputs
+
+
+class Opened(NamedTuple):
+    """What a detection reads; nothing of the references is opened yet."""
+
+    prompts: list[Prompt]
+    references: list[Reference]
+    indexed: Path | None
+    weights: Wanted
+    source: pipeline.ModelSource
+    measure: Measure
+    threshold: Threshold | None
+    clip: Clip | None
+
+
+def detect(
+    prompt_list: str, settings: DetectSettings, out: Path | None, root: Path, argv: list[str], talk: Talk
+) -> Run:
+    """Sample every prompt, compare with the references, give verdicts; the run, in `out` or under `root`."""
+    wrong = WrongRows(settings.skip_invalid)
+    opened = _open(prompt_list, settings, wrong)
+    for line in wrong.told():
+        talk.warn(line)
+    inputs = _inputs(opened, settings)
+    identity = settings.model_dump_json(), inputs.model_dump_json(exclude={"model_revision"})
+    run = Run.create(out or root / f"{slug(Path(prompt_list).stem)}-{digest(*identity)}")
+    with run.lock(), run.stage(DetectStage, settings, inputs, argv) as entry:
+        entry.wrong_rows = wrong.count
+        if (run.path / BEFORE / "verdicts.jsonl").exists():
+            talk.say(f"Detection in {run.path} is complete already; nothing to do.")
+            return run
+        references = _open_references(opened, settings, wrong, talk)
+        entry.left_out_pictures = wrong.pictures
+        used = descriptors(opened.measure) if references is None else references.descriptors
+        entry.weights = weights_record([*used, opened.clip] if opened.clip else used)
+        held = counted(len(references) if references else "no", "reference")
+        talk.say(f"Model {settings.model}, {counted(len(opened.prompts), 'prompt')}, {held} → {run.path}")
+        if references is None:
+            talk.warn("No training image is given: what samples of a prompt have in common stands in for one.")
+        rule, background = settle(references, opened.measure, opened.threshold, settings)
+        entry.rule, entry.medoids = rule.record(), references is None
+        entry.background = background.summary() if background else None
+        pipe = pipeline.load(opened.source, settings.variant)
+        lora.load(pipe, *adapters_of(settings))
+        prompts = [p.model_copy(update={"cut_tokens": pipeline.cut_tokens(pipe, p.text)}) for p in opened.prompts]
+        for p in prompts:
+            if p.cut_tokens:
+                talk.warn(f"{p.source}: the prompt is {p.cut_tokens} tokens too long; the model never sees its end.")
+        run.write("prompts.jsonl", prompts)
+        judge = Judge(references, rule) if references else None
+        first = FirstCheck(Check(run, BEFORE, pipe, rule, judge, settings), talk)
+        found = first(prompts)
+        entry.screening, entry.design = first.screening(prompts, found), first.design().summary()
+        entry.search = references.search.record() if references else None
+        written = first.references(prompts)
+        entry.references_sha256 = None if opened.indexed else fingerprint(written)
+        run.write("references.jsonl", written)
+        if opened.clip:
+            write_agreements(run, BEFORE, opened.clip, prompts)
+        run.write(f"{BEFORE}/verdicts.jsonl", found)
+    return run
+
+
+def write_agreements(run: Run, folder: str, clip: Clip, prompts: Sequence[Prompt]) -> None:
+    """Write down how well the samples of a check fit their prompts."""
+    texts = {p.id: p.text for p in prompts}
+    found = agreements(clip, texts, run.read(f"{folder}/scores.jsonl", Score), run.path / folder)
+    run.write(f"{folder}/agreement.jsonl", found)
+
+
+def _open(prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Opened:
+    prompts = read_prompts(prompt_list, limit=settings.limit, wrong=wrong)
+    if settings.controls:
+        known = {p.text for p in prompts}
+        prompts += [p for p in read_prompts(settings.controls, Role.CONTROL, wrong=wrong) if p.text not in known]
+    references = read_references(settings.references, prompts, wrong)
+    index = index_folder(settings.references)
+    weights = wanted(settings, index)
+    given = given_threshold(settings, weights)
+    source = pipeline.locate(settings.model, settings.revision, settings.variant)
+    measure = get_measure(settings.measure, weights)
+    check_weights(given, measure)
+    clip = open_clip_of(weights.clip) if settings.agreement else None
+    return Opened(prompts, references, index, weights, source, measure, given, clip)
+
+
+def _inputs(opened: Opened, settings: DetectSettings) -> DetectInputs:
+    return DetectInputs(
+        prompts=digest_of(opened.prompts), references=fingerprint(opened.references, opened.indexed),
+        index=str(opened.indexed.resolve()) if opened.indexed else None, measure=opened.measure.identity,
+        clip=opened.clip.identity if opened.clip else None, **identity_of(opened.source, settings),
+    )  # fmt: skip
+
+
+def _open_references(opened: Opened, settings: DetectSettings, wrong: WrongRows, talk: Talk) -> ReferenceSet | None:
+    """The references, described; None where none was given. Those that cannot be read are counted in `wrong`."""
+    if not opened.references and not opened.indexed:
+        return None
+    broken = WrongRows(settings.skip_invalid)
+    found = open_references(opened.references, opened.measure, opened.indexed, opened.weights, broken)
+    for line in broken.told():
+        talk.warn(line)
+    wrong.pictures += broken.pictures
+    return found

@@ -1,0 +1,201 @@
+"""A finished detection as the later stages read it, and everything it was made of, which must still be the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from diffusers import StableDiffusionPipeline
+
+from memfix.config import DetectSettings
+from memfix.detect.thumbnails import Thumbnails
+from memfix.errors import MemfixError
+from memfix.files import sha256
+from memfix.index.store import Store
+from memfix.inputs.references import read_references
+from memfix.measures import get_measure
+from memfix.measures.agreement import open_clip_of
+from memfix.measures.base import Measure
+from memfix.measures.clip import Clip
+from memfix.measures.copy_rule import CopyRule
+from memfix.measures.index_weights import wanted_for
+from memfix.measures.reference_set import ReferenceSet, fingerprint, open_references
+from memfix.measures.weights import Wanted
+from memfix.models import lora, pipeline
+from memfix.records import Label, Prompt, Reference, Role, Sample, Score, Verdict
+from memfix.references.judge import Judge, known_parts
+from memfix.run.folder import BEFORE, Run, digest
+from memfix.run.header import DetectStage
+from memfix.run.inputs import DetectInputs
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What a run's detection read and found. Make it with `Detection.of`, which refuses one that is not finished."""
+
+    run: Run
+    stage: DetectStage
+
+    @classmethod
+    def of(cls, run: Run) -> Detection:
+        """The detection of a run. Raises MemfixError if it is not finished."""
+        stage = run.header.stages.detect
+        if stage is None or not run.finished("detect"):
+            raise MemfixError(
+                f"The detection in {run.path} is not finished.", "Run the same 'memfix detect' again to go on."
+            )
+        return cls(run, stage)
+
+    # -- what it found --------------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> DetectSettings:
+        """Its settings, as they were resolved."""
+        return self.stage.settings
+
+    @property
+    def folder(self) -> Path:
+        """Where its samples lie."""
+        return self.run.path / BEFORE
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """All prompts and controls."""
+        return self.run.read("prompts.jsonl", Prompt)
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """One verdict per prompt."""
+        return self.run.read(f"{BEFORE}/verdicts.jsonl", Verdict)
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """What was sampled."""
+        return self.run.read(f"{BEFORE}/metadata.jsonl", Sample)
+
+    @cached_property
+    def scores(self) -> list[Score]:
+        """One score per sample."""
+        return self.run.read(f"{BEFORE}/scores.jsonl", Score)
+
+    @cached_property
+    def references(self) -> list[Reference]:
+        """The references that are written down: all, or of an index those that came up."""
+        return self.run.read("references.jsonl", Reference)
+
+    def memorized(self, role: Role) -> list[Prompt]:
+        """The memorized ones among the prompts, or among the controls."""
+        found = {v.prompt_id for v in self.verdicts if v.verdict is Label.MEMORIZED}
+        return [p for p in self.prompts if p.id in found and p.role is role]
+
+    # -- what it was made of: opened again, and refused where it is something else now ------------------------------
+
+    @property
+    def index(self) -> Path | None:
+        """The index that holds the references, if there is one."""
+        return None if self.stage.inputs.index is None else Path(self.stage.inputs.index)
+
+    @cached_property
+    def measure(self) -> Measure:
+        """The deciding measure."""
+        return get_measure(self.settings.measure, wanted(self.settings, self.index))
+
+    @cached_property
+    def rule(self) -> CopyRule:
+        """The rule of a copy."""
+        recorded = self.stage.rule
+        assert recorded, "a finished detection has settled its rule"
+        return CopyRule(
+            self.measure, recorded.threshold, recorded.source, recorded.name, recorded.false_alarm_rate
+        )  # fmt: skip
+
+    @cached_property
+    def clip(self) -> Clip | None:
+        """The CLIP model that says how well samples fit their prompts; None where nobody asked."""
+        if not self.settings.agreement:
+            return None
+        return open_clip_of(wanted(self.settings, self.index).clip, self.stage.inputs.clip)
+
+    @cached_property
+    def source(self) -> pipeline.ModelSource:
+        """The model on this disk."""
+        return pipeline.locate(self.settings.model, self.settings.revision, self.settings.variant)
+
+    def judge(self) -> Judge:
+        """The judge of this run's samples, who knows which parts of references its prompts copy."""
+        references = self._reference_set()
+        odd = {s.prompt_id for s in self.scores if s.part}
+        own = [s for s in self.scores if s.prompt_id in odd]
+        thumbnails = Thumbnails(self.folder).of([s.file_name for s in own]) if own else None
+        return Judge(references, self.rule, {} if thumbnails is None else known_parts(own, thumbnails, references))
+
+    def model(self) -> StableDiffusionPipeline:
+        """The model as it was detected on, with the adapter that it had."""
+        pipe = pipeline.load(self.source, self.settings.variant)
+        lora.load(pipe, *adapters_of(self.settings))
+        return pipe
+
+    def require_unchanged(self) -> None:
+        """Raise MemfixError if the model, the references, the prompts or a measure's weights are not what they were.
+
+        Reads all of them once.
+        """
+        prompts = [p.model_copy(update={"cut_tokens": 0}) for p in self.prompts]
+        now = DetectInputs(
+            prompts=digest_of(prompts), references=self.stage.inputs.references, index=self.stage.inputs.index,
+            measure=self.measure.identity, clip=self.clip.identity if self.clip else None,
+            **identity_of(self.source, self.settings),
+        )  # fmt: skip
+        self.stage.inputs.require_unchanged(now)
+        self._require_same_references()
+
+    def _require_same_references(self) -> None:
+        where = self.index or self.settings.references or "its prompt list"
+        hint = "Put back what was there, or detect again in a new run."
+        try:
+            if self.index:
+                own = read_references(str(self.index), self.prompts)
+                same = fingerprint(own, self.index) == self.stage.inputs.references
+            else:
+                same = fingerprint(self.references) == self.stage.references_sha256
+        except OSError as error:
+            raise MemfixError(
+                f"A training image of this run cannot be read: {error.filename}: {error.strerror}.", hint
+            ) from None
+        if not same:
+            raise MemfixError(f"The training images of this run, in {where}, changed since the detection.", hint)
+
+    def _reference_set(self) -> ReferenceSet:
+        weights = wanted(self.settings, self.index) if self.index else None
+        return open_references(self.references, self.measure, self.index, weights)
+
+
+def wanted(settings: DetectSettings, index: Path | None) -> Wanted:
+    """Which weights measures and the descriptor of an index take. Raises MemfixError if they cannot be the index's."""
+    if index is not None:
+        given = settings.sscd_weights, settings.clip_model, settings.trust_weights
+        return wanted_for(index, Store.open(index).manifest, *given)
+    usual = Wanted()
+    sscd, clip = settings.sscd_weights or usual.sscd, settings.clip_model or usual.clip
+    return Wanted(sscd, clip, settings.trust_weights)
+
+
+def adapters_of(settings: DetectSettings) -> list[Path]:
+    """What the model has on top of it."""
+    return [Path(settings.adapter)] if settings.adapter else []
+
+
+def digest_of(prompts: Sequence[Prompt]) -> str:
+    """What identifies prompts as they were read."""
+    return digest(*(p.model_dump_json() for p in prompts))
+
+
+def identity_of(source: pipeline.ModelSource, settings: DetectSettings) -> dict[str, str | None]:
+    """What identifies a model and the adapter on top of it."""
+    adapters = adapters_of(settings)
+    return {
+        "model_sha256": source.sha256, "model_config_sha256": source.config_sha256, "model_revision": source.revision,
+        "adapter_sha256": sha256(map(lora.file_of, adapters)) if adapters else None,
+    }  # fmt: skip

@@ -1,0 +1,16 @@
+"""`memfix report`: the findings of a run, for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memfix.report import build, card, html
+from memfix.run.folder import MODEL, Run
+
+
+def report(run: Run) -> Path:
+    """Write report.json, report.html and the model card; the path of the page."""
+    result = build.build(run)
+    if run.finished("unlearn"):
+        card.write(run.path / MODEL, result)
+    return html.write(run.path, result)

@@ -1,0 +1,95 @@
+"""`memfix unlearn`: fine-tune on the pairs of the memorized prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from memfix.config import UnlearnSettings
+from memfix.console import Talk
+from memfix.errors import ExitCode, MemfixError
+from memfix.flow import dry_run
+from memfix.flow.detection import Detection
+from memfix.flow.pairs import gather, own_pictures, rewording
+from memfix.flow.training import CHECKPOINTS, clear, follow, train, train_apart
+from memfix.flow.weights import save
+from memfix.models.device import peak_memory
+from memfix.records import Role
+from memfix.run.folder import MODEL, Run
+from memfix.run.header import UnlearnStage
+from memfix.unlearn.methods import Method
+from memfix.unlearn.prepare import build_bank, encode_pairs
+from memfix.unlearn.ranks import Ranks
+from memfix.unlearn.resample import Sampler
+from memfix.unlearn.sharding import check_sharding
+
+
+def unlearn(
+    run: Run,
+    settings: UnlearnSettings,
+    argv: list[str],
+    talk: Talk,
+    given: Iterable[str] = (),
+    overwrite: bool = False,
+) -> bool:
+    """Fine-tune on the pairs of the memorized prompts; False when there is nothing to unlearn.
+
+    Settings that the user named, `given`, are refused where nothing looks at them. With `overwrite`, what the run has
+    of this stage and the later ones is discarded, once all is checked that can be checked before sampling.
+    Of several ranks the first one does all of it, and the others only take their part of each step, and return False.
+    """
+    ranks, detection = Ranks.here(), Detection.of(run)
+    if ranks.missing():
+        talk.warn(
+            "accelerate launch --cpu started one process, whatever --num_processes says. Several on CPUs: "
+            "torchrun --nproc-per-node N -m memfix unlearn, without accelerate launch."
+        )
+    method = dry_run.check(settings, given)
+    dry_run.check_run(detection, settings, overwrite)
+    if not detection.memorized(Role.PROMPT):
+        talk.say("No memorized prompt was found, so nothing is unlearned.", "title")
+        return False
+    if settings.adapter_per_prompt and ranks.of > 1:
+        raise MemfixError("--adapter-per-prompt runs in one process.", "Start it without accelerate.", ExitCode.USAGE)
+    if ranks.sharded:
+        check_sharding(settings, ranks.shared(not overwrite and any((run.path / CHECKPOINTS).glob("checkpoint-*"))))
+    if not ranks.first:
+        follow(ranks, detection.model(), method, settings, dry_run.precision_of(settings, detection.settings))
+        return False
+    detection.require_unchanged()
+    _of_first_rank(detection, settings, method, argv, talk, ranks, overwrite)
+    return True
+
+
+def _of_first_rank(
+    detection: Detection, settings: UnlearnSettings, method: Method, argv: list[str], talk: Talk, ranks: Ranks,
+    overwrite: bool,
+) -> None:  # fmt: skip
+    run, own = detection.run, own_pictures(settings)
+    inputs = dry_run.inputs(own)
+    pipe = dry_run.open_model(detection, settings) if overwrite else None
+    if overwrite:  # now that nothing speaks against what takes its place
+        run.discard("unlearn", "recheck")
+    free = dry_run.changeable(run)
+    with run.lock(), run.stage(UnlearnStage, settings, inputs, argv, free) as entry:
+        if (run.path / MODEL).exists():
+            talk.say(f"{run.path / MODEL} is there already; nothing to do.")
+            ranks.shared(None)
+            return
+        for control in detection.memorized(Role.CONTROL):
+            talk.warn(f"Control '{control.text}' is memorized; it is neither unlearned nor used as a keep image.")
+        pipe = pipe or dry_run.open_model(detection, settings)
+        if free:
+            clear(run)
+        sample = Sampler(pipe, detection.judge(), detection.settings, talk)
+        pairs = gather(detection, entry, sample, method, own)
+        latents = list(talk.track(encode_pairs(pipe, pairs), "Encoding pictures", len(pairs)))
+        bank, apart = build_bank(pipe, pairs, latents), list[Path]()
+        if settings.adapter_per_prompt:
+            apart = train_apart(detection, entry, sample, bank, pairs, method)
+        else:
+            entry.ending = train(run, sample, bank, method, settings, detection)
+        ranks.shared(None)
+        edit = rewording(detection, sample, pairs, settings) if settings.reword else None
+        save(detection, pipe, settings, edit, apart)
+        entry.peak_memory_bytes = peak_memory()

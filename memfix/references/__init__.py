@@ -1,0 +1,1 @@
+"""Training images that samples are compared with, and the one judge of what is a copy of them."""
