@@ -30,7 +30,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from memfix.files import atomic
+from memfix.files import atomic_file
 from memfix.index.approximate import Approximate
 from memfix.index.approximate import build as build_approximate
 from memfix.index.build import build
@@ -72,7 +72,7 @@ def write_store(path: Path, vectors: int, dimension: int) -> Store:
         n, name = min(SHARD_SIZE, vectors - first), f"{number:08d}"
         block = unit(draw.standard_normal((n, dimension), np.float32))
         block[1::2] = near_copies(block[: n - 1 : 2], draw)
-        with atomic(store.file(name, ".npy")) as file:
+        with atomic_file(store.file(name, ".npy")) as file:
             np.save(file, block.astype(np.float16))
         names = [f"{first + i:09d}.jpg" for i in range(n)]
         write_lines(store.file(name, ".jsonl"), (as_line(Row(name, name, 1, 1, "0" * 64)) for name in names))

@@ -141,11 +141,11 @@ def unlearn(
     if not targets:
         talk.say("No memorized prompt was found, so nothing is unlearned.", "title")
         return False
-    if settings.adapter_per_prompt and ranks.of > 1:
+    if settings.adapter_per_prompt and not ranks.world.alone:
         raise MemfixError("--adapter-per-prompt runs in one process.", "Start it without accelerate.", ExitCode.USAGE)
     if ranks.sharded:
         check_sharding(settings, ranks.shared(not overwrite and any((run.path / CHECKPOINTS).glob("checkpoint-*"))))
-    if not ranks.first:
+    if not ranks.world.first:
         follow(ranks, load(run), method, settings, planning.precision_of(settings, detected))
         return False
     own = own_pictures(settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from diffusers import StableDiffusionPipeline
 
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
+from memfix.files import atomic_folder
 from memfix.models import lora
 from memfix.models.adapters import merge, read_adapter
 from memfix.models.context import ContextEdit, build_in
@@ -29,24 +29,22 @@ def check_adds_up(pipe: StableDiffusionPipeline, detected: DetectSettings, setti
 def save(
     run: Run, pipe: StableDiffusionPipeline, settings: UnlearnSettings, edit: ContextEdit | None, apart: Sequence[Path]
 ) -> None:
-    """Write the weights beside their place, then move them there: a model folder is whole or absent.
+    """Write the weights; the model folder is whole or absent.
 
     Adapters trained apart, and one that the model had before, become one with what was trained.
     """
-    temporary = run.path / f".{MODEL}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    if settings.weights == "lora":
-        below = adapters_of(detect_settings(run))
-        if apart:
-            merge(pipe, [*below, *apart], temporary, edit)
-        elif below:
-            lora.save(pipe, temporary, edit)
-            pipe.unload_lora_weights()
-            merge(pipe, [*below, temporary], temporary)
+    with atomic_folder(run.path / MODEL) as folder:
+        if settings.weights == "lora":
+            below = adapters_of(detect_settings(run))
+            if apart:
+                merge(pipe, [*below, *apart], folder, edit)
+            elif below:
+                lora.save(pipe, folder, edit)
+                pipe.unload_lora_weights()
+                merge(pipe, [*below, folder], folder)
+            else:
+                lora.save(pipe, folder, edit)
         else:
-            lora.save(pipe, temporary, edit)
-    else:
-        if edit is not None:
-            build_in(pipe.unet, edit)
-        pipe.save_pretrained(temporary)
-    temporary.rename(run.path / MODEL)
+            if edit is not None:
+                build_in(pipe.unet, edit)
+            pipe.save_pretrained(folder)

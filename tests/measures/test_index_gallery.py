@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from memfix.errors import MemfixError
-from memfix.index.build import Part, build, describe, prepare
+from memfix.index.build import build, describe, prepare
 from memfix.index.choices import Precision
 from memfix.index.store import Store
 from memfix.inputs.references import read_references
@@ -25,6 +25,7 @@ from memfix.measures.index_gallery import IndexGallery
 from memfix.measures.reference_set import fingerprint, open_gallery
 from memfix.measures.siblings import sizes
 from memfix.records import Prompt, Sample, Score
+from memfix.world import ALONE
 from tests.conftest import picture
 from tests.counting import Counting
 
@@ -297,7 +298,7 @@ def test_an_index_that_is_not_ready(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "unfinished.index"
     store, plan, _ = prepare(Store.create(out, folder, Pixels(), shard_size=7), folder)
     assert plan is not None
-    next(describe(store, plan, folder, Pixels(), Part(), 8, 1))
+    next(describe(store, plan, folder, Pixels(), ALONE, 8, 1))
     assert read_references(str(out), []) == []
     with pytest.raises(MemfixError, match="is not finished") as caught:
         open_gallery([], get_measure("ssim"), index=out)
