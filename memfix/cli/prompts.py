@@ -8,7 +8,7 @@ import typer
 
 from memfix.cli.options import Call, command
 from memfix.console import emit
-from memfix.inputs.published import BASE, PUBLISHED, fetch, get_published
+from memfix.download.published import BASE, PUBLISHED, fetch, get_published
 from memfix.offline import is_offline
 
 app = typer.Typer(no_args_is_help=True, help="Published prompt lists, memorized and ordinary: list them, get one.")

@@ -18,14 +18,14 @@ from threading import Thread
 from PIL import Image
 
 from memfix.config import FetchSettings
-from memfix.inputs.addresses import parse
-from memfix.inputs.fetched import Fetched, NotFetchedError, Status, failed, refused
-from memfix.inputs.journal import PARTIAL, Journal
+from memfix.download.addresses import parse
+from memfix.download.fetched import Fetched, NotFetchedError, Status, failed, refused
+from memfix.download.journal import PARTIAL, Journal
 from memfix.inputs.links import Link
-from memfix.inputs.pacing import Schedule, backoff
-from memfix.inputs.pictures import judge
-from memfix.inputs.placeholders import check_redirect
-from memfix.inputs.safe_http import Client
+from memfix.download.pacing import Schedule, backoff
+from memfix.download.pictures import judge
+from memfix.download.placeholders import check_redirect
+from memfix.download.safe_http import Client
 
 SHA256_LENGTH = 64
 

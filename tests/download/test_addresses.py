@@ -5,8 +5,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from memfix.inputs.addresses import Gate, is_public, is_public_or_intranet, parse
-from memfix.inputs.fetched import NotFetchedError, Status
+from memfix.download.addresses import Gate, is_public, is_public_or_intranet, parse
+from memfix.download.fetched import NotFetchedError, Status
 
 CLOSED = [
     "127.0.0.1", "127.8.9.10", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1",

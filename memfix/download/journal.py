@@ -9,7 +9,7 @@ from pathlib import Path
 
 from memfix.errors import MemfixError
 from memfix.files import held
-from memfix.inputs.fetched import Fetched, Status
+from memfix.download.fetched import Fetched, Status
 
 NAME = "fetch.jsonl"
 PARTIAL = ".part-"

@@ -15,7 +15,7 @@ from typing import ClassVar
 import pytest
 
 from memfix.errors import MemfixError
-from memfix.inputs.published import LIMIT, PUBLISHED, PublishedList, fetch, get_published
+from memfix.download.published import LIMIT, PUBLISHED, PublishedList, fetch, get_published
 from memfix.inputs.tables import SUFFIXES
 
 CONTENT = b"a cat\na dog\n"

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from PIL import Image
 
-from memfix.inputs.fetched import Fetched, NotFetchedError, Status, refused
+from memfix.download.fetched import Fetched, NotFetchedError, Status, refused
 
 BLANK_SHARE, BLANK_LEVELS = 0.995, 6
 PLAIN_SHARE, PLAIN_LEVELS, PLAIN_COLOURS = 0.5, 10, 24

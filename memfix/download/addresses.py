@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
-from memfix.inputs.fetched import NotFetchedError, Status, failed, refused
+from memfix.download.fetched import NotFetchedError, Status, failed, refused
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network

@@ -14,16 +14,16 @@ from PIL import Image
 
 from memfix.config import FetchSettings
 from memfix.errors import MemfixError
-from memfix.inputs.addresses import Gate, Resolver, resolve
-from memfix.inputs.coverage import Coverage, settle
-from memfix.inputs.fetch import fetch, plan
-from memfix.inputs.fetched import Fetched, NotFetchedError, Status
-from memfix.inputs.journal import NAME, Journal
+from memfix.download.addresses import Gate, Resolver, resolve
+from memfix.download.coverage import Coverage, settle
+from memfix.download.fetch import fetch, plan
+from memfix.download.fetched import Fetched, NotFetchedError, Status
+from memfix.download.journal import NAME, Journal
 from memfix.inputs.links import Link
-from memfix.inputs.pictures import SUFFIX, judge
+from memfix.download.pictures import SUFFIX, judge
 from memfix.inputs.references import read_references
-from memfix.inputs.safe_http import Client, Limits
-from tests.inputs.bad_server import BadServer, no_image, photo
+from memfix.download.safe_http import Client, Limits
+from tests.download.bad_server import BadServer, no_image, photo
 
 QUICK = FetchSettings(per_host=8, per_second=10000, retries=2, backoff=0.01)
 

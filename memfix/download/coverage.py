@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from memfix.inputs import tables
-from memfix.inputs.fetched import Fetched, Status
-from memfix.inputs.journal import Journal
+from memfix.download.fetched import Fetched, Status
+from memfix.download.journal import Journal
 from memfix.inputs.links import Link
-from memfix.inputs.placeholders import repeated
+from memfix.download.placeholders import repeated
 from memfix.inputs.wrong_rows import WrongRows
 
 METADATA = "metadata.jsonl"

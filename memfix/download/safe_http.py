@@ -20,8 +20,8 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse
 from urllib.parse import urljoin
 
 from memfix import __version__
-from memfix.inputs.addresses import Gate, Target, parse
-from memfix.inputs.fetched import NotFetchedError, Status, failed, refused
+from memfix.download.addresses import Gate, Target, parse
+from memfix.download.fetched import NotFetchedError, Status, failed, refused
 
 CHUNK = 1 << 16
 REDIRECTS = {301, 302, 303, 307, 308}

@@ -7,7 +7,7 @@ from threading import Lock, Thread
 
 import pytest
 
-from memfix.inputs.pacing import MAX_BACKOFF, Schedule, backoff
+from memfix.download.pacing import MAX_BACKOFF, Schedule, backoff
 
 
 def drain(schedule: Schedule[int], threads: int, seconds: float) -> tuple[list[tuple[float, str, int]], Counter[str]]:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from memfix.inputs.addresses import Gate
-from memfix.inputs.fetched import NotFetchedError, Status
-from memfix.inputs.safe_http import Client, Limits, retry_after
-from tests.inputs.bad_server import BadServer, photo
+from memfix.download.addresses import Gate
+from memfix.download.fetched import NotFetchedError, Status
+from memfix.download.safe_http import Client, Limits, retry_after
+from tests.download.bad_server import BadServer, photo
 
 
 @pytest.fixture(scope="module")

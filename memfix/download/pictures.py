@@ -9,8 +9,8 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 from memfix.inputs.decoding import BROKEN, eight_bits, on_white
-from memfix.inputs.fetched import refused
-from memfix.inputs.placeholders import is_blank, look
+from memfix.download.fetched import refused
+from memfix.download.placeholders import is_blank, look
 
 SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
 SNIFFED = 512  # bytes
