@@ -39,8 +39,8 @@ def fetch(
     from memfix.download import fetch as fetching
     from memfix.download.addresses import PORTS, Gate, is_public, is_public_or_intranet
     from memfix.download.journal import Journal
-    from memfix.inputs.links import read_links
     from memfix.download.safe_http import Client, Limits
+    from memfix.inputs.links import read_links
     from memfix.inputs.wrong_rows import WrongRows
 
     settings = call.settings(FetchSettings)

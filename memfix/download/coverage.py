@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import NamedTuple
 
-from memfix.inputs import tables
 from memfix.download.fetched import Fetched, Status
 from memfix.download.journal import Journal
-from memfix.inputs.links import Link
 from memfix.download.placeholders import repeated
+from memfix.inputs import tables
+from memfix.inputs.links import Link
 from memfix.inputs.wrong_rows import WrongRows
 
 METADATA = "metadata.jsonl"

@@ -21,11 +21,11 @@ from memfix.config import FetchSettings
 from memfix.download.addresses import parse
 from memfix.download.fetched import Fetched, NotFetchedError, Status, failed, refused
 from memfix.download.journal import PARTIAL, Journal
-from memfix.inputs.links import Link
 from memfix.download.pacing import Schedule, backoff
-from memfix.download.pictures import judge
+from memfix.download.pictures import check_picture
 from memfix.download.placeholders import check_redirect
 from memfix.download.safe_http import Client
+from memfix.inputs.links import Link
 
 SHA256_LENGTH = 64
 
@@ -134,7 +134,7 @@ def _attempt(job: Job, partial: Path, settings: FetchSettings, client: Client) -
     if wrong:
         raise refused("hash", f"the bytes have sha256 {sha256.hexdigest()}, not {', '.join(sorted(wrong))}")
     try:
-        picture = judge(partial, settings.max_pixels, settings.min_side)
+        picture = check_picture(partial, settings.max_pixels, settings.min_side)
     except NotFetchedError as error:
         if error.reason == "broken picture" and not body.sized:
             raise failed("broke off", error.error) from None  # without a length, this is how a cut connection shows

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from memfix.download.fetched import Fetched, Status
 from memfix.errors import MemfixError
 from memfix.files import held
-from memfix.download.fetched import Fetched, Status
 
 NAME = "fetch.jsonl"
 PARTIAL = ".part-"

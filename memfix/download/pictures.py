@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from memfix.inputs.decoding import BROKEN, eight_bits, on_white
 from memfix.download.fetched import refused
 from memfix.download.placeholders import is_blank, look
+from memfix.inputs.decoding import BROKEN, eight_bits, on_white
 
 SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
 SNIFFED = 512  # bytes
@@ -27,7 +27,7 @@ class Picture(NamedTuple):
     look: str
 
 
-def judge(path: Path, max_pixels: int, min_side: int) -> Picture:
+def check_picture(path: Path, max_pixels: int, min_side: int) -> Picture:
     """Decode a file's first frame, after a look at its size.
 
     Raises NotFetchedError (refused) for anything but a picture that is worth keeping.

@@ -1,25 +1,18 @@
-"""Published prompt lists, pinned by commit and sha256, and their download. Knows nothing of what a list holds.
+"""Published prompt lists, pinned by commit and sha256, and how to get them. Knows nothing of what a list holds.
 
 None of them is part of the package: they name real people and brands.
 """
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import os
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.error import HTTPError, URLError
 
+from memfix.download.pinned import Pinned, download
 from memfix.errors import MemfixError, did_you_mean
 from memfix.files import sha256
 
 BASE = "https://raw.githubusercontent.com"
-TIMEOUT = 30  # seconds without a byte
-LIMIT = 16 << 20  # bytes; every list in the table is far below, so more is something else
-CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,7 @@ def get_published(name: str) -> PublishedList:
     return PUBLISHED[name]
 
 
-def fetch(entry: PublishedList, target: Path, base: str = BASE, offline: bool = False) -> bool:
+def fetch(entry: PublishedList, target: Path, base: str = BASE) -> bool:
     """Put a list at `target`, whole and of the pinned sha256; False if it was there already.
 
     Raises MemfixError, and leaves nothing behind, for any other content, a failed transfer or a taken name.
@@ -104,46 +97,5 @@ def fetch(entry: PublishedList, target: Path, base: str = BASE, offline: bool = 
         raise MemfixError(f"{target} is there already, with other content.", "Give -o another name, or move it away.")
     if not target.parent.is_dir():
         raise MemfixError(f"There is no folder {target.parent}.", "Create it, or give -o another place.")
-    by_hand = f"Fetch {entry.url()} by hand (sha256 {entry.sha256}) and give that file to memfix."
-    if offline:
-        raise MemfixError(f"{entry.name} cannot be downloaded: memfix is offline.", by_hand)
-    url = entry.url(base)
-    content = _download(url, by_hand)
-    found = hashlib.sha256(content).hexdigest()
-    if found != entry.sha256:
-        raise MemfixError(f"{url} has sha256 {found}, not {entry.sha256}: it is not kept.", by_hand)
-    _write(target, content)
+    download(Pinned(entry.url(), entry.sha256), target, entry.url(base))
     return True
-
-
-def _download(url: str, hint: str) -> bytes:
-    if not url.startswith(("https://", "http://")):
-        raise MemfixError(f"{url} is not an http address.", hint)
-    content = bytearray()
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
-            size = response.headers.get("Content-Length")
-            while chunk := response.read(CHUNK):
-                content += chunk
-                if len(content) > LIMIT:
-                    raise MemfixError(f"{url} is larger than {LIMIT >> 20} MiB: it is no prompt list.", hint)
-    except HTTPError as error:
-        raise MemfixError(f"{url} answers {error.code} {error.reason}.", hint) from None
-    except (URLError, OSError, http.client.HTTPException, ValueError) as error:
-        reason = error.reason if isinstance(error, URLError) else f"{type(error).__name__} {error}".strip()
-        raise MemfixError(f"{url} cannot be reached: {reason}.", hint) from None
-    if size is not None and size.isdigit() and len(content) < int(size):
-        raise MemfixError(f"{url} broke off after {len(content)} of {size} bytes.", f"Run the command again. {hint}")
-    return bytes(content)
-
-
-def _write(target: Path, content: bytes) -> None:
-    """Written beside its place, then moved there: the file is whole or absent."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(target)
-    except OSError as error:
-        raise MemfixError(f"{target} cannot be written: {error.strerror}.", "Give -o another place.") from None
-    finally:
-        temporary.unlink(missing_ok=True)

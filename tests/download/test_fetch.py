@@ -13,16 +13,16 @@ import pytest
 from PIL import Image
 
 from memfix.config import FetchSettings
-from memfix.errors import MemfixError
 from memfix.download.addresses import Gate, Resolver, resolve
 from memfix.download.coverage import Coverage, settle
 from memfix.download.fetch import fetch, plan
 from memfix.download.fetched import Fetched, NotFetchedError, Status
 from memfix.download.journal import NAME, Journal
-from memfix.inputs.links import Link
-from memfix.download.pictures import SUFFIX, judge
-from memfix.inputs.references import read_references
+from memfix.download.pictures import SUFFIX, check_picture
 from memfix.download.safe_http import Client, Limits
+from memfix.errors import MemfixError
+from memfix.inputs.links import Link
+from memfix.inputs.references import read_references
 from tests.download.bad_server import BadServer, no_image, photo
 
 QUICK = FetchSettings(per_host=8, per_second=10000, retries=2, backoff=0.01)
@@ -314,28 +314,28 @@ def test_formats(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "file"
     path.write_bytes(photo(1, kind=kind))
     if kind in SUFFIX:
-        assert judge(path, 10**6, 64)[:3] == (SUFFIX[kind], 96, 96)
+        assert check_picture(path, 10**6, 64)[:3] == (SUFFIX[kind], 96, 96)
         with pytest.raises(NotFetchedError, match="96x96"):
-            judge(path, 96 * 96 - 1, 64)
+            check_picture(path, 96 * 96 - 1, 64)
     else:
         with pytest.raises(NotFetchedError, match="not a picture"):
-            judge(path, 10**6, 64)
+            check_picture(path, 10**6, 64)
 
 
 def test_transparent_and_animated_pictures(tmp_path: Path) -> None:
     path = tmp_path / "file"
     Image.new("RGBA", (96, 96), (200, 0, 0, 0)).save(path, "PNG")
     with pytest.raises(NotFetchedError, match="one colour"):  # nothing to be seen
-        judge(path, 10**6, 64)
+        check_picture(path, 10**6, 64)
     frames = [Image.effect_mandelbrot((96, 96), (-2, -1, 1, 1), 40 + i) for i in range(3)]
     frames[0].save(path, "GIF", save_all=True, append_images=frames[1:])
-    assert judge(path, 10**6, 64).width == 96
+    assert check_picture(path, 10**6, 64).width == 96
 
 
 def test_sixteen_bits_are_not_taken_for_blank(tmp_path: Path) -> None:
     levels = np.random.default_rng(0).integers(1000, 65535, (96, 96)).astype(np.uint16)  # 8 bits would clip all of it
     Image.fromarray(levels).save(tmp_path / "file", "PNG")
-    assert judge(tmp_path / "file", 10**6, 64).look == ""
+    assert check_picture(tmp_path / "file", 10**6, 64).look == ""
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:

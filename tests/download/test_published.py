@@ -14,8 +14,9 @@ from typing import ClassVar
 
 import pytest
 
+from memfix.download.pinned import LIMIT
+from memfix.download.published import PUBLISHED, PublishedList, fetch, get_published
 from memfix.errors import MemfixError
-from memfix.download.published import LIMIT, PUBLISHED, PublishedList, fetch, get_published
 from memfix.inputs.tables import SUFFIXES
 
 CONTENT = b"a cat\na dog\n"
@@ -61,7 +62,7 @@ def test_download(server: str, tmp_path: Path, mode: str) -> None:
     assert target.read_bytes() == CONTENT
     assert Handler.asked[-1] == f"{ENTRY.repository}/{ENTRY.commit}/{ENTRY.path}"
     asked = len(Handler.asked)
-    assert not fetch(ENTRY, target, f"{server}/{mode}", offline=True)
+    assert not fetch(ENTRY, target, f"{server}/{mode}")
     assert len(Handler.asked) == asked
     assert list(tmp_path.iterdir()) == [target]
 
@@ -71,9 +72,9 @@ def test_download(server: str, tmp_path: Path, mode: str) -> None:
     [
         ("wrong", f"has sha256 {hashlib.sha256(b'<html>sign in</html>').hexdigest()}, not {ENTRY.sha256}"),
         ("missing", "answers 404"),
-        ("short", f"broke off after {len(CONTENT)} of {len(CONTENT) + 1000} bytes"),
+        ("short", f"broke off after {len(CONTENT)} of {len(CONTENT) + 1000:,} bytes"),
         ("drop", "cannot be reached"),
-        ("huge", "larger than 16 MiB"),
+        ("huge", "larger than 16,777,216 bytes"),
     ],
 )
 def test_failures_leave_nothing_behind(server: str, tmp_path: Path, mode: str, message: str) -> None:
@@ -83,14 +84,15 @@ def test_failures_leave_nothing_behind(server: str, tmp_path: Path, mode: str, m
     assert not list(tmp_path.iterdir())
 
 
-def test_no_network_and_offline(server: str, tmp_path: Path) -> None:
+def test_no_network_and_offline(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = len(Handler.asked)
     for base, offline, message in [
         ("http://127.0.0.1:1", False, "cannot be reached"), (f"{server}/good", True, "memfix is offline"),
         ("file:///etc", False, "not an http address"),
     ]:  # fmt: skip
         with pytest.raises(MemfixError, match=message) as caught:
-            fetch(ENTRY, tmp_path / "list.txt", base, offline)
+            monkeypatch.setenv("HF_HUB_OFFLINE", "1" if offline else "0")
+            fetch(ENTRY, tmp_path / "list.txt", base)
         assert ENTRY.url() in caught.value.hint and ENTRY.sha256 in caught.value.hint
     assert len(Handler.asked) == asked
 
