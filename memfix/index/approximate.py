@@ -82,8 +82,8 @@ def build(store: Store, compression: Compression, target: float = 0.95, seed: in
         index.add(vectors)
     probed, recall = _tune(store, index, lists, _sample(draw, len(store), PROBES), target)
     with atomic_file(_candidates(store)) as file:
-        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
-        size = file.tell()
+        faiss.write_index(index, file.name)  # by the name that it has until it is whole
+        size = Path(file.name).stat().st_size
         _report(store).unlink(missing_ok=True)  # a report beside another file's candidates would lie
     report = Report(store.content, compression, lists, probed, recall, round(size / len(store), 1))
     write_atomic(_report(store), json.dumps(asdict(report), indent=1) + "\n")
