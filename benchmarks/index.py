@@ -30,11 +30,11 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from memfix.config.choices import Compression, Precision
 from memfix.files import atomic_file
 from memfix.index.approximate import Approximate
 from memfix.index.approximate import build as build_approximate
 from memfix.index.build import build
-from memfix.index.choices import Compression, Precision
 from memfix.index.groups import groups
 from memfix.index.plan import make_plan
 from memfix.index.rows import Row, as_line, write_lines

@@ -17,6 +17,7 @@ from memfix.detect.threshold import check_weights, given_threshold, settle
 from memfix.errors import ExitCode, MemfixError
 from memfix.files import sha256
 from memfix.gathering import gather, own_pictures, rewording
+from memfix.index.store import Store
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import index_folder, read_references
 from memfix.inputs.wrong_rows import WrongRows
@@ -53,10 +54,10 @@ def detect(
     if settings.controls:
         known = {p.text for p in prompts}
         prompts += [p for p in read_prompts(settings.controls, Role.CONTROL, wrong=wrong) if p.text not in known]
-    references = read_references(settings.references, prompts, wrong)
+    index = index_folder(settings.references)
+    references = read_references(settings.references, prompts, wrong, taken=Store.open(index) if index else ())
     for line in wrong.told():
         talk.warn(line)
-    index = index_folder(settings.references)
     weights = wanted(settings, index)
     given = given_threshold(settings, weights)
     source = pipeline.locate(settings.model, settings.revision, settings.variant)

@@ -9,8 +9,8 @@ import typer
 from memfix.cli import show
 from memfix.cli.options import Call, command
 from memfix.config import IndexSettings
+from memfix.config.choices import Compression
 from memfix.console import emit
-from memfix.index.choices import Compression
 from memfix.world import World
 
 SHOWN = 10  # unreadable pictures and groups on the terminal; --json has all

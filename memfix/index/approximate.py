@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from memfix.config.choices import Compression
 from memfix.errors import MemfixError
 from memfix.files import atomic_file, write_atomic
-from memfix.index.choices import Compression
 from memfix.index.search import Neighbours, checked, nothing, search
 from memfix.index.store import BLOCK, Ids, Store, Vectors
 

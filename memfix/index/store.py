@@ -25,9 +25,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from memfix.config.choices import Precision
 from memfix.errors import MemfixError
 from memfix.files import atomic_file, held_in_turn
-from memfix.index.choices import Precision
 from memfix.index.rows import Row, from_line, read_lines
 from memfix.measures.descriptor import Descriptor
 
@@ -201,6 +201,10 @@ class Store:
         """The picture of a vector."""
         shard = self._shard_of(vector)
         return self._readable(shard)[vector - self._ends[shard]]
+
+    def __contains__(self, file_name: object) -> bool:
+        """Whether there is a vector for a picture of this name."""
+        return isinstance(file_name, str) and self.find(file_name) is not None
 
     def find(self, file_name: str) -> int | None:
         """The vector of a picture by its name; None if the index has no such picture, or none for it."""

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from memfix.config.choices import Precision
 from memfix.files import atomic_file
-from memfix.index.choices import Precision
 from memfix.index.rows import Row, as_line, write_lines
 from memfix.index.store import Manifest, Shard, Store
 

@@ -15,10 +15,10 @@ import torch
 from conftest import picture
 from PIL import Image
 
+from memfix.config.choices import Precision
 from memfix.errors import MemfixError
 from memfix.files import held
 from memfix.index.build import Built, build, finish, prepare
-from memfix.index.choices import Precision
 from memfix.index.store import Store
 from memfix.measures.descriptor import Pixels
 from memfix.world import ALONE, World

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from memfix.config.choices import Precision
 from memfix.errors import MemfixError
 from memfix.index.build import build, describe, prepare
-from memfix.index.choices import Precision
 from memfix.index.store import Store
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
@@ -269,7 +269,7 @@ def test_references_that_prompts_name_besides(folder: Path, tmp_path: Path, own_
     prompts = [Prompt(id="p", text="discs", references=paths)]
     out = indexed(folder)
     measure = embedding(Pixels()) if own_descriptor else get_measure("tiled_l2")
-    index = open_gallery(read_references(str(out), prompts), measure, index=out)
+    index = open_gallery(read_references(str(out), prompts, taken=Store.open(out)), measure, index=out)
     assert len(index) == N + 4 + 2
     samples, _ = generated()
     found = index.score(samples[:3], [picture(2000), picture(2001), picture(2)])

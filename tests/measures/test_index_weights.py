@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from memfix.config.choices import Precision
 from memfix.errors import MemfixError
-from memfix.index.choices import Precision
 from memfix.index.store import Manifest, Store
 from memfix.measures.descriptor import Descriptor, get_descriptor
 from memfix.measures.index_weights import wanted_for
