@@ -35,11 +35,11 @@ from memfix.files import atomic_file
 from memfix.index.approximate import Approximate
 from memfix.index.approximate import build as build_approximate
 from memfix.index.build import build
-from memfix.index.groups import groups
 from memfix.index.plan import make_plan
 from memfix.index.rows import Row, as_line, write_lines
 from memfix.index.search import search
 from memfix.index.store import SHARD_SIZE, Manifest, Shard, Store
+from memfix.references.forest import groups
 from memfix.runs import environment
 
 COSINE = 0.75

@@ -89,7 +89,7 @@ def _approximate(call: Call, store: Any, compression: Compression, recall: float
 
 
 def _groups(store: Any, threshold: float) -> list[list[str]]:
-    from memfix.index.groups import groups
+    from memfix.references.forest import groups
 
     return [[store.row(int(i)).file_name for i in members] for members in groups(store, threshold)]
 

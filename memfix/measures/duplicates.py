@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from memfix.index.groups import Forest
 from memfix.measures.pixels import GRID, SIDE, TiledL2
 from memfix.measures.siblings import Criterion, join_equal, link_by_pixels, thumbnails
 from memfix.records import Reference
+from memfix.references.forest import Forest
 
 COARSE = 4  # pixels of a tile's side, so 16x16 in all: finer ones are what JPEG and a smaller size take away
 APART = 0.08

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from memfix.index.groups import Forest
 from memfix.index.search import Neighbours
 from memfix.index.store import Store
 from memfix.inputs.wrong_rows import WrongRows
@@ -25,6 +24,7 @@ from memfix.measures.index_references import LAST, IndexReferences
 from memfix.measures.pixels import Ssim, TiledL2
 from memfix.measures.siblings import COLOUR, PAIRS, colours, grouped, near_copies, siblings, strict
 from memfix.records import Reference, Sample, Score
+from memfix.references.forest import Forest
 
 CANDIDATES = 8  # of the index's descriptor, among which another measure finds its nearest
 

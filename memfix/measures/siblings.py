@@ -16,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from memfix.index.groups import Forest
 from memfix.index.store import Ids
 from memfix.measures.base import Measure
 from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import TiledL2
 from memfix.records import Reference
+from memfix.references.forest import Forest
 
 ROWS, COLUMNS = 512, 4096  # of one block of comparisons: 8 MiB
 PAIRS = 256  # compared pixel by pixel at once: 24 MiB

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from scipy.sparse.csgraph import connected_components
 
-from memfix.index.groups import Forest
 from memfix.inputs.references import open_image, read_references
 from memfix.measures import PIXELS, get_measure
 from memfix.measures import siblings as module
@@ -20,6 +19,7 @@ from memfix.measures.gallery import Gallery
 from memfix.measures.pixels import to_tensor
 from memfix.measures.siblings import COLOUR, grouped, join_equal, near_copies, representatives, siblings, sizes
 from memfix.records import Reference
+from memfix.references.forest import Forest
 from tests.conftest import picture
 
 COSINE = Embedding(Pixels(), 0.95, 0.1, "a test")

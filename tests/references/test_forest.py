@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.sparse.csgraph import connected_components
-from stores import make_store, unit
 
-from memfix.index import groups as module
-from memfix.index.groups import Forest, groups
+from memfix.references import forest as module
+from memfix.references.forest import Forest, groups
+from tests.index.stores import make_store, unit
 
 
 def test_three_hundred_copies_are_one_group_of_three_hundred(tmp_path: Path) -> None:
