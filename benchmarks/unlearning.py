@@ -35,11 +35,11 @@ from memfix.errors import MemfixError
 from memfix.layers import for_weights, read_config, resolve
 from memfix.measures import get_measure
 from memfix.measures.quality import broken_share, detail_range
-from memfix.measures.reference_set import ReferenceSet, open_gallery
 from memfix.models import lora, pipeline
 from memfix.models.sampling import plan_samples
 from memfix.recheck.outcomes import change, rms_difference
 from memfix.records import Label, Outcome, Prompt, Reference, Rewording, Role, Sample, Score, Seeds, Step, Verdict
+from memfix.references.reference_set import ReferenceSet, open_gallery
 from memfix.runs import AFTER, BEFORE, MODEL, Run, environment, now
 
 sys.path.insert(0, str(Path(__file__).parent))

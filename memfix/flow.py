@@ -25,15 +25,15 @@ from memfix.measures import get_measure
 from memfix.measures.agreement import agreements, open_clip_of
 from memfix.measures.clip import Clip
 from memfix.measures.descriptor import weights_record
-from memfix.measures.gallery import descriptors
 from memfix.measures.quality import detail_range
-from memfix.measures.reference_set import ReferenceSet, fingerprint, open_gallery
 from memfix.models import lora, pipeline
 from memfix.models.device import peak_memory
 from memfix.models.sampling import plan_samples
 from memfix.opening import adapters_of, clip_of, detect_settings, gallery_of, load, wanted
 from memfix.recheck.outcomes import change, rms_difference
 from memfix.records import Change, Prompt, Reference, Role, Sample, Score, Seeds, Verdict
+from memfix.references.in_memory import descriptors
+from memfix.references.reference_set import ReferenceSet, fingerprint, open_gallery
 from memfix.report import build, card, html
 from memfix.runs import AFTER, BEFORE, MODEL, Run, digest, slug
 from memfix.saving import save

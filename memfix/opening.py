@@ -16,11 +16,11 @@ from memfix.measures import get_measure
 from memfix.measures.agreement import open_clip_of
 from memfix.measures.base import Measure
 from memfix.measures.clip import Clip
-from memfix.measures.index_weights import wanted_for
-from memfix.measures.reference_set import ReferenceSet, fingerprint, open_gallery
 from memfix.measures.weights import Wanted
 from memfix.models import lora, pipeline
 from memfix.records import Prompt, Reference
+from memfix.references.indexed_weights import wanted_for
+from memfix.references.reference_set import ReferenceSet, fingerprint, open_gallery
 from memfix.runs import MODEL, Run
 
 

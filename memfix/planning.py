@@ -10,13 +10,13 @@ from diffusers import StableDiffusionPipeline
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.gathering import GATHERED, KEEP, PAIRS, SHOWN, found_pairs, own_pictures
-from memfix.measures.gallery import is_distinct
-from memfix.measures.reference_set import fingerprint
 from memfix.models import lora
 from memfix.models.device import autocast_dtype
 from memfix.models.latents import NoiseSchedule
 from memfix.opening import detect_settings, load, measure_of
 from memfix.records import Label, Pair, Prompt, Reference, Role, Sample, Side, Verdict
+from memfix.references.in_memory import is_distinct
+from memfix.references.reference_set import fingerprint
 from memfix.runs import BEFORE, MODEL, Run
 from memfix.saving import check_adds_up
 from memfix.training import CHECKPOINTS, begun

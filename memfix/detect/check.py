@@ -17,11 +17,11 @@ from memfix.detect.verdict import judge, judge_pair
 from memfix.inputs.references import open_image
 from memfix.measures.base import Measure
 from memfix.measures.pixels import COARSE, to_tensor
-from memfix.measures.reference_set import ReferenceSet
-from memfix.measures.siblings import representatives
 from memfix.models.sampling import batches, generate
 from memfix.models.text import TextCache
 from memfix.records import Kind, Sample, Score, Verdict
+from memfix.references.near_copies import representatives
+from memfix.references.reference_set import ReferenceSet
 from memfix.runs import Run
 
 

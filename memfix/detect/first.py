@@ -18,9 +18,9 @@ from memfix.detect.neighbours import Trial, try_neighbours
 from memfix.detect.skipping import Skipping, audit_bound
 from memfix.detect.stand_ins import as_references
 from memfix.measures.base import Measure
-from memfix.measures.reference_set import ReferenceSet
 from memfix.models.sampling import plan_samples
 from memfix.records import Label, Prompt, Reference, Role, Sample, Score, Verdict
+from memfix.references.reference_set import ReferenceSet
 from memfix.runs import Run
 
 

@@ -21,10 +21,10 @@ from memfix.config import DetectSettings
 from memfix.console import Talk, counted
 from memfix.detect.aim import Aim
 from memfix.detect.check import check, scores_of
-from memfix.measures.reference_set import ReferenceSet
 from memfix.models.device import autocast
 from memfix.models.sampling import plan_samples
 from memfix.records import Prompt, Record, Role
+from memfix.references.reference_set import ReferenceSet
 from memfix.runs import Run
 from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling

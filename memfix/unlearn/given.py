@@ -7,9 +7,9 @@ from pathlib import PurePath
 
 from memfix.console import Talk
 from memfix.inputs.references import open_image
-from memfix.measures.gallery import Gallery
-from memfix.measures.reference_set import ReferenceSet
 from memfix.records import Pair, Reference, Sample, Score, Side
+from memfix.references.in_memory import Gallery
+from memfix.references.reference_set import ReferenceSet
 
 CHUNK = 64
 

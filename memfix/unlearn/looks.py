@@ -12,13 +12,13 @@ from PIL import Image
 
 from memfix.config import UnlearnSettings
 from memfix.inputs.references import open_image
-from memfix.measures import region
 from memfix.measures.pixels import COARSE, rms_difference, to_tensor
 from memfix.measures.quality import broken_share, detail_range
-from memfix.measures.reference_set import ReferenceSet
 from memfix.models.sampling import batches, generate, plan_samples
 from memfix.models.text import TextCache
 from memfix.records import Look, Prompt, Score
+from memfix.references import region
+from memfix.references.reference_set import ReferenceSet
 from memfix.unlearn.bank import Bank, Items
 from memfix.unlearn.draws import Draw
 from memfix.unlearn.resample import Sampler

@@ -13,11 +13,11 @@ from PIL import Image
 
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.console import Talk
-from memfix.measures.reference_set import ReferenceSet
 from memfix.models.context import ContextEdit
 from memfix.models.sampling import batches, generate, plan_samples
 from memfix.models.text import TextCache
 from memfix.records import Pair, Prompt, Rewording, Sample, Score, Side, Yield
+from memfix.references.reference_set import ReferenceSet
 from memfix.unlearn.reword import random_texts, solve
 from memfix.unlearn.ways import Subject, Variant, Way
 from memfix.unlearn.wordings import safe_wordings, short_of_keep

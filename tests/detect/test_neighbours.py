@@ -15,10 +15,10 @@ from memfix.detect.aim import Aim
 from memfix.detect.neighbours import Trial, nearest_wordings, try_neighbours
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
-from memfix.measures.reference_set import open_gallery
 from memfix.models import pipeline
 from memfix.models.latents import encode
 from memfix.records import Prompt, Role, Sample
+from memfix.references.reference_set import open_gallery
 from memfix.runs import Run
 from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling

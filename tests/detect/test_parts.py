@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from memfix.detect.parts import find_parts, kind_of
-from memfix.measures import region
 from memfix.records import Kind, Score
+from memfix.references import region
 
 SIDE = 8
 

@@ -14,9 +14,9 @@ from memfix.inputs.captions import captions
 from memfix.inputs.references import index_folder, open_image, read_references
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures.descriptor import Pixels
-from memfix.measures.gallery import Gallery
 from memfix.measures.pixels import Ssim
 from memfix.records import Prompt
+from memfix.references.in_memory import Gallery
 
 
 def test_folder_with_captions(reference_folder: Path) -> None:

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from memfix.console import Talk
-from memfix.measures.gallery import Gallery
 from memfix.measures.pixels import Ssim
 from memfix.records import Pair, Reference, Side
+from memfix.references.in_memory import Gallery
 from memfix.unlearn.given import given_stand_ins, given_to_keep
 from tests.conftest import picture
 

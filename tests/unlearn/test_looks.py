@@ -8,12 +8,12 @@ from test_trainer import bank_for
 
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.console import Talk
-from memfix.measures.gallery import Gallery
 from memfix.measures.pixels import TiledL2
 from memfix.models import lora, pipeline
 from memfix.models.sampling import generate, plan_samples
 from memfix.models.text import TextCache
 from memfix.records import Part, Prompt, Reference, Score
+from memfix.references.in_memory import Gallery
 from memfix.unlearn.looks import FIRST_SEED, Monitor, Parts, skew, spread
 from memfix.unlearn.resample import Sampler
 from memfix.unlearn.trainer import as_network

@@ -9,11 +9,11 @@ from PIL import Image
 
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.console import Talk
-from memfix.measures.gallery import Gallery
 from memfix.measures.pixels import Ssim
 from memfix.models import pipeline
 from memfix.models.text import TextCache
 from memfix.records import Pair, Prompt, Reference, Sample, Score, Side
+from memfix.references.in_memory import Gallery
 from memfix.unlearn.resample import Kept, Sampler, keep_variants, reword
 from memfix.unlearn.ways import Variant, get_ways
 from tests.conftest import picture

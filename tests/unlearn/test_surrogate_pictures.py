@@ -8,12 +8,12 @@ from PIL import Image
 
 from memfix.config import DetectSettings
 from memfix.console import Talk
-from memfix.measures.gallery import Gallery
 from memfix.measures.pixels import Ssim
 from memfix.models import pipeline
 from memfix.models.sampling import regenerate
 from memfix.models.text import TextCache
 from memfix.records import Pair, Reference, Sample, Score, Side
+from memfix.references.in_memory import Gallery
 from memfix.unlearn.prepare import build_bank, encode_pairs
 from memfix.unlearn.resample import Sampler
 from memfix.unlearn.stand_ins import LAST_TRIES, STRENGTHS, make_stand_ins

@@ -7,11 +7,11 @@ import pytest
 from memfix.errors import MemfixError
 from memfix.inputs.references import open_image, read_references
 from memfix.measures import get_measure
-from memfix.measures.background import Background, background
 from memfix.measures.base import is_copy
-from memfix.measures.gallery import Gallery
 from memfix.measures.weights import Wanted
 from memfix.records import Reference
+from memfix.references.background import Background, background
+from memfix.references.in_memory import Gallery
 from tests.conftest import picture
 
 
@@ -89,7 +89,7 @@ def test_one_poster_many_times_does_not_move_a_threshold(tmp_path: Path, name: s
 
 
 def test_of_many_references_a_seeded_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memfix.measures.background.MOST", 5)
+    monkeypatch.setattr("memfix.references.background.MOST", 5)
     held = gallery(tmp_path, [str(i // 2) for i in range(12)])
     first = background(held, seed=1)
     assert len(first.values) + first.duplicates == 5 and first == background(held, seed=1)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memfix.index.store import Ids, Vectors
-from memfix.measures.index_references import IndexReferences
+from memfix.references.numbered import IndexReferences
 
 FIRST = 8  # neighbours looked at, the reference itself among them; eight times as many where that brings up members
 CELLS = 1 << 14  # neighbours held at once, or all of one reference

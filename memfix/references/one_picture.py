@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from memfix.measures.pixels import GRID, SIDE, TiledL2
-from memfix.measures.siblings import Criterion, join_equal, link_by_pixels, thumbnails
 from memfix.records import Reference
 from memfix.references.forest import Forest
+from memfix.references.near_copies import Criterion, join_equal, link_by_pixels, thumbnails
 
 COARSE = 4  # pixels of a tile's side, so 16x16 in all: finer ones are what JPEG and a smaller size take away
 APART = 0.08

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from memfix.measures import PIXELS
-from memfix.measures.described import CHUNK, Described
+from memfix.references.described import CHUNK, Described
 from tests.conftest import picture
 
 

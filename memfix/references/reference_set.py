@@ -16,10 +16,10 @@ from memfix.inputs.inside import container
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures.base import Measure, Unrelated
 from memfix.measures.descriptor import Descriptor, get_descriptor
-from memfix.measures.gallery import Gallery, Search, descriptors
-from memfix.measures.index_gallery import IndexGallery
 from memfix.measures.weights import Wanted
 from memfix.records import Reference, Sample, Score
+from memfix.references.in_memory import Gallery, Search, descriptors
+from memfix.references.indexed import IndexGallery
 
 
 class ReferenceSet(Protocol):

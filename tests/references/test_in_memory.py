@@ -6,9 +6,9 @@ from PIL import Image
 
 from memfix.measures import get_measure
 from memfix.measures.base import is_near_copy
-from memfix.measures.gallery import Gallery
 from memfix.measures.pixels import Ssim, TiledL2
 from memfix.records import Reference, Sample
+from memfix.references.in_memory import Gallery
 
 
 def test_near_copy_by_hand() -> None:

@@ -14,11 +14,11 @@ from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures import PIXELS
 from memfix.measures.base import Measure, Unrelated, is_copy, is_near_copy
 from memfix.measures.descriptor import Descriptor
-from memfix.measures.duplicates import duplicates, unrelated_groups
 from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import Ssim, TiledL2, detail
-from memfix.measures.siblings import grouped, siblings
 from memfix.records import Reference, Sample, Score
+from memfix.references.near_copies import grouped, siblings
+from memfix.references.one_picture import duplicates, unrelated_groups
 
 CHUNK = 256
 ROWS = 64

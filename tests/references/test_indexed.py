@@ -16,15 +16,15 @@ from memfix.index.build import build, describe, prepare
 from memfix.index.store import Store
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
-from memfix.measures.background import background
 from memfix.measures.base import Measure
 from memfix.measures.descriptor import Descriptor, Pixels
 from memfix.measures.embedding import Embedding
-from memfix.measures.gallery import Gallery
-from memfix.measures.index_gallery import IndexGallery
-from memfix.measures.reference_set import fingerprint, open_gallery
-from memfix.measures.siblings import sizes
 from memfix.records import Prompt, Sample, Score
+from memfix.references.background import background
+from memfix.references.in_memory import Gallery
+from memfix.references.indexed import IndexGallery
+from memfix.references.near_copies import sizes
+from memfix.references.reference_set import fingerprint, open_gallery
 from memfix.world import ALONE
 from tests.conftest import picture
 from tests.counting import Counting
@@ -117,14 +117,14 @@ def test_other_measures_decide_among_candidates(folder: Path, monkeypatch: pytes
     assert len(copies) >= 7 and [i for i, s in enumerate(found) if s.copy_] == copies
     assert_close([found[i] for i in copies], [wanted[i] for i in copies])
     # with every reference as candidate nothing is left to the descriptor
-    monkeypatch.setattr("memfix.measures.index_gallery.CANDIDATES", N + 10)
+    monkeypatch.setattr("memfix.references.indexed.CANDIDATES", N + 10)
     _, index = both(folder, get_measure(measure))
     assert_close(index.score(samples, images), wanted)
     assert background(index).values == pytest.approx(background(held).values, abs=1e-5)
 
 
 def test_an_embedding_that_the_index_does_not_hold(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memfix.measures.index_gallery.CANDIDATES", N + 10)
+    monkeypatch.setattr("memfix.references.indexed.CANDIDATES", N + 10)
     samples, images = generated()
     held, index = both(folder, embedding(Named()))
     assert_close(index.score(samples, images), held.score(samples, images))
@@ -148,9 +148,9 @@ def many(folder: Path, count: int = 30) -> None:
 def test_background_is_that_in_memory(
     folder: Path, monkeypatch: pytest.MonkeyPatch, measure: Measure, first: int
 ) -> None:
-    monkeypatch.setattr("memfix.measures.index_references.FIRST", first)
-    monkeypatch.setattr("memfix.measures.index_links.FIRST", 4)
-    monkeypatch.setattr("memfix.measures.index_gallery.CANDIDATES", N + 40)
+    monkeypatch.setattr("memfix.references.numbered.FIRST", first)
+    monkeypatch.setattr("memfix.references.links.FIRST", 4)
+    monkeypatch.setattr("memfix.references.indexed.CANDIDATES", N + 40)
     _, plain = both(folder, measure)
     before = background(plain)
     many(folder)  # one picture is no unrelated picture
@@ -232,7 +232,7 @@ def test_a_finding_has_all_its_members(
     folder: Path, monkeypatch: pytest.MonkeyPatch, measure: Measure, first: int
 ) -> None:
     """Whichever of 31 copies came up, and however few neighbours are looked at: the group is that in memory."""
-    monkeypatch.setattr("memfix.measures.index_links.FIRST", first)
+    monkeypatch.setattr("memfix.references.links.FIRST", first)
     many(folder)
     held, index = both(folder, measure)
     wanted = {r.group or r.file_name: set[str]() for r in held.recorded()}

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from memfix.errors import ExitCode, MemfixError
-from memfix.measures.reference_set import ReferenceSet
+from memfix.references.reference_set import ReferenceSet
 
 MOST = 2000  # references that stand in for samples; more would not move the distribution
 

@@ -11,15 +11,15 @@ from scipy.sparse.csgraph import connected_components
 
 from memfix.inputs.references import open_image, read_references
 from memfix.measures import PIXELS, get_measure
-from memfix.measures import siblings as module
 from memfix.measures.base import Measure
 from memfix.measures.descriptor import Pixels
 from memfix.measures.embedding import Embedding
-from memfix.measures.gallery import Gallery
 from memfix.measures.pixels import to_tensor
-from memfix.measures.siblings import COLOUR, grouped, join_equal, near_copies, representatives, siblings, sizes
 from memfix.records import Reference
+from memfix.references import near_copies as module
 from memfix.references.forest import Forest
+from memfix.references.in_memory import Gallery
+from memfix.references.near_copies import COLOUR, grouped, join_equal, near_copies, representatives, siblings, sizes
 from tests.conftest import picture
 
 COSINE = Embedding(Pixels(), 0.95, 0.1, "a test")

@@ -8,8 +8,8 @@ from memfix.config.choices import Precision
 from memfix.errors import MemfixError
 from memfix.index.store import Manifest, Store
 from memfix.measures.descriptor import Descriptor, get_descriptor
-from memfix.measures.index_weights import wanted_for
 from memfix.measures.weights import KNOWN, Wanted
+from memfix.references.indexed_weights import wanted_for
 from tests import tiny_clip
 
 INDEX = Path("some.index")

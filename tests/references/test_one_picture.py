@@ -7,9 +7,9 @@ import torch
 from PIL import Image, ImageDraw
 
 from memfix.inputs.references import open_image, read_references
-from memfix.measures.duplicates import APART, FLAT, Prints, duplicates, one_picture, unrelated_groups
 from memfix.measures.pixels import TiledL2
 from memfix.records import Reference
+from memfix.references.one_picture import APART, FLAT, Prints, duplicates, one_picture, unrelated_groups
 from tests.conftest import picture
 
 POSTERS = [open_image(r.path) for r in read_references("demo", [])]
@@ -64,7 +64,7 @@ def test_resized_posters_are_one_picture(side: int) -> None:
 
 def test_different_posters_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """Templates on twelve backgrounds among them."""
-    monkeypatch.setattr("memfix.measures.siblings.ROWS", 64)
+    monkeypatch.setattr("memfix.references.near_copies.ROWS", 64)
     assert len(duplicates(TiledL2().features(POSTERS)).unique()) == len(POSTERS)
 
 

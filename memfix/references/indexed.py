@@ -14,17 +14,17 @@ from memfix.index.store import Store
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures import PIXELS
 from memfix.measures.base import Measure, Unrelated
-from memfix.measures.described import Described
 from memfix.measures.descriptor import Descriptor
-from memfix.measures.duplicates import Prints, one_picture
 from memfix.measures.embedding import Embedding
-from memfix.measures.gallery import ROWS, Search, descriptors, is_distinct, nearest, scores, search_measure
-from memfix.measures.index_links import CELLS, Links, Pairs
-from memfix.measures.index_references import LAST, IndexReferences
 from memfix.measures.pixels import Ssim, TiledL2
-from memfix.measures.siblings import COLOUR, PAIRS, colours, grouped, near_copies, siblings, strict
 from memfix.records import Reference, Sample, Score
+from memfix.references.described import Described
 from memfix.references.forest import Forest
+from memfix.references.in_memory import ROWS, Search, descriptors, is_distinct, nearest, scores, search_measure
+from memfix.references.links import CELLS, Links, Pairs
+from memfix.references.near_copies import COLOUR, PAIRS, colours, grouped, near_copies, siblings, strict
+from memfix.references.numbered import LAST, IndexReferences
+from memfix.references.one_picture import Prints, one_picture
 
 CANDIDATES = 8  # of the index's descriptor, among which another measure finds its nearest
 
