@@ -39,7 +39,7 @@ from memfix.index.plan import make_plan
 from memfix.index.rows import Row, as_line, write_lines
 from memfix.index.search import search
 from memfix.index.store import SHARD_SIZE, Manifest, Shard, Store
-from memfix.references.forest import groups
+from memfix.references.near_copies import groups_in
 from memfix.runs import environment
 
 COSINE = 0.75
@@ -182,7 +182,7 @@ def build_rows(folder: Path, vectors: int, pictures: int) -> Iterator[Result]:
 def group_rows(folder: Path, dimension: int) -> Iterator[Result]:
     store = write_store(folder / "grouped", GROUPED, dimension)
     found: list[Any] = []
-    took = seconds(lambda: found.extend(groups(store, COSINE - 0.15)))
+    took = seconds(lambda: found.extend(groups_in(store, COSINE - 0.15)))
     right = sum(len(g) == 2 for g in found) / (GROUPED // 2)
     yield {"what": f"groups of near-copies in {GROUPED:,}", "seconds": took, "right": right, "billion": "groups"}
 

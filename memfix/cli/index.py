@@ -89,9 +89,9 @@ def _approximate(call: Call, store: Any, compression: Compression, recall: float
 
 
 def _groups(store: Any, threshold: float) -> list[list[str]]:
-    from memfix.references.forest import groups
+    from memfix.references.near_copies import groups_in
 
-    return [[store.row(int(i)).file_name for i in members] for members in groups(store, threshold)]
+    return [[store.row(int(i)).file_name for i in members] for members in groups_in(store, threshold)]
 
 
 def _say_counts(call: Call, result: dict[str, Any]) -> None:

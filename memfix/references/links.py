@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memfix.index.store import Ids, Vectors
+from memfix.references.forest import Forest
 from memfix.references.numbered import IndexReferences
 
 FIRST = 8  # neighbours looked at, the reference itself among them; eight times as many where that brings up members
@@ -41,16 +42,25 @@ class Links:
     ) -> None:
         self._references, self._same = references, same
         self._most = min(len(references), most or len(references))
-        self._group: dict[int, set[int]] = {}
+        self._forest = Forest()
+        self._numbers = list[int]()  # by the place that a reference has in the forest
+        self._place: dict[int, int] = {}
         self._followed: set[int] = set()
 
     def of(self, number: int) -> set[int]:
-        """The group of a reference that was followed, itself among it."""
-        return self._group.get(number, {number})
+        """The group of a reference, itself among it."""
+        (place,) = self._places([number])
+        roots = self._forest.roots()
+        return {self._numbers[i] for i in np.flatnonzero(roots == roots[place])}
 
     def groups(self, numbers: Iterable[int]) -> list[set[int]]:
         """The groups that some references belong to, each once."""
-        return list({id(group): group for group in map(self.of, numbers)}.values())
+        places, roots = self._places(numbers), self._forest.roots()
+        found: dict[int, set[int]] = {root: set() for root in roots[places].tolist()}
+        for number, root in zip(self._numbers, roots.tolist(), strict=True):
+            if root in found:
+                found[root].add(number)
+        return list(found.values())
 
     def follow(self, numbers: Iterable[int]) -> None:
         """Find the groups of references. What was followed before is not searched again."""
@@ -71,23 +81,25 @@ class Links:
     def _grown(self, rows: Ids, k: int) -> Ids:
         """Those of some references whose k neighbours brought new members to their groups."""
         found = self._references.neighbours(self._references.vectors(rows), k)
-        known = [
-            [i in group for i in ids]
-            for group, ids in zip(map(self.of, rows.tolist()), found.ids.tolist(), strict=True)
-        ]
-        row, column = np.nonzero(~np.array(known) & (found.ids >= 0) & (found.scores >= LIKELY))
+        own = self._places(rows.tolist())
+        others = np.array([self._place.get(number, -1) for number in found.ids.flatten().tolist()], np.int64)
+        roots = np.append(self._forest.roots(), -1)  # the last one is of what has no place
+        known = roots[own][:, None] == roots[others].reshape(found.ids.shape)
+        row, column = np.nonzero(~known & (found.ids >= 0) & (found.scores >= LIKELY))
         if not len(row):
             return np.empty(0, np.int64)
         pairs = Pairs(rows[row], found.ids[row, column], found.scores[row, column])
         same = self._same(pairs)
-        for a, b in zip(pairs.first[same].tolist(), pairs.second[same].tolist(), strict=True):
-            self._join(a, b)
-        return np.unique(pairs.first[same])
+        first, second = pairs.first[same], pairs.second[same]
+        self._forest.join_pairs(self._places(first.tolist()), self._places(second.tolist()))
+        return np.unique(first)
 
-    def _join(self, a: int, b: int) -> None:
-        small, large = sorted((self.of(a), self.of(b)), key=len)
-        if small is large:
-            return
-        large |= small
-        for member in {*small, a, b}:
-            self._group[member] = large
+    def _places(self, numbers: Iterable[int]) -> Ids:
+        """Where references are in the forest; those that are new to it get a place."""
+        numbers = list(numbers)
+        for number in numbers:
+            if number not in self._place:
+                self._place[number] = len(self._numbers)
+                self._numbers.append(number)
+        self._forest.add(len(self._numbers) - len(self._forest))
+        return np.array([self._place[number] for number in numbers], np.int64)

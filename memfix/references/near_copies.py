@@ -9,14 +9,14 @@ common. Knows nothing of files.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from memfix.index.store import Ids
+from memfix.index.store import Ids, Store
 from memfix.measures.base import Measure
 from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import TiledL2
@@ -24,6 +24,7 @@ from memfix.records import Reference
 from memfix.references.forest import Forest
 
 ROWS, COLUMNS = 512, 4096  # of one block of comparisons: 8 MiB
+STORED_ROWS, STORED_COLUMNS = 1024, 8192  # of one that is read from an index: 32 MiB
 PAIRS = 256  # compared pixel by pixel at once: 24 MiB
 COLOUR = 0.1
 """Most that the mean colours of a tile may differ by, rms over the channels. On the bundled references: a re-encoded,
@@ -39,12 +40,25 @@ def siblings(measure: Measure, threshold: float, features: Mapping[str, torch.Te
     """
     pixels, own = features[TiledL2.name], features[measure.name]
     forest = Forest(len(pixels))
-    join_equal(forest, thumbnails(pixels))
+    forest.join_equal(thumbnails(pixels))
     if isinstance(measure, Embedding):
         for rows, columns in _blocks(len(own)):
             forest.link(rows, columns, (measure.compare(own[rows], own[columns]) >= strict(threshold)).numpy())
     else:
         link_by_pixels(forest, pixels, COLOUR, _criteria(measure, threshold, features))
+    return forest.groups()
+
+
+def groups_in(store: Store, threshold: float) -> list[Ids]:
+    """Groups of ids whose vectors have a cosine of at least `threshold`: connected components, as of `siblings`.
+
+    Time is that of n²/2 inner products; memory, one block of similarities and eight bytes per vector.
+    """
+    forest = Forest(len(store))
+    for first, some in store.blocks(STORED_ROWS):
+        rows = np.arange(first, first + len(some))
+        for start, others in store.blocks(STORED_COLUMNS, start=first):
+            forest.link(rows, np.arange(start, start + len(others)), some @ others.T >= threshold)
     return forest.groups()
 
 
@@ -64,14 +78,6 @@ def near_copies(
     for first, second in zip(_criteria(measure, threshold, a), _criteria(measure, threshold, b), strict=True):
         left = left[first.close(first.features[left], second.features[left])]
     return equal.index_fill(0, left, True)
-
-
-def join_equal(forest: Forest, things: Iterable[Hashable]) -> None:
-    """Join those of the n things that are equal; an empty one is equal to nothing."""
-    first: dict[Hashable, int] = {}
-    for i, thing in enumerate(things):
-        if thing and (same := first.setdefault(thing, i)) != i:
-            forest.join(same, i)
 
 
 def grouped(references: Sequence[Reference], groups: Iterable[Ids]) -> list[Reference]:

@@ -16,7 +16,7 @@ from PIL import Image
 from memfix.measures.pixels import GRID, SIDE, TiledL2
 from memfix.records import Reference
 from memfix.references.forest import Forest
-from memfix.references.near_copies import Criterion, join_equal, link_by_pixels, thumbnails
+from memfix.references.near_copies import Criterion, link_by_pixels, thumbnails
 
 COARSE = 4  # pixels of a tile's side, so 16x16 in all: finer ones are what JPEG and a smaller size take away
 APART = 0.08
@@ -70,15 +70,14 @@ def duplicates(pixels: torch.Tensor) -> torch.Tensor:
     Every pair is compared, or ruled out by a lower bound of its distance.
     """
     forest, coarse = Forest(len(pixels)), prints(pixels)
-    join_equal(forest, thumbnails(pixels))
+    forest.join_equal(thumbnails(pixels))
     link_by_pixels(forest, pixels, APART, [Criterion(coarse, one_picture)])
-    return torch.from_numpy(forest.roots(np.arange(len(pixels))))
+    return torch.from_numpy(forest.roots())
 
 
 def unrelated_groups(references: Sequence[Reference], pictures: torch.Tensor) -> torch.Tensor:
     """[n] labels: references with one caption, or that are one picture by the labels `pictures`, share theirs."""
     forest = Forest(len(references))
-    join_equal(forest, (r.text for r in references))
-    for i, first in enumerate(pictures.tolist()):
-        forest.join(first, i)
-    return torch.from_numpy(forest.roots(np.arange(len(references))))
+    forest.join_equal(r.text for r in references)
+    forest.join_pairs(pictures.numpy(), np.arange(len(references)))
+    return torch.from_numpy(forest.roots())

@@ -17,9 +17,8 @@ from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import to_tensor
 from memfix.records import Reference
 from memfix.references import near_copies as module
-from memfix.references.forest import Forest
 from memfix.references.in_memory import Gallery
-from memfix.references.near_copies import COLOUR, grouped, join_equal, near_copies, representatives, siblings, sizes
+from memfix.references.near_copies import COLOUR, grouped, near_copies, representatives, siblings, sizes
 from tests.conftest import picture
 
 COSINE = Embedding(Pixels(), 0.95, 0.1, "a test")
@@ -145,9 +144,3 @@ def test_groups_by_hand() -> None:
     assert [r.group for r in held] == ["", "b", "", "b", "b"]
     assert representatives(held) == {"a": "a", "b": "b", "c": "c", "d": "b", "e": "b"}
     assert sizes(held) == {"b": 3, "a": 1, "c": 1}
-
-
-def test_what_is_empty_equals_nothing() -> None:
-    forest = Forest(6)
-    join_equal(forest, ["", "x", "", "y", "x", "y"])
-    assert forest.roots(np.arange(6)).tolist() == [0, 1, 2, 3, 1, 3]
