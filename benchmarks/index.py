@@ -30,16 +30,16 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from memfix.files import atomic
+from memfix.config.choices import Compression, Precision
+from memfix.files import atomic_file
 from memfix.index.approximate import Approximate
 from memfix.index.approximate import build as build_approximate
 from memfix.index.build import build
-from memfix.index.choices import Compression, Precision
-from memfix.index.groups import groups
 from memfix.index.plan import make_plan
 from memfix.index.rows import Row, as_line, write_lines
 from memfix.index.search import search
 from memfix.index.store import SHARD_SIZE, Manifest, Shard, Store
+from memfix.references.near_copies import groups_in
 from memfix.run.environment import environment
 
 COSINE = 0.75
@@ -72,7 +72,7 @@ def write_store(path: Path, vectors: int, dimension: int) -> Store:
         n, name = min(SHARD_SIZE, vectors - first), f"{number:08d}"
         block = unit(draw.standard_normal((n, dimension), np.float32))
         block[1::2] = near_copies(block[: n - 1 : 2], draw)
-        with atomic(store.file(name, ".npy")) as file:
+        with atomic_file(store.file(name, ".npy")) as file:
             np.save(file, block.astype(np.float16))
         names = [f"{first + i:09d}.jpg" for i in range(n)]
         write_lines(store.file(name, ".jsonl"), (as_line(Row(name, name, 1, 1, "0" * 64)) for name in names))
@@ -182,7 +182,7 @@ def build_rows(folder: Path, vectors: int, pictures: int) -> Iterator[Result]:
 def group_rows(folder: Path, dimension: int) -> Iterator[Result]:
     store = write_store(folder / "grouped", GROUPED, dimension)
     found: list[Any] = []
-    took = seconds(lambda: found.extend(groups(store, COSINE - 0.15)))
+    took = seconds(lambda: found.extend(groups_in(store, COSINE - 0.15)))
     right = sum(len(g) == 2 for g in found) / (GROUPED // 2)
     yield {"what": f"groups of near-copies in {GROUPED:,}", "seconds": took, "right": right, "billion": "groups"}
 

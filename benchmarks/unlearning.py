@@ -39,7 +39,17 @@ from memfix.measures.quality import broken_share, detail_range
 from memfix.models import pipeline
 from memfix.models.sampling import plan_samples
 from memfix.recheck.outcomes import change, rms_difference
-from memfix.records import FRESH, Label, Outcome, Prompt, Rewording, Role, Sample, Score, Step
+from memfix.records import (
+    FRESH,
+    Label,
+    Outcome,
+    Prompt,
+    Rewording,
+    Role,
+    Sample,
+    Score,
+    Step,
+)
 from memfix.run.environment import environment
 from memfix.run.folder import AFTER, BEFORE, Run, now
 

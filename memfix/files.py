@@ -1,9 +1,10 @@
-"""Files that are whole or absent, folders that one process holds, hashes of contents."""
+"""Files and folders that are whole or absent, folders that one process holds, hashes of contents."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from filelock import FileLock, Timeout
 from memfix.errors import MemfixError
 
 CHUNK = 1 << 20
+ANOTHER_FOLDER = "Wait until it ends, or give -o another folder."
 TEMPORARY = ".tmp"
 
 
@@ -28,7 +30,7 @@ def sha256(files: Iterable[Path]) -> str:
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes its name once the block has ended well and the bytes are on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
@@ -44,21 +46,67 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
 
 def write_atomic(path: Path, text: str) -> None:
     """Write a text so that no reader, and no crash, ever sees half of it."""
-    with atomic(path) as file:
+    with atomic_file(path) as file:
         file.write(text.encode())
 
 
 @contextmanager
-def held(folder: Path, name: str = ".lock") -> Iterator[None]:
-    """Keep every other process out of a folder, or out of the part of it that `name` stands for."""
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to fill, which takes its name, and the place of a folder that bears it, once the block has ended
+    well and its files are on disk.
+
+    One process at a time: what another one has left half done is removed.
+    """
+    beside = _beside(path)
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        for file in beside.rglob("*"):
+            if file.is_file():
+                _to_disk(file)
+        if path.exists():
+            remove_folder(path)
+        beside.rename(path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Take its name away first, so that half of a folder never bears the name of a whole one."""
+    shutil.rmtree(path.rename(_beside(path.with_name(f"{path.name}.old"))))
+
+
+def _beside(path: Path) -> Path:
+    """A hidden name that nothing bears any more; what an interruption left there is removed."""
+    beside = path.with_name(f".{path.name}{TEMPORARY}")
+    shutil.rmtree(beside, ignore_errors=True)
+    return beside
+
+
+def _to_disk(file: Path) -> None:
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+@contextmanager
+def held(folder: Path, name: str = ".lock", hint: str = ANOTHER_FOLDER) -> Iterator[None]:
+    """Keep every other process out of a folder, or out of the part of it that `name` stands for.
+
+    Raises MemfixError, with the hint, where another process is in it.
+    """
     lock = FileLock(folder / name, timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise MemfixError(
-            f"{folder} is in use by another memfix process.", "Wait until it ends, or give -o another folder."
-        ) from None
+        raise MemfixError(f"{folder} is in use by another memfix process.", hint) from None
     try:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def held_in_turn(folder: Path, name: str = ".lock") -> Iterator[None]:
+    """As `held`, but wait until the folder is free: for what takes moments."""
+    with FileLock(folder / name):
+        yield

@@ -9,6 +9,12 @@ import memfix
 
 PACKAGE = Path(memfix.__file__).parent
 STAGES = {"detect", "unlearn", "recheck", "report"}
+PURE = tuple(
+    f"memfix.{name}"
+    for name in (
+        "download", "index", "inputs", "measures", "models", "recheck", "references", "screens", "unlearn", "world",
+    )
+)  # fmt: skip
 
 
 def module_name(path: Path) -> str:
@@ -32,21 +38,51 @@ def imports() -> dict[str, set[str]]:
     return graph
 
 
-def test_imports_form_a_dag() -> None:
-    graph, done, path = imports(), set(), []
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """The first way found from a node back to itself; empty if there is none."""
+    done, path = set[str](), list[str]()
 
-    def visit(name: str) -> None:
-        assert name not in path, " -> ".join([*path, name])
-        if name in done:
-            return
-        path.append(name)
-        for other in graph[name]:
-            visit(other)
-        done.add(path.pop())
+    def visit(name: str) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name not in done:
+            path.append(name)
+            for other in sorted(graph.get(name, ())):
+                if found := visit(other):
+                    return found
+            done.add(path.pop())
+        return []
 
-    for name in graph:
-        visit(name)
-    assert len(graph) > 30
+    return next((found for name in sorted(graph) if (found := visit(name))), [])
+
+
+def room(name: str) -> str:
+    """The folder that a module is in, or the module itself where it is in none."""
+    return ".".join(name.split(".")[:2])
+
+
+def folders() -> dict[str, set[str]]:
+    """Which folders a folder imports from."""
+    graph: dict[str, set[str]] = {}
+    for name, found in imports().items():
+        graph.setdefault(room(name), set()).update(room(other) for other in found)
+    return {name: found - {name} for name, found in graph.items()}
+
+
+def test_circles_are_found() -> None:
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"d", "b"}}) == ["b", "c", "b"]
+
+
+def test_imports_of_files_form_a_dag() -> None:
+    assert len(imports()) > 30
+    assert circle(imports()) == []
+
+
+def test_imports_of_folders_form_a_dag() -> None:
+    graph = folders()
+    assert {f"memfix.{name}" for name in ("cli", "flow", "config", "measures", "index", "inputs")} <= set(graph)
+    assert circle(graph) == []
 
 
 def test_the_command_line_starts_without_torch() -> None:
@@ -63,15 +99,5 @@ def test_stages_do_not_import_each_other() -> None:
 
 def test_pure_parts_know_nothing_of_runs_and_command_line() -> None:
     for name, found in imports().items():
-        if name.startswith(
-            (
-                "memfix.measures",
-                "memfix.models",
-                "memfix.screens",
-                "memfix.unlearn",
-                "memfix.recheck",
-                "memfix.inputs",
-                "memfix.index",
-            )
-        ):
-            assert not {f for f in found if f.startswith(("memfix.runs", "memfix.cli", "memfix.flow"))}, name
+        if name.startswith(PURE):
+            assert not {f for f in found if f.startswith(("memfix.run.folder", "memfix.cli", "memfix.flow"))}, name

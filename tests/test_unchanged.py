@@ -89,7 +89,7 @@ def test_a_recheck_knows_weights_by_content_and_not_by_path(run: Run, model: Pat
     moved = other.rename(tmp_path / "moved")
     assert recheck(run, model=moved) == first  # the same content in another place
     spoil(moved / "unet/diffusion_pytorch_model.safetensors")
-    with pytest.raises(MemfixError, match="weights_sha256: '.*' there, '.*' now") as caught:
+    with pytest.raises(MemfixError, match=r"weights_sha256: '.*' there, '.*' now") as caught:
         recheck(run, model=moved)
     assert "--overwrite" in caught.value.hint
 

@@ -13,13 +13,14 @@ from memfix.cli import app
 from memfix.config import DetectSettings
 from memfix.console import Talk
 from memfix.demo import DESCRIPTOR
+from memfix.download.pinned import Pinned
 from memfix.errors import ExitCode, MemfixError
 from memfix.flow.detection import Detection
 from memfix.index.build import build
 from memfix.index.store import Store
 from memfix.measures import weights
 from memfix.measures.descriptor import get_descriptor
-from memfix.measures.weights import Known, Wanted
+from memfix.measures.weights import Wanted
 from memfix.records import Score
 from memfix.report.build import build as build_report
 from memfix.run.folder import Run
@@ -101,7 +102,7 @@ def test_published_weights_are_recorded_by_name(
     work: Path, model_folder: Path, reference_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = hashlib.sha256(DESCRIPTOR.read_bytes()).hexdigest()
-    entry_of = Known("http://127.0.0.1:9/net.pt", DESCRIPTOR.stat().st_size, digest, "test")
+    entry_of = Pinned("http://127.0.0.1:9/net.pt", digest, DESCRIPTOR.stat().st_size)
     monkeypatch.setitem(weights.KNOWN, "net", entry_of)
     (work / "cache").mkdir()
     (work / "cache/net.pt").write_bytes(DESCRIPTOR.read_bytes())
@@ -125,7 +126,7 @@ def test_where_the_threshold_comes_from(
     settings: dict[str, Any], value: float | None, name: str | None, source: str,
 ) -> None:  # fmt: skip
     digest = hashlib.sha256(DESCRIPTOR.read_bytes()).hexdigest()
-    monkeypatch.setitem(weights.KNOWN, "net", Known("", DESCRIPTOR.stat().st_size, digest, "test"))
+    monkeypatch.setitem(weights.KNOWN, "net", Pinned("", digest, DESCRIPTOR.stat().st_size))
     (work / "net.pt").write_bytes(DESCRIPTOR.read_bytes())
     settings = {"sscd_weights": str(work / "net.pt"), **settings}
     run = detect(work, model_folder, references=str(reference_folder), **settings)

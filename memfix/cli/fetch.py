@@ -16,8 +16,8 @@ from memfix.errors import MemfixError
 from memfix.offline import is_offline
 
 if TYPE_CHECKING:
-    from memfix.inputs.coverage import Coverage
-    from memfix.inputs.fetch import Job
+    from memfix.download.coverage import Coverage
+    from memfix.download.fetch import Job
 
 SHOWN = 5
 
@@ -35,12 +35,12 @@ def fetch(
 
     Pictures that stand in for lost ones are refused. Private addresses are never reached, and no proxy is used.
     """
-    from memfix.inputs import coverage
-    from memfix.inputs import fetch as fetching
-    from memfix.inputs.addresses import PORTS, Gate, is_public, is_public_or_intranet
-    from memfix.inputs.journal import Journal
+    from memfix.download import coverage
+    from memfix.download import fetch as fetching
+    from memfix.download.addresses import PORTS, Gate, is_public, is_public_or_intranet
+    from memfix.download.journal import Journal
+    from memfix.download.safe_http import Client, Limits
     from memfix.inputs.links import read_links
-    from memfix.inputs.safe_http import Client, Limits
     from memfix.inputs.wrong_rows import WrongRows
 
     settings = call.settings(FetchSettings)
@@ -78,7 +78,7 @@ def fetch(
 
 
 def _plan(call: Call, settings: FetchSettings, folder: Path, jobs: list[Job]) -> None:
-    from memfix.inputs.fetch import host_of
+    from memfix.download.fetch import host_of
 
     hosts = Counter(host_of(job.url) for job in jobs)
     data = {"folder": str(folder), "urls": len(jobs), "hosts": dict(hosts.most_common())}
@@ -90,7 +90,7 @@ def _show(call: Call, folder: Path, found: Coverage, wrong_rows: int) -> None:
     rows = [("fetched", "", found.fetched), ("already there", "", found.there)]
     rows += [(status.value, reason, count) for (status, reason), count in found.missing.items()]
     table = [[what, why, str(count), percent(count / found.urls, 1)] for what, why, count in rows]
-    from memfix.inputs.placeholders import hosts_of
+    from memfix.download.placeholders import hosts_of
 
     call.talk.table("Coverage", ["what", "why", "URLs", ""], [*table, ["all", "", str(found.urls), ""]], (0, 1))
     for group in found.suspects[:SHOWN]:

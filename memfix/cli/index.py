@@ -9,8 +9,9 @@ import typer
 from memfix.cli import show
 from memfix.cli.options import Call, command
 from memfix.config import IndexSettings
+from memfix.config.choices import Compression
 from memfix.console import emit
-from memfix.index.choices import Compression
+from memfix.world import World
 
 SHOWN = 10  # unreadable pictures and groups on the terminal; --json has all
 
@@ -23,12 +24,12 @@ WorldSize = Annotated[int, typer.Option(envvar="WORLD_SIZE", min=1, help="How ma
 @command("index")
 def index(call: Call, folder: Folder, out: OutFolder = None, rank: Rank = 0, world_size: WorldSize = 1) -> None:
     """Describe the pictures of a folder for search; a second run describes only what is new or changed."""
-    from memfix.index.build import Part, build, preview
+    from memfix.index.build import build, preview
     from memfix.index.store import Store
     from memfix.measures.descriptor import get_descriptor
     from memfix.measures.weights import Wanted
 
-    settings, part = call.settings(IndexSettings), Part(rank, world_size).checked()
+    settings, world = call.settings(IndexSettings), World.of(rank, world_size)
     source, where = _places(folder, out)
     wanted = Wanted(settings.sscd_weights, settings.clip_model, settings.trust_weights)
     describe = get_descriptor(settings.descriptor, wanted)
@@ -47,7 +48,7 @@ def index(call: Call, folder: Folder, out: OutFolder = None, rank: Rank = 0, wor
             bar.at(done, total=total)
 
         built = build(
-            store, source, describe, part, batch_size=settings.batch_size,
+            store, source, describe, world, batch_size=settings.batch_size,
             workers=settings.workers or os.cpu_count() or 1, watch=watch,
         )  # fmt: skip
     result = {"index": str(where), "descriptor": settings.descriptor, **vars(built.counts), "vectors": len(built.store)}
@@ -88,9 +89,9 @@ def _approximate(call: Call, store: Any, compression: Compression, recall: float
 
 
 def _groups(store: Any, threshold: float) -> list[list[str]]:
-    from memfix.index.groups import groups
+    from memfix.references.near_copies import groups_in
 
-    return [[store.row(int(i)).file_name for i in members] for members in groups(store, threshold)]
+    return [[store.row(int(i)).file_name for i in members] for members in groups_in(store, threshold)]
 
 
 def _say_counts(call: Call, result: dict[str, Any]) -> None:

@@ -8,8 +8,7 @@ import typer
 
 from memfix.cli.options import Call, command
 from memfix.console import emit
-from memfix.inputs.published import BASE, PUBLISHED, fetch, get_published
-from memfix.offline import is_offline
+from memfix.download.published import BASE, PUBLISHED, fetch, get_published
 
 app = typer.Typer(no_args_is_help=True, help="Published prompt lists, memorized and ordinary: list them, get one.")
 
@@ -42,7 +41,7 @@ def get(
     if call.dry_run:
         call.talk.say(f"{entry.url(mirror)} (sha256 {entry.sha256}) → {target}")
         return
-    fresh = fetch(entry, target, mirror, offline=is_offline())
+    fresh = fetch(entry, target, mirror)
     if call.json:
         emit({**asdict(entry), "url": entry.url(), "file": str(target), "downloaded": fresh})
     call.talk.say(f"{target}: {'downloaded' if fresh else 'there already'}, sha256 as pinned; licence {entry.licence}.")

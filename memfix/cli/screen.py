@@ -12,6 +12,7 @@ from memfix.cli.options import Call, command, runs_root
 from memfix.config import DetectSettings, ScreenSettings
 from memfix.console import count_of, emit
 from memfix.errors import ExitCode, MemfixError
+from memfix.world import World
 
 if TYPE_CHECKING:
     from memfix.detect.screening import Screening
@@ -32,13 +33,14 @@ def screen(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for screens.jsonl.")] = None,
 ) -> None:
     """Score every prompt of a list and show the highest. Resumes; RANK and WORLD_SIZE share the work out."""
-    from memfix.detect import shares
     from memfix.detect.screening import Screening
     from memfix.inputs.wrong_rows import WrongRows
     from memfix.screens import get_screen
+    from memfix.screens.folder import merge as merged
+    from memfix.screens.folder import open_folder, read_settings
     from memfix.screens.sampling import Sampling
 
-    own, settings, share = call.settings(ScreenSettings), call.settings(DetectSettings), shares.Share.from_environment()
+    own, settings, world = call.settings(ScreenSettings), call.settings(DetectSettings), World.from_environment()
     chosen = tuple(get_screen(name) for name in dict.fromkeys(own.screen))
     seeds = tuple(range(settings.seed, settings.seed + own.num_seeds))
     sampling = Sampling(seeds, own.steps, settings.num_inference_steps, settings.guidance_scale)
@@ -48,18 +50,18 @@ def screen(
         _plan(call, work, folder)
         return
     if not merge:
-        call.talk.say(f"Model {settings.model}, {work.evaluations} UNet evaluations a prompt → {folder}")
-        with shares.open_folder(folder, share, work.identity(share.world)), call.talk.progress("Screening") as bar:
-            for done in work.run(folder, share):
+        call.talk.say(f"Model {settings.model}, {work.runner.evaluations} UNet evaluations per prompt → {folder}")
+        with open_folder(folder, world, work.identity(world.world_size)), call.talk.progress("Screening") as bar:
+            for done in work.run(folder, world):
                 bar.at(done)
         for line in work.wrong.told():
             call.talk.warn(line)
-    scored = shares.read_settings(folder)["screens"]
+    scored = read_settings(folder)["screens"]
     if chosen[0].name not in scored:
         raise MemfixError(
             f"{folder} holds no scores of {chosen[0].name}.", f"Give --screen {scored[0]}.", ExitCode.USAGE
         )
-    if shares.merge(folder):
+    if merged(folder):
         _show(call, folder, chosen[0].name, own.top)
     elif merge:
         raise MemfixError(
@@ -67,16 +69,14 @@ def screen(
             "Wait for the processes at work, or start those that have ended again, without --merge.",
         )
     else:
-        call.talk.say(f"Rank {share.rank} of {share.world} is done; the last one shows the result.")
+        call.talk.say(f"Rank {world.rank} of {world.world_size} is done; the last one shows the result.")
 
 
 def _plan(call: Call, work: Screening, folder: Path) -> None:
-    from memfix.detect.shares import Share
-
-    prompts = sum(len(batch) for batch in work.batches(Share()))
+    prompts = sum(1 for _ in work.prompts())
     plan = {
         **work.identity(1), "folder": str(folder), "rows": prompts, "wrong_rows": work.wrong.count,
-        "unet_evaluations": prompts * work.evaluations,
+        "unet_evaluations": prompts * work.runner.evaluations,
     }  # fmt: skip
     if call.json:
         emit(plan)
@@ -85,7 +85,8 @@ def _plan(call: Call, work: Screening, folder: Path) -> None:
 
 
 def _show(call: Call, folder: Path, ranked_by: str, top: int) -> None:
-    from memfix.detect.shares import RESULT, count_lines, highest
+    from memfix.screens.folder import RESULT, highest
+    from memfix.screens.runner import count_lines
 
     file = folder / RESULT
     prompts, lines = count_lines(file), highest(file, ranked_by, top)

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from memfix.config.base import SEVERAL, Settings
-from memfix.index.choices import Compression, Precision
+from memfix.config.choices import Compression, Precision
 
 
 class ScreenSettings(Settings):

@@ -5,29 +5,20 @@ Resumes: scores that are on disk are not made again.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from diffusers import StableDiffusionPipeline
 
 from memfix.config import DetectSettings
 from memfix.console import Talk
 from memfix.detect.skipping import Skipping, plan
-from memfix.errors import MemfixError
-from memfix.models.device import autocast
-from memfix.records import Prompt, Record, Role
+from memfix.records import Prompt, Role
 from memfix.run.folder import Run
 from memfix.screens import get_screen
-from memfix.screens.base import Screen
 from memfix.screens.denoiser import Denoiser
+from memfix.screens.folder import RESULT
+from memfix.screens.runner import Listed, Runner, read_scores
 from memfix.screens.sampling import Sampling
-
-
-class ScreenScore(Record):
-    """A line of a run's `screens.jsonl`: what its screen says of one prompt or control."""
-
-    prompt_id: str
-    score: float
 
 
 def screen_first(
@@ -44,38 +35,15 @@ def screen_first(
     is no number, or where the controls are too few.
     """
     screen = get_screen(settings.screen or "")
-    with talk.progress(f"Screening by {screen.name}", len(prompts)) as bar:
-        for done in score(run, f"{folder}/screens.jsonl", screen, pipe, prompts, settings):
-            bar.at(done)
-    scores = {line.prompt_id: line.score for line in run.read(f"{folder}/screens.jsonl", ScreenScore)}
-    own = {p.id: scores[p.id] for p in prompts if p.role is Role.PROMPT}
-    controls = [scores[p.id] for p in prompts if p.role is Role.CONTROL]
-    return plan(own, controls, settings.miss_rate, settings.audit, settings.seed, screen=screen.name)
-
-
-def score(
-    run: Run, name: str, screen: Screen, pipe: StableDiffusionPipeline, prompts: Sequence[Prompt],
-    settings: DetectSettings,
-) -> Iterator[int]:  # fmt: skip
-    """Append the scores that the file `name` lacks; yields how many are there, first those found.
-
-    A batch that was cut off is scored again as a whole, so that each score is that of a run without interruption.
-    """
     seeds = tuple(range(settings.seed, settings.seed + settings.screen_seeds))
     sampling = Sampling(seeds, 1, settings.num_inference_steps, settings.guidance_scale)
-    screen.check(sampling)
-    size = max(1, settings.batch_size // len(seeds))
-    batches = [prompts[i : i + size] for i in range(0, len(prompts), size)]
-    done = {line.prompt_id for line in run.read(name, ScreenScore)}
-    yield len(done)
-    left = [batch for batch in batches if any(p.id not in done for p in batch)]
-    denoiser = Denoiser(pipe)
-    for batch in left:
-        with autocast(settings.mixed_precision):
-            values = screen(denoiser, [p.text for p in batch], sampling).tolist()
-        if not all(map(math.isfinite, values)):
-            raise MemfixError("A screen gave a score that is not finite.", "Try --mixed-precision no.")
-        new = [ScreenScore(prompt_id=p.id, score=v) for p, v in zip(batch, values, strict=True) if p.id not in done]
-        run.append(name, new)
-        done |= {line.prompt_id for line in new}
-        yield len(done)
+    runner = Runner((screen,), sampling, settings.mixed_precision, settings.batch_size)
+    listed, file = [Listed(n, p.source, p.text) for n, p in enumerate(prompts, 1)], run.path / folder / RESULT
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with talk.progress(f"Screening by {screen.name}", len(prompts)) as bar:
+        for done in runner.run(listed, file, lambda: Denoiser(pipe)):
+            bar.at(done)
+    scores = [line.scores[screen.name] for line in read_scores(file)]
+    own = {p.id: score for p, score in zip(prompts, scores, strict=True) if p.role is Role.PROMPT}
+    controls = [score for p, score in zip(prompts, scores, strict=True) if p.role is Role.CONTROL]
+    return plan(own, controls, settings.miss_rate, settings.audit, settings.seed, screen=screen.name)

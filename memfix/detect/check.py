@@ -18,11 +18,11 @@ from memfix.detect.verdict import verdict_on, verdict_on_pair
 from memfix.inputs.references import open_image
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import COARSE, to_tensor
-from memfix.measures.siblings import representatives
 from memfix.models.sampling import batches, generate
 from memfix.models.text import TextCache
 from memfix.records import Kind, Sample, Score, Verdict
 from memfix.references.judge import Judge
+from memfix.references.near_copies import representatives
 from memfix.references.parts import kind_of
 from memfix.run.folder import Run
 

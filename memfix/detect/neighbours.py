@@ -19,10 +19,10 @@ from pydantic import Field
 from memfix.console import Talk, counted
 from memfix.detect.aim import Aim
 from memfix.detect.check import Check
-from memfix.measures.reference_set import ReferenceSet
 from memfix.models.device import autocast
 from memfix.models.sampling import plan_samples
 from memfix.records import Prompt, Record, Role
+from memfix.references.reference_set import ReferenceSet
 from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling
 

@@ -1,9 +1,8 @@
-"""What `memfix screen` does with a prompt list: which settings identify the work, and how a batch is scored."""
+"""What `memfix screen` does with a prompt list: which settings identify the work, and how a rank's shard is done."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from memfix.config import DetectSettings
-from memfix.detect.shares import Prompt, Screened, Share, batches, screen_share
 from memfix.errors import MemfixError
 from memfix.files import sha256
 from memfix.inputs.prompts import locate, stream
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.models import pipeline
-from memfix.models.device import autocast
 from memfix.run.folder import digest, slug
 from memfix.screens.base import Screen
 from memfix.screens.denoiser import Denoiser
+from memfix.screens.folder import fill
+from memfix.screens.runner import Listed, Runner
 from memfix.screens.sampling import Sampling
+from memfix.world import World
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,10 @@ class Screening:
     sampling: Sampling
     wrong: WrongRows
 
-    def __post_init__(self) -> None:
-        for screen in self.screens:
-            screen.check(self.sampling)
-
-    @property
-    def batch(self) -> int:
-        """Prompts scored at once."""
-        return max(1, self.settings.batch_size // len(self.sampling.seeds))
-
-    @property
-    def evaluations(self) -> int:
-        """UNet evaluations a prompt."""
-        return len(self.sampling.seeds) * sum(screen.evaluations(self.sampling) for screen in self.screens)
+    @cached_property
+    def runner(self) -> Runner:
+        """What scores the prompts. Raises MemfixError where the seeds are too few for a screen."""
+        return Runner(self.screens, self.sampling, self.settings.mixed_precision, self.settings.batch_size)
 
     @cached_property
     def path(self) -> Path:
@@ -59,11 +50,6 @@ class Screening:
         """The model on this disk."""
         return pipeline.locate(self.settings.model, self.settings.revision, self.settings.variant)
 
-    @cached_property
-    def denoiser(self) -> Denoiser:
-        """The loaded model; nothing is loaded before a batch needs it."""
-        return Denoiser(pipeline.load(self.source, self.settings.variant))
-
     def identity(self, ranks: int) -> dict[str, Any]:
         """All that the bytes of `screens.jsonl` depend on; what a resumed folder must have in common."""
         return {
@@ -72,7 +58,8 @@ class Screening:
             "model_sha256": self.source.sha256, "screens": [screen.name for screen in self.screens],
             "seeds": list(self.sampling.seeds), "steps": self.sampling.steps,
             "num_inference_steps": self.sampling.num_inference_steps, "guidance_scale": self.sampling.guidance_scale,
-            "mixed_precision": self.settings.mixed_precision, "batch_size": self.batch, "ranks": ranks,
+            "mixed_precision": self.settings.mixed_precision, "batch_size": self.runner.prompts_at_once,
+            "ranks": ranks,
         }  # fmt: skip
 
     @property
@@ -80,30 +67,18 @@ class Screening:
         """Where the result goes unless the user says; the same for every rank."""
         return f"screen-{slug(self.path.stem)}-{digest(json.dumps(self.identity(1)))}"
 
-    def batches(self, share: Share) -> Iterator[list[Prompt]]:
-        """The batches of a share. A text that comes again is scored again: a set of all texts might not fit."""
-        return batches(
-            islice(stream(self.path, self.wrong, images=False), self.settings.limit), str(self.path), share, self.batch
-        )
+    def prompts(self) -> Iterator[Listed]:
+        """The whole list. A text that comes again is scored again: a set of all texts might not fit."""
+        rows = islice(stream(self.path, self.wrong, images=False), self.settings.limit)
+        return (Listed(number, f"{self.path}:{row.line}", row.text) for number, row in enumerate(rows, 1))
 
-    def run(self, folder: Path, share: Share) -> Iterator[int]:
-        """Work off a share; yields how many of its prompts are done. Raises MemfixError if the list holds none."""
-        total = 0
-        for total in screen_share(self.batches(share), folder, share, self.score):
+    def run(self, folder: Path, world: World) -> Iterator[int]:
+        """Work off a rank's shard; yields how many of its prompts are done. Raises MemfixError for an empty list."""
+        total, mine = 0, world.shard(self.prompts())
+        for total in fill(folder, world, lambda file: self.runner.run(mine, file, self._denoiser)):
             yield total
-        if total == 0 and share.rank == 0:
+        if total == 0 and world.first:
             raise MemfixError(f"{self.path} holds no prompt.", "Write one prompt a line.")
 
-    def score(self, batch: list[Prompt]) -> list[Screened]:
-        """One line a prompt. Raises MemfixError where a score is no number: half precision overflows on some models."""
-        texts = [prompt.text for prompt in batch]
-        with autocast(self.settings.mixed_precision):
-            columns = {s.name: s(self.denoiser, texts, self.sampling).tolist() for s in self.screens}
-        lines = []
-        for i, prompt in enumerate(batch):
-            scores = {name: float(f"{column[i]:.7g}") for name, column in columns.items()}
-            for name, value in scores.items():
-                if not math.isfinite(value):
-                    raise MemfixError(f"{prompt.source}: screen '{name}' gives {value}.", "Try --mixed-precision no.")
-            lines.append(Screened(number=prompt.number, source=prompt.source, text=prompt.text, scores=scores))
-        return lines
+    def _denoiser(self) -> Denoiser:
+        return Denoiser(pipeline.load(self.source, self.settings.variant))

@@ -16,9 +16,9 @@ from PIL import Image
 from memfix.measures import PIXELS
 from memfix.measures.base import Measure
 from memfix.measures.copy_rule import CopyRule
-from memfix.measures.gallery import farthest
 from memfix.measures.pixels import detail
 from memfix.records import Reference, Sample, Score
+from memfix.references.in_memory import farthest
 
 MATCHES = 2  # other samples that must be near-identical to one before it stands in; two alike may be chance
 

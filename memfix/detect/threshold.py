@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from memfix.config import DetectSettings
 from memfix.errors import ExitCode, MemfixError
-from memfix.measures.background import Background, background
 from memfix.measures.base import Measure
 from memfix.measures.copy_rule import CopyRule
-from memfix.measures.gallery import descriptors
-from memfix.measures.reference_set import ReferenceSet
 from memfix.measures.thresholds import Threshold, find_threshold
 from memfix.measures.weights import Wanted
+from memfix.references.background import Background, background
+from memfix.references.in_memory import descriptors
+from memfix.references.reference_set import ReferenceSet
 
 
 def given_threshold(settings: DetectSettings, weights: Wanted) -> Threshold | None:

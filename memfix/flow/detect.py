@@ -12,6 +12,7 @@ from memfix.detect.check import Check
 from memfix.detect.first import FirstCheck
 from memfix.detect.threshold import check_weights, given_threshold, settle
 from memfix.flow.detection import adapters_of, digest_of, identity_of, wanted
+from memfix.index.store import Store
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import index_folder, read_references
 from memfix.inputs.wrong_rows import WrongRows
@@ -20,13 +21,13 @@ from memfix.measures.agreement import agreements, open_clip_of
 from memfix.measures.base import Measure
 from memfix.measures.clip import Clip
 from memfix.measures.descriptor import weights_record
-from memfix.measures.gallery import descriptors
-from memfix.measures.reference_set import ReferenceSet, fingerprint, open_references
 from memfix.measures.thresholds import Threshold
 from memfix.measures.weights import Wanted
 from memfix.models import lora, pipeline
 from memfix.records import Prompt, Reference, Role, Score
+from memfix.references.in_memory import descriptors
 from memfix.references.judge import Judge
+from memfix.references.reference_set import ReferenceSet, fingerprint, open_references
 from memfix.run.folder import BEFORE, Run, digest, slug
 from memfix.run.header import DetectStage
 from memfix.run.inputs import DetectInputs
@@ -105,8 +106,8 @@ def _open(prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Opene
     if settings.controls:
         known = {p.text for p in prompts}
         prompts += [p for p in read_prompts(settings.controls, Role.CONTROL, wrong=wrong) if p.text not in known]
-    references = read_references(settings.references, prompts, wrong)
     index = index_folder(settings.references)
+    references = read_references(settings.references, prompts, wrong, taken=Store.open(index) if index else ())
     weights = wanted(settings, index)
     given = given_threshold(settings, weights)
     source = pipeline.locate(settings.model, settings.revision, settings.variant)

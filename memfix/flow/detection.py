@@ -20,12 +20,12 @@ from memfix.measures.agreement import open_clip_of
 from memfix.measures.base import Measure
 from memfix.measures.clip import Clip
 from memfix.measures.copy_rule import CopyRule
-from memfix.measures.index_weights import wanted_for
-from memfix.measures.reference_set import ReferenceSet, fingerprint, open_references
 from memfix.measures.weights import Wanted
 from memfix.models import lora, pipeline
 from memfix.records import Label, Prompt, Reference, Role, Sample, Score, Verdict
+from memfix.references.indexed_weights import wanted_for
 from memfix.references.judge import Judge, known_parts
+from memfix.references.reference_set import ReferenceSet, fingerprint, open_references
 from memfix.run.folder import BEFORE, Run, digest
 from memfix.run.header import DetectStage
 from memfix.run.inputs import DetectInputs
@@ -156,7 +156,7 @@ class Detection:
         hint = "Put back what was there, or detect again in a new run."
         try:
             if self.index:
-                own = read_references(str(self.index), self.prompts)
+                own = read_references(str(self.index), self.prompts, taken=Store.open(self.index))
                 same = fingerprint(own, self.index) == self.stage.inputs.references
             else:
                 same = fingerprint(self.references) == self.stage.references_sha256

@@ -13,12 +13,12 @@ from memfix.flow.detection import Detection
 from memfix.flow.pairs import GATHERED, KEEP, PAIRS, SHOWN, found_pairs, own_pictures
 from memfix.flow.training import CHECKPOINTS, begun
 from memfix.flow.weights import check_adds_up
-from memfix.measures.reference_set import fingerprint
 from memfix.models import lora
 from memfix.models.device import autocast_dtype
 from memfix.models.latents import NoiseSchedule
 from memfix.records import Pair, Reference, Role, Side
 from memfix.references.judge import is_distinct
+from memfix.references.reference_set import fingerprint
 from memfix.run.folder import MODEL, Run
 from memfix.run.header import UnlearnStage
 from memfix.run.inputs import UnlearnInputs

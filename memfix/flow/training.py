@@ -13,6 +13,7 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from memfix.config import UnlearnSettings
 from memfix.console import Talk, counted
+from memfix.files import atomic_folder
 from memfix.flow.detection import Detection
 from memfix.models import lora
 from memfix.records import Ending, Label, Look, Pair, Role, Side, Step
@@ -91,8 +92,8 @@ def train_apart(
             alone = Bank([target], bank.prior, bank.texts, bank.schedule)
             entry.endings[i] = train(part, sample, alone, method, entry.settings, detection)
             run.save()
-            lora.save(pipe, part.path / f".{MODEL}.tmp")
-            (part.path / f".{MODEL}.tmp").rename(part.path / MODEL)
+            with atomic_folder(part.path / MODEL) as folder:
+                lora.save(pipe, folder)
             pipe.unload_lora_weights()
         folders.append(part.path / MODEL)
         steps += part.read(STEPS, Step)

@@ -49,11 +49,11 @@ def unlearn(
     if not detection.memorized(Role.PROMPT):
         talk.say("No memorized prompt was found, so nothing is unlearned.", "title")
         return False
-    if settings.adapter_per_prompt and ranks.of > 1:
+    if settings.adapter_per_prompt and not ranks.world.alone:
         raise MemfixError("--adapter-per-prompt runs in one process.", "Start it without accelerate.", ExitCode.USAGE)
     if ranks.sharded:
         check_sharding(settings, ranks.shared(not overwrite and any((run.path / CHECKPOINTS).glob("checkpoint-*"))))
-    if not ranks.first:
+    if not ranks.world.first:
         follow(ranks, detection.model(), method, settings, dry_run.precision_of(settings, detection.settings))
         return False
     detection.require_unchanged()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from diffusers import StableDiffusionPipeline
 
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
+from memfix.files import atomic_folder
 from memfix.flow.detection import Detection, adapters_of
 from memfix.models import lora
 from memfix.models.adapters import merge, read_adapter
@@ -30,25 +30,22 @@ def save(
     detection: Detection, pipe: StableDiffusionPipeline, settings: UnlearnSettings, edit: ContextEdit | None,
     apart: Sequence[Path],
 ) -> None:  # fmt: skip
-    """Write the weights beside their place, then move them there: a model folder is whole or absent.
+    """Write the weights; the model folder is whole or absent.
 
     Adapters trained apart, and one that the model had before, become one with what was trained.
     """
-    folder = detection.run.path
-    temporary = folder / f".{MODEL}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    if settings.weights == "lora":
-        below = adapters_of(detection.settings)
-        if apart:
-            merge(pipe, [*below, *apart], temporary, edit)
-        elif below:
-            lora.save(pipe, temporary, edit)
-            pipe.unload_lora_weights()
-            merge(pipe, [*below, temporary], temporary)
+    with atomic_folder(detection.run.path / MODEL) as folder:
+        if settings.weights == "lora":
+            below = adapters_of(detection.settings)
+            if apart:
+                merge(pipe, [*below, *apart], folder, edit)
+            elif below:
+                lora.save(pipe, folder, edit)
+                pipe.unload_lora_weights()
+                merge(pipe, [*below, folder], folder)
+            else:
+                lora.save(pipe, folder, edit)
         else:
-            lora.save(pipe, temporary, edit)
-    else:
-        if edit is not None:
-            build_in(pipe.unet, edit)
-        pipe.save_pretrained(temporary)
-    temporary.rename(folder / MODEL)
+            if edit is not None:
+                build_in(pipe.unet, edit)
+            pipe.save_pretrained(folder)

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from memfix.config.choices import Compression
 from memfix.errors import MemfixError
-from memfix.files import atomic
-from memfix.index.choices import Compression
+from memfix.files import atomic_file, write_atomic
 from memfix.index.search import Neighbours, checked, nothing, search
 from memfix.index.store import BLOCK, Ids, Store, Vectors
 
@@ -81,14 +81,12 @@ def build(store: Store, compression: Compression, target: float = 0.95, seed: in
     for _, vectors in store.blocks(BLOCK):
         index.add(vectors)
     probed, recall = _tune(store, index, lists, _sample(draw, len(store), PROBES), target)
-    path = _candidates(store)
-    draft = path.with_name(f".{path.name}.tmp")
-    faiss.write_index(index, str(draft))
-    report = Report(store.content, compression, lists, probed, recall, round(draft.stat().st_size / len(store), 1))
-    _report(store).unlink(missing_ok=True)  # a report beside another file's candidates would lie
-    draft.replace(path)
-    with atomic(_report(store)) as file:
-        file.write(json.dumps(asdict(report), indent=1).encode() + b"\n")
+    with atomic_file(_candidates(store)) as file:
+        faiss.write_index(index, file.name)  # by the name that it has until it is whole
+        size = Path(file.name).stat().st_size
+        _report(store).unlink(missing_ok=True)  # a report beside another file's candidates would lie
+    report = Report(store.content, compression, lists, probed, recall, round(size / len(store), 1))
+    write_atomic(_report(store), json.dumps(asdict(report), indent=1) + "\n")
     return report
 
 

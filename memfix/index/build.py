@@ -4,63 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from memfix.errors import ExitCode, MemfixError
-from memfix.files import atomic
+from memfix.errors import MemfixError
+from memfix.files import atomic_file, held, held_in_turn
 from memfix.index.pictures import READ_AHEAD, Looked, ahead, batches, decoded, look
 from memfix.index.plan import Counts, Plan, commit, compare, make_plan
 from memfix.index.rows import Row, as_line, write_lines
 from memfix.index.store import Store
 from memfix.index.walk import walk
 from memfix.measures.descriptor import Descriptor
+from memfix.world import ALONE, World
 
-
-class Part(NamedTuple):
-    """The part of the work that a process takes: every `of`-th new shard, from `rank` on."""
-
-    rank: int = 0
-    of: int = 1
-
-    def checked(self) -> Part:
-        """Itself. Raises MemfixError if there is no such part."""
-        if not 0 <= self.rank < self.of:
-            raise MemfixError(
-                f"There is no rank {self.rank} among {self.of} processes.",
-                f"Ranks count from 0 to {self.of - 1}.",
-                ExitCode.USAGE,
-            )
-        return self
-
-    def shards(self, plan: Plan) -> list[str]:
-        """The names of its shards."""
-        return list(plan.pictures)[self.rank :: self.of]
-
-
-WHOLE = Part()
-
-
-@contextmanager
-def working(path: Path, part: Part) -> Iterator[None]:
-    """Hold a part of an index, so that no second process builds it."""
-    path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / f".rank-{part.rank}-of-{part.of}.lock")
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        raise MemfixError(
-            f"Another process is building part {part.rank} of {part.of} of {path}.",
-            "Wait for it, or give each process a --rank of its own.",
-        ) from None
-    with held:
-        yield
+OWN_RANK = "Wait for it, or give each process a --rank of its own."
 
 
 class Built(NamedTuple):
@@ -72,27 +33,27 @@ class Built(NamedTuple):
 
 
 def build(
-    store: Store, folder: Path, descriptor: Descriptor, part: Part = WHOLE, *, batch_size: int = 32, workers: int = 1,
-    watch: Callable[[int, int], None] = lambda done, total: None,
+    store: Store, folder: Path, descriptor: Descriptor, world: World = ALONE, *,
+    batch_size: int = 32, workers: int = 1, watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Built:  # fmt: skip
     """Bring an index up to what its folder holds; `watch` hears how many pictures of how many are dealt with.
 
     Killed at any moment, it goes on behind the last finished shard when it is called again.
     """
     counts = Counts()
-    with working(store.path, part):
+    with held(store.path, f".rank-{world.label}.lock", OWN_RANK):
         while True:
             store, plan, resumed = prepare(store, folder)
             if plan is None:
                 counts.same = sum(shard.rows for shard in store.manifest.shards)
                 return Built(store, counts, complete=True)
-            done, total = 0, sum(plan.pictures[name] for name in part.shards(plan))
-            for more in describe(store, plan, folder, descriptor, part, batch_size, workers):
+            done, total = 0, sum(plan.pictures[name] for name in world.shard(plan.pictures))
+            for more in describe(store, plan, folder, descriptor, world, batch_size, workers):
                 done += more
                 watch(done, total)
             counts.follow(plan.counts)
             finished = finish(store, plan)
-            if finished is None or not resumed or part.of > 1:
+            if finished is None or not resumed or not world.alone:
                 return Built(finished or store, counts, complete=finished is not None)
             store = finished  # an old plan was carried out: look again for what came since
 
@@ -103,7 +64,7 @@ def prepare(store: Store, folder: Path) -> tuple[Store, Plan | None, bool]:
     Other processes wait for the first. Raises MemfixError when there is no picture at all: an index is not emptied
     because a disk is not mounted.
     """
-    with FileLock(store.path / ".lock"):
+    with held_in_turn(store.path):
         store = Store.open(store.path)
         if (store.path / "plan").exists():
             return store, Plan(store.path / "plan"), True
@@ -124,16 +85,16 @@ def preview(store: Store, folder: Path) -> Counts:
 
 def finish(store: Store, plan: Plan) -> Store | None:
     """The finished index, or None while other processes still have shards to build."""
-    with FileLock(store.path / ".lock"):
+    with held_in_turn(store.path):
         return commit(store, plan)
 
 
 def describe(
-    store: Store, plan: Plan, folder: Path, descriptor: Descriptor, part: Part, batch_size: int, workers: int
+    store: Store, plan: Plan, folder: Path, descriptor: Descriptor, world: World, batch_size: int, workers: int
 ) -> Iterator[int]:
-    """Build the missing shards of a part, yielding how many further pictures are dealt with."""
+    """Build the missing shards of a rank, yielding how many further pictures are dealt with."""
     with ThreadPoolExecutor(workers) as pool:
-        for name in part.shards(plan):
+        for name in world.shard(plan.pictures):
             if store.file(name, ".jsonl").exists():
                 yield plan.pictures[name]
                 continue
@@ -197,7 +158,7 @@ class _Shard:
 
     def _write(self) -> None:
         """The vectors, then the rows, whose presence completes the shard."""
-        with atomic(self._store.file(self._name, ".npy")) as file:
+        with atomic_file(self._store.file(self._name, ".npy")) as file:
             readable = np.array([not row.reason for row in self._rows])
             np.save(file, self._vectors[readable], allow_pickle=False)
         write_lines(self._store.file(self._name, ".jsonl"), map(as_line, self._rows))

@@ -8,13 +8,13 @@ so neither the number of processes nor a restart changes what is built.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from memfix.files import atomic, sha256
+from memfix.files import atomic_folder, remove_folder, sha256, write_atomic
 from memfix.index.rows import Row, as_line, from_line, read_lines, write_lines
 from memfix.index.store import Shard, Store
 
@@ -129,28 +129,28 @@ def compare(store: Store, found: Iterable[Row], counts: Counts) -> Iterator[tupl
 
 def make_plan(store: Store, found: Iterable[Row]) -> Plan | None:
     """Write the plan that takes the index to what was found; None if it is there already."""
-    path, counts = store.path / "plan", Counts()
-    draft = path.with_name("plan.draft")
-    shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
-    draft.mkdir(parents=True)
-    shards, pictures, number = [], dict[str, int](), store.manifest.next_shard
-    for base, piece in compare(store, found, counts):
-        if piece is None:
-            assert base is not None
-            shards.append(base)
-            continue
-        name, number = f"{number:08d}", number + 1
-        lines: list[dict[str, object]] = [as_line(p.row) | ({} if p.old is None else {"old": p.old}) for p in piece]
-        write_lines(draft / f"{name}.jsonl", [{"replaces": base}, *lines])
-        shards.append(name)
-        pictures[name] = len(piece)
-    if not counts.differences:
-        draft.rmdir()
-        return None
-    with atomic(draft / "plan.json") as file:
-        file.write(json.dumps({"shards": shards, "pictures": pictures, "counts": asdict(counts)}).encode())
-    _tidy(store, (shard.name for shard in store.manifest.shards))
-    draft.rename(path)
+    path, counts, number = store.path / "plan", Counts(), store.manifest.next_shard
+    shards, pictures = list[str](), dict[str, int]()
+    with ExitStack() as stack:
+        draft: Path | None = None  # made where there is something to write into it: no difference, no plan
+        for base, piece in compare(store, found, counts):
+            if piece is None:
+                assert base is not None
+                shards.append(base)
+                continue
+            draft = draft or stack.enter_context(atomic_folder(path))
+            name, number = f"{number:08d}", number + 1
+            lines: list[dict[str, object]] = [as_line(p.row) | ({} if p.old is None else {"old": p.old}) for p in piece]
+            write_lines(draft / f"{name}.jsonl", [{"replaces": base}, *lines])
+            shards.append(name)
+            pictures[name] = len(piece)
+        if not counts.differences:
+            return None
+        draft = draft or stack.enter_context(atomic_folder(path))
+        write_atomic(
+            draft / "plan.json", json.dumps({"shards": shards, "pictures": pictures, "counts": asdict(counts)})
+        )
+        _tidy(store, (shard.name for shard in store.manifest.shards))
     return Plan(path)
 
 
@@ -168,7 +168,7 @@ def commit(store: Store, plan: Plan) -> Store | None:
     number = 1 + max((int(name) for name in (*plan.pictures, *known)), default=-1)
     manifest = store.manifest.model_copy(update={"shards": shards, "next_shard": number})
     store.save(manifest)
-    shutil.rmtree(plan.path.rename(store.path / "plan.draft"))
+    remove_folder(plan.path)
     _tidy(store, plan.shards)
     return Store(store.path, manifest)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from memfix.files import atomic
+from memfix.files import atomic_file
 
 
 class Row(NamedTuple):
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 def write_lines(path: Path, lines: Iterable[dict[str, object]]) -> None:
     """JSON Lines, whole or absent. ASCII: names from outside cannot break a line or the encoding."""
-    with atomic(path) as file:
+    with atomic_file(path) as file:
         for line in lines:
             file.write(json.dumps(line).encode() + b"\n")
 

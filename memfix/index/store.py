@@ -22,13 +22,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from memfix.config.choices import Precision
 from memfix.errors import MemfixError
-from memfix.files import atomic
-from memfix.index.choices import Precision
+from memfix.files import atomic_file, held_in_turn
 from memfix.index.rows import Row, from_line, read_lines
 from memfix.measures.descriptor import Descriptor
 
@@ -103,7 +102,7 @@ class Store:
         if path.exists() and not path.is_dir():
             raise MemfixError(f"{path} is a file.", "Give a folder to --out.")
         path.mkdir(parents=True, exist_ok=True)
-        with FileLock(path / ".lock"):
+        with held_in_turn(path):
             if not (path / "manifest.json").exists():
                 if any(not p.name.startswith(".") for p in path.iterdir()):
                     raise MemfixError(f"{path} is no index, and not empty.", "Give another folder to --out.")
@@ -132,7 +131,7 @@ class Store:
 
     def save(self, manifest: Manifest) -> None:
         """Put another manifest in place of this one's file."""
-        with atomic(self.path / "manifest.json") as file:
+        with atomic_file(self.path / "manifest.json") as file:
             file.write(manifest.model_dump_json(indent=1).encode() + b"\n")
 
     def require(self, descriptor: Descriptor) -> None:
@@ -202,6 +201,10 @@ class Store:
         """The picture of a vector."""
         shard = self._shard_of(vector)
         return self._readable(shard)[vector - self._ends[shard]]
+
+    def __contains__(self, file_name: object) -> bool:
+        """Whether there is a vector for a picture of this name."""
+        return isinstance(file_name, str) and self.find(file_name) is not None
 
     def find(self, file_name: str) -> int | None:
         """The vector of a picture by its name; None if the index has no such picture, or none for it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -23,18 +23,19 @@ TAR, PARQUET = ".tar", ".parquet"
 
 
 def read_references(
-    source: str | None, prompts: Iterable[Prompt], wrong: WrongRows | None = None, flag: str = "--references"
-) -> list[Reference]:
+    source: str | None, prompts: Iterable[Prompt], wrong: WrongRows | None = None, flag: str = "--references",
+    taken: Container[str] = (),
+) -> list[Reference]:  # fmt: skip
     """Every reference of a run, each once: those of `source`, then the prompts' own.
 
     `source` is a folder of images and tars (sorted by name; captions from the table of an imagefolder), one webdataset
     tar, or a table whose rows name one or several images; parquet may hold them, also several such files in a folder
     without images. No picture is opened. Of an index, see `index_folder`, none is listed: it may hold too many. `wrong`
-    says what becomes of wrong rows of a table, `flag` is what a hint names. There may be none at all.
+    says what becomes of wrong rows of a table, `flag` is what a hint names, `taken` holds the names in an index, which
+    the prompts' own must not get. There may be none at all.
     """
     found: dict[str, Reference] = {}
-    index = index_folder(source)
-    if source is not None and index is None:
+    if source is not None and index_folder(source) is None:
         root = REFERENCES if source == DEMO and not Path(source).exists() else Path(source)
         wrong = wrong or WrongRows()
         if root.suffix.lower() == TAR and root.is_file():
@@ -43,12 +44,13 @@ def read_references(
             listed = _in_table(root, root.parent, wrong) if root.is_file() else _in_folder(root, wrong, flag)
         for reference in listed:
             found.setdefault(reference.path, reference)
-    names = _Names(found, index)
+    names = {reference.file_name for reference in found.values()}
     for prompt in prompts:
         for path in prompt.references:
             if path not in found:
-                found[path] = Reference(file_name=_free_name(path, names), path=path, text=prompt.text)
-                names.add(found[path].file_name)
+                name = _free_name(path, lambda name: name in names or name in taken)
+                found[path] = Reference(file_name=name, path=path, text=prompt.text)
+                names.add(name)
     return list(found.values())
 
 
@@ -58,25 +60,6 @@ def index_folder(source: str | None) -> Path | None:
     if path is None or not (path / "manifest.json").is_file():
         return None
     return path if (path / "shards").is_dir() or (path / "plan").is_dir() else None
-
-
-class _Names:
-    """File names that are taken."""
-
-    def __init__(self, found: Mapping[str, Reference], index: Path | None) -> None:
-        self._own = {reference.file_name for reference in found.values()}
-        self._store = None
-        if index is not None:
-            from memfix.index.store import Store  # loads torch, which reading a folder does not need
-
-            self._store = Store.open(index)
-
-    def add(self, name: str) -> None:
-        self._own.add(name)
-
-    def __contains__(self, name: object) -> bool:
-        indexed = self._store is not None and self._store.find(str(name)) is not None
-        return indexed or name in self._own
 
 
 def _in_folder(root: Path, wrong: WrongRows, flag: str) -> Iterator[Reference]:
@@ -123,16 +106,16 @@ def _in_table(table: Path, root: Path, wrong: WrongRows) -> Iterator[Reference]:
             missing(wrong, table, line, name)
             continue
         below = Path(path).is_relative_to(root)
-        file_name = Path(path).relative_to(root).as_posix() if below else _free_name(path, names)
+        file_name = Path(path).relative_to(root).as_posix() if below else _free_name(path, names.__contains__)
         names.add(file_name)
         yield Reference(file_name=file_name, path=path, text=text)
 
 
-def _free_name(path: str, taken: Container[str]) -> str:
+def _free_name(path: str, taken: Callable[[str], bool]) -> str:
     """The shortest end of a path that names no other reference: a/1.jpg and b/1.jpg are two pictures."""
     parts = Path(path).parts
     ends = ("/".join(parts[-n:]) for n in range(1, len(parts) + 1))
-    return next((end for end in ends if end not in taken), path)
+    return next((end for end in ends if not taken(end)), path)
 
 
 def opened(references: Iterable[Reference], wrong: WrongRows | None) -> Iterator[tuple[Reference, Image.Image]]:

@@ -6,38 +6,23 @@ A TorchScript file is a program. It is loaded only when its hash is one that is 
 from __future__ import annotations
 
 import os
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
 from memfix.demo import DEMO, DESCRIPTOR
+from memfix.download.pinned import Pinned, download
 from memfix.errors import MemfixError
 from memfix.files import sha256
 from memfix.findings import WeightsRecord
-from memfix.offline import is_offline
-
-CHUNK = 1 << 20
-TIMEOUT = 60
-
-
-class Known(NamedTuple):
-    """Published weights: address, size in bytes, sha256, and who says so."""
-
-    url: str
-    size: int
-    sha256: str
-    source: str
-
 
 KNOWN = {
-    "sscd_disc_mixup": Known(
+    "sscd_disc_mixup": Pinned(  # Pizzi et al., CVPR 2022, MIT; the hash is a third party's
         "https://dl.fbaipublicfiles.com/sscd-copy-detection/sscd_disc_mixup.torchscript.pt",
-        98_791_638,
         "9f26bd4c848cc19b73d2ae92eea6e04886f61a7b764ceb7a13aeee62e6a6db56",
-        "Pizzi et al., CVPR 2022, MIT; the hash is a third party's",
+        98_791_638,
     )
 }
+"""Published weights, by the name that users give."""
 
 
 class Wanted(NamedTuple):
@@ -101,27 +86,3 @@ def obtain(name_or_path: str, *, trust: bool = False) -> Weights:
             f"If you know where the file comes from, give --sscd-weights {path} --trust-weights.",
         )
     return weights
-
-
-def download(known: Known, target: Path) -> None:
-    """Fetch weights to `target`, which is whole or absent."""
-    by_hand = f"Download {known.url} ({known.size:,} bytes, sha256 {known.sha256}) yourself and give its path."
-    if is_offline():
-        raise MemfixError(f"{target.name} is not in {target.parent}, and memfix is offline.", by_hand)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        size = 0
-        with urllib.request.urlopen(known.url, timeout=TIMEOUT) as answer, part.open("wb") as file:
-            while chunk := answer.read(CHUNK):
-                size += len(chunk)
-                if size > known.size:
-                    break
-                file.write(chunk)
-        if size != known.size:
-            raise MemfixError(f"{known.url} gave {size:,} bytes instead of {known.size:,}.", by_hand)
-        part.replace(target)
-    except (urllib.error.URLError, TimeoutError, ConnectionError, OSError) as error:
-        raise MemfixError(f"{known.url} cannot be reached: {error}.", by_hand) from None
-    finally:
-        part.unlink(missing_ok=True)

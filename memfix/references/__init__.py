@@ -1,1 +1,1 @@
-"""Training images that samples are compared with, and the one judge of what is a copy of them."""
+"""Training images that samples are compared with, in memory or in an index, and the one judge of what copies them."""

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
-from memfix.measures import region
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import COARSE, detail, to_tensor
-from memfix.measures.reference_set import ReferenceSet
 from memfix.records import Kind, Part, Reference, Sample, Score
+from memfix.references import region
 from memfix.references.parts import find_parts, kind_of
+from memfix.references.reference_set import ReferenceSet
 
 NEAR_PART = region.LIKENESS - 0.2  # ordinary prompts of the bundled model reach 0.5 often, and more seldom
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from memfix.measures import region
 from memfix.records import Kind, Part, Score
+from memfix.references import region
 
 VERBATIM_AREA = 0.9  # copies that agree on this much of the picture are one picture
 

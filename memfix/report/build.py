@@ -9,7 +9,6 @@ from typing import Any
 from memfix.errors import MemfixError
 from memfix.files import write_atomic
 from memfix.measures.quality import broken_share, detail_range
-from memfix.measures.siblings import representatives, sizes
 from memfix.records import (
     Agreement,
     Change,
@@ -28,6 +27,7 @@ from memfix.records import (
     Verdict,
     Yield,
 )
+from memfix.references.near_copies import representatives, sizes
 from memfix.report.schema import Picture, PromptEntry, Report, Summary
 from memfix.run.folder import Run
 from memfix.run.header import DetectStage, UnlearnStage

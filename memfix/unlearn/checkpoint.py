@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from memfix.errors import MemfixError
+from memfix.files import atomic_folder, remove_folder
 from memfix.unlearn.modifiers import named
 from memfix.unlearn.trainer import Trainer
 
@@ -42,24 +41,20 @@ class Checkpoints:
         return steps_in(self._folder)
 
     def save(self, spared: int | None = None) -> None:
-        """Write the state beside its place and move it there; then remove the oldest beyond the limit but `spared`."""
-        final = self._path(self._trainer.step)
-        beside = self._beside(final)
-        beside.mkdir(parents=True)
+        """Write the state, whole or not at all; then remove the oldest beyond the limit but `spared`."""
         tensors, numbers = self._optimizer_state()
-        _write(beside / WEIGHTS, {name: p.detach() for name, p in self._parameters.items()}, {})
-        _write(beside / OPTIMIZER, tensors, {
+        metadata = {
             "step": str(self._trainer.step), "loss_scale": str(self._trainer.loss_scale),
             "reached": str(self._trainer.reached), "numbers": json.dumps(numbers),
-        })  # fmt: skip
-        if averages := self._trainer.averages:
-            _write(beside / AVERAGES, dict(zip(self._parameters, averages.shadow_params, strict=True)), {})
-        if final.exists():
-            self._remove(final)
-        beside.rename(final)
+        }  # fmt: skip
+        with atomic_folder(self._path(self._trainer.step)) as folder:
+            _write(folder / WEIGHTS, {name: p.detach() for name, p in self._parameters.items()})
+            _write(folder / OPTIMIZER, tensors, metadata)
+            if averages := self._trainer.averages:
+                _write(folder / AVERAGES, dict(zip(self._parameters, averages.shadow_params, strict=True)))
         for step in self.steps()[: -self._limit] if self._limit else []:
             if step != spared:
-                self._remove(self._path(step))
+                remove_folder(self._path(step))
 
     def restore(self, chosen: str = LATEST) -> int:
         """Put the trainer where a checkpoint left it, the newest or that of a step; returns the step.
@@ -113,17 +108,6 @@ class Checkpoints:
     def _path(self, step: int) -> Path:
         return self._folder / f"checkpoint-{step}"
 
-    def _beside(self, path: Path) -> Path:
-        """A name that no checkpoint has; what an interruption left there is removed."""
-        beside = path.with_name(f".{path.name}.tmp")
-        shutil.rmtree(beside, ignore_errors=True)
-        return beside
-
-    def _remove(self, path: Path) -> None:
-        """By a rename first, so that half of a checkpoint never bears the name of a whole one."""
-        beside = path.rename(self._beside(path.with_name(f"{path.name}.old")))
-        shutil.rmtree(beside)
-
 
 def steps_in(folder: Path) -> list[int]:
     """The steps of which a folder holds whole checkpoints, in order."""
@@ -147,10 +131,8 @@ def chosen_step(folder: Path, chosen: str) -> int | None:
     return int(chosen)
 
 
-def _write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:
+def _write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
     save_file(_apart(tensors), path, metadata)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -7,8 +7,8 @@ from pathlib import PurePath
 
 from memfix.console import Talk
 from memfix.inputs.references import open_image
-from memfix.measures.gallery import HeldReferences
 from memfix.records import Pair, Reference, Sample, Score, Side
+from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
 
 CHUNK = 64

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from memfix.measures.siblings import representatives
 from memfix.records import Label, Pair, Prompt, Reference, Role, Score, Side, Verdict
+from memfix.references.near_copies import representatives
 
 
 def build_pairs(

@@ -15,18 +15,18 @@ from torch.distributed.tensor import DTensor
 
 from memfix.errors import ExitCode, MemfixError
 from memfix.models.device import device, state
+from memfix.world import World
 
 T = TypeVar("T")
 
 
 class Ranks(NamedTuple):
-    """This process, `rank`, among `of`. The first one decides, writes and talks.
+    """The processes of a training, whose first one decides, writes and talks.
 
     `sharded`: each holds a part of the trained weights (FSDP), else each has them whole.
     """
 
-    rank: int = 0
-    of: int = 1
+    world: World = World()
     sharded: bool = False
 
     @classmethod
@@ -38,8 +38,8 @@ class Ranks(NamedTuple):
                 "Launch without it; with FSDP where full weights do not fit on one device.",
                 ExitCode.USAGE,
             )
-        of = state().num_processes
-        return cls(state().process_index, of, _asked("FSDP") and of > 1)
+        world = World(state().process_index, state().num_processes)
+        return cls(world, _asked("FSDP") and not world.alone)
 
     @staticmethod
     def missing() -> bool:
@@ -47,37 +47,32 @@ class Ranks(NamedTuple):
         asked = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ  # set for several only
         return asked and _asked("CPU") and "LOCAL_RANK" not in os.environ and state().num_processes == 1
 
-    @property
-    def first(self) -> bool:
-        """Whether this process is the one that decides."""
-        return self.rank == 0
-
     def average(self, gradients: list[torch.Tensor]) -> None:
         """Replace gradients by their mean over all ranks. Of sharded ones that is done already, by their backward."""
-        if self.of == 1:
+        if self.world.alone:
             return
         whole = [g for g in gradients if not isinstance(g, DTensor)]
         sums = [distributed.all_reduce(g, async_op=True) for g in whole]
         for gradient, done in zip(whole, sums, strict=True):
             done.wait()
-            gradient.div_(self.of)
+            gradient.div_(self.world.world_size)
 
     def mean(self, number: float) -> float:
         """Mean of a number over all ranks."""
-        if self.of == 1:
+        if self.world.alone:
             return number
         total = torch.tensor(number, dtype=torch.float64, device=device())
         distributed.all_reduce(total)
-        return float(total) / self.of
+        return float(total) / self.world.world_size
 
     def wait(self) -> None:
         """Until all ranks have come here."""
-        if self.of > 1:
+        if not self.world.alone:
             distributed.barrier()
 
     def shared(self, thing: T) -> T:
         """What the first rank gives; the others wait for it, and what they give is ignored."""
-        if self.of == 1:
+        if self.world.alone:
             return thing
         box = [thing]
         distributed.broadcast_object_list(box, src=0, device=device())

@@ -159,9 +159,9 @@ class Trainer:
     def _draw(self) -> list[Batch]:
         """This rank's batches of a step. Prior items serve the keep side; without such a side none are drawn."""
         s, ranks = self.settings, self._ranks
-        n, mixture = s.gradient_accumulation_steps * ranks.of, self._composition.mixture(s.mixture)
+        n, mixture = s.gradient_accumulation_steps * ranks.world.world_size, self._composition.mixture(s.mixture)
         prior = 0 if mixture == 1 else s.prior_batch_size
-        draws = [Draw(s.train_seed, self.step * n + i) for i in range(ranks.rank, n, ranks.of)]
+        draws = [Draw(s.train_seed, self.step * n + i) for i in ranks.world.shard(range(n))]
         batches = [self._bank.draw(draw, s.train_batch_size, prior, mixture, self._window) for draw in draws]
         return [replace(b, prior=self._held(b.prior)) if len(b.prior) and self._original else b for b in batches]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.inputs.bad_server import BadServer, no_image, photo
+from tests.download.bad_server import BadServer, no_image, photo
 
 MEMFIX = [sys.executable, "-m", "memfix"]
 

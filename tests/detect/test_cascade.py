@@ -42,7 +42,8 @@ def test_a_screen_that_was_killed_goes_on(pipe: StableDiffusionPipeline, evaluat
     skipping = screen_first(run, "before", pipe, PROMPTS, SETTINGS, talk)
     file = run.path / "before/screens.jsonl"
     lines = file.read_text().splitlines(keepends=True)
-    assert [json.loads(line)["prompt_id"] for line in lines] == [p.id for p in PROMPTS]
+    assert [json.loads(line)["number"] for line in lines] == list(range(1, 61))
+    assert [json.loads(line)["text"] for line in lines] == [p.text for p in PROMPTS]
     assert sum(evaluated) == 60 * 2 * 2  # seeds, with the prompt and without
 
     # 60 prompts in batches of 4: the kill came in the middle of writing the 31st line, the third of the eighth batch
@@ -62,7 +63,7 @@ def test_a_score_that_is_no_number_is_not_written(pipe: StableDiffusionPipeline,
     run, weight = Run.create(tmp_path / "run"), pipe.unet.conv_out.bias
     kept = weight.data.clone()
     weight.data.fill_(float("nan"))
-    with pytest.raises(MemfixError, match="not finite"):
+    with pytest.raises(MemfixError, match="list:0: screen 'fine_detail' gives nan"):
         screen_first(run, "before", pipe, PROMPTS, SETTINGS, Talk(quiet=True))
     weight.data.copy_(kept)
     assert not (run.path / "before/screens.jsonl").exists()

@@ -17,11 +17,11 @@ from memfix.detect.neighbours import Trial, nearest_wordings, try_neighbours
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
 from memfix.measures.copy_rule import CopyRule
-from memfix.measures.reference_set import open_references
 from memfix.models import pipeline
 from memfix.models.latents import encode
 from memfix.records import Prompt, Role, Sample
 from memfix.references.judge import Judge
+from memfix.references.reference_set import open_references
 from memfix.run.folder import Run
 from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from memfix.files import atomic
-from memfix.index.choices import Precision
+from memfix.config.choices import Precision
+from memfix.files import atomic_file
 from memfix.index.rows import Row, as_line, write_lines
 from memfix.index.store import Manifest, Shard, Store
 
@@ -27,7 +27,7 @@ def make_store(
     store, shards, first = Store(folder / "store", manifest), [], 0
     for number, part in enumerate(np.split(vectors, cuts)):
         name = f"{number:08d}"
-        with atomic(store.file(name, ".npy")) as file:
+        with atomic_file(store.file(name, ".npy")) as file:
             np.save(file, part.astype(precision.value))
         rows = [Row(f"{i}.png", f"{i}.png", 1, 1, f"{i}") for i in range(first, first + len(part))]
         rows.insert(1, Row(f"{first}-broken.png", f"{first}-broken.png", 1, 1, "", "broken"))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from stores import make_store, unit
 
+from memfix.config.choices import Compression
 from memfix.errors import MemfixError
 from memfix.index.approximate import Approximate, build, fresh, number_of_lists
-from memfix.index.choices import Compression
 from memfix.index.search import search
 
 D = 16

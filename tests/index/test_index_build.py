@@ -15,17 +15,16 @@ import torch
 from conftest import picture
 from PIL import Image
 
+from memfix.config.choices import Precision
 from memfix.errors import MemfixError
-from memfix.index.build import Built, Part, build, finish, prepare, working
-from memfix.index.choices import Precision
+from memfix.files import held
+from memfix.index.build import Built, build, finish, prepare
 from memfix.index.store import Store
 from memfix.measures.descriptor import Pixels
+from memfix.world import ALONE, World
 from tests.counting import Counting
 
 SIZE = 4  # rows of a shard
-
-
-WHOLE = Part()
 
 
 def pictures(folder: Path, names: Sequence[str], first: int = 0) -> None:
@@ -34,9 +33,9 @@ def pictures(folder: Path, names: Sequence[str], first: int = 0) -> None:
         picture(seed, 32).save(folder / name)
 
 
-def built(folder: Path, out: Path, part: Part = WHOLE, descriptor: Pixels | None = None) -> Built:
+def built(folder: Path, out: Path, world: World = ALONE, descriptor: Pixels | None = None) -> Built:
     descriptor = descriptor or Pixels()
-    return build(Store.create(out, folder, descriptor, Precision.FLOAT16, SIZE), folder, descriptor, part, workers=2)
+    return build(Store.create(out, folder, descriptor, Precision.FLOAT16, SIZE), folder, descriptor, world, workers=2)
 
 
 def content(store: Store) -> tuple[list[str], bytes]:
@@ -82,7 +81,7 @@ def test_unreadable_pictures_are_listed_and_stop_nothing(folder: Path, tmp_path:
 @pytest.mark.parametrize("processes", [2, 3, 7])
 def test_any_number_of_processes_gives_the_same_bytes(folder: Path, tmp_path: Path, processes: int) -> None:
     alone = built(folder, tmp_path / "one")
-    parts = [built(folder, tmp_path / "many", Part(rank, processes)) for rank in reversed(range(processes))]
+    parts = [built(folder, tmp_path / "many", World(rank, processes)) for rank in reversed(range(processes))]
     assert [p.complete for p in parts[:-1]] != [True] * (processes - 1) and parts[-1].complete
     assert shard_bytes(tmp_path / "one") == shard_bytes(tmp_path / "many")
     assert alone.store.content == parts[-1].store.content
@@ -91,7 +90,7 @@ def test_any_number_of_processes_gives_the_same_bytes(folder: Path, tmp_path: Pa
 def test_processes_may_run_at_once(folder: Path, tmp_path: Path) -> None:
     descriptors = [Counting() for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:  # file locks hold between threads as they do between processes
-        parts = [pool.submit(built, folder, tmp_path / "many", Part(rank, 3), descriptors[rank]) for rank in range(3)]
+        parts = [pool.submit(built, folder, tmp_path / "many", World(rank, 3), descriptors[rank]) for rank in range(3)]
         assert any(part.result().complete for part in parts)
     assert sum(d.seen for d in descriptors) == 18 and all(d.seen for d in descriptors)
     built(folder, tmp_path / "one")
@@ -152,7 +151,7 @@ def test_new_files_land_where_a_new_index_would_have_them(folder: Path, tmp_path
 
 def test_resumed_builds_see_what_came_meanwhile(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert not built(folder, out, Part(0, 2)).complete
+    assert not built(folder, out, World(0, 2)).complete
     pictures(folder, ["4/new.png"], first=60)
     done = built(folder, out)
     assert done.complete and done.counts.new == 19 and len(done.store) == 19
@@ -176,10 +175,9 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         built(tmp_path / "empty", tmp_path / "nothing")
     with pytest.raises(MemfixError, match="not empty"):
         built(folder, folder)
-    with pytest.raises(MemfixError, match="no rank 2"):
-        Part(2, 2).checked()
-    with working(out, Part()), pytest.raises(MemfixError, match="Another process"):
+    with held(out, ".rank-0-of-1.lock"), pytest.raises(MemfixError, match="in use by another") as caught:
         built(folder, out)
+    assert "--rank of its own" in caught.value.hint
 
 
 def test_a_plan_that_was_carried_out_by_others_disturbs_no_later_one(folder: Path, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import pytest
 from conftest import picture
 from stores import make_store, unit
 
+from memfix.config.choices import Precision
 from memfix.errors import MemfixError
 from memfix.index.build import build
-from memfix.index.choices import Precision
 from memfix.index.search import Neighbours, merge, search
 from memfix.index.store import Store
 from memfix.measures.descriptor import Pixels

@@ -14,9 +14,9 @@ from memfix.inputs.captions import captions
 from memfix.inputs.references import index_folder, open_image, read_references
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures.descriptor import Pixels
-from memfix.measures.gallery import HeldReferences
 from memfix.measures.pixels import Ssim
 from memfix.records import Prompt
+from memfix.references.in_memory import HeldReferences
 
 
 def test_folder_with_captions(reference_folder: Path) -> None:
@@ -197,7 +197,7 @@ def test_an_index_is_told_from_a_folder(reference_folder: Path, tmp_path: Path) 
     assert read_references(str(out), []) == []
     (tmp_path / "0.png").write_bytes(b"any")
     own = Prompt(id="p", text="t", references=(str(tmp_path / "0.png"),))
-    (only,) = read_references(str(out), [own])
+    (only,) = read_references(str(out), [own], taken=Store.open(out))
     assert only.path == str(tmp_path / "0.png") and only.file_name == f"{tmp_path.name}/0.png"  # 0.png is in the index
 
 

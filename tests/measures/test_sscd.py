@@ -14,10 +14,10 @@ from memfix.demo import REFERENCES
 from memfix.errors import MemfixError
 from memfix.measures import get_measure
 from memfix.measures.embedding import Embedding
-from memfix.measures.gallery import HeldReferences
 from memfix.measures.sscd import Sscd
 from memfix.measures.weights import Wanted, obtain
 from memfix.records import Reference, Sample
+from memfix.references.in_memory import HeldReferences
 from tests.conftest import picture
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from memfix.download.pinned import Pinned
 from memfix.errors import MemfixError
 from memfix.measures import weights
-from memfix.measures.weights import Known, obtain
+from memfix.measures.weights import obtain
 
 BODY = b"program" * 1000
 
@@ -37,7 +38,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
 
 
 def know(monkeypatch: pytest.MonkeyPatch, url: str, content: bytes = BODY) -> None:
-    entry = Known(url, len(BODY), hashlib.sha256(content).hexdigest(), "test")
+    entry = Pinned(url, hashlib.sha256(content).hexdigest(), len(BODY))
     monkeypatch.setitem(weights.KNOWN, "net", entry)
 
 
@@ -53,32 +54,37 @@ def test_downloaded_once(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert left(tmp_path) == ["net.pt"]
 
 
-@pytest.mark.parametrize(
-    ("path", "message"), [("short.pt", "6,999 bytes instead of 7,000"), ("gone.pt", "cannot be reached")]
-)
+@pytest.mark.parametrize(("path", "message"), [("short.pt", "after 6,999 of 7,000 bytes"), ("gone.pt", "answers 404")])
 def test_failed_downloads_leave_nothing(
     server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str, message: str
 ) -> None:
     know(monkeypatch, f"{server}/{path}")
     with pytest.raises(MemfixError, match=message) as error:
         obtain("net")
-    assert server in error.value.hint
+    assert server in error.value.hint and str(tmp_path / "cache" / path) in error.value.hint
     assert left(tmp_path) == []
 
 
-def test_other_content_is_not_run(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_content_is_neither_kept_nor_run(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     know(monkeypatch, f"{server}/net.pt", content=b"what its authors published")
+    for trust in (False, True):
+        with pytest.raises(MemfixError, match="it is not kept"):
+            obtain("net", trust=trust)
+        assert left(tmp_path) == []
+    (tmp_path / "cache/net.pt").write_bytes(BODY)  # put there by hand
     with pytest.raises(MemfixError, match="not a known one"):
         obtain("net")
     assert obtain("net", trust=True).sha256 == hashlib.sha256(BODY).hexdigest()
 
 
-def test_offline_says_what_to_fetch(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_says_what_to_fetch_and_where_to_put_it(
+    server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     know(monkeypatch, f"{server}/net.pt")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(MemfixError, match="offline") as error:
         obtain("net")
-    assert f"{server}/net.pt" in error.value.hint
+    assert f"{server}/net.pt" in error.value.hint and str(tmp_path / "cache/net.pt") in error.value.hint
 
 
 def test_a_file_of_unknown_hash_needs_the_users_word(tmp_path: Path) -> None:

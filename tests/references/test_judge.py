@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 from memfix.measures.copy_rule import CopyRule
-from memfix.measures.gallery import HeldReferences
 from memfix.measures.pixels import COARSE, Ssim, TiledL2, to_tensor
 from memfix.records import Part, Reference, Sample, Score
+from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import NEAR_PART, Judge, KnownPart, is_distinct, known_parts
 from tests.conftest import picture
 

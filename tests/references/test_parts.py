@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from memfix.measures import region
 from memfix.records import Kind, Score
+from memfix.references import region
 from memfix.references.parts import find_parts, kind_of
 
 SIDE = 8

@@ -9,8 +9,8 @@ import pytest
 
 from memfix.config import DetectSettings
 from memfix.detect.design import Design
-from memfix.measures.gallery import Search
 from memfix.records import Label, Outcome, Role
+from memfix.references.in_memory import Search
 from memfix.report.html import urgency, write
 from memfix.report.schema import Picture, PromptEntry, Report, Summary
 

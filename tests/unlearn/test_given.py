@@ -7,9 +7,9 @@ from PIL import Image
 
 from memfix.console import Talk
 from memfix.measures.copy_rule import CopyRule
-from memfix.measures.gallery import HeldReferences
 from memfix.measures.pixels import Ssim
 from memfix.records import Pair, Reference, Side
+from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
 from memfix.unlearn.given import given_stand_ins, given_to_keep
 from tests.conftest import picture

@@ -9,12 +9,12 @@ from test_trainer import bank_for
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.console import Talk
 from memfix.measures.copy_rule import CopyRule
-from memfix.measures.gallery import HeldReferences
 from memfix.measures.pixels import TiledL2
 from memfix.models import lora, pipeline
 from memfix.models.sampling import generate, plan_samples
 from memfix.models.text import TextCache
 from memfix.records import Prompt, Reference, Score
+from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
 from memfix.unlearn.looks import FIRST_SEED, Monitor, skew, spread
 from memfix.unlearn.resample import Sampler

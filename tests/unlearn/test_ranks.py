@@ -17,6 +17,7 @@ from memfix.unlearn.methods import METHODS
 from memfix.unlearn.original import original
 from memfix.unlearn.ranks import Ranks
 from memfix.unlearn.trainer import Trainer
+from memfix.world import World
 
 WORLD = 2
 CASES: dict[str, dict] = {
@@ -41,7 +42,7 @@ CASES: dict[str, dict] = {
 def train(case: str, ranks: Ranks, sharded: bool = False) -> tuple[torch.Tensor, Step]:
     """Three steps; each must clip, so that the norm of the whole gradient counts."""
     given = {"gradient_accumulation_steps": 1, "method": "siss"} | CASES[case]
-    given["gradient_accumulation_steps"] *= WORLD // ranks.of
+    given["gradient_accumulation_steps"] *= WORLD // ranks.world.world_size
     model, states = Net(), []
     if given.pop("checkpoints", False):
         states = [{n: p.detach() + i * p.detach().square() for n, p in model.named_parameters()} for i in range(2)]
@@ -68,7 +69,7 @@ KNOWN = ("saliency", "parameter_prior")
 def known(ranks: Ranks, **values: float) -> tuple[torch.Tensor, None]:
     """What a trainer knows of the weights, on ranks that disagree a lot about what they were trained on."""
     settings, model = UnlearnSettings(train_batch_size=4, weights="full", **values), Net()
-    bank = bank_of("epsilon", scale=0.3 + ranks.rank)
+    bank = bank_of("epsilon", scale=0.3 + ranks.world.rank)
     trainer = Trainer(model, list(model.parameters()), bank, METHODS["siss"], settings, "no", ranks=ranks)
     parts = trainer._mask.allowed if trainer._mask else trainer._prior.precision
     return torch.cat([p.flatten() for p in parts]), None
@@ -76,10 +77,10 @@ def known(ranks: Ranks, **values: float) -> tuple[torch.Tensor, None]:
 
 def work(rank: int, folder: Path) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD)
-    ranks = Ranks(rank, WORLD)
+    ranks = Ranks(World(rank, WORLD))
     found = {(case, sharded): train(case, ranks, sharded) for case in CASES for sharded in (False, True)}
     found |= {("known", name): known(ranks, **{name: 0.5}) for name in KNOWN}
-    told = ranks.shared({"from": rank} if ranks.first else None)
+    told = ranks.shared({"from": rank} if ranks.world.first else None)
     torch.save((found, told), folder / f"{rank}.pt")
     distributed.barrier()
     distributed.destroy_process_group()

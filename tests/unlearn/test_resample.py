@@ -9,11 +9,11 @@ import pytest
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.console import Talk
 from memfix.measures.copy_rule import CopyRule
-from memfix.measures.gallery import HeldReferences
 from memfix.measures.pixels import Ssim
 from memfix.models import pipeline
 from memfix.models.text import TextCache
 from memfix.records import SAME, Pair, Reference, Sample, Score, Side
+from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
 from memfix.unlearn.resample import Asked, Drawn, Kept, Sampler, keep_variants, reword
 from memfix.unlearn.ways import get_ways

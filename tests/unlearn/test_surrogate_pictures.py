@@ -9,12 +9,12 @@ from PIL import Image
 from memfix.config import DetectSettings
 from memfix.console import Talk
 from memfix.measures.copy_rule import CopyRule
-from memfix.measures.gallery import HeldReferences
 from memfix.measures.pixels import Ssim
 from memfix.models import pipeline
 from memfix.models.sampling import regenerate
 from memfix.models.text import TextCache
 from memfix.records import Pair, Reference, Sample, Score, Side
+from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
 from memfix.unlearn.prepare import build_bank, encode_pairs
 from memfix.unlearn.resample import Sampler

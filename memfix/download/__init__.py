@@ -1,0 +1,1 @@
+"""Fetching by URL: reference pictures of a list, published prompt lists, weights."""

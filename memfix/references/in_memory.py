@@ -1,0 +1,146 @@
+"""The references of a run as features, each picture decoded once, and samples held against them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+
+from memfix.errors import MemfixError
+from memfix.findings import SearchRecord
+from memfix.inputs.references import opened
+from memfix.inputs.wrong_rows import WrongRows
+from memfix.measures import PIXELS
+from memfix.measures.base import Measure, Unrelated
+from memfix.measures.copy_rule import CopyRule
+from memfix.measures.descriptor import Descriptor
+from memfix.measures.embedding import Embedding
+from memfix.measures.pixels import Ssim, TiledL2
+from memfix.records import Reference
+from memfix.references.near_copies import grouped, siblings
+from memfix.references.one_picture import duplicates, unrelated_groups
+
+CHUNK = 256
+ROWS = 64
+
+
+class Search(NamedTuple):
+    """How the nearest reference of a sample is found: all of them by one measure, or some that it brings by another."""
+
+    by: str
+    candidates: int
+    """How many references `by` brings."""
+    then: str
+    """The measure that chooses among these."""
+
+    def record(self) -> SearchRecord:
+        """For the header of a run."""
+        return SearchRecord(**self._asdict())
+
+
+class Nearest(NamedTuple):
+    """For each of n pictures the nearest reference by name, and [n] values of every measure on that pair."""
+
+    names: list[str]
+    values: dict[str, torch.Tensor]
+
+
+class HeldReferences:
+    """References in memory. All measures are taken on a picture's nearest reference.
+
+    Nearest by the deciding measure if it is a matrix product, as embeddings are, else by `tiled_l2`, which is one.
+    """
+
+    def __init__(self, references: Sequence[Reference], measure: Measure, wrong: WrongRows | None = None) -> None:
+        """References that cannot be read go to `wrong`; without it they are an error."""
+        self.measure = measure
+        self._measures = {**PIXELS, measure.name: measure}
+        self._search = search_measure(measure)
+        self.references = list[Reference]()
+        chunks: dict[str, list[torch.Tensor]] = {name: [] for name in self._measures}
+        for i in range(0, len(references), CHUNK):
+            if readable := list(opened(references[i : i + CHUNK], wrong)):
+                self.references += [r for r, _ in readable]
+                for name, m in self._measures.items():
+                    chunks[name].append(m.features([image for _, image in readable]))
+        if not self.references:
+            raise MemfixError(f"None of {len(references)} references can be read.", "Replace them.")
+        self._features = {name: torch.cat(parts) for name, parts in chunks.items()}
+
+    def __len__(self) -> int:
+        """The number of references."""
+        return len(self.references)
+
+    @property
+    def descriptors(self) -> list[Descriptor]:
+        """What describes samples, beside the measures on pixels."""
+        return descriptors(self.measure)
+
+    @property
+    def search(self) -> Search:
+        """How the nearest reference of a sample is found."""
+        return Search(self._search.name, 1, self._search.name)
+
+    def nearest(self, images: Sequence[Image.Image]) -> Nearest:
+        """The nearest reference of each picture, and all measures on that pair."""
+        described = {name: m.features(images) for name, m in self._measures.items()}
+        search = self._search.name
+        best = nearest(self._search, self._search.compare(described[search], self._features[search]))
+        values = {name: m.pair(described[name], self._features[name][best]) for name, m in self._measures.items()}
+        return Nearest([self.references[i].file_name for i in best.tolist()], values)
+
+    def nearest_unrelated(self, chosen: Sequence[int]) -> Unrelated:
+        """The deciding measure between each chosen reference and the nearest one that is unrelated to it.
+
+        Related are references that are one picture, re-encoded or resized, or have one caption, however long the chain.
+        A reference without any other is left out.
+        """
+        own, search = self._features[self.measure.name], self._features[self._search.name]
+        pictures = duplicates(self._features[TiledL2.name])
+        groups = unrelated_groups(self.references, pictures)
+        first: dict[int, int] = {}
+        for i in chosen:
+            first.setdefault(int(pictures[i]), i)
+        firsts = list(first.values())
+        values: list[float] = []
+        for i in range(0, len(firsts), ROWS):
+            rows = torch.tensor(firsts[i : i + ROWS])
+            related = groups[rows][:, None] == groups[None]
+            rows, related = rows[~related.all(1)], related[~related.all(1)]
+            if len(rows):
+                nearness = self._search.compare(search[rows], search).masked_fill(related, farthest(self._search))
+                values += self.measure.pair(own[rows], own[nearest(self._search, nearness)]).tolist()
+        return Unrelated(values, len(chosen) - len(firsts))
+
+    def thumbnails(self, near: Iterable[str]) -> tuple[list[str], torch.Tensor]:
+        """Names and small pictures [m, 3, 32, 32] of all references, whichever are `near`."""
+        return [r.file_name for r in self.references], self._features[Ssim.name]
+
+    def recorded(self, rule: CopyRule, names: Iterable[str] = ()) -> list[Reference]:
+        """All references, each with its group of near-copies. They are few enough, so `names` picks none."""
+        return grouped(self.references, siblings(rule, self._features))
+
+
+# -- what does not depend on where the references are -----------------------------------------------------------
+
+
+def descriptors(measure: Measure) -> list[Descriptor]:
+    """What a measure describes pictures by; nothing if it works on pixels."""
+    return [measure.descriptor] if isinstance(measure, Embedding) else []
+
+
+def search_measure(measure: Measure) -> Measure:
+    """The measure that says which reference is the nearest, where `measure` decides whether it is copied."""
+    return measure if isinstance(measure, Embedding) else PIXELS[TiledL2.name]
+
+
+def farthest(measure: Measure) -> float:
+    """A value that every other one is nearer than."""
+    return -torch.inf if measure.higher_is_closer else torch.inf
+
+
+def nearest(measure: Measure, values: torch.Tensor) -> torch.Tensor:
+    """[n] columns of the nearest in each row of [n, m]; the first of equals."""
+    return values.argmax(1) if measure.higher_is_closer else values.argmin(1)

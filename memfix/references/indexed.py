@@ -1,0 +1,172 @@
+"""A reference set too large to hold: the nearest references are found in an index, and only those are opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from memfix.index.search import Neighbours
+from memfix.index.store import Store
+from memfix.inputs.wrong_rows import WrongRows
+from memfix.measures import PIXELS
+from memfix.measures.base import Measure, Unrelated
+from memfix.measures.copy_rule import CopyRule
+from memfix.measures.descriptor import Descriptor
+from memfix.measures.embedding import Embedding
+from memfix.measures.pixels import Ssim, TiledL2
+from memfix.records import Reference
+from memfix.references.described import Described
+from memfix.references.forest import Forest
+from memfix.references.in_memory import ROWS, Nearest, Search, descriptors, nearest, search_measure
+from memfix.references.links import CELLS, Links, Pairs
+from memfix.references.near_copies import COLOUR, PAIRS, colours, grouped, near_copies, siblings, strict
+from memfix.references.numbered import LAST, IndexReferences
+from memfix.references.one_picture import Prints, one_picture
+
+CANDIDATES = 8  # of the index's descriptor, among which another measure finds its nearest
+
+
+class IndexedReferences:
+    """The references of an index, and others besides, under the measure that decides what a copy is.
+
+    If the index holds that measure's own descriptors, the nearest reference and its cosine are those of the search.
+    Otherwise its descriptors find candidates, and the nearest is the one that `HeldReferences` would choose among them:
+    what the descriptor does not see as near is missed.
+    """
+
+    def __init__(
+        self, store: Store, descriptor: Descriptor, others: Iterable[Reference], measure: Measure,
+        wrong: WrongRows | None = None,
+    ) -> None:  # fmt: skip
+        self.measure = measure
+        self._descriptor = descriptor
+        self._references = IndexReferences(store, descriptor, others, wrong)
+        self._decides = (measure.name, measure.identity) == (descriptor.name, descriptor.identity)
+        self._candidates = 1 if self._decides else CANDIDATES
+        self._search = search_measure(measure)
+        self._measures = PIXELS if self._decides else {**PIXELS, measure.name: measure}
+        self._described = Described(self._references.open, self._measures)
+        self._prints = Described(self._references.open, {Prints.name: Prints()}, kept=CELLS)
+        self._pictures = Links(self._references, self._one_picture, most=LAST)
+        self._near: dict[float, Links] = {}
+
+    def __len__(self) -> int:
+        """The number of references."""
+        return len(self._references)
+
+    @property
+    def descriptors(self) -> list[Descriptor]:
+        """What describes samples, beside the measures on pixels; that of the index first."""
+        return [self._descriptor, *(d for d in descriptors(self.measure) if d is not self._descriptor)]
+
+    @property
+    def search(self) -> Search:
+        """How the nearest reference of a sample is found."""
+        name = self._descriptor.name
+        return Search(name, self._candidates, name if self._decides else self._search.name)
+
+    def nearest(self, images: Sequence[Image.Image]) -> Nearest:
+        """The nearest reference of each picture, and all measures on that pair."""
+        if not images:
+            return Nearest([], {})
+        found = self._references.neighbours(self._descriptor(images).numpy(), self._candidates)
+        best, values = self._closest({name: m.features(images) for name, m in self._measures.items()}, found)
+        return Nearest(list(map(self._references.name, best)), values)
+
+    def nearest_unrelated(self, chosen: Sequence[int]) -> Unrelated:
+        """The deciding measure between each chosen reference and the nearest one that is unrelated to it.
+
+        Related are references that are one picture, re-encoded or resized, or have one caption: that of the table of
+        the indexed folder, as an index holds none. A reference without an unrelated one among its 4096 nearest is left
+        out.
+        """
+        self._pictures.follow(chosen)
+        first: dict[int, int] = {}
+        for i in chosen:
+            first.setdefault(min(self._pictures.of(i)), i)
+        numbers = np.array(list(first.values()), np.int64)
+        found = self._references.unrelated(numbers, self._candidates, self._pictures.of)
+        some, left_out = found.ids[:, 0] >= 0, len(chosen) - len(first)
+        numbers, found = numbers[some], Neighbours(found.scores[some], found.ids[some])
+        if self._decides:
+            return Unrelated(found.scores[:, 0].tolist(), left_out)
+        values: list[float] = []
+        for i in range(0, len(numbers), ROWS):
+            part = Neighbours(found.scores[i : i + ROWS], found.ids[i : i + ROWS])
+            values += self._closest(self._described(numbers[i : i + ROWS].tolist()), part)[1][
+                self.measure.name
+            ].tolist()
+        return Unrelated(values, left_out)
+
+    def thumbnails(self, near: Iterable[str]) -> tuple[list[str], torch.Tensor]:
+        """Names and small pictures [m, 3, 32, 32] of the references that are `near`: not all of an index."""
+        names = list(dict.fromkeys(near))
+        return names, self._described(list(map(self._references.number, names)))[Ssim.name]
+
+    def recorded(self, rule: CopyRule, names: Iterable[str] = ()) -> list[Reference]:
+        """Those of `names`, in this order, and all that are not in the index; each with its group of near-copies.
+
+        After them the rest of these groups, which the index is searched for: what is near by its descriptor, and a
+        near-copy by the deciding measure, of any member.
+        """
+        numbers = list(dict.fromkeys([*map(self._references.number, names), *self._references.others.tolist()]))
+        if not numbers:
+            return []
+        features = self._described(numbers)
+        if self._decides:
+            features[self.measure.name] = torch.from_numpy(self._references.vectors(np.array(numbers)))
+        near = self._near.setdefault(rule.threshold, Links(self._references, partial(self._near_copies, rule)))
+        near.follow(numbers)
+        groups = near.groups(numbers)
+        listed = [*numbers, *sorted(set().union(*groups).difference(numbers))]
+        place, forest = {number: i for i, number in enumerate(listed)}, Forest(len(listed))
+        together = [g.tolist() for g in siblings(rule, features)]
+        for members in [*together, *([place[number] for number in group] for group in groups)]:
+            for member in members:
+                forest.join(members[0], member)
+        return grouped(self._references.records(listed), forest.groups())
+
+    def _one_picture(self, pairs: Pairs) -> NDArray[np.bool_]:
+        """[n] whether references are one picture but for re-encoding and resizing."""
+        first, second = (self._prints(numbers.tolist())[Prints.name] for numbers in (pairs.first, pairs.second))
+        same: NDArray[np.bool_] = one_picture(first, second).numpy()
+        return same
+
+    def _near_copies(self, rule: CopyRule, pairs: Pairs) -> NDArray[np.bool_]:
+        """[n] whether references are near-copies by the deciding measure. Few pairs have the colours for it."""
+        if self._decides:
+            return pairs.cosines >= strict(rule.threshold)
+        left = np.arange(len(pairs.first))
+        if not isinstance(self.measure, Embedding):
+            colour = [colours(self._prints(numbers.tolist())[Prints.name]) for numbers in (pairs.first, pairs.second)]
+            left = np.flatnonzero(TiledL2().pair(*colour) <= COLOUR)
+        same = np.zeros(len(pairs.first), bool)
+        for i in range(0, len(left), PAIRS):
+            part = left[i : i + PAIRS]
+            first, second = (self._described(numbers[part].tolist()) for numbers in (pairs.first, pairs.second))
+            same[part] = near_copies(rule, first, second).numpy()
+        return same
+
+    def _closest(
+        self, described: Mapping[str, torch.Tensor], found: Neighbours
+    ) -> tuple[list[int], dict[str, torch.Tensor]]:
+        """[n] the nearest candidate of each of n pictures, and [n] of every measure on that pair."""
+        candidates = np.sort(np.where(found.ids < 0, found.ids[:, :1], found.ids), axis=1)  # of equals, the first wins
+        numbers, places = np.unique(candidates, return_inverse=True)
+        at = torch.from_numpy(places.reshape(candidates.shape))
+        features = self._described(numbers.tolist())
+        k = candidates.shape[1]
+        if k > 1:
+            search = self._search.name
+            values = self._search.pair(described[search].repeat_interleave(k, 0), features[search][at.flatten()])
+            at = at.gather(1, nearest(self._search, values.view(-1, k))[:, None])
+        chosen = at[:, 0]
+        pairs = {name: m.pair(described[name], features[name][chosen]) for name, m in self._measures.items()}
+        if self._decides:
+            pairs[self.measure.name] = torch.from_numpy(found.scores[:, 0])
+        return numbers[chosen.numpy()].tolist(), pairs

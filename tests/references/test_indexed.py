@@ -1,0 +1,351 @@
+"""An index as reference set against the same references held in memory."""
+
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from memfix.config.choices import Precision
+from memfix.errors import MemfixError
+from memfix.index.build import build, describe, prepare
+from memfix.index.store import Store
+from memfix.inputs.references import read_references
+from memfix.measures import get_measure
+from memfix.measures.base import Measure
+from memfix.measures.copy_rule import CopyRule
+from memfix.measures.descriptor import Descriptor, Pixels
+from memfix.measures.embedding import Embedding
+from memfix.records import Prompt, Sample, Score
+from memfix.references.background import background
+from memfix.references.in_memory import HeldReferences
+from memfix.references.indexed import IndexedReferences
+from memfix.references.judge import Judge
+from memfix.references.near_copies import sizes
+from memfix.references.reference_set import ReferenceSet, fingerprint, open_references
+from memfix.world import ALONE
+from tests.conftest import picture
+from tests.counting import Counting
+
+N = 40
+
+
+class Other(Pixels):
+    """Another network of the same name and size, as far as anything but its identity says."""
+
+    identity = "other weights"
+
+
+class Named(Pixels):
+    """A descriptor of another name."""
+
+    name = "named"
+
+
+def embedding(descriptor: Descriptor) -> Embedding:
+    return Embedding(descriptor, 0.9, 0.1, "a test")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Pictures in folders and a tar; captions of every second one, some of them shared."""
+    root, rows = tmp_path / "pictures", []
+    (root / "in").mkdir(parents=True)
+    for i in range(N):
+        name = f"in/{i}.png" if i % 3 else f"{i}.png"
+        picture(i).save(root / name)
+        if i % 2:
+            rows.append(json.dumps({"file_name": name, "text": f"disc {i // 4}"}))
+    (root / "metadata.jsonl").write_text("\n".join(rows))
+    with tarfile.open(root / "more.tar", "w") as tar:
+        for i in range(4):
+            picture(1000 + i).save(tmp_path / f"t{i}.png")
+            tar.add(tmp_path / f"t{i}.png", f"t{i}.png")
+    return root
+
+
+def indexed(folder: Path, descriptor: Descriptor | None = None, precision: Precision = Precision.FLOAT32) -> Path:
+    out = folder.with_suffix(".index")
+    descriptor = descriptor or Pixels()
+    build(Store.create(out, folder, descriptor, precision, shard_size=7), folder, descriptor)
+    return out
+
+
+def generated() -> tuple[list[Sample], list[Image.Image]]:
+    """Copies of references, plain and softened, and pictures of nothing in the set."""
+    images = [picture(i).resize((48, 48)) for i in (0, 5, 17, 39, 1002)]
+    images += [picture(i).point(lambda v: v * 0.9) for i in (3, 12)] + [picture(i) for i in range(500, 520)]
+    samples = [
+        Sample(file_name=f"{i}.png", text="t", prompt_id="p", seed=i, steps=1, guidance=1) for i in range(len(images))
+    ]
+    return samples, images
+
+
+def judged(references: ReferenceSet) -> Judge:
+    return Judge(references, CopyRule.default(references.measure))
+
+
+def both(folder: Path, measure: Measure, **more: object) -> tuple[HeldReferences, IndexedReferences]:
+    index = open_references(read_references(str(indexed(folder)), []), measure, index=folder.with_suffix(".index"))
+    assert isinstance(index, IndexedReferences)
+    return HeldReferences(read_references(str(folder), []), measure), index
+
+
+def assert_close(found: Sequence[Score], wanted: Sequence[Score]) -> None:
+    for a, b in zip(found, wanted, strict=True):
+        assert a.measures == pytest.approx(b.measures, abs=2e-5)
+        assert a.model_copy(update={"measures": {}}) == b.model_copy(update={"measures": {}})
+
+
+def test_own_descriptor_scores_as_in_memory(folder: Path) -> None:
+    samples, images = generated()
+    held, index = both(folder, embedding(Pixels()))
+    assert len(held) == len(index) == N + 4
+    wanted = judged(held).score(samples, images)
+    assert_close(judged(index).score(samples, images), wanted)
+    assert_close(
+        [s for i in range(0, 27, 4) for s in judged(index).score(samples[i : i + 4], images[i : i + 4])], wanted
+    )
+    assert wanted[4].reference == "more.tar/t2.png" and wanted[4].copy_
+    assert [judged(index).is_distinct(s) for s in wanted] == [judged(held).is_distinct(s) for s in wanted]
+    assert judged(index).score([], []) == []
+
+
+@pytest.mark.parametrize("measure", ["ssim", "tiled_l2"])
+def test_other_measures_decide_among_candidates(folder: Path, monkeypatch: pytest.MonkeyPatch, measure: str) -> None:
+    samples, images = generated()
+    held, index = both(folder, get_measure(measure))
+    wanted = judged(held).score(samples, images)
+    copies = [i for i, s in enumerate(wanted) if s.copy_]
+    found = judged(index).score(samples, images)
+    assert len(copies) >= 7 and [i for i, s in enumerate(found) if s.copy_] == copies
+    assert_close([found[i] for i in copies], [wanted[i] for i in copies])
+    # with every reference as candidate nothing is left to the descriptor
+    monkeypatch.setattr("memfix.references.indexed.CANDIDATES", N + 10)
+    _, index = both(folder, get_measure(measure))
+    assert_close(judged(index).score(samples, images), wanted)
+    assert background(index).values == pytest.approx(background(held).values, abs=1e-5)
+
+
+def test_an_embedding_that_the_index_does_not_hold(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memfix.references.indexed.CANDIDATES", N + 10)
+    samples, images = generated()
+    held, index = both(folder, embedding(Named()))
+    assert_close(judged(index).score(samples, images), judged(held).score(samples, images))
+    assert background(index).values == pytest.approx(background(held).values, abs=1e-5)
+
+
+def many(folder: Path, count: int = 30) -> None:
+    """One picture again and again: as JPEG of many qualities and sizes, in folders, some byte by byte."""
+    for i in range(count):
+        if i % 5:
+            resized = picture(3).resize((48 + 8 * (i % 3),) * 2)
+            resized.save(folder / ("in" if i % 2 else "") / f"copy {i}.jpg", quality=40 + 2 * i)
+        else:
+            shutil.copy(folder / "3.png", folder / f"copy {i}.png")
+
+
+@pytest.mark.parametrize("first", [1, 16])
+@pytest.mark.parametrize(
+    "measure", [get_measure("ssim"), embedding(Pixels()), embedding(Named())], ids=lambda m: m.name
+)
+def test_background_is_that_in_memory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, measure: Measure, first: int
+) -> None:
+    monkeypatch.setattr("memfix.references.numbered.FIRST", first)
+    monkeypatch.setattr("memfix.references.links.FIRST", 4)
+    monkeypatch.setattr("memfix.references.indexed.CANDIDATES", N + 40)
+    _, plain = both(folder, measure)
+    before = background(plain)
+    many(folder)  # one picture is no unrelated picture
+    held, index = both(folder, measure)
+    wanted, found = background(held), background(index)
+    assert len(wanted.values) == N + 4 and wanted.duplicates == found.duplicates == 30
+    assert found.values == pytest.approx(wanted.values, abs=1e-5)
+    assert found.values[-1] < 0.999 and found.values[-1] == pytest.approx(before.values[-1], abs=0.02)
+
+
+def test_background_of_one_caption(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(3):
+        picture(i).save(folder / f"{i}.png")
+    (folder / "metadata.jsonl").write_text("\n".join(f'{{"file_name": "{i}.png", "text": "a"}}' for i in range(3)))
+    for measure in (embedding(Pixels()), get_measure("ssim")):
+        assert background(both(folder, measure)[1]).values == ()
+
+
+@pytest.mark.parametrize(
+    "measure", [get_measure("ssim"), embedding(Pixels()), embedding(Named())], ids=lambda m: m.name
+)
+def test_of_equal_pictures_the_first_counts(folder: Path, measure: Measure) -> None:
+    for copy in ("z.png", "in/0.png", "b.png", "in/y.png"):
+        shutil.copy(folder / "9.png", folder / copy)
+    held, index = both(folder, measure)
+    samples, _ = generated()
+    wanted = judged(held).score(samples[:1], [picture(9)])
+    assert wanted[0].reference == "9.png"
+    assert_close(judged(index).score(samples[:1], [picture(9)]), wanted)
+
+
+def test_half_precision_is_close(folder: Path) -> None:
+    samples, images = generated()
+    index = open_references([], embedding(Pixels()), index=indexed(folder, precision=Precision.FLOAT16))
+    wanted = judged(HeldReferences(read_references(str(folder), []), index.measure)).score(samples, images)
+    for a, b in zip(judged(index).score(samples, images), wanted, strict=True):
+        assert a.reference == b.reference and a.measures["pixels"] == pytest.approx(b.measures["pixels"], abs=1e-3)
+
+
+def test_pictures_are_described_once_and_only_the_nearest(folder: Path) -> None:
+    out, samples, images = indexed(folder), *generated()
+    counting = Counting()
+    counting.name = "counting"  # so that it is not the index's own
+    index = open_references([], embedding(counting), index=out)
+    judged(index).score(samples[:1], images[:1])
+    assert counting.seen == 1 + 8
+    judged(index).score(samples[:1], images[:1])
+    assert counting.seen == 2 + 8
+    own = Counting()
+    index = open_references([], embedding(own), index=out)
+    judged(index).score(samples, images)
+    assert own.seen == len(samples)
+
+
+def test_what_is_recorded(folder: Path) -> None:
+    for copy in ("twin.png", "twin again.png", "unseen.png"):
+        shutil.copy(folder / "0.png", folder / copy)
+    _, index = both(folder, get_measure("ssim"))
+    held = judged(index).recorded(["twin.png", "in/1.png", "0.png", "more.tar/t1.png", "twin.png", "twin again.png"])
+    assert [(r.file_name, r.text, r.group) for r in held] == [
+        ("twin.png", "", "twin.png"), ("in/1.png", "disc 0", ""), ("0.png", "", "twin.png"),
+        ("more.tar/t1.png", "", ""), ("twin again.png", "", "twin.png"), ("unseen.png", "", "twin.png"),
+    ]  # fmt: skip
+    assert held[1].path == str(folder / "in/1.png") and f"{folder}/more.tar#" in held[3].path
+    assert judged(index).recorded() == []
+    with pytest.raises(MemfixError, match=r"holds no nothing\.png"):
+        judged(index).recorded(["nothing.png"])
+
+
+@pytest.mark.parametrize("first", [2, 8])
+@pytest.mark.parametrize(
+    "measure",
+    [get_measure("ssim"), get_measure("tiled_l2"), embedding(Pixels()), embedding(Named())],
+    ids=["ssim", "tiled_l2", "own", "another"],
+)
+def test_a_finding_has_all_its_members(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, measure: Measure, first: int
+) -> None:
+    """Whichever of 31 copies came up, and however few neighbours are looked at: the group is that in memory."""
+    monkeypatch.setattr("memfix.references.links.FIRST", first)
+    many(folder)
+    held, index = both(folder, measure)
+    wanted = {r.group or r.file_name: set[str]() for r in judged(held).recorded()}
+    for r in judged(held).recorded():
+        wanted[r.group or r.file_name].add(r.file_name)
+    for name in ("3.png", "in/copy 1.jpg"):
+        groups = sizes(judged(index).recorded([name, "in/1.png"]))
+        members = next(m for m in wanted.values() if name in m)
+        assert groups[name] == len(members) >= 31
+        assert {r.file_name for r in judged(index).recorded([name]) if r.group} == members
+    # what a run wrote down, recorded again, is the same
+    once = judged(index).recorded(["in/copy 1.jpg"])
+    again = open_references([], measure, index=folder.with_suffix(".index"))
+    assert judged(again).recorded([r.file_name for r in once]) == once
+
+
+def test_only_what_came_up_is_looked_for(folder: Path) -> None:
+    many(folder)
+    counting = Counting()
+    counting.name = "counting"
+    index = open_references([], embedding(counting), index=indexed(folder))
+    judged(index).recorded(["in/1.png"])
+    assert counting.seen <= 8
+    assert len(judged(index).recorded(["3.png"])) >= 31 and counting.seen < len(index)
+
+
+@pytest.mark.parametrize("own_descriptor", [True, False])
+def test_references_that_prompts_name_besides(folder: Path, tmp_path: Path, own_descriptor: bool) -> None:
+    (tmp_path / "other" / "in").mkdir(parents=True)
+    elsewhere = [tmp_path / "other" / name for name in ("0.png", "in/3.png")]  # names that the index has, too
+    for i, path in enumerate(elsewhere):
+        picture(2000 + i).save(path)
+    paths = (*map(str, elsewhere), str(folder / "in/2.png"))
+    prompts = [Prompt(id="p", text="discs", references=paths)]
+    out = indexed(folder)
+    measure = embedding(Pixels()) if own_descriptor else get_measure("tiled_l2")
+    index = open_references(read_references(str(out), prompts, taken=Store.open(out)), measure, index=out)
+    assert len(index) == N + 4 + 2
+    samples, _ = generated()
+    found = judged(index).score(samples[:3], [picture(2000), picture(2001), picture(2)])
+    names = [s.reference for s in found]
+    assert names == ["other/0.png", "in/3.png", "in/2.png"] and all(s.copy_ for s in found)
+    held = judged(index).recorded(names)
+    assert [(r.path, r.text) for r in held[:3]] == [(paths[0], "discs"), (paths[1], "discs"), (paths[2], "")]
+    assert {r.group for r in held[3:]} == ({"other/0.png"} if own_descriptor else set())  # another disc like it
+    # what a run wrote down opens the same set again
+    again = open_references(held, measure, index=out)
+    assert (
+        len(again) == len(index)
+        and judged(again).score(samples[:3], [picture(2000), picture(2001), picture(2)]) == found
+    )
+    assert len(background(again).values) == N + 6
+
+
+def test_other_weights_are_refused(folder: Path) -> None:
+    out = indexed(folder)
+    with pytest.raises(MemfixError, match=r"16x16 RGB.*other weights") as caught:
+        open_references([], embedding(Other()), index=out)
+    assert f"memfix index {folder} --out" in caught.value.hint
+    out = indexed(folder.rename(folder.with_name("second")), Other())
+    with pytest.raises(MemfixError, match=r"other weights.*16x16 RGB"):
+        open_references([], get_measure("ssim"), index=out)
+
+
+def test_an_index_that_is_not_ready(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "unfinished.index"
+    store, plan, _ = prepare(Store.create(out, folder, Pixels(), shard_size=7), folder)
+    assert plan is not None
+    next(describe(store, plan, folder, Pixels(), ALONE, 8, 1))
+    assert read_references(str(out), []) == []
+    with pytest.raises(MemfixError, match="is not finished") as caught:
+        open_references([], get_measure("ssim"), index=out)
+    assert caught.value.hint == f"Finish it: memfix index {folder} --out {out}"
+    empty = tmp_path / "empty.index"
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "x.png").write_bytes(b"no picture")
+    build(Store.create(empty, tmp_path / "broken", Pixels()), tmp_path / "broken", Pixels())
+    with pytest.raises(MemfixError, match="holds no picture"):
+        open_references([], get_measure("ssim"), index=empty)
+
+
+def test_a_picture_that_is_gone_or_another(folder: Path) -> None:
+    _, index = both(folder, embedding(Pixels()))
+    samples, _ = generated()
+    again = f"memfix index {folder} --out {folder.with_suffix('.index')}"
+    os.utime(folder / "0.png", (1, 1))  # another time alone is no harm
+    judged(index).score(samples[:1], [picture(0)])
+    (folder / "in" / "5.png").unlink()
+    with pytest.raises(MemfixError, match=r"in/5\.png is in .*pictures\.index, but not on disk") as caught:
+        judged(index).score(samples[:1], [picture(5)])
+    assert again in caught.value.hint
+    picture(77).save(folder / "in" / "7.png")
+    os.utime(folder / "in" / "7.png", (1, 1))
+    with pytest.raises(MemfixError, match=r"in/7\.png has changed"):
+        judged(index).score(samples[:1], [picture(7)])
+    folder.rename(folder.with_name("moved"))
+    with pytest.raises(MemfixError, match=r"in/8\.png cannot be read: there is no .*pictures") as caught:
+        judged(index).score(samples[:1], [picture(8)])
+    assert "memfix index FOLDER --out" in caught.value.hint
+
+
+def test_fingerprints_follow_contents(folder: Path, tmp_path: Path) -> None:
+    out = indexed(folder)
+    own = read_references(str(folder), [])[:1]
+    first = fingerprint(own, out)
+    assert first == fingerprint(own, indexed(folder)) != fingerprint([], out) != fingerprint(own)
+    picture(555).save(folder / "new.png")
+    assert fingerprint(own, indexed(folder)) != first

@@ -1,0 +1,98 @@
+"""Files and folders are whole or absent, and one process at a time is in a folder."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from memfix.errors import MemfixError
+from memfix.files import atomic_file, atomic_folder, held, held_in_turn, remove_folder, write_atomic
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from memfix.files import held
+with held(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    with atomic_file(tmp_path / "new/list.txt") as file:
+        file.write(b"one")
+        assert not (tmp_path / "new/list.txt").exists()
+    assert (tmp_path / "new/list.txt").read_bytes() == b"one"
+    with pytest.raises(ZeroDivisionError), atomic_file(tmp_path / "new/list.txt") as file:
+        file.write(b"two, and the")
+        1 / 0  # noqa: B018  # what goes wrong in the middle
+    assert (tmp_path / "new/list.txt").read_bytes() == b"one"
+    assert names(tmp_path) == ["new", "new/list.txt"]
+    write_atomic(tmp_path / "new/list.txt", "drei ½")
+    assert (tmp_path / "new/list.txt").read_text(encoding="utf-8") == "drei ½"
+
+
+def test_a_folder_appears_when_it_is_whole_and_takes_the_place_of_an_old_one(tmp_path: Path) -> None:
+    leftover = tmp_path / "a/.model.tmp"
+    leftover.mkdir(parents=True)
+    (leftover / "half").touch()  # of a process that was killed
+    for content in ("first", "second"):
+        with atomic_folder(tmp_path / "a/model") as folder:
+            assert names(folder) == []
+            (folder / "below").mkdir()
+            (folder / "below" / content).touch()
+            assert not (tmp_path / "a/model/below" / content).exists()
+        assert names(tmp_path) == ["a", "a/model", "a/model/below", f"a/model/below/{content}"]
+
+
+def test_a_folder_that_failed_leaves_the_old_one(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "model") as folder:
+        (folder / "old").touch()
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "model") as folder:
+        (folder / "new").touch()
+        1 / 0  # noqa: B018  # what goes wrong in the middle
+    assert names(tmp_path) == ["model", "model/old"]
+
+
+def test_a_folder_loses_its_name_before_its_files(tmp_path: Path) -> None:
+    (tmp_path / ".model.old.tmp").mkdir()
+    (tmp_path / ".model.old.tmp/half").touch()  # of a removal that was killed
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/weights").touch()
+    remove_folder(tmp_path / "model")
+    assert names(tmp_path) == []
+
+
+def test_what_another_process_holds_is_refused_at_once_or_waited_for(tmp_path: Path) -> None:
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdin and other.stdout and other.stdout.readline() == "held\n"
+    with pytest.raises(MemfixError, match="in use by another memfix process") as caught, held(tmp_path):
+        pass
+    assert "-o another folder" in caught.value.hint
+    with pytest.raises(MemfixError) as caught, held(tmp_path, hint="Come back."):
+        pass
+    assert caught.value.hint == "Come back."
+    with held(tmp_path, ".other.lock"):
+        pass
+    entered = threading.Event()
+
+    def wait() -> None:
+        with held_in_turn(tmp_path):
+            entered.set()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert not entered.wait(0.2)
+    other.communicate("")
+    waiting.join()
+    assert entered.is_set()
+    with held(tmp_path):
+        pass
