@@ -27,6 +27,7 @@ from memfix.models import lora, pipeline
 from memfix.records import Prompt, Reference, Role, Score
 from memfix.references.in_memory import descriptors
 from memfix.references.judge import Judge
+from memfix.references.kept import FILE as DESCRIBED
 from memfix.references.reference_set import ReferenceSet, fingerprint, open_references
 from memfix.run.folder import BEFORE, Run, digest, slug
 from memfix.run.header import DetectStage
@@ -88,6 +89,8 @@ def detect(
         written = first.references(prompts)
         entry.references_sha256 = None if opened.indexed else fingerprint(written)
         run.write("references.jsonl", written)
+        if references:
+            references.keep(run.path / DESCRIBED)
         if opened.clip:
             write_agreements(run, BEFORE, opened.clip, prompts)
         run.write(f"{BEFORE}/verdicts.jsonl", found)

@@ -25,6 +25,7 @@ from memfix.models import lora, pipeline
 from memfix.records import Label, Prompt, Reference, Role, Sample, Score, Verdict
 from memfix.references.indexed_weights import wanted_for
 from memfix.references.judge import Judge, known_parts
+from memfix.references.kept import FILE as DESCRIBED
 from memfix.references.reference_set import ReferenceSet, fingerprint, open_references
 from memfix.run.folder import BEFORE, Run, digest
 from memfix.run.header import DetectStage
@@ -169,7 +170,7 @@ class Detection:
 
     def _reference_set(self) -> ReferenceSet:
         weights = wanted(self.settings, self.index) if self.index else None
-        return open_references(self.references, self.measure, self.index, weights)
+        return open_references(self.references, self.measure, self.index, weights, described=self.run.path / DESCRIBED)
 
 
 def wanted(settings: DetectSettings, index: Path | None) -> Wanted:

@@ -44,6 +44,7 @@ class TiledL2:
     """
 
     name = "tiled_l2"
+    side = SIDE
     higher_is_closer = False
     threshold = THRESHOLDS["bundled-tiled-l2"].value
     margin = 0.1
@@ -76,6 +77,7 @@ class Ssim:
     """
 
     name = "ssim"
+    side = COARSE
     higher_is_closer = True
     threshold = THRESHOLDS["bundled-ssim"].value
     margin = 0.22

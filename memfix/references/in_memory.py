@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from memfix.measures.descriptor import Descriptor
 from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import Ssim, TiledL2
 from memfix.records import Reference
+from memfix.references import kept
 from memfix.references.near_copies import grouped, siblings
 from memfix.references.one_picture import duplicates, unrelated_groups
 
@@ -53,21 +55,37 @@ class HeldReferences:
     Nearest by the deciding measure if it is a matrix product, as embeddings are, else by `tiled_l2`, which is one.
     """
 
-    def __init__(self, references: Sequence[Reference], measure: Measure, wrong: WrongRows | None = None) -> None:
-        """References that cannot be read go to `wrong`; without it they are an error."""
+    def __init__(
+        self, references: Sequence[Reference], measure: Measure, wrong: WrongRows | None = None,
+        described: Path | None = None,
+    ) -> None:  # fmt: skip
+        """References that cannot be read go to `wrong`; without it they are an error.
+
+        What `keep` wrote to `described` is taken from there, as long as it is of the same references and measures.
+        """
         self.measure = measure
         self._measures = {**PIXELS, measure.name: measure}
         self._search = search_measure(measure)
-        self.references = list[Reference]()
-        chunks: dict[str, list[torch.Tensor]] = {name: [] for name in self._measures}
-        for i in range(0, len(references), CHUNK):
-            if readable := list(opened(references[i : i + CHUNK], wrong)):
-                self.references += [r for r, _ in readable]
-                for name, m in self._measures.items():
-                    chunks[name].append(m.features([image for _, image in readable]))
-        if not self.references:
-            raise MemfixError(f"None of {len(references)} references can be read.", "Replace them.")
-        self._features = {name: torch.cat(parts) for name, parts in chunks.items()}
+        self.references = list(references)
+        known = kept.read(described, references, self._measures) if described else None
+        self._described = self._describe(wrong) if known is None else known
+        self._features = kept.features_of(self._described, self._measures)
+
+    def _describe(self, wrong: WrongRows | None) -> dict[str, torch.Tensor]:
+        """Open each picture once; those that cannot be read are no references any more."""
+        descriptions, readable = kept.Descriptions(self._measures), list[Reference]()
+        for i in range(0, len(self.references), CHUNK):
+            if part := list(opened(self.references[i : i + CHUNK], wrong)):
+                readable += [r for r, _ in part]
+                descriptions.add([image for _, image in part])
+        if not readable:
+            raise MemfixError(f"None of {len(self.references)} references can be read.", "Replace them.")
+        self.references = readable
+        return descriptions.tensors()
+
+    def keep(self, file: Path) -> None:
+        """Write down what the references were described as."""
+        kept.write(file, self._described, self.references, self._measures)
 
     def __len__(self) -> int:
         """The number of references."""

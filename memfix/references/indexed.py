@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -107,6 +108,9 @@ class IndexedReferences:
         """Names and small pictures [m, 3, 32, 32] of the references that are `near`: not all of an index."""
         names = list(dict.fromkeys(near))
         return names, self._described(list(map(self._references.number, names)))[Ssim.name]
+
+    def keep(self, file: Path) -> None:
+        """Nothing: the index keeps it."""
 
     def recorded(self, rule: CopyRule, names: Iterable[str] = ()) -> list[Reference]:
         """Those of `names`, in this order, and all that are not in the index; each with its group of near-copies.

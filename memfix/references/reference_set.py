@@ -54,6 +54,10 @@ class ReferenceSet(Protocol):
         """Names and small pictures [m, 3, 32, 32] to look for copies of a part in; at least those `near`."""
         ...
 
+    def keep(self, file: Path) -> None:
+        """Write down what the references were described as, where nothing else keeps it."""
+        ...
+
     def recorded(self, rule: CopyRule, names: Iterable[str] = ()) -> list[Reference]:
         """What a run writes down of the references, with their groups of near-copies: all, or those of `names`."""
         ...
@@ -61,16 +65,17 @@ class ReferenceSet(Protocol):
 
 def open_references(
     references: Sequence[Reference], measure: Measure, index: Path | None = None, wanted: Wanted | None = None,
-    wrong: WrongRows | None = None,
+    wrong: WrongRows | None = None, described: Path | None = None,
 ) -> ReferenceSet:  # fmt: skip
     """References in memory or, with `index`, those of that folder and `references` besides.
 
     Of `references`, those that the index holds are left out. `wanted` are the weights of the descriptor of the index.
-    Of `references`, those that cannot be read go to `wrong`, or are an error without it.
+    Of `references`, those that cannot be read go to `wrong`, or are an error without it. What they were described as
+    is taken from the file `described`, if it is that of the same ones.
     Raises MemfixError for an index that is unfinished, empty, or of other weights than those wanted.
     """
     if index is None:
-        return HeldReferences(references, measure, wrong)
+        return HeldReferences(references, measure, wrong, described)
     store = _finished(index)
     name = store.manifest.descriptor
     held = {d.name: d for d in descriptors(measure)}  # no network is loaded twice
