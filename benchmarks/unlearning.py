@@ -36,7 +36,7 @@ from memfix.layers import for_weights, read_config, resolve
 from memfix.measures import get_measure
 from memfix.measures.quality import broken_share, detail_range
 from memfix.measures.reference_set import ReferenceSet, open_gallery
-from memfix.models import lora, pipeline
+from memfix.models import loading
 from memfix.models.sampling import plan_samples
 from memfix.recheck.outcomes import change, rms_difference
 from memfix.records import Label, Outcome, Prompt, Reference, Rewording, Role, Sample, Score, Seeds, Step, Verdict
@@ -183,8 +183,8 @@ def detect(folder: Path, targets: str) -> Path:
     path = folder / f"detected-{targets.replace(' ', '-')}"
     run = flow.detect(listed, settings, path, folder, ["benchmark"], Talk())
     if not (run.path / "unseen.done").exists():
-        pipe = pipeline.load(pipeline.locate("demo"))
-        for _ in check(run, BEFORE_UNSEEN, pipe, gallery_of(run), plan_unseen(settings), settings):
+        model = loading.load(loading.locate("demo"))
+        for _ in check(run, BEFORE_UNSEEN, model, gallery_of(run), plan_unseen(settings), settings):
             pass
         (run.path / "unseen.done").touch()
     return run.path
@@ -263,12 +263,12 @@ def figures(run: Run) -> dict[str, Any]:
 
 
 def unlearned(run: Run) -> Any:
-    """The pipeline under the run's new weights."""
+    """The model under the run's new weights."""
     if (run.settings("unlearn") or {})["weights"] == "full":
-        return pipeline.load(pipeline.locate(str(run.path / MODEL)))
-    pipe = pipeline.load(pipeline.locate("demo"))
-    lora.load(pipe, run.path / MODEL)
-    return pipe
+        return loading.load(loading.locate(str(run.path / MODEL)))
+    model = loading.load(loading.locate("demo"))
+    model.adapters.fuse(run.path / MODEL)
+    return model
 
 
 def harm(

@@ -41,7 +41,7 @@ def rows(run: Run, group: str, ways: str | None, each: int) -> Iterator[dict[str
     for way in get_ways(ways):
         variants: dict[str, Variant] = {}
         for p in prompts:
-            for n, variant in enumerate(way.vary(Subject(p.text, sample.pipe, detected))):
+            for n, variant in enumerate(way.vary(Subject(p.text, sample.model, detected))):
                 variants[f"{p.id} {n}"] = variant
         texts = {p.id: p.text for p in prompts}
         asked = [Prompt(id=i, text=v.wording or texts[i.split()[0]]) for i, v in variants.items()]

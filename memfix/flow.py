@@ -27,7 +27,7 @@ from memfix.measures.descriptor import weights_record
 from memfix.measures.gallery import descriptors
 from memfix.measures.quality import detail_range
 from memfix.measures.reference_set import ReferenceSet, fingerprint, open_gallery
-from memfix.models import lora, pipeline
+from memfix.models import loading, lora
 from memfix.models.device import peak_memory
 from memfix.models.sampling import plan_samples
 from memfix.opening import adapters_of, clip_of, detect_settings, gallery_of, load, wanted
@@ -59,7 +59,7 @@ def detect(
     index = index_folder(settings.references)
     weights = wanted(settings, index)
     given = given_threshold(settings, weights)
-    source = pipeline.locate(settings.model, settings.revision, settings.variant)
+    source = loading.locate(settings.model, settings.revision, settings.variant)
     measure = get_measure(settings.measure, weights)
     check_weights(given, measure)
     inputs = {
@@ -97,14 +97,14 @@ def detect(
         if gallery is None:
             talk.warn("No training image is given: what samples of a prompt have in common stands in for one.")
         entry |= settle(gallery, measure, given, settings)
-        pipe = pipeline.load(source, settings.variant)
-        lora.load(pipe, *adapters)
-        prompts = [p.model_copy(update={"cut_tokens": pipeline.cut_tokens(pipe, p.text)}) for p in prompts]
+        model = loading.load(source, settings.variant)
+        model.adapters.fuse(*adapters)
+        prompts = [p.model_copy(update={"cut_tokens": model.text.cut_tokens(p.text)}) for p in prompts]
         for p in prompts:
             if p.cut_tokens:
                 talk.warn(f"{p.source}: the prompt is {p.cut_tokens} tokens too long; the model never sees its end.")
         run.write("prompts.jsonl", prompts)
-        first = FirstCheck(run, BEFORE, pipe, gallery, measure, entry["threshold"], settings, talk)
+        first = FirstCheck(run, BEFORE, model, gallery, measure, entry["threshold"], settings, talk)
         found = first(prompts)
         entry["screening"], entry["design"] = first.screening(prompts, found), first.design().summary()
         entry["search"] = gallery.search._asdict() if gallery else None
@@ -150,7 +150,7 @@ def unlearn(
         return False
     own = own_pictures(settings)
     inputs = planning.inputs(own)
-    pipe = planning.open_model(run, settings) if overwrite else None
+    model = planning.open_model(run, settings) if overwrite else None
     if overwrite:  # now that nothing speaks against what takes its place
         run.discard("unlearn", "recheck")
     free = planning.changeable(run)
@@ -161,20 +161,20 @@ def unlearn(
             return True
         for control in odd:
             talk.warn(f"Control '{control.text}' is memorized; it is neither unlearned nor used as a keep image.")
-        pipe = pipe or planning.open_model(run, settings)
+        model = model or planning.open_model(run, settings)
         if free:
             clear(run)
-        sample = Sampler(pipe, gallery_of(run, detected), detected, talk)
+        sample = Sampler(model, gallery_of(run, detected), detected, talk)
         pairs = gather(run, entry, sample, settings, method, own)
-        latents = list(talk.track(encode_pairs(pipe, pairs), "Encoding pictures", len(pairs)))
-        bank, apart = build_bank(pipe, pairs, latents), list[Path]()
+        latents = list(talk.track(encode_pairs(model, pairs), "Encoding pictures", len(pairs)))
+        bank, apart = build_bank(model, pairs, latents), list[Path]()
         if settings.adapter_per_prompt:
             apart = train_apart(run, entry, sample, bank, pairs, method, settings)
         else:
             entry["ending"] = train(run, sample, bank, method, settings).model_dump()
         ranks.shared(None)
         edit = rewording(run, sample, pairs, settings) if settings.reword else None
-        save(run, pipe, settings, edit, apart)
+        save(run, model, settings, edit, apart)
         entry["peak_memory_bytes"] = peak_memory()
     return True
 
@@ -202,14 +202,14 @@ def recheck(
         sampled = {sample.prompt_id for sample in same}
         prompts = [p for p in run.read("prompts.jsonl", Prompt) if p.id in sampled]
         gallery, clip = gallery_of(run, detected), clip_of(run, detected)
-        pipe = load(run, adapters, model, unlearned=True)
+        unlearned = load(run, adapters, model, unlearned=True)
         fresh = plan_samples(
             prompts, range(settings.fresh_seed, settings.fresh_seed + settings.num_fresh),
             steps=detected.num_inference_steps, guidance=detected.guidance_scale, kind=Seeds.FRESH,
         )  # fmt: skip
         plan = [*same, *fresh]
         with talk.progress("Sampling again", len(plan)) as bar:
-            for done in check(run, AFTER, pipe, gallery, plan, detected):
+            for done in check(run, AFTER, unlearned, gallery, plan, detected):
                 bar.at(done)
         after = conclude(run, AFTER, scores_of(run, AFTER, plan), gallery, detected)
         _name_references(run, gallery)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffusers import StableDiffusionPipeline
-
 from memfix.config import DetectSettings
 from memfix.errors import MemfixError
 from memfix.files import sha256
@@ -19,7 +17,8 @@ from memfix.measures.clip import Clip
 from memfix.measures.index_weights import wanted_for
 from memfix.measures.reference_set import ReferenceSet, fingerprint, open_gallery
 from memfix.measures.weights import Wanted
-from memfix.models import lora, pipeline
+from memfix.models import loading, lora
+from memfix.models.model import DiffusionModel
 from memfix.records import Prompt, Reference
 from memfix.runs import MODEL, Run
 
@@ -80,36 +79,34 @@ def gallery_of(run: Run, detected: DetectSettings) -> ReferenceSet:
     return open_gallery(references, measure, entry["threshold"], index, weights)
 
 
-def load(
-    run: Run, adapters: Sequence[Path] = (), model: Path | None = None, unlearned: bool = False
-) -> StableDiffusionPipeline:
+def load(run: Run, adapters: Sequence[Path] = (), model: Path | None = None, unlearned: bool = False) -> DiffusionModel:
     """The run's model; with `unlearned`, under the run's new weights or the ones given, all adapters together.
 
     An adapter that the detection was given is a part of the run's model, and saved into its new weights.
     """
     detected = detect_settings(run)
-    source = pipeline.locate(detected.model, detected.revision, detected.variant)
+    source = loading.locate(detected.model, detected.revision, detected.variant)
     if source.sha256 != run.header["stages"]["detect"]["inputs"]["model_sha256"]:
         raise MemfixError(f"Model {detected.model} has changed since the detection.", "Detect again in a new run.")
     if not unlearned:
         return _with_adapters(run, source, detected)
     if model is not None:
-        return pipeline.load(pipeline.locate(str(model)))
+        return loading.load(loading.locate(str(model)))
     if not adapters and (run.settings("unlearn") or {}).get("weights") == "full":
-        return pipeline.load(pipeline.locate(str(run.path / MODEL)))
-    pipe = pipeline.load(source, detected.variant)
-    lora.load(pipe, *(adapters or [run.path / MODEL]))
-    return pipe
+        return loading.load(loading.locate(str(run.path / MODEL)))
+    known = loading.load(source, detected.variant)
+    known.adapters.fuse(*(adapters or [run.path / MODEL]))
+    return known
 
 
-def _with_adapters(run: Run, source: pipeline.ModelSource, detected: DetectSettings) -> StableDiffusionPipeline:
+def _with_adapters(run: Run, source: loading.ModelSource, detected: DetectSettings) -> DiffusionModel:
     """The model as it was detected on."""
-    pipe, adapters = pipeline.load(source, detected.variant), adapters_of(detected)
+    model, adapters = loading.load(source, detected.variant), adapters_of(detected)
     known = run.header["stages"]["detect"]["inputs"].get("adapter_sha256")
     if adapters and sha256(map(lora.file_of, adapters)) != known:
         raise MemfixError(f"LoRA {detected.adapter} has changed since the detection.", "Detect again in a new run.")
-    lora.load(pipe, *adapters)
-    return pipe
+    model.adapters.fuse(*adapters)
+    return model
 
 
 def adapters_of(settings: DetectSettings) -> list[Path]:

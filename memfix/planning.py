@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from diffusers import StableDiffusionPipeline
-
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.gathering import GATHERED, KEEP, PAIRS, SHOWN, found_pairs, own_pictures
 from memfix.measures.gallery import is_distinct
 from memfix.measures.reference_set import fingerprint
-from memfix.models import lora
 from memfix.models.device import autocast_dtype
-from memfix.models.latents import NoiseSchedule
+from memfix.models.model import DiffusionModel
 from memfix.opening import detect_settings, load, measure_of
 from memfix.records import Label, Pair, Prompt, Reference, Role, Sample, Side, Verdict
 from memfix.runs import BEFORE, MODEL, Run
@@ -59,12 +56,12 @@ def check_run(run: Run, settings: UnlearnSettings, overwrite: bool) -> None:
     chosen_step(run.path / CHECKPOINTS, chosen)
 
 
-def open_model(run: Run, settings: UnlearnSettings) -> StableDiffusionPipeline:
+def open_model(run: Run, settings: UnlearnSettings) -> DiffusionModel:
     """The run's model. Raises MemfixError for settings that do not go with it."""
-    pipe = load(run)
-    check_adds_up(pipe, detect_settings(run), settings)
-    window(settings, len(NoiseSchedule(pipe)))
-    return pipe
+    model = load(run)
+    check_adds_up(model, detect_settings(run), settings)
+    window(settings, len(model.schedule))
+    return model
 
 
 def memorized(run: Run) -> tuple[list[Prompt], list[Prompt]]:
@@ -109,7 +106,7 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
     written = [] if overwrite else run.read(PAIRS, Pair)
     pairs = written or _known_pairs(run, settings, detected)
     variants = 0 if written else _variants(pairs, method, settings)
-    pipe = open_model(run, settings)
+    model = open_model(run, settings)
     kept = [p for p in pairs if p.side is Side.KEEP]
     own_ids = {p.id for p in found}
     items = _items(method, settings, any(p.prompt_id not in own_ids for p in kept))
@@ -123,7 +120,7 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
         "keep_variants_at_most": variants, "steps": passes // settings.gradient_accumulation_steps,
         "passes": passes, "items": passes * items,
         "unet_evaluations_at_most": variants * _evaluations(detected) + passes * items * _sides(settings),
-        **_weights(pipe, method, settings, detected),
+        **_weights(model, method, settings, detected),
         "seconds_at_most": _seconds(run, detected, settings, variants, passes * items),
     }  # fmt: skip
 
@@ -147,21 +144,16 @@ def _items(method: Method, settings: UnlearnSettings, prior: bool) -> int:
 
 
 def _weights(
-    pipe: StableDiffusionPipeline, method: Method, settings: UnlearnSettings, detected: DetectSettings
+    model: DiffusionModel, method: Method, settings: UnlearnSettings, detected: DetectSettings
 ) -> dict[str, int]:
     """How many numbers are trained, and the bytes of weights, gradients and optimizer; activations come on top."""
-    modules = [pipe.unet, pipe.vae, pipe.text_encoder]
-    held = 4 * sum(p.numel() for module in modules for p in module.parameters())
-    if settings.weights == "lora":
-        below = sum(p.numel() for p in pipe.unet.parameters())
-        parameters = lora.add(pipe.unet, settings.rank, settings.train_seed, settings.use_dora)
-        held += 4 * (sum(p.numel() for p in pipe.unet.parameters()) - below)
-    else:
-        parameters = list(pipe.unet.requires_grad_(True).parameters())
-        if settings.prior_target == "model" and settings.prior_batch_size:
-            precision = 4 if autocast_dtype(precision_of(settings, detected)) is None else 2
-            held += precision * sum(p.numel() for p in parameters)
-    trained = sum(p.numel() for p in parameter_group(pipe.unet, parameters, settings.parameter_group))
+    model.prepare_training(settings.weights, settings.rank, settings.train_seed, settings.use_dora)
+    parameters = model.denoiser.trained()
+    held = 4 * model.count_weights()
+    if settings.weights == "full" and settings.prior_target == "model" and settings.prior_batch_size:
+        precision = 4 if autocast_dtype(precision_of(settings, detected)) is None else 2
+        held += precision * sum(p.numel() for p in parameters.values())
+    trained = sum(p.numel() for p in parameter_group(parameters, settings.parameter_group).values())
     composed = method.compose(settings)
     each = 4 + (2 if settings.use_8bit_adam else 8)  # the gradient, and two moments
     each += 4 * bool(composed.keep and composed.forget) + 4 * settings.use_ema + bool(settings.saliency)

@@ -6,28 +6,25 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffusers import StableDiffusionPipeline
-
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
-from memfix.models import lora
-from memfix.models.adapters import merge, read_adapter
 from memfix.models.context import ContextEdit, build_in
+from memfix.models.model import DiffusionModel
 from memfix.opening import adapters_of, detect_settings
 from memfix.runs import MODEL, Run
 
 
-def check_adds_up(pipe: StableDiffusionPipeline, detected: DetectSettings, settings: UnlearnSettings) -> None:
+def check_adds_up(model: DiffusionModel, detected: DetectSettings, settings: UnlearnSettings) -> None:
     """Refuse, before anything is trained, adapters that could not be saved as one with what the model has."""
     below = adapters_of(detected) if settings.weights == "lora" else []
     if below and settings.use_dora:
         raise MemfixError("DoRA does not add up with other adapters.", "Leave out --use-dora.", ExitCode.USAGE)
     for path in below:
-        read_adapter(pipe, path)
+        model.adapters.read(path)
 
 
 def save(
-    run: Run, pipe: StableDiffusionPipeline, settings: UnlearnSettings, edit: ContextEdit | None, apart: Sequence[Path]
+    run: Run, model: DiffusionModel, settings: UnlearnSettings, edit: ContextEdit | None, apart: Sequence[Path]
 ) -> None:
     """Write the weights beside their place, then move them there: a model folder is whole or absent.
 
@@ -38,15 +35,15 @@ def save(
     if settings.weights == "lora":
         below = adapters_of(detect_settings(run))
         if apart:
-            merge(pipe, [*below, *apart], temporary, edit)
+            model.adapters.save_sum(temporary, [*below, *apart], edit)
         elif below:
-            lora.save(pipe, temporary, edit)
-            pipe.unload_lora_weights()
-            merge(pipe, [*below, temporary], temporary)
+            model.adapters.save(temporary, edit)
+            model.adapters.remove()
+            model.adapters.save_sum(temporary, [*below, temporary])
         else:
-            lora.save(pipe, temporary, edit)
+            model.adapters.save(temporary, edit)
     else:
         if edit is not None:
-            build_in(pipe.unet, edit)
-        pipe.save_pretrained(temporary)
+            build_in(model.denoiser.module, edit)
+        model.save(temporary)
     temporary.rename(run.path / MODEL)

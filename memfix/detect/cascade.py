@@ -8,18 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from diffusers import StableDiffusionPipeline
-
 from memfix.config import DetectSettings
 from memfix.console import Talk
 from memfix.detect.skipping import Skipping, plan
 from memfix.errors import MemfixError
 from memfix.models.device import autocast
+from memfix.models.model import DiffusionModel
 from memfix.records import Prompt, Record, Role
 from memfix.runs import Run
 from memfix.screens import get_screen
 from memfix.screens.base import Screen
-from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling
 
 
@@ -33,7 +31,7 @@ class ScreenScore(Record):
 def screen_first(
     run: Run,
     folder: str,
-    pipe: StableDiffusionPipeline,
+    model: DiffusionModel,
     prompts: Sequence[Prompt],
     settings: DetectSettings,
     talk: Talk,
@@ -45,7 +43,7 @@ def screen_first(
     """
     screen = get_screen(settings.screen or "")
     with talk.progress(f"Screening by {screen.name}", len(prompts)) as bar:
-        for done in score(run, f"{folder}/screens.jsonl", screen, pipe, prompts, settings):
+        for done in score(run, f"{folder}/screens.jsonl", screen, model, prompts, settings):
             bar.at(done)
     scores = {line.prompt_id: line.score for line in run.read(f"{folder}/screens.jsonl", ScreenScore)}
     own = {p.id: scores[p.id] for p in prompts if p.role is Role.PROMPT}
@@ -54,7 +52,7 @@ def screen_first(
 
 
 def score(
-    run: Run, name: str, screen: Screen, pipe: StableDiffusionPipeline, prompts: Sequence[Prompt],
+    run: Run, name: str, screen: Screen, model: DiffusionModel, prompts: Sequence[Prompt],
     settings: DetectSettings,
 ) -> Iterator[int]:  # fmt: skip
     """Append the scores that the file `name` lacks; yields how many are there, first those found.
@@ -69,10 +67,9 @@ def score(
     done = {line.prompt_id for line in run.read(name, ScreenScore)}
     yield len(done)
     left = [batch for batch in batches if any(p.id not in done for p in batch)]
-    denoiser = Denoiser(pipe)
     for batch in left:
         with autocast(settings.mixed_precision):
-            values = screen(denoiser, [p.text for p in batch], sampling).tolist()
+            values = screen(model, [p.text for p in batch], sampling).tolist()
         if not all(map(math.isfinite, values)):
             raise MemfixError("A screen gave a score that is not finite.", "Try --mixed-precision no.")
         new = [ScreenScore(prompt_id=p.id, score=v) for p, v in zip(batch, values, strict=True) if p.id not in done]

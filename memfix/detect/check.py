@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 
-from diffusers import StableDiffusionPipeline
-
 from memfix.config import DetectSettings
 from memfix.detect.design import Design
 from memfix.detect.parts import find_parts, kind_of
@@ -19,8 +17,8 @@ from memfix.measures.base import Measure
 from memfix.measures.pixels import COARSE, to_tensor
 from memfix.measures.reference_set import ReferenceSet
 from memfix.measures.siblings import representatives
-from memfix.models.sampling import batches, generate
-from memfix.models.text import TextCache
+from memfix.models.model import DiffusionModel
+from memfix.models.sampling import batches
 from memfix.records import Kind, Sample, Score, Verdict
 from memfix.runs import Run
 
@@ -28,7 +26,7 @@ from memfix.runs import Run
 def check(
     run: Run,
     folder: str,
-    pipe: StableDiffusionPipeline,
+    model: DiffusionModel,
     gallery: ReferenceSet | None,
     plan: Sequence[Sample],
     settings: DetectSettings,
@@ -45,9 +43,8 @@ def check(
     done = {name for name in scored & planned if (run.path / folder / name).is_file()}
     (run.path / folder).mkdir(exist_ok=True)
     yield len(done)
-    texts = TextCache(pipe)
     for batch in batches(plan, settings.batch_size, done):
-        images = generate(pipe, batch, texts, settings.mixed_precision)
+        images = model.sample(batch, settings.mixed_precision)
         new = [(s, image) for s, image in zip(batch, images, strict=True) if s.file_name not in done]
         for sample, image in new:
             image.save(run.path / folder / sample.file_name, compress_level=1)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from diffusers import StableDiffusionPipeline
-
 from memfix.config import DetectSettings
 from memfix.console import Talk, are, count_of, counted
 from memfix.detect.cascade import screen_first
@@ -19,6 +17,7 @@ from memfix.detect.skipping import Skipping, audit_bound
 from memfix.detect.stand_ins import as_references
 from memfix.measures.base import Measure
 from memfix.measures.reference_set import ReferenceSet
+from memfix.models.model import DiffusionModel
 from memfix.models.sampling import plan_samples
 from memfix.records import Label, Prompt, Reference, Role, Sample, Score, Verdict
 from memfix.runs import Run
@@ -30,7 +29,7 @@ class FirstCheck:
 
     run: Run
     folder: str
-    pipe: StableDiffusionPipeline
+    model: DiffusionModel
     gallery: ReferenceSet | None
     measure: Measure
     threshold: float
@@ -105,7 +104,7 @@ class FirstCheck:
         if kept := self.run.read(name, Skipping):
             skipping = kept[0]
         else:
-            skipping = screen_first(self.run, self.folder, self.pipe, prompts, self.settings, self.talk)
+            skipping = screen_first(self.run, self.folder, self.model, prompts, self.settings, self.talk)
             self.run.write(name, [skipping])
         skipped = len(skipping.not_generated)
         self.talk.say(
@@ -126,7 +125,7 @@ class FirstCheck:
         if self.gallery is None or not (self.settings.neighbours and memorized and skipped):
             return []
         return try_neighbours(
-            self.run, self.folder, self.pipe, self.gallery, prompts, skipped, memorized, self.settings, self.talk
+            self.run, self.folder, self.model, self.gallery, prompts, skipped, memorized, self.settings, self.talk
         )
 
     def _sample(self, prompts: Sequence[Prompt], title: str, looks: Sequence[int] | None = None) -> list[Sample]:
@@ -137,7 +136,7 @@ class FirstCheck:
             seeds = range(s.seed + first, s.seed + last)
             new = plan_samples(going_on, seeds, steps=s.num_inference_steps, guidance=s.guidance_scale)
             with self.talk.progress(title, len(new)) as bar:
-                for done in check(self.run, self.folder, self.pipe, self.gallery, new, s):
+                for done in check(self.run, self.folder, self.model, self.gallery, new, s):
                     bar.at(done)
             plan += new
             if last < design.looks[-1]:

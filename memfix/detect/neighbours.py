@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from pydantic import Field
 
@@ -23,10 +22,10 @@ from memfix.detect.aim import Aim
 from memfix.detect.check import check, scores_of
 from memfix.measures.reference_set import ReferenceSet
 from memfix.models.device import autocast
+from memfix.models.model import DiffusionModel
 from memfix.models.sampling import plan_samples
 from memfix.records import Prompt, Record, Role
 from memfix.runs import Run
-from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling
 
 TEXTS = 64
@@ -50,7 +49,7 @@ class Suspect(NamedTuple):
 
 
 def try_neighbours(
-    run: Run, folder: str, pipe: StableDiffusionPipeline, gallery: ReferenceSet, prompts: Sequence[Prompt],
+    run: Run, folder: str, model: DiffusionModel, gallery: ReferenceSet, prompts: Sequence[Prompt],
     skipped: frozenset[str], memorized: Mapping[str, str], settings: DetectSettings, talk: Talk,
 ) -> list[Trial]:  # fmt: skip
     """A few samples of each skipped prompt, nearest wording first, in rounds as long as one finds a copy. Resumes.
@@ -58,22 +57,22 @@ def try_neighbours(
     skipped: ids of prompts; memorized: text → name of the reference that it gives; controls among the prompts say what
     ordinary wordings are.
     """
-    denoiser, s = Denoiser(pipe), settings
+    s = settings
     suspects = nearest_wordings(
-        denoiser,
+        model,
         [p for p in prompts if p.id in skipped],
         memorized,
         [p.text for p in prompts if p.role is Role.CONTROL],
     )
     seeds = tuple(range(s.seed, s.seed + s.num_samples))
-    aim = Aim(denoiser, Sampling(seeds, 2, s.num_inference_steps, s.guidance_scale), s.batch_size)
+    aim = Aim(model, Sampling(seeds, 2, s.num_inference_steps, s.guidance_scale), s.batch_size)
     trials = run.read(f"{folder}/neighbours.jsonl", Trial)
     for first in range(0, len(suspects), s.neighbours):
         own = suspects[first : first + s.neighbours]
         ids = {x.prompt.id for x in own}
         if not ids <= {t.prompt_id for t in trials}:
             trials = [t for t in trials if t.prompt_id not in ids]
-            trials += _try(run, folder, pipe, gallery, own, aim, settings, talk)
+            trials += _try(run, folder, model, gallery, own, aim, settings, talk)
             run.write(f"{folder}/neighbours.jsonl", trials)
         if not any(t.copy_ for t in trials if t.prompt_id in ids):
             break
@@ -83,15 +82,15 @@ def try_neighbours(
 
 
 def nearest_wordings(
-    denoiser: Denoiser, left_out: Sequence[Prompt], memorized: Mapping[str, str], ordinary: Sequence[str]
+    model: DiffusionModel, left_out: Sequence[Prompt], memorized: Mapping[str, str], ordinary: Sequence[str]
 ) -> list[Suspect]:
     """The prompts left out, each with the reference of the memorized text that is nearest to it; nearest pair first.
 
-    Nearest by the cosine of whole text embeddings, as the UNet sees them, about the mean of `ordinary` texts.
+    Nearest by the cosine of all token embeddings together, about the mean of `ordinary` texts.
     """
 
     def flat(texts: Sequence[str]) -> torch.Tensor:
-        return denoiser.encode(texts).flatten(1)
+        return model.text.encode(texts).tokens.flatten(1)
 
     mean = sum(flat(ordinary[i : i + TEXTS]).sum(0) for i in range(0, len(ordinary), TEXTS)) / len(ordinary)
 
@@ -111,7 +110,7 @@ def nearest_wordings(
 
 
 def _try(
-    run: Run, folder: str, pipe: StableDiffusionPipeline, gallery: ReferenceSet, suspects: Sequence[Suspect], aim: Aim,
+    run: Run, folder: str, model: DiffusionModel, gallery: ReferenceSet, suspects: Sequence[Suspect], aim: Aim,
     settings: DetectSettings, talk: Talk,
 ) -> list[Trial]:  # fmt: skip
     """Draw from each suspect and hold the samples against all references."""
@@ -125,7 +124,7 @@ def _try(
         for sample in plan_samples([x.prompt], seeds, steps=steps, guidance=guidance)
     ]
     with talk.progress("Trying neighbours", len(plan)) as bar:
-        for done in check(run, folder, pipe, gallery, plan, settings):
+        for done in check(run, folder, model, gallery, plan, settings):
             bar.at(done)
     scores = scores_of(run, folder, plan)
     return [

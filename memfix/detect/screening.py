@@ -17,11 +17,11 @@ from memfix.errors import MemfixError
 from memfix.files import sha256
 from memfix.inputs.prompts import locate, stream
 from memfix.inputs.wrong_rows import WrongRows
-from memfix.models import pipeline
+from memfix.models import loading
 from memfix.models.device import autocast
+from memfix.models.model import DiffusionModel
 from memfix.runs import digest, slug
 from memfix.screens.base import Screen
-from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling
 
 
@@ -55,14 +55,14 @@ class Screening:
         return locate(self.prompt_list)
 
     @cached_property
-    def source(self) -> pipeline.ModelSource:
+    def source(self) -> loading.ModelSource:
         """The model on this disk."""
-        return pipeline.locate(self.settings.model, self.settings.revision, self.settings.variant)
+        return loading.locate(self.settings.model, self.settings.revision, self.settings.variant)
 
     @cached_property
-    def denoiser(self) -> Denoiser:
+    def model(self) -> DiffusionModel:
         """The loaded model; nothing is loaded before a batch needs it."""
-        return Denoiser(pipeline.load(self.source, self.settings.variant))
+        return loading.load(self.source, self.settings.variant)
 
     def identity(self, ranks: int) -> dict[str, Any]:
         """All that the bytes of `screens.jsonl` depend on; what a resumed folder must have in common."""
@@ -98,7 +98,7 @@ class Screening:
         """One line a prompt. Raises MemfixError where a score is no number: half precision overflows on some models."""
         texts = [prompt.text for prompt in batch]
         with autocast(self.settings.mixed_precision):
-            columns = {s.name: s(self.denoiser, texts, self.sampling).tolist() for s in self.screens}
+            columns = {s.name: s(self.model, texts, self.sampling).tolist() for s in self.screens}
         lines = []
         for i, prompt in enumerate(batch):
             scores = {name: float(f"{column[i]:.7g}") for name, column in columns.items()}

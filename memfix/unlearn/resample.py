@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.console import Talk
 from memfix.measures.reference_set import ReferenceSet
 from memfix.models.context import ContextEdit
-from memfix.models.sampling import batches, generate, plan_samples
-from memfix.models.text import TextCache
+from memfix.models.model import DiffusionModel
+from memfix.models.sampling import batches, plan_samples
 from memfix.records import Pair, Prompt, Rewording, Sample, Score, Side, Yield
 from memfix.unlearn.reword import random_texts, solve
 from memfix.unlearn.ways import Subject, Variant, Way
@@ -27,7 +26,7 @@ from memfix.unlearn.wordings import safe_wordings, short_of_keep
 class Sampler:
     """Samples as the detection did, and holds them against the references."""
 
-    pipe: StableDiffusionPipeline
+    model: DiffusionModel
     gallery: ReferenceSet
     settings: DetectSettings
     talk: Talk
@@ -39,15 +38,15 @@ class Sampler:
         s, variants = self.settings, variants or {}
         if not prompts:
             return
-        texts, done = TextCache(self.pipe), 0
-        contexts = {i: v.context for i, v in variants.items() if v.context is not None}
+        done = 0
+        instead = {i: v.conditioning for i, v in variants.items() if v.conditioning is not None}
         guided = {i: v.guidance for i, v in variants.items() if v.guidance is not None}
         with self.talk.progress(title, len(prompts) * each) as bar:
             for guidance, group in groupby(prompts, lambda p: guided.get(p.id, s.guidance_scale)):
                 seeds = range(s.seed, s.seed + each)
                 plan = plan_samples(list(group), seeds, steps=s.num_inference_steps, guidance=guidance)
                 for batch in batches(plan, s.batch_size):
-                    images = generate(self.pipe, batch, texts, s.mixed_precision, contexts)
+                    images = self.model.sample(batch, s.mixed_precision, instead)
                     yield from zip(batch, images, self.gallery.score(batch, images), strict=True)
                     done += len(batch)
                     bar.at(done)
@@ -78,7 +77,7 @@ def keep_variants(
         wanted = {
             f"{i}-{way.name}{n}": (i, variant)
             for i, text in targets.items()
-            for n, variant in enumerate(way.vary(Subject(text, sample.pipe, sample.settings)))
+            for n, variant in enumerate(way.vary(Subject(text, sample.model, sample.settings)))
         }
         prompts = [Prompt(id=name, text=variant.wording or targets[i]) for name, (i, variant) in wanted.items()]
         prompts.sort(key=lambda p: wanted[p.id][1].guidance or 0)  # so that batches of one guidance are full
@@ -141,12 +140,11 @@ def reword(
     applied = {r.text: r.wording or "" for r in decided if r.applied}
     if not applied:
         return decided, None
-    return decided, the_edit(sample.pipe, applied, {*others, *(p.wording or "" for p in variants)})
+    return decided, the_edit(sample.model, applied, {*others, *(p.wording or "" for p in variants)})
 
 
-def the_edit(pipe: StableDiffusionPipeline, applied: Mapping[str, str], others: Iterable[str]) -> ContextEdit:
+def the_edit(model: DiffusionModel, applied: Mapping[str, str], others: Iterable[str]) -> ContextEdit:
     """Solve for the edit that makes each text of `applied` read like its wording."""
-    known, anything = sorted({*others, ""} - applied.keys()), random_texts(pipe.tokenizer.get_vocab())
-    cache = TextCache(pipe)
-    cache.add([*applied, *applied.values(), *known, *anything])
-    return solve(*(cache.stack(texts).cpu() for texts in (applied, applied.values(), known, anything)))
+    known, anything = sorted({*others, ""} - applied.keys()), random_texts(model.text.vocabulary)
+    rows = model.text.keep([*applied, *applied.values(), *known, *anything])
+    return solve(*(rows.stack(texts).tokens.cpu() for texts in (applied, applied.values(), known, anything)))
