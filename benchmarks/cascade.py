@@ -26,10 +26,10 @@ from memfix.console import emit
 from memfix.demo import list_path
 from memfix.detect.skipping import Skipping, decide, expect
 from memfix.errors import MemfixError
-from memfix.models import pipeline
+from memfix.models import loading
+from memfix.models.model import DiffusionModel
 from memfix.run.environment import environment
 from memfix.screens import get_screen
-from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
@@ -119,10 +119,10 @@ def prompt_groups() -> tuple[dict[str, str], list[str]]:
     return {text: kind for text, kind in groups.items() if text not in controls}, controls
 
 
-def screened(denoiser: Denoiser, texts: list[str], first_seed: int) -> list[float]:
+def screened(model: DiffusionModel, texts: list[str], first_seed: int) -> list[float]:
     sampling = Sampling(tuple(range(first_seed, first_seed + SEEDS)), 1, STEPS, GUIDANCE)
     screen = get_screen("fine_detail")
-    return torch.cat([screen(denoiser, texts[i : i + BATCH], sampling) for i in range(0, len(texts), BATCH)]).tolist()
+    return torch.cat([screen(model, texts[i : i + BATCH], sampling) for i in range(0, len(texts), BATCH)]).tolist()
 
 
 def cost(decided: Skipping, controls: int) -> float:
@@ -136,9 +136,9 @@ def on_the_model(rates: tuple[float, ...]) -> Iterator[dict[str, Any]]:
     groups, controls = prompt_groups()
     ordinary = {text for text, kind in groups.items() if kind == "ordinary"}
     print(f"{len(groups) - len(ordinary)} planted, {len(ordinary)} ordinary, {len(controls)} controls", file=sys.stderr)
-    denoiser = Denoiser(pipeline.load(pipeline.locate("demo")))
+    model = loading.load(loading.locate("demo"))
     for first_seed in FIRST_SEEDS:
-        scores = screened(denoiser, [*groups, *controls], first_seed)
+        scores = screened(model, [*groups, *controls], first_seed)
         expected = expect(dict(zip(groups, scores, strict=False)), scores[len(groups) :])
         for rate in rates:
             decided = decide(expected, rate, AUDIT, 0, screen="fine_detail")

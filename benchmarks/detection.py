@@ -35,12 +35,11 @@ from memfix.inputs.references import read_references
 from memfix.measures import PIXELS, get_measure
 from memfix.measures.base import Measure
 from memfix.measures.weights import Wanted
-from memfix.models import pipeline
+from memfix.models import loading
 from memfix.records import Kind, Label, Prompt, Role, Sample, Score, Verdict
 from memfix.run.environment import environment
 from memfix.run.folder import Run
 from memfix.screens import get_screen
-from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -244,9 +243,9 @@ def main() -> None:
         row(name, by_text(full, values), groups, (each, sampling + more))
         for name, (values, more) in columns(full).items()
     ]
-    denoiser = Denoiser(pipeline.load(pipeline.locate("demo")))
+    model = loading.load(loading.locate("demo"))
     for case in filter(short, CASES):
-        scores, took, cost = measure(denoiser, case, list(groups), 0)
+        scores, took, cost = measure(model, case, list(groups), 0)
         name = f"{case.screen}, {case.seeds} seeds, {case.steps} steps"
         rows.append(row(name, dict(zip(groups, scores.tolist(), strict=True)), groups, (cost, took)))
         print(name, file=sys.stderr)

@@ -37,7 +37,8 @@ from torch import nn
 
 from memfix.config import UnlearnSettings
 from memfix.console import emit
-from memfix.models.latents import NoiseSchedule
+from memfix.models.denoiser import network_of
+from memfix.models.schedule import NoiseSchedule
 from memfix.run.environment import environment
 from memfix.stats import clopper_pearson
 from memfix.unlearn.bank import Bank, Target
@@ -256,10 +257,11 @@ def unlearn(
     settings = UnlearnSettings(**COMMON | values, train_seed=cell.seed)
     pipe = copy.deepcopy(pipe)
     stand_ins = [stand_in_for(pipe, digits, shirt)[stand_in][None]] if stand_in else []
-    bank = Bank([Target("", [shirt], list(digits), stand_ins)], [], None, NoiseSchedule(pipe))
+    bank = Bank([Target("", [shirt], list(digits), stand_ins)], [], None, NoiseSchedule(pipe.scheduler))
     started = time.monotonic()
     unet = pipe.unet.train()
-    steps = list(Trainer(unet, list(unet.parameters()), bank, get_method(cell.method), settings, "bf16"))
+    network, weights = network_of(unet, "bf16"), dict(unet.named_parameters())
+    steps = list(Trainer(network, weights, bank, get_method(cell.method), settings, "bf16"))
     unet.eval()
     last = {"loss_keep": round(steps[-1].loss_keep, 2), "loss_forget": round(steps[-1].loss_forget, 2)}
     return pipe, {"seconds": round(time.monotonic() - started, 1), **last}

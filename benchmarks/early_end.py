@@ -22,13 +22,12 @@ from rich.table import Table
 from memfix.config import DetectSettings
 from memfix.console import emit
 from memfix.inputs.references import open_image, read_references
-from memfix.models import pipeline
+from memfix.models import loading
 from memfix.models.device import autocast
-from memfix.models.latents import encode
 from memfix.records import Prompt, Score
 from memfix.run.environment import environment
 from memfix.run.folder import BEFORE, Run
-from memfix.screens.denoiser import Denoiser
+from memfix.screens.base import probe
 from memfix.screens.sampling import Sampling
 
 CLEAN, GO_ON = 50, 0.995
@@ -50,17 +49,16 @@ def likeness(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     clean = [i for i, marks in copies.items() if not any(marks)]
     drawn = set(np.random.default_rng(0).choice(clean, CLEAN, replace=False))
     chosen = [p for p in run.read("prompts.jsonl", Prompt) if any(copies[p.id]) or p.id in drawn]
-    pipe = pipeline.load(pipeline.locate(settings.model))
-    denoiser, steps = Denoiser(pipe), settings.num_inference_steps
+    model, steps = loading.load(loading.locate(settings.model)), settings.num_inference_steps
     pictures = [open_image(r.path) for r in read_references(settings.references or "", [])]
-    references = directions(torch.stack(list(encode(pipe, pictures))))
+    references = directions(torch.stack(list(model.latents.encode(pictures))))
     seeds = tuple(range(settings.seed, settings.seed + settings.num_samples))
     sampling = Sampling(seeds, steps, steps, settings.guidance_scale)
     found = []
     for done, prompt in enumerate(chosen, 1):
         print(f"\r{done} of {len(chosen)}", end="", file=sys.stderr, flush=True)
         with autocast(settings.mixed_precision):
-            walk = denoiser.walk([prompt.text], sampling)
+            walk = probe(model, [prompt.text], sampling)
             found.append([(directions(s.clean.float().cpu()) @ references.T).amax(1).tolist() for s in walk])
     weight = [1.0 if any(copies[p.id]) else len(clean) / CLEAN for p in chosen]
     return np.array(found), np.array([copies[p.id] for p in chosen]), np.array(weight)

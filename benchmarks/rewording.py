@@ -21,8 +21,8 @@ from rich.table import Table
 from memfix.config import UnlearnSettings
 from memfix.console import Talk
 from memfix.flow.detection import Detection
-from memfix.models import lora
 from memfix.models.context import ContextEdit, build_in
+from memfix.models.model import DiffusionModel
 from memfix.records import Pair, Rewording
 from memfix.run.environment import environment
 from memfix.run.folder import Run
@@ -43,15 +43,16 @@ def inverse(edit: ContextEdit) -> ContextEdit:
     return ContextEdit(edit.read, -edit.write @ core)
 
 
-def train_adapter(pipe, pairs: list[Pair], latents: list[torch.Tensor], settings: UnlearnSettings, precision: str):
-    parameters = lora.add(pipe.unet, settings.rank)
-    pipe.unet.train()
-    bank = build_bank(pipe, pairs, latents)
-    for _ in Trainer(pipe.unet, parameters, bank, get_method(settings.method), settings, precision):
+def train_adapter(
+    model: DiffusionModel, pairs: list[Pair], latents: list[torch.Tensor], settings: UnlearnSettings, precision: str
+) -> None:
+    model.prepare_training("lora", settings.rank, 0, False)
+    bank = build_bank(model, pairs, latents)
+    network, weights = model.denoiser.network(precision), model.denoiser.trained()
+    for _ in Trainer(network, weights, bank, get_method(settings.method), settings, precision):
         pass
-    pipe.unet.eval()
-    pipe.fuse_lora()
-    pipe.unload_lora_weights()
+    model.denoiser.module.eval()
+    model.adapters.fuse_trained()
 
 
 def rows(run: Run) -> Iterator[dict[str, object]]:
@@ -61,15 +62,16 @@ def rows(run: Run) -> Iterator[dict[str, object]]:
     pairs = run.read("pairs.jsonl", Pair)
     reworded = [r for r in run.read("rewordings.jsonl", Rewording) if r.wording]
     prompts = [Asked(r.prompt_id, r.text) for r in reworded]
-    judge, pipe = detection.judge(), detection.model()
-    original = copy.deepcopy(pipe.unet)
+    judge, model = detection.judge(), detection.model()
+    module = model.denoiser.module
+    original = copy.deepcopy(module.state_dict())
     others = [p.text for p in detection.prompts]
-    edit = the_edit(pipe, {r.text: r.wording or "" for r in reworded}, others)
-    latents = list(encode_pairs(pipe, pairs))
+    edit = the_edit(model, {r.text: r.wording or "" for r in reworded}, others)
+    latents = list(encode_pairs(model, pairs))
     names = sorted(object_names(), key=len, reverse=True)
 
     def look(state: str) -> dict[str, object]:
-        found = list(Sampler(pipe, judge, detected, Talk(quiet=True))(prompts, detected.num_samples, state))
+        found = list(Sampler(model, judge, detected, Talk(quiet=True))(prompts, detected.num_samples, state))
         named = recognize(np.stack([np.asarray(image) for _, image, _ in found]))
         wanted = [next(n for n in names if n in made.text) for made, _, _ in found]
         copies = sum(score.copy_ for _, _, score in found)
@@ -77,16 +79,16 @@ def rows(run: Run) -> Iterator[dict[str, object]]:
         return {"weights": state, "samples": len(found), "copies": copies / len(found), "object shown": float(shown)}
 
     yield look("original")
-    build_in(pipe.unet, edit)
+    build_in(module, edit)
     yield look("reworded, not trained")
-    train_adapter(pipe, pairs, latents, settings, detected.mixed_precision)
+    train_adapter(model, pairs, latents, settings, detected.mixed_precision)
     yield look("reworded, then trained")
-    build_in(pipe.unet, inverse(edit))
+    build_in(module, inverse(edit))
     yield look("reworded, then trained, rewording taken off")
-    pipe.unet = original
-    train_adapter(pipe, pairs, latents, settings, detected.mixed_precision)
+    module.load_state_dict(original)
+    train_adapter(model, pairs, latents, settings, detected.mixed_precision)
     yield look("trained")
-    build_in(pipe.unet, edit)
+    build_in(module, edit)
     yield look("trained, then reworded (what memfix does)")
 
 

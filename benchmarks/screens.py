@@ -23,10 +23,11 @@ from scipy.stats import rankdata
 
 from memfix.console import emit
 from memfix.demo import REFERENCES, list_path
-from memfix.models import pipeline
+from memfix.models import loading
+from memfix.models.model import DiffusionModel
 from memfix.run.environment import environment
 from memfix.screens import get_screen
-from memfix.screens.denoiser import Denoiser
+from memfix.screens.base import probe
 from memfix.screens.sampling import Sampling
 
 STEPS, GUIDANCE, BATCH = 12, 3.0, 16
@@ -61,9 +62,9 @@ CASES = [
 ]
 
 
-def variance(denoiser: Denoiser, prompts: list[str], sampling: Sampling) -> torch.Tensor:
+def variance(model: DiffusionModel, prompts: list[str], sampling: Sampling) -> torch.Tensor:
     """Minus the variance over seeds of the latents that the last step heads for."""
-    *_, last = denoiser.walk(prompts, sampling)
+    *_, last = probe(model, prompts, sampling)
     return -last.clean.reshape(len(prompts), len(sampling.seeds), -1).var(1).mean(1)
 
 
@@ -94,21 +95,21 @@ def true_positives(positive: np.ndarray, negative: np.ndarray, false_alarms: flo
     return max(float((positive >= t).mean()) for t in [*thresholds, np.inf] if (negative >= t).mean() <= false_alarms)
 
 
-def measure(denoiser: Denoiser, case: Case, texts: list[str], first_seed: int) -> tuple[np.ndarray, float, int]:
+def measure(model: DiffusionModel, case: Case, texts: list[str], first_seed: int) -> tuple[np.ndarray, float, int]:
     """Scores, seconds a prompt, UNet evaluations a prompt."""
     seeds = tuple(range(first_seed, first_seed + case.seeds))
     sampling = Sampling(seeds, case.steps, STEPS, GUIDANCE)
     score: Callable[..., torch.Tensor] = variance if case.screen == "variance" else get_screen(case.screen)
     each = 2 * STEPS if case.screen == "variance" else get_screen(case.screen).evaluations(sampling)
     start = time.perf_counter()
-    found = [score(denoiser, texts[i : i + BATCH], sampling) for i in range(0, len(texts), BATCH)]
+    found = [score(model, texts[i : i + BATCH], sampling) for i in range(0, len(texts), BATCH)]
     seconds = (time.perf_counter() - start) / len(texts)
     return torch.cat(found).numpy(), seconds, each * case.seeds
 
 
-def row(denoiser: Denoiser, case: Case, groups: dict[str, str], first_seed: int) -> dict[str, Any]:
+def row(model: DiffusionModel, case: Case, groups: dict[str, str], first_seed: int) -> dict[str, Any]:
     """One line of the table."""
-    scores, seconds, evaluations = measure(denoiser, case, list(groups), first_seed)
+    scores, seconds, evaluations = measure(model, case, list(groups), first_seed)
     kind = np.array(list(groups.values()))
     ordinary, planted = scores[kind == "ordinary"], scores[kind != "ordinary"]
     return {
@@ -125,11 +126,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="first seed")
     parser.add_argument("--screen", action="append", help="only these")
     options = parser.parse_args()
-    denoiser, groups = Denoiser(pipeline.load(pipeline.locate("demo"))), captions()
+    model, groups = loading.load(loading.locate("demo")), captions()
     rows = []
     for case in CASES:
         if not options.screen or case.screen in options.screen:
-            rows.append(row(denoiser, case, groups, options.seed))
+            rows.append(row(model, case, groups, options.seed))
             print(f"{case.screen} n={case.seeds} s={case.steps}", file=sys.stderr)
     if options.json:
         emit({"rows": rows, "environment": environment().model_dump()})

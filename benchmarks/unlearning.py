@@ -36,7 +36,7 @@ from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
 from memfix.flow.recheck import NewWeights
 from memfix.measures.quality import broken_share, detail_range
-from memfix.models import pipeline
+from memfix.models import loading
 from memfix.models.sampling import plan_samples
 from memfix.recheck.outcomes import change, rms_difference
 from memfix.records import (
@@ -189,9 +189,8 @@ def detect(folder: Path, targets: str) -> Path:
     path = folder / f"detected-{targets.replace(' ', '-')}"
     run = flow.detect(listed, settings, path, folder, ["benchmark"], Talk())
     if not (run.path / "unseen.done").exists():
-        pipe = pipeline.load(pipeline.locate("demo"))
-        detection = Detection.of(run)
-        check = Check(run, BEFORE_UNSEEN, pipe, detection.rule, detection.judge(), settings)
+        model, detection = loading.load(loading.locate("demo")), Detection.of(run)
+        check = Check(run, BEFORE_UNSEEN, model, detection.rule, detection.judge(), settings)
         for _ in check.sample(plan_unseen(settings)):
             pass
         (run.path / "unseen.done").touch()

@@ -37,15 +37,13 @@ from memfix.config import UnlearnSettings
 from memfix.console import emit
 from memfix.demo import REFERENCES
 from memfix.inputs.references import open_image
-from memfix.models import lora, pipeline
+from memfix.models import loading, lora
+from memfix.models.denoiser import frozen, network_of
 from memfix.models.device import device
-from memfix.models.latents import NoiseSchedule, encode
-from memfix.models.text import TextCache
 from memfix.run.environment import environment
 from memfix.unlearn.bank import Bank, Batch, Target
 from memfix.unlearn.draws import Draw
 from memfix.unlearn.methods import get_method
-from memfix.unlearn.original import original
 from memfix.unlearn.siss import NEGLIGIBLE, Weights, importance_weights, log_density_ratio
 from memfix.unlearn.trainer import Trainer
 
@@ -120,14 +118,12 @@ def sd() -> World:
 
 
 def demo() -> World:
-    pipe = pipeline.load(pipeline.locate("demo"))
+    model = loading.load(loading.locate("demo"))
     rows = map(json.loads, (REFERENCES / "metadata.jsonl").read_text().splitlines())
     names = {row["text"]: row["file_name"] for row in rows}
     chosen = list(names)[: 2 * TARGETS * EACH + PRIOR]
-    texts = TextCache(pipe)
-    texts.add(chosen)
-    latents = list(encode(pipe, [open_image(str(REFERENCES / names[text])) for text in chosen]))
-    return World(pipe.unet, bank_of(chosen, latents, texts, NoiseSchedule(pipe)), 64)
+    latents = list(model.latents.encode([open_image(str(REFERENCES / names[text])) for text in chosen]))
+    return World(model.denoiser.module, bank_of(chosen, latents, model.text.keep(chosen), model.schedule), 64)
 
 
 def bank_of(texts: list[str], latents: list[torch.Tensor], embeddings: Any, schedule: Any) -> Bank:
@@ -148,7 +144,11 @@ WORLDS = {"sd": sd, "demo": demo}
 
 def trained(unet: nn.Module, weights: str) -> list[nn.Parameter]:
     unet.train()
-    return list(unet.requires_grad_(True).parameters()) if weights == "full" else lora.add(unet, 16)
+    if weights == "full":
+        unet.requires_grad_(True)
+    else:
+        lora.add(unet, 16)
+    return [p for p in unet.parameters() if p.requires_grad]
 
 
 def stepper(case: Case, world: World, unet: nn.Module, parameters: list[nn.Parameter]) -> Stepper:
@@ -161,8 +161,9 @@ def stepper(case: Case, world: World, unet: nn.Module, parameters: list[nn.Param
         train_batch_size=world.batch - prior, prior_batch_size=prior, max_train_steps=10**6, learning_rate=RATE,
         weights="full", method=case.method, **case.settings,
     )  # fmt: skip
-    held = original(unet, "no") if prior else None
-    steps = iter(Trainer(unet, parameters, world.bank, get_method(case.method), settings, "no", original=held))
+    held = frozen(unet, "no") if prior else None
+    network, named = network_of(unet, "no"), {n: p for n, p in unet.named_parameters() if p.requires_grad}
+    steps = iter(Trainer(network, named, world.bank, get_method(case.method), settings, "no", original=held))
     return lambda: next(steps)
 
 
@@ -180,7 +181,7 @@ def plain(world: World, unet: nn.Module, parameters: list[nn.Parameter]) -> Step
     def step() -> None:
         rows = [data[int(i)] for i in torch.randint(len(data), (world.batch,))]
         latents = torch.stack([z for _, z in rows]).to(device())
-        context = bank.texts.stack([text for text, _ in rows])
+        context = bank.texts.stack([text for text, _ in rows]).tokens
         eps = torch.randn_like(latents)
         t = torch.randint(0, len(bank.schedule), (world.batch,), device=device())
         noisy = signal[t].reshape(shape) * latents + noise[t].reshape(shape) * eps
@@ -207,7 +208,7 @@ def released(world: World, unet: nn.Module, parameters: list[nn.Parameter]) -> S
         batch = drawn(world)
         m = batch.points
         on = m.noisy.to(device())
-        answer = unet(on, m.t.to(device()), m.context, return_dict=False)[0]
+        answer = unet(on, m.t.to(device()), m.conditioning.tokens, return_dict=False)[0]
         w_keep, w_forget = weights_of(batch)
         losses = [
             (w.float().to(on) * (answer - eps.to(on)).square().flatten(1).sum(1)).mean()

@@ -43,7 +43,7 @@ def rows(run: Run, group: str, ways: str | None, each: int) -> Iterator[dict[str
         asked = [
             Asked(p.id, p.text, str(n), variant)
             for p in prompts
-            for n, variant in enumerate(way.vary(Subject(p.text, sample.pipe, detected)))
+            for n, variant in enumerate(way.vary(Subject(p.text, sample.model, detected)))
         ]
         texts = {p.id: p.text for p in prompts}
         asked.sort(key=lambda a: a.variant.guidance or 0)

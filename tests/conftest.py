@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 TOKENS = 16
 
 
-def tiny_pipeline(prediction_type: str = "epsilon", latent_size: int = 8) -> StableDiffusionPipeline:
+def tiny_pipeline(prediction_type: str = "epsilon", latent_size: int | tuple[int, int] = 8) -> StableDiffusionPipeline:
     torch.manual_seed(0)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*letters, *(f"{c}</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]

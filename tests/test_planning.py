@@ -16,7 +16,7 @@ from memfix.config import UnlearnSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
 from memfix.flow import dry_run
-from memfix.models import lora, pipeline
+from memfix.models import loading
 from memfix.records import Pair, Side, Step, Yield
 from memfix.run.folder import Run
 from tests.detected import FEW, detected_run
@@ -144,8 +144,9 @@ def test_an_outline_counts_what_is_done(run: Run) -> None:
     assert (told["method"], told["steps"]) == ("siss", 2)
     sampled = told["keep_variants_at_most"] * 2 * 2  # two denoising steps, with guidance
     assert told["unet_evaluations_at_most"] == sampled + told["items"]
-    pipe = pipeline.load(pipeline.locate(run.header.stages.detect.settings.model))
-    assert told["trained_weights"] == sum(p.numel() for p in lora.add(pipe.unet, 2))
+    model = loading.load(loading.locate(run.header.stages.detect.settings.model))
+    model.adapters.add(2)
+    assert told["trained_weights"] == sum(p.numel() for p in model.denoiser.trained().values())
     unlearn(run, rank=2, gradient_accumulation_steps=3)
     pairs, drawn = run.read("pairs.jsonl", Pair), sum(y.samples for y in run.read("yields.jsonl", Yield))
     assert told["forget_images"] == sum(p.side is Side.FORGET for p in pairs)
@@ -173,7 +174,7 @@ def test_each_adapter_has_its_ending(run: Run) -> None:
 
 def test_memory_by_hand(run: Run) -> None:
     """Full weights: 4 bytes a weight of the model; of those trained 4 for the gradient, 8 for AdamW, 4 to combine."""
-    pipe = pipeline.load(pipeline.locate(run.header.stages.detect.settings.model))
+    pipe = loading.load(loading.locate(run.header.stages.detect.settings.model))._pipe
     unet = sum(p.numel() for p in pipe.unet.parameters())
     rest = sum(p.numel() for module in (pipe.vae, pipe.text_encoder) for p in module.parameters())
 
@@ -210,9 +211,9 @@ def test_settings_that_nobody_looks_at_are_refused_where_the_user_gave_them(run:
 
 
 def test_a_base_in_fp16_files_is_unlearned_in_fp16(tmp_path: Path, model_folder: Path, reference_folder: Path) -> None:
-    pipeline.load(pipeline.locate(str(model_folder))).to(dtype=torch.float16).save_pretrained(tmp_path / "half")
+    loading.load(loading.locate(str(model_folder)))._pipe.to(dtype=torch.float16).save_pretrained(tmp_path / "half")
     run = Run.open(detected_run(tmp_path, tmp_path / "half", reference_folder))
-    pipe = pipeline.load(pipeline.locate(str(tmp_path / "half")))
+    pipe = loading.load(loading.locate(str(tmp_path / "half")))._pipe
     assert {p.dtype for m in (pipe.unet, pipe.vae, pipe.text_encoder) for p in m.parameters()} == {torch.float32}
     assert unlearn(run, mixed_precision="fp16")
     assert all(s.norm_keep > 0 for s in run.read("training.jsonl", Step))

@@ -1,6 +1,7 @@
 """The folders are the flow: imports form a DAG, stages do not know each other."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -101,3 +102,30 @@ def test_pure_parts_know_nothing_of_runs_and_command_line() -> None:
     for name, found in imports().items():
         if name.startswith(PURE):
             assert not {f for f in found if f.startswith(("memfix.run.folder", "memfix.cli", "memfix.flow"))}, name
+
+
+# What a model is made of, by the names that diffusers and transformers give it.
+PARTS_OF_A_MODEL = re.compile(
+    r"\bsample_size\b|\btext_encoder\b|\btokenizer\b|\.unet\b|\.vae\b|\bpipe\b|\w*(Pipeline|UNet2D|Autoencoder)\w*"
+)
+
+
+def test_only_models_know_diffusers_and_transformers() -> None:
+    """Outside `models/` no file imports them or names a part of theirs: another kind of model concerns one folder.
+
+    Their names alone are allowed, where a run writes down which versions it was made with.
+    """
+    read = 0
+    for path in PACKAGE.rglob("*.py"):
+        if path.is_relative_to(PACKAGE / "models"):
+            continue
+        text = path.read_text()
+        for node in ast.walk(ast.parse(text)):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & {"diffusers", "transformers", "peft"}, path
+        for number, line in enumerate(text.splitlines(), 1):
+            assert not PARTS_OF_A_MODEL.search(line), f"{path}:{number}: {line.strip()}"
+        read += 1
+    assert read > 100
+    assert PARTS_OF_A_MODEL.search("StableDiffusionPipeline") and PARTS_OF_A_MODEL.search("self.pipe.unet")

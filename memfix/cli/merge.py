@@ -24,10 +24,9 @@ def merge(
     if call.dry_run:
         call.talk.say(f"{', '.join(map(str, adapters))} → {out}")
         return
-    from memfix.models import adapters as loras
-    from memfix.models import pipeline
+    from memfix.models import loading
 
-    loras.merge(pipeline.load(pipeline.locate(model)), adapters, out)
+    loading.load(loading.locate(model)).adapters.save_sum(out, adapters)
     if call.json:
         emit({"model": model, "merged": [str(path) for path in adapters], "out": str(out)})
     call.talk.say(f"{len(adapters)} adapters as one: {out}")

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from memfix.models.latents import encode
-from memfix.screens.denoiser import Denoiser
+from memfix.models.model import DiffusionModel
 from memfix.screens.sampling import Sampling
 
 
@@ -20,8 +19,8 @@ class Aim:
     prompts and made once; the second prediction is not.
     """
 
-    def __init__(self, denoiser: Denoiser, sampling: Sampling, batch_size: int) -> None:
-        self._denoiser, self._sampling = denoiser, sampling
+    def __init__(self, model: DiffusionModel, sampling: Sampling, batch_size: int) -> None:
+        self._model, self._sampling = model, sampling
         self._prompts = max(1, batch_size // len(sampling.seeds))
         self._unguided: torch.Tensor | None = None
 
@@ -34,28 +33,25 @@ class Aim:
         seeds: list[list[int]] = []
         for i in range(0, len(texts), self._prompts):
             part = slice(i, i + self._prompts)
-            latents = torch.stack(list(encode(self._denoiser.pipe, pictures[part])))
-            seeds += [own[:most] for own in self._aim(texts[part], latents.to(self._denoiser.pipe.device))]
+            latents = torch.stack(list(self._model.latents.encode(pictures[part])))
+            seeds += [own[:most] for own in self._aim(texts[part], latents.to(self._model.device))]
         return seeds
 
     @torch.no_grad()
     def _aim(self, prompts: Sequence[str], pictures: torch.Tensor) -> list[list[int]]:
         """All seeds, the nearest first; pictures: latents [P, C, h, w]."""
-        d, seeds = self._denoiser, self._sampling.seeds
-        contexts, generators = d.contexts(prompts, self._sampling), d.generators(seeds, len(prompts))
-        scheduler = d.scheduler(self._sampling.num_inference_steps)
-        extra = d.pipe.prepare_extra_step_kwargs(generators, 0.0)
-        sample = d.noise(generators) * scheduler.init_noise_sigma
-        first, second = scheduler.timesteps[:2]
-        latents = scheduler.scale_model_input(sample, first)
+        model, seeds, steps = self._model, self._sampling.seeds, self._sampling.num_inference_steps
+        told = model.text.encode(prompts).repeat_interleave(len(seeds))
+        course = model.course([*seeds] * len(prompts), steps)
         if self._unguided is None:
-            own = latents[: len(seeds)]
-            self._unguided = d.predict(own, float(first), d.encode([""]).expand(len(own), -1, -1))
+            own = course.latents[: len(seeds)]
+            nothing = model.text.encode([""]).expand(len(own))
+            self._unguided = model.denoiser.predict(own, course.time, nothing)
         without = self._unguided.repeat(len(prompts), 1, 1, 1)
-        guided = without + self._sampling.guidance_scale * (d.predict(latents, float(first), contexts) - without)
-        sample = scheduler.step(guided, first, sample, **extra).prev_sample
-        latents = scheduler.scale_model_input(sample, second)
-        clean = d.clean(d.predict(latents, float(second), contexts), latents, round(float(second)))
+        with_prompt = model.denoiser.predict(course.latents, course.time, told)
+        course.advance(without + self._sampling.guidance_scale * (with_prompt - without))
+        second = model.denoiser.predict(course.latents, course.time, told)
+        clean = model.schedule.clean(second, course.latents, round(course.time))
         nearness = (_directions(clean).reshape(len(prompts), len(seeds), -1) * _directions(pictures)[:, None]).sum(-1)
         return [[seeds[i] for i in own] for own in nearness.argsort(1, descending=True).tolist()]
 

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diffusers import StableDiffusionPipeline
-
 from memfix.config import DetectSettings
 from memfix.console import Talk
 from memfix.detect.skipping import Skipping, plan
+from memfix.models.model import DiffusionModel
 from memfix.records import Prompt, Role
 from memfix.run.folder import Run
 from memfix.screens import get_screen
-from memfix.screens.denoiser import Denoiser
 from memfix.screens.folder import RESULT
 from memfix.screens.runner import Listed, Runner, read_scores
 from memfix.screens.sampling import Sampling
@@ -24,7 +22,7 @@ from memfix.screens.sampling import Sampling
 def screen_first(
     run: Run,
     folder: str,
-    pipe: StableDiffusionPipeline,
+    model: DiffusionModel,
     prompts: Sequence[Prompt],
     settings: DetectSettings,
     talk: Talk,
@@ -41,7 +39,7 @@ def screen_first(
     listed, file = [Listed(n, p.source, p.text) for n, p in enumerate(prompts, 1)], run.path / folder / RESULT
     file.parent.mkdir(parents=True, exist_ok=True)
     with talk.progress(f"Screening by {screen.name}", len(prompts)) as bar:
-        for done in runner.run(listed, file, lambda: Denoiser(pipe)):
+        for done in runner.run(listed, file, lambda: model):
             bar.at(done)
     scores = [line.scores[screen.name] for line in read_scores(file)]
     own = {p.id: score for p, score in zip(prompts, scores, strict=True) if p.role is Role.PROMPT}

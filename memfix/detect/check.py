@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from diffusers import StableDiffusionPipeline
-
 from memfix.config import DetectSettings
 from memfix.detect.design import Design
 from memfix.detect.stand_ins import MATCHES, stand_in
@@ -18,8 +16,8 @@ from memfix.detect.verdict import verdict_on, verdict_on_pair
 from memfix.inputs.references import open_image
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import COARSE, to_tensor
-from memfix.models.sampling import batches, generate
-from memfix.models.text import TextCache
+from memfix.models.model import DiffusionModel
+from memfix.models.sampling import batches
 from memfix.records import Kind, Sample, Score, Verdict
 from memfix.references.judge import Judge
 from memfix.references.near_copies import representatives
@@ -33,7 +31,7 @@ class Check:
 
     run: Run
     folder: str
-    pipe: StableDiffusionPipeline
+    model: DiffusionModel
     rule: CopyRule
     judge: Judge | None
     settings: DetectSettings
@@ -60,9 +58,8 @@ class Check:
         done = {name for name in scored & planned if (folder / name).is_file()}
         folder.mkdir(exist_ok=True)
         yield len(done)
-        texts = TextCache(self.pipe)
         for batch in batches(plan, self.settings.batch_size, done):
-            drawn = generate(self.pipe, batch, texts, self.settings.mixed_precision)
+            drawn = self.model.sample(batch, self.settings.mixed_precision)
             new = [(s, image) for s, image in zip(batch, drawn, strict=True) if s.file_name not in done]
             samples, images = [s for s, _ in new], [image for _, image in new]
             for sample, image in new:

@@ -105,7 +105,7 @@ class FirstCheck:
         if kept := self.run.read(name, Skipping):
             skipping = kept[0]
         else:
-            skipping = screen_first(self.run, self.check.folder, self.check.pipe, prompts, self.settings, self.talk)
+            skipping = screen_first(self.run, self.check.folder, self.check.model, prompts, self.settings, self.talk)
             self.run.write(name, [skipping])
         skipped = len(skipping.not_generated)
         self.talk.say(

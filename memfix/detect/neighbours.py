@@ -20,10 +20,10 @@ from memfix.console import Talk, counted
 from memfix.detect.aim import Aim
 from memfix.detect.check import Check
 from memfix.models.device import autocast
+from memfix.models.model import DiffusionModel
 from memfix.models.sampling import plan_samples
 from memfix.records import Prompt, Record, Role
 from memfix.references.reference_set import ReferenceSet
-from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling
 
 TEXTS = 64
@@ -54,15 +54,15 @@ def try_neighbours(
     skipped: ids of prompts; memorized: text → name of the reference that it gives; controls among the prompts say what
     ordinary wordings are.
     """
-    denoiser, s, file = Denoiser(check.pipe), check.settings, f"{check.folder}/neighbours.jsonl"
+    model, s, file = check.model, check.settings, f"{check.folder}/neighbours.jsonl"
     suspects = nearest_wordings(
-        denoiser,
+        model,
         [p for p in prompts if p.id in skipped],
         memorized,
         [p.text for p in prompts if p.role is Role.CONTROL],
     )
     seeds = tuple(range(s.seed, s.seed + s.num_samples))
-    aim = Aim(denoiser, Sampling(seeds, 2, s.num_inference_steps, s.guidance_scale), s.batch_size)
+    aim = Aim(model, Sampling(seeds, 2, s.num_inference_steps, s.guidance_scale), s.batch_size)
     trials = check.run.read(file, Trial)
     for first in range(0, len(suspects), s.neighbours):
         own = suspects[first : first + s.neighbours]
@@ -79,15 +79,15 @@ def try_neighbours(
 
 
 def nearest_wordings(
-    denoiser: Denoiser, left_out: Sequence[Prompt], memorized: Mapping[str, str], ordinary: Sequence[str]
+    model: DiffusionModel, left_out: Sequence[Prompt], memorized: Mapping[str, str], ordinary: Sequence[str]
 ) -> list[Suspect]:
     """The prompts left out, each with the reference of the memorized text that is nearest to it; nearest pair first.
 
-    Nearest by the cosine of whole text embeddings, as the UNet sees them, about the mean of `ordinary` texts.
+    Nearest by the cosine of all token embeddings together, about the mean of `ordinary` texts.
     """
 
     def flat(texts: Sequence[str]) -> torch.Tensor:
-        return denoiser.encode(texts).flatten(1)
+        return model.text.encode(texts).tokens.flatten(1)
 
     mean = sum(flat(ordinary[i : i + TEXTS]).sum(0) for i in range(0, len(ordinary), TEXTS)) / len(ordinary)
 

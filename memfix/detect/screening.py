@@ -15,10 +15,10 @@ from memfix.errors import MemfixError
 from memfix.files import sha256
 from memfix.inputs.prompts import locate, stream
 from memfix.inputs.wrong_rows import WrongRows
-from memfix.models import pipeline
+from memfix.models import loading
+from memfix.models.model import DiffusionModel
 from memfix.run.folder import digest, slug
 from memfix.screens.base import Screen
-from memfix.screens.denoiser import Denoiser
 from memfix.screens.folder import fill
 from memfix.screens.runner import Listed, Runner
 from memfix.screens.sampling import Sampling
@@ -46,9 +46,9 @@ class Screening:
         return locate(self.prompt_list)
 
     @cached_property
-    def source(self) -> pipeline.ModelSource:
+    def source(self) -> loading.ModelSource:
         """The model on this disk."""
-        return pipeline.locate(self.settings.model, self.settings.revision, self.settings.variant)
+        return loading.locate(self.settings.model, self.settings.revision, self.settings.variant)
 
     def identity(self, ranks: int) -> dict[str, Any]:
         """All that the bytes of `screens.jsonl` depend on; what a resumed folder must have in common."""
@@ -75,10 +75,10 @@ class Screening:
     def run(self, folder: Path, world: World) -> Iterator[int]:
         """Work off a rank's shard; yields how many of its prompts are done. Raises MemfixError for an empty list."""
         total, mine = 0, world.shard(self.prompts())
-        for total in fill(folder, world, lambda file: self.runner.run(mine, file, self._denoiser)):
+        for total in fill(folder, world, lambda file: self.runner.run(mine, file, self._model)):
             yield total
         if total == 0 and world.first:
             raise MemfixError(f"{self.path} holds no prompt.", "Write one prompt a line.")
 
-    def _denoiser(self) -> Denoiser:
-        return Denoiser(pipeline.load(self.source, self.settings.variant))
+    def _model(self) -> DiffusionModel:
+        return loading.load(self.source, self.settings.variant)

@@ -23,7 +23,7 @@ from memfix.measures.clip import Clip
 from memfix.measures.descriptor import weights_record
 from memfix.measures.thresholds import Threshold
 from memfix.measures.weights import Wanted
-from memfix.models import lora, pipeline
+from memfix.models import loading
 from memfix.records import Prompt, Reference, Role, Score
 from memfix.references.in_memory import descriptors
 from memfix.references.judge import Judge
@@ -41,7 +41,7 @@ class Opened(NamedTuple):
     references: list[Reference]
     indexed: Path | None
     weights: Wanted
-    source: pipeline.ModelSource
+    source: loading.ModelSource
     measure: Measure
     threshold: Threshold | None
     clip: Clip | None
@@ -74,15 +74,15 @@ def detect(
         rule, background = settle(references, opened.measure, opened.threshold, settings)
         entry.rule, entry.medoids = rule.record(), references is None
         entry.background = background.summary() if background else None
-        pipe = pipeline.load(opened.source, settings.variant)
-        lora.load(pipe, *adapters_of(settings))
-        prompts = [p.model_copy(update={"cut_tokens": pipeline.cut_tokens(pipe, p.text)}) for p in opened.prompts]
+        model = loading.load(opened.source, settings.variant)
+        model.adapters.fuse(*adapters_of(settings))
+        prompts = [p.model_copy(update={"cut_tokens": model.text.cut_tokens(p.text)}) for p in opened.prompts]
         for p in prompts:
             if p.cut_tokens:
                 talk.warn(f"{p.source}: the prompt is {p.cut_tokens} tokens too long; the model never sees its end.")
         run.write("prompts.jsonl", prompts)
         judge = Judge(references, rule) if references else None
-        first = FirstCheck(Check(run, BEFORE, pipe, rule, judge, settings), talk)
+        first = FirstCheck(Check(run, BEFORE, model, rule, judge, settings), talk)
         found = first(prompts)
         entry.screening, entry.design = first.screening(prompts, found), first.design().summary()
         entry.search = references.search.record() if references else None
@@ -113,7 +113,7 @@ def _open(prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Opene
     references = read_references(settings.references, prompts, wrong, taken=Store.open(index) if index else ())
     weights = wanted(settings, index)
     given = given_threshold(settings, weights)
-    source = pipeline.locate(settings.model, settings.revision, settings.variant)
+    source = loading.locate(settings.model, settings.revision, settings.variant)
     measure = get_measure(settings.measure, weights)
     check_weights(given, measure)
     clip = open_clip_of(weights.clip) if settings.agreement else None

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from diffusers import StableDiffusionPipeline
-
 from memfix.config import DetectSettings
 from memfix.detect.thumbnails import Thumbnails
 from memfix.errors import MemfixError
@@ -21,7 +19,8 @@ from memfix.measures.base import Measure
 from memfix.measures.clip import Clip
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.weights import Wanted
-from memfix.models import lora, pipeline
+from memfix.models import loading, lora
+from memfix.models.model import DiffusionModel
 from memfix.records import Label, Prompt, Reference, Role, Sample, Score, Verdict
 from memfix.references.indexed_weights import wanted_for
 from memfix.references.judge import Judge, known_parts
@@ -120,9 +119,9 @@ class Detection:
         return open_clip_of(wanted(self.settings, self.index).clip, self.stage.inputs.clip)
 
     @cached_property
-    def source(self) -> pipeline.ModelSource:
+    def source(self) -> loading.ModelSource:
         """The model on this disk."""
-        return pipeline.locate(self.settings.model, self.settings.revision, self.settings.variant)
+        return loading.locate(self.settings.model, self.settings.revision, self.settings.variant)
 
     def judge(self) -> Judge:
         """The judge of this run's samples, who knows which parts of references its prompts copy."""
@@ -132,11 +131,11 @@ class Detection:
         thumbnails = Thumbnails(self.folder).of([s.file_name for s in own]) if own else None
         return Judge(references, self.rule, {} if thumbnails is None else known_parts(own, thumbnails, references))
 
-    def model(self) -> StableDiffusionPipeline:
+    def model(self) -> DiffusionModel:
         """The model as it was detected on, with the adapter that it had."""
-        pipe = pipeline.load(self.source, self.settings.variant)
-        lora.load(pipe, *adapters_of(self.settings))
-        return pipe
+        model = loading.load(self.source, self.settings.variant)
+        model.adapters.fuse(*adapters_of(self.settings))
+        return model
 
     def require_unchanged(self) -> None:
         """Raise MemfixError if the model, the references, the prompts or a measure's weights are not what they were.
@@ -193,7 +192,7 @@ def digest_of(prompts: Sequence[Prompt]) -> str:
     return digest(*(p.model_dump_json() for p in prompts))
 
 
-def identity_of(source: pipeline.ModelSource, settings: DetectSettings) -> dict[str, str | None]:
+def identity_of(source: loading.ModelSource, settings: DetectSettings) -> dict[str, str | None]:
     """What identifies a model and the adapter on top of it."""
     adapters = adapters_of(settings)
     return {

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from diffusers import StableDiffusionPipeline
-
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.flow.detection import Detection
 from memfix.flow.pairs import GATHERED, KEEP, PAIRS, SHOWN, found_pairs, own_pictures
 from memfix.flow.training import CHECKPOINTS, begun
 from memfix.flow.weights import check_adds_up
-from memfix.models import lora
 from memfix.models.device import autocast_dtype
-from memfix.models.latents import NoiseSchedule
+from memfix.models.model import DiffusionModel
 from memfix.records import Pair, Reference, Role, Side
 from memfix.references.judge import is_distinct
 from memfix.references.reference_set import fingerprint
@@ -61,12 +58,12 @@ def check_run(detection: Detection, settings: UnlearnSettings, overwrite: bool) 
     chosen_step(detection.run.path / CHECKPOINTS, chosen)
 
 
-def open_model(detection: Detection, settings: UnlearnSettings) -> StableDiffusionPipeline:
+def open_model(detection: Detection, settings: UnlearnSettings) -> DiffusionModel:
     """The run's model. Raises MemfixError for settings that do not go with it."""
-    pipe = detection.model()
-    check_adds_up(pipe, detection.settings, settings)
-    window(settings, len(NoiseSchedule(pipe)))
-    return pipe
+    model = detection.model()
+    check_adds_up(model, detection.settings, settings)
+    window(settings, len(model.schedule))
+    return model
 
 
 def inputs(own: dict[str, list[Reference]]) -> UnlearnInputs:
@@ -105,7 +102,7 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
     written = [] if overwrite else run.read(PAIRS, Pair)
     pairs = written or _known_pairs(detection, settings)
     variants = 0 if written else _variants(pairs, method, settings)
-    pipe = open_model(detection, settings)
+    model = open_model(detection, settings)
     kept = [p for p in pairs if p.side is Side.KEEP]
     own_ids = {p.id for p in found}
     items = _items(method, settings, any(p.prompt_id not in own_ids for p in kept))
@@ -119,7 +116,7 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
         "keep_variants_at_most": variants, "steps": passes // settings.gradient_accumulation_steps,
         "passes": passes, "items": passes * items,
         "unet_evaluations_at_most": variants * _evaluations(detected) + passes * items * _sides(settings),
-        **_weights(pipe, method, settings, detected),
+        **_weights(model, method, settings, detected),
         "seconds_at_most": _seconds(detection, settings, variants, passes * items),
     }  # fmt: skip
 
@@ -143,21 +140,16 @@ def _items(method: Method, settings: UnlearnSettings, prior: bool) -> int:
 
 
 def _weights(
-    pipe: StableDiffusionPipeline, method: Method, settings: UnlearnSettings, detected: DetectSettings
+    model: DiffusionModel, method: Method, settings: UnlearnSettings, detected: DetectSettings
 ) -> dict[str, int]:
     """How many numbers are trained, and the bytes of weights, gradients and optimizer; activations come on top."""
-    modules = [pipe.unet, pipe.vae, pipe.text_encoder]
-    held = 4 * sum(p.numel() for module in modules for p in module.parameters())
-    if settings.weights == "lora":
-        below = sum(p.numel() for p in pipe.unet.parameters())
-        parameters = lora.add(pipe.unet, settings.rank, settings.train_seed, settings.use_dora)
-        held += 4 * (sum(p.numel() for p in pipe.unet.parameters()) - below)
-    else:
-        parameters = list(pipe.unet.requires_grad_(True).parameters())
-        if settings.prior_target == "model" and settings.prior_batch_size:
-            precision = 4 if autocast_dtype(precision_of(settings, detected)) is None else 2
-            held += precision * sum(p.numel() for p in parameters)
-    trained = sum(p.numel() for p in parameter_group(pipe.unet, parameters, settings.parameter_group))
+    model.prepare_training(settings.weights, settings.rank, settings.train_seed, settings.use_dora)
+    parameters = model.denoiser.trained()
+    held = 4 * model.count_weights()
+    if settings.weights == "full" and settings.prior_target == "model" and settings.prior_batch_size:
+        precision = 4 if autocast_dtype(precision_of(settings, detected)) is None else 2
+        held += precision * sum(p.numel() for p in parameters.values())
+    trained = sum(p.numel() for p in parameter_group(parameters, settings.parameter_group).values())
     composed = method.compose(settings)
     each = 4 + (2 if settings.use_8bit_adam else 8)  # the gradient, and two moments
     each += 4 * bool(composed.keep and composed.forget) + 4 * settings.use_ema + bool(settings.saliency)

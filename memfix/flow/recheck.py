@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from diffusers import StableDiffusionPipeline
-
 from memfix.config import RecheckSettings
 from memfix.console import Talk
 from memfix.detect.check import Check, names
@@ -16,7 +14,8 @@ from memfix.files import sha256
 from memfix.flow.detect import write_agreements
 from memfix.flow.detection import Detection
 from memfix.measures.quality import detail_range
-from memfix.models import lora, pipeline
+from memfix.models import loading, lora
+from memfix.models.model import DiffusionModel
 from memfix.models.sampling import plan_samples
 from memfix.recheck.outcomes import change, rms_difference
 from memfix.records import FRESH, SAME, Change, Prompt, Sample, Score, Verdict
@@ -30,13 +29,13 @@ class NewWeights(NamedTuple):
     """What is to be checked: adapters on the run's model, or another model instead of it."""
 
     adapters: Sequence[Path]
-    source: pipeline.ModelSource | None
+    source: loading.ModelSource | None
 
     @classmethod
     def of(cls, run: Run, adapters: Sequence[Path] = (), model: Path | None = None) -> NewWeights:
         """Those that are given, else the run's own. Raises MemfixError if it has none."""
         if model is not None:
-            return cls((), pipeline.locate(str(model)))
+            return cls((), loading.locate(str(model)))
         if adapters:
             return cls(adapters, None)
         trained = run.header.stages.unlearn
@@ -45,7 +44,7 @@ class NewWeights(NamedTuple):
                 f"{run.path} holds no unlearned model.", "Run 'memfix unlearn' first, or give --lora or --model."
             )
         own = run.path / MODEL
-        return cls((), pipeline.locate(str(own))) if trained.settings.weights == "full" else cls([own], None)
+        return cls((), loading.locate(str(own))) if trained.settings.weights == "full" else cls([own], None)
 
     @property
     def inputs(self) -> RecheckInputs:
@@ -54,13 +53,13 @@ class NewWeights(NamedTuple):
             return RecheckInputs(weights_sha256=self.source.sha256, config_sha256=self.source.config_sha256)
         return RecheckInputs(weights_sha256=sha256(map(lora.file_of, self.adapters)))
 
-    def load(self, detection: Detection) -> StableDiffusionPipeline:
+    def load(self, detection: Detection) -> DiffusionModel:
         """The model that has these weights. Adapters go on the run's model alone: they hold what it had before."""
         if self.source:
-            return pipeline.load(self.source)
-        pipe = pipeline.load(detection.source, detection.settings.variant)
-        lora.load(pipe, *self.adapters)
-        return pipe
+            return loading.load(self.source)
+        model = loading.load(detection.source, detection.settings.variant)
+        model.adapters.fuse(*self.adapters)
+        return model
 
     def __str__(self) -> str:
         return self.source.name if self.source else ", ".join(map(str, self.adapters))

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from memfix.config import UnlearnSettings
 from memfix.console import Talk, counted
 from memfix.files import atomic_folder
 from memfix.flow.detection import Detection
-from memfix.models import lora
+from memfix.models.model import DiffusionModel
 from memfix.records import Ending, Label, Look, Pair, Role, Side, Step
 from memfix.run.folder import MODEL, Run
 from memfix.run.header import UnlearnStage
@@ -23,13 +22,11 @@ from memfix.unlearn.bank import Bank, Target
 from memfix.unlearn.checkpoint import Checkpoints
 from memfix.unlearn.looks import Monitor
 from memfix.unlearn.methods import Method
-from memfix.unlearn.original import original
 from memfix.unlearn.prepare import with_texts
 from memfix.unlearn.ranks import Ranks
 from memfix.unlearn.resample import Sampler
-from memfix.unlearn.sharding import gather, shard
 from memfix.unlearn.stopping import Decision, best, decide, diverged
-from memfix.unlearn.trainer import Trainer, as_network
+from memfix.unlearn.trainer import Trainer
 
 K = TypeVar("K", Step, Look)
 STEPS, LOOKS, CHECKPOINTS, APART = "training.jsonl", "looks.jsonl", "checkpoints", "adapters"
@@ -38,16 +35,16 @@ STEPS, LOOKS, CHECKPOINTS, APART = "training.jsonl", "looks.jsonl", "checkpoints
 def train(
     run: Run, sample: Sampler, bank: Bank, method: Method, settings: UnlearnSettings, detection: Detection
 ) -> Ending:
-    """Fine-tune the UNet of the sampler's pipeline. What was killed before goes on from its newest checkpoint.
+    """Fine-tune the denoiser of the sampler's model. What was killed before goes on from its newest checkpoint.
 
     `run` is where it is written down, which may be another one than that of the detection.
     """
-    unet, talk, ranks = sample.pipe.unet, sample.talk, Ranks.here()
+    model, talk, ranks = sample.model, sample.talk, Ranks.here()
     precision = settings.mixed_precision or sample.settings.mixed_precision
     ranks.shared(Work(bank.targets, bank.prior, run.path))
-    trainer = _trainer(unet, bank, method, settings, precision, ranks)
+    trainer = _trainer(model, bank, method, settings, precision, ranks)
     monitor = _monitor(detection, sample, bank, settings) if settings.validation_steps else None
-    checkpoints = Checkpoints(run.path / CHECKPOINTS, unet, trainer, settings.checkpoints_total_limit)
+    checkpoints = Checkpoints(run.path / CHECKPOINTS, trainer, settings.checkpoints_total_limit)
     done = ranks.shared(checkpoints.restore(settings.resume_from_checkpoint))
     if done:
         talk.say(f"Training goes on after step {done}.")
@@ -71,7 +68,7 @@ def train(
     )
     if ending.step != trainer.step:
         checkpoints.restore(str(ending.step))
-    _finish(sample.pipe, trainer, ranks)
+    _finish(model, trainer, ranks)
     _tell(talk, ending, watch.looks, sum(s.seconds for s in run.read(STEPS, Step)))
     return ending
 
@@ -79,12 +76,12 @@ def train(
 def train_apart(
     detection: Detection, entry: UnlearnStage, sample: Sampler, bank: Bank, pairs: Sequence[Pair], method: Method,
 ) -> list[Path]:  # fmt: skip
-    """One adapter a target, each in `adapters/<prompt id>` as the whole is in a run; afterwards the pipeline has all.
+    """One adapter a target, each in `adapters/<prompt id>` as the whole is in a run; afterwards the model has all.
 
     Where one is trained, the pictures of the other targets are neither forgotten nor kept. `entry` of the stage
     has under `endings` how each training ended, by prompt id.
     """
-    run, pipe, folders, steps = detection.run, sample.pipe, list[Path](), list[Step]()
+    run, model, folders, steps = detection.run, sample.model, list[Path](), list[Step]()
     for i, target in zip(dict.fromkeys(p.prompt_id for p in pairs if p.side is Side.FORGET), bank.targets, strict=True):
         part = Run(run.path / APART / i, run.header)
         if not (part.path / MODEL).exists():
@@ -93,12 +90,12 @@ def train_apart(
             entry.endings[i] = train(part, sample, alone, method, entry.settings, detection)
             run.save()
             with atomic_folder(part.path / MODEL) as folder:
-                lora.save(pipe, folder)
-            pipe.unload_lora_weights()
+                model.adapters.save(folder)
+            model.adapters.remove()
         folders.append(part.path / MODEL)
         steps += part.read(STEPS, Step)
     run.write(STEPS, (s.model_copy(update={"step": n}) for n, s in enumerate(steps, 1)))
-    lora.load(pipe, *folders)
+    model.adapters.fuse(*folders)
     return folders
 
 
@@ -123,49 +120,44 @@ class Work(NamedTuple):
     folder: Path
 
 
-def follow(
-    ranks: Ranks, pipe: StableDiffusionPipeline, method: Method, settings: UnlearnSettings, precision: str
-) -> None:
+def follow(ranks: Ranks, model: DiffusionModel, method: Method, settings: UnlearnSettings, precision: str) -> None:
     """Take part in every training of the first rank, until it shares None. Nothing is written, nothing is said."""
     while work := ranks.shared(cast(Work | None, None)):
-        bank = with_texts(pipe, work.targets, work.prior)
-        trainer = _trainer(pipe.unet, bank, method, settings, precision, ranks)
+        bank = with_texts(model, work.targets, work.prior)
+        trainer = _trainer(model, bank, method, settings, precision, ranks)
         if done := ranks.shared(0):
-            Checkpoints(work.folder / CHECKPOINTS, pipe.unet, trainer).restore(str(done))
+            Checkpoints(work.folder / CHECKPOINTS, trainer).restore(str(done))
         ranks.wait()
         trainer.follow()
-        _finish(pipe, trainer, ranks)
-        if lora.is_on(pipe.unet):
-            pipe.unload_lora_weights()
+        _finish(model, trainer, ranks)
+        if model.adapters.present:
+            model.adapters.remove()
 
 
 def _trainer(
-    unet: UNet2DConditionModel, bank: Bank, method: Method, settings: UnlearnSettings, precision: str, ranks: Ranks
+    model: DiffusionModel, bank: Bank, method: Method, settings: UnlearnSettings, precision: str, ranks: Ranks
 ) -> Trainer:
-    """The trainer of a UNet, which is made ready for it; ranks that share its weights all come here at once.
+    """The trainer of a model, which is made ready for it; ranks that share its weights all come here at once.
 
     What `prior_target` remembers of the model before training each rank has whole.
     """
     if settings.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    if settings.weights == "full":
-        unet.requires_grad_(True)
-    else:
-        lora.add(unet, settings.rank, settings.train_seed, settings.use_dora)
-    unet.train()
-    held = original(unet, precision) if settings.prior_target == "model" and settings.prior_batch_size else None
+        model.denoiser.save_memory()
+    model.prepare_training(settings.weights, settings.rank, settings.train_seed, settings.use_dora)
+    held_to_model = settings.prior_target == "model" and settings.prior_batch_size
+    held = model.denoiser.frozen(precision) if held_to_model else None
     if ranks.sharded:
-        shard(unet)
-    parameters = [p for p in unet.parameters() if p.requires_grad]
-    return Trainer(unet, parameters, bank, method, settings, precision, original=held, ranks=ranks)
+        model.denoiser.shard()
+    network = model.denoiser.network(precision, settings.torch_compile)
+    return Trainer(network, model.denoiser.trained(), bank, method, settings, precision, original=held, ranks=ranks)
 
 
-def _finish(pipe: StableDiffusionPipeline, trainer: Trainer, ranks: Ranks) -> None:
-    """Leave the first rank's pipeline with what was trained: averages if these are kept, and all of the weights."""
+def _finish(model: DiffusionModel, trainer: Trainer, ranks: Ranks) -> None:
+    """Leave the first rank's model with what was trained: averages if these are kept, and all of the weights."""
     trainer.finish()
-    if ranks.sharded and (whole := gather(pipe.unet)) is not None:
-        pipe.unet = whole
-    pipe.unet.eval()
+    if ranks.sharded:
+        model.denoiser.gather()
+    model.denoiser.module.eval()
 
 
 class Watch:
@@ -213,7 +205,7 @@ def _monitor(detection: Detection, sample: Sampler, bank: Bank, settings: Unlear
     controls = [p for p in unharmed if p.role is Role.CONTROL] or unharmed
     if not controls:
         sample.talk.warn("No control and no other prompt is clean, so looks cannot tell whether such prompts change.")
-    network = as_network(sample.pipe.unet, settings.mixed_precision or sample.settings.mixed_precision)
+    network = sample.model.denoiser.network(settings.mixed_precision or sample.settings.mixed_precision)
     return Monitor(sample, network, bank, targets, controls, detection.scores, settings)
 
 

@@ -67,7 +67,7 @@ def _of_first_rank(
 ) -> None:  # fmt: skip
     run, own = detection.run, own_pictures(settings)
     inputs = dry_run.inputs(own)
-    pipe = dry_run.open_model(detection, settings) if overwrite else None
+    model = dry_run.open_model(detection, settings) if overwrite else None
     if overwrite:  # now that nothing speaks against what takes its place
         run.discard("unlearn", "recheck")
     free = dry_run.changeable(run)
@@ -78,18 +78,18 @@ def _of_first_rank(
             return
         for control in detection.memorized(Role.CONTROL):
             talk.warn(f"Control '{control.text}' is memorized; it is neither unlearned nor used as a keep image.")
-        pipe = pipe or dry_run.open_model(detection, settings)
+        model = model or dry_run.open_model(detection, settings)
         if free:
             clear(run)
-        sample = Sampler(pipe, detection.judge(), detection.settings, talk)
+        sample = Sampler(model, detection.judge(), detection.settings, talk)
         pairs = gather(detection, entry, sample, method, own)
-        latents = list(talk.track(encode_pairs(pipe, pairs), "Encoding pictures", len(pairs)))
-        bank, apart = build_bank(pipe, pairs, latents), list[Path]()
+        latents = list(talk.track(encode_pairs(model, pairs), "Encoding pictures", len(pairs)))
+        bank, apart = build_bank(model, pairs, latents), list[Path]()
         if settings.adapter_per_prompt:
             apart = train_apart(detection, entry, sample, bank, pairs, method)
         else:
             entry.ending = train(run, sample, bank, method, settings, detection)
         ranks.shared(None)
         edit = rewording(detection, sample, pairs, settings) if settings.reword else None
-        save(detection, pipe, settings, edit, apart)
+        save(detection, model, settings, edit, apart)
         entry.peak_memory_bytes = peak_memory()

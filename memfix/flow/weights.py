@@ -5,29 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffusers import StableDiffusionPipeline
-
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.files import atomic_folder
 from memfix.flow.detection import Detection, adapters_of
-from memfix.models import lora
-from memfix.models.adapters import merge, read_adapter
 from memfix.models.context import ContextEdit, build_in
+from memfix.models.model import DiffusionModel
 from memfix.run.folder import MODEL
 
 
-def check_adds_up(pipe: StableDiffusionPipeline, detected: DetectSettings, settings: UnlearnSettings) -> None:
+def check_adds_up(model: DiffusionModel, detected: DetectSettings, settings: UnlearnSettings) -> None:
     """Refuse, before anything is trained, adapters that could not be saved as one with what the model has."""
     below = adapters_of(detected) if settings.weights == "lora" else []
     if below and settings.use_dora:
         raise MemfixError("DoRA does not add up with other adapters.", "Leave out --use-dora.", ExitCode.USAGE)
     for path in below:
-        read_adapter(pipe, path)
+        model.adapters.read(path)
 
 
 def save(
-    detection: Detection, pipe: StableDiffusionPipeline, settings: UnlearnSettings, edit: ContextEdit | None,
+    detection: Detection, model: DiffusionModel, settings: UnlearnSettings, edit: ContextEdit | None,
     apart: Sequence[Path],
 ) -> None:  # fmt: skip
     """Write the weights; the model folder is whole or absent.
@@ -38,14 +35,14 @@ def save(
         if settings.weights == "lora":
             below = adapters_of(detection.settings)
             if apart:
-                merge(pipe, [*below, *apart], folder, edit)
+                model.adapters.save_sum(folder, [*below, *apart], edit)
             elif below:
-                lora.save(pipe, folder, edit)
-                pipe.unload_lora_weights()
-                merge(pipe, [*below, folder], folder)
+                model.adapters.save(folder, edit)
+                model.adapters.remove()
+                model.adapters.save_sum(folder, [*below, folder])
             else:
-                lora.save(pipe, folder, edit)
+                model.adapters.save(folder, edit)
         else:
             if edit is not None:
-                build_in(pipe.unet, edit)
-            pipe.save_pretrained(folder)
+                build_in(model.denoiser.module, edit)
+            model.save(folder)

@@ -1,1 +1,1 @@
-"""Loading, sampling and saving pipelines; devices, latents, noise."""
+"""One object for a model: texts, latents, predictions, samples, adapters. Only here is diffusers known."""

@@ -1,7 +1,11 @@
-"""Several LoRAs as one, exactly: the sum of low-rank changes is a low-rank change."""
+"""The adapters of a model: put on it, made a part of it, added up, and saved as diffusers' pipelines load them.
+
+Several LoRAs are one, exactly: the sum of low-rank changes is a low-rank change.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,13 +14,15 @@ import torch
 from diffusers import StableDiffusionPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
 from memfix.errors import MemfixError
 from memfix.models import lora
 from memfix.models.context import ContextEdit, readers
 
-DOWN, UP = ".lora_A.weight", ".lora_B.weight"
+TEXT_PREFIXES = ("text_encoder", "lora_te")
+DOWN, UP = f"{lora.FIRST}weight", f"{lora.SECOND}weight"
 
 
 class Factors(NamedTuple):
@@ -26,51 +32,133 @@ class Factors(NamedTuple):
     up: torch.Tensor
 
 
-def read_adapter(pipe: StableDiffusionPipeline, path: Path) -> dict[str, Factors]:
-    """What a LoRA does to each layer of a pipeline's UNet, whatever names its file uses; the pipeline stays as it is.
+class Adapters:
+    """What a model has on top of its weights."""
 
-    Raises MemfixError for what does not fit, and for what is more than an added low-rank change of the UNet.
-    """
-    name = lora.attach(pipe, path)
-    state = get_peft_model_state_dict(pipe.unet, adapter_name=name)
-    layers = dict(pipe.unet.named_modules())
-    found = {
-        layer: Factors(down.cpu(), state[layer + UP].cpu() * layers[layer].scaling[name])
-        for key, down in state.items()
-        if key.endswith(DOWN)
-        for layer in [key.removesuffix(DOWN)]
-    }
-    pipe.unload_lora_weights()
-    with safe_open(lora.file_of(path), "pt") as file:
-        texts = any(key.startswith(lora.TEXT_PREFIXES) for key in file.keys())  # noqa: SIM118  # a handle, no dict
-    if texts or len(state) != 2 * len(found):
-        raise MemfixError(
-            f"{path} cannot be merged: it is more than an added change of the UNet.",
-            "Only plain LoRAs of the UNet add up. Give them one by one, or train full weights (--full).",
-        )
-    return found
+    def __init__(self, pipe: StableDiffusionPipeline) -> None:
+        self._pipe = pipe
 
+    @property
+    def present(self) -> bool:
+        """Whether the denoiser has any."""
+        return lora.is_on(self._pipe.unet)
 
-def merge(pipe: StableDiffusionPipeline, paths: Sequence[Path], folder: Path, edit: ContextEdit | None = None) -> None:
-    """Write one LoRA into `folder` that changes the model as all of `paths` do together.
+    def add(self, rank: int, seed: int = 0, dora: bool = False) -> None:
+        """Add a fresh one to the denoiser, to be trained, the same one for each seed; see `lora.add`."""
+        lora.add(self._pipe.unet, rank, seed, dora)
 
-    Its rank in each layer is the sum of theirs: B₁A₁ + B₂A₂ = [B₁ B₂] [A₁; A₂]. With `edit`, that of the pipeline's
-    weights W as they are is one more: W write read.
-    """
-    adapters = [read_adapter(pipe, path) for path in paths]
-    if edit is not None:
-        adapters.append(
-            {n: Factors(edit.read, x.weight.float().cpu() @ edit.write) for n, x in readers(pipe.unet)}
+    def remove(self) -> None:
+        """Take all of them off again."""
+        self._pipe.unload_lora_weights()
+
+    def fuse(self, *paths: Path) -> None:
+        """Make adapters a part of the weights, so that sampling costs no more than without them.
+
+        Raises MemfixError when a file does not fit, also where only a part of it would have been used.
+        """
+        for path in paths:
+            self._attach(path)
+            self.fuse_trained()
+
+    def fuse_trained(self) -> None:
+        """The same with what is on the model."""
+        self._pipe.fuse_lora()
+        self._pipe.unload_lora_weights()
+
+    def read(self, path: Path) -> dict[str, Factors]:
+        """What a LoRA does to each layer of the denoiser, whatever names its file uses; the model stays as it is.
+
+        Raises MemfixError for what does not fit, and for what is more than an added low-rank change of the denoiser.
+        """
+        name = self._attach(path)
+        state = get_peft_model_state_dict(self._pipe.unet, adapter_name=name)
+        layers = dict(self._pipe.unet.named_modules())
+        found = {
+            layer: Factors(down.cpu(), state[layer + UP].cpu() * layers[layer].scaling[name])
+            for key, down in state.items()
+            if key.endswith(DOWN)
+            for layer in [key.removesuffix(DOWN)]
+        }
+        self._pipe.unload_lora_weights()
+        with safe_open(lora.file_of(path), "pt") as file:
+            texts = any(key.startswith(TEXT_PREFIXES) for key in file.keys())  # noqa: SIM118  # a handle, no dict
+        if texts or len(state) != 2 * len(found):
+            raise MemfixError(
+                f"{path} cannot be merged: it is more than an added change of the UNet.",
+                "Only plain LoRAs of the UNet add up. Give them one by one, or train full weights (--full).",
+            )
+        return found
+
+    def save(self, folder: Path, edit: ContextEdit | None = None) -> None:
+        """Write `pytorch_lora_weights.safetensors`: the trained adapter, and with `edit` that edit on top of it.
+
+        Alpha is the rank in every layer (scale 1). It is written into the file's metadata, since layers differ in rank
+        once an edit has widened some of them.
+        """
+        unet = self._pipe.unet
+        state = get_peft_model_state_dict(unet, adapter_name=lora.ADAPTER)
+        config = unet.peft_config[lora.ADAPTER].to_dict()
+        if edit is not None:
+            config["rank_pattern"] = {name: lora.widen(state, name, layer, edit) for name, layer in readers(unet)}
+            config["alpha_pattern"] = dict(config["rank_pattern"])
+        _write(folder, state, config)
+
+    def save_sum(self, folder: Path, paths: Sequence[Path], edit: ContextEdit | None = None) -> None:
+        """Write one LoRA that changes the model as all of `paths` do together.
+
+        Its rank in each layer is the sum of theirs: B₁A₁ + B₂A₂ = [B₁ B₂] [A₁; A₂]. With `edit`, that of the model's
+        weights W as they are is one more: W write read.
+        """
+        adapters = [self.read(path) for path in paths]
+        if edit is not None:
+            layers = readers(self._pipe.unet)
+            adapters.append({n: Factors(edit.read, x.weight.float().cpu() @ edit.write) for n, x in layers})
+        state: dict[str, torch.Tensor] = {}
+        ranks: dict[str, int] = {}
+        for layer in sorted({layer for adapter in adapters for layer in adapter}):
+            own = [adapter[layer] for adapter in adapters if layer in adapter]
+            state[layer + DOWN] = torch.cat([f.down for f in own])
+            state[layer + UP] = torch.cat([f.up for f in own], dim=1)
+            ranks[layer] = len(state[layer + DOWN])
+        most = max(ranks.values())
+        config = LoraConfig(
+            r=most, lora_alpha=most, target_modules=list(ranks), rank_pattern=ranks, alpha_pattern=ranks
         )  # fmt: skip
-    state: dict[str, torch.Tensor] = {}
-    ranks: dict[str, int] = {}
-    for layer in sorted({layer for adapter in adapters for layer in adapter}):
-        own = [adapter[layer] for adapter in adapters if layer in adapter]
-        state[layer + DOWN] = torch.cat([f.down for f in own])
-        state[layer + UP] = torch.cat([f.up for f in own], dim=1)
-        ranks[layer] = len(state[layer + DOWN])
-    most = max(ranks.values())
-    config = LoraConfig(r=most, lora_alpha=most, target_modules=list(ranks), rank_pattern=ranks, alpha_pattern=ranks)
+        _write(folder, state, config.to_dict())
+
+    def _attach(self, path: Path) -> str:
+        """Put an adapter on a model that has none; the name it has there. Raises as `fuse` does."""
+        file = lora.file_of(path)
+        try:
+            with warnings.catch_warnings():  # peft warns of what _check_complete decides
+                warnings.simplefilter("ignore", RuntimeWarning)
+                self._pipe.load_lora_weights(file.parent, weight_name=file.name, use_safetensors=True)
+        except (ValueError, SafetensorError, KeyError, RuntimeError, OSError) as error:
+            raise MemfixError(
+                f"LoRA {file} does not fit the model: {str(error).splitlines()[0]}",
+                "Give the model it was made for.",
+            ) from None
+        self._check_complete(file)
+        (name,) = self._pipe.get_active_adapters()
+        return str(name)
+
+    def _check_complete(self, path: Path) -> None:
+        """Every UNet weight of the file must have arrived: a loader that skips names would leave the model as it was.
+
+        Counted, not compared by name, since adapters come under several naming schemes. What is left on the meta device
+        has a layer that the file names, but no weights.
+        """
+        wanted = sum(v.numel() for k, v in load_file(path).items() if v.numel() > 1 and not k.startswith(TEXT_PREFIXES))
+        arrived = get_peft_model_state_dict(self._pipe.unet, adapter_name=self._pipe.get_active_adapters()[0])
+        taken = sum(v.numel() for v in arrived.values() if v.numel() > 1 and not v.is_meta)
+        if taken != wanted:
+            raise MemfixError(
+                f"Of {wanted:,} weights in {path} only {taken:,} were taken up.",
+                "Give the model it was made for, and check the diffusers and peft versions with 'memfix doctor'.",
+            )
+
+
+def _write(folder: Path, state: dict[str, torch.Tensor], config: dict[str, object]) -> None:
     StableDiffusionPipeline.save_lora_weights(
-        folder, unet_lora_layers=state, weight_name=lora.FILE, unet_lora_adapter_metadata=config.to_dict()
+        folder, unet_lora_layers=state, weight_name=lora.FILE, unet_lora_adapter_metadata=config
     )

@@ -1,4 +1,4 @@
-"""Pictures → latents, each encoded once; and the noise schedule in plain words."""
+"""The latents of a model: their shape, those of pictures, and noise to start from."""
 
 from __future__ import annotations
 
@@ -6,43 +6,60 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 BATCH = 8
 
 
-@torch.no_grad()
-def encode(pipe: StableDiffusionPipeline, images: Sequence[Image.Image]) -> Iterator[torch.Tensor]:
-    """Latents [C, h, w] in the UNet's scale, one an image; pictures are cropped to a centred square and resized."""
-    side = int(pipe.unet.config.sample_size) * int(pipe.vae_scale_factor)
-    for i in range(0, len(images), BATCH):
-        pixels = np.stack([np.asarray(square(image, side), np.float32) for image in images[i : i + BATCH]])
-        x = torch.from_numpy(pixels / 127.5 - 1).permute(0, 3, 1, 2).to(pipe.device)
-        mean = pipe.vae.encode(x).latent_dist.mode()
-        shift = getattr(pipe.vae.config, "shift_factor", None) or 0.0
-        yield from ((mean - shift) * pipe.vae.config.scaling_factor).float().cpu()
-
-
-def square(image: Image.Image, side: int) -> Image.Image:
-    """The centred square of a picture, `side` pixels wide."""
-    edge = min(image.size)
-    left, top = (image.width - edge) // 2, (image.height - edge) // 2
-    box = (left, top, left + edge, top + edge)
-    return image.resize((side, side), Image.Resampling.LANCZOS, box=box)
-
-
-class NoiseSchedule:
-    """A pipeline's training noise: x_t = signal_scale[t] x + noise_scale[t] ε.
-
-    The paper's γ_t = √ᾱ_t is `signal_scale`, its σ_t = √(1-ᾱ_t) is `noise_scale`; both [T], float64.
-    """
+class LatentSpace:
+    """Where a model denoises."""
 
     def __init__(self, pipe: StableDiffusionPipeline) -> None:
-        alphas = DDPMScheduler.from_config(pipe.scheduler.config).alphas_cumprod.double()
-        self.prediction_type = str(pipe.scheduler.config.prediction_type)
-        self.signal_scale = alphas.sqrt()
-        self.noise_scale = (1 - alphas).sqrt()
+        self._pipe = pipe
 
-    def __len__(self) -> int:
-        return len(self.signal_scale)
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, h, w of the latents of one picture."""
+        config = self._pipe.unet.config
+        size = config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return int(config.in_channels), int(height), int(width)
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Height and width of pictures, in pixels."""
+        _, height, width = self.shape
+        return height * int(self._pipe.vae_scale_factor), width * int(self._pipe.vae_scale_factor)
+
+    @torch.no_grad()
+    def encode(self, images: Sequence[Image.Image]) -> Iterator[torch.Tensor]:
+        """Latents [C, h, w] in the denoiser's scale, one an image, on the CPU; pictures are fitted."""
+        for i in range(0, len(images), BATCH):
+            pixels = np.stack([np.asarray(self.fit(image), np.float32) for image in images[i : i + BATCH]])
+            x = torch.from_numpy(pixels / 127.5 - 1).permute(0, 3, 1, 2).to(self._pipe.device)
+            mean = self._pipe.vae.encode(x).latent_dist.mode()
+            config = self._pipe.vae.config
+            shift = getattr(config, "shift_factor", None) or 0.0
+            yield from ((mean - shift) * config.scaling_factor).float().cpu()
+
+    def fit(self, image: Image.Image) -> Image.Image:
+        """A picture in the model's size."""
+        return fit(image, *self.picture_size)
+
+    def noise(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
+        """[n, C, h, w] of unit variance, an item a generator; the noise that the model's own sampler starts from."""
+        return torch.stack([torch.randn(self.shape, generator=g) for g in generators]).to(self._pipe.device)
+
+
+def generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """One for each item, so that no item depends on its batch."""
+    return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+
+
+def fit(image: Image.Image, height: int, width: int) -> Image.Image:
+    """The largest centred part of a picture that has the shape height : width, in that size."""
+    scale = min(image.height / height, image.width / width)
+    h, w = round(scale * height), round(scale * width)
+    left, top = (image.width - w) // 2, (image.height - h) // 2
+    return image.resize((width, height), Image.Resampling.LANCZOS, box=(left, top, left + w, top + h))

@@ -1,36 +1,57 @@
-"""Text embeddings, each text encoded once."""
+"""Texts as a model reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from diffusers import StableDiffusionPipeline
 
+from memfix.models.conditioning import Conditioning, Texts
+
 BATCH = 32
 
 
-class TextCache:
-    """Embeddings [tokens, width] by text, kept on the CPU."""
+class TextReader:
+    """Tokens and embeddings of texts. Keeps nothing between calls: prompt lists may be larger than memory."""
 
     def __init__(self, pipe: StableDiffusionPipeline) -> None:
         self._pipe = pipe
-        self._known: dict[str, torch.Tensor] = {}
+
+    def encode(self, texts: Sequence[str]) -> Conditioning:
+        """What the denoiser is told of each text, a row a text, on the device; one that comes again is encoded once."""
+        return self.keep(texts).stack(texts)
 
     @torch.no_grad()
-    def add(self, texts: Iterable[str]) -> None:
-        """Encode those not known yet."""
-        new = [t for t in dict.fromkeys(texts) if t not in self._known]
-        for i in range(0, len(new), BATCH):
-            batch = new[i : i + BATCH]
-            embeds, _ = self._pipe.encode_prompt(
-                batch, self._pipe.device, num_images_per_prompt=1, do_classifier_free_guidance=False
-            )
-            self._known.update(zip(batch, embeds.float().cpu(), strict=True))
+    def keep(self, texts: Iterable[str]) -> Texts:
+        """The same of all texts, to be asked for later by text; one text or more."""
+        different = list(dict.fromkeys(texts))
+        rows = [self._encode(different[i : i + BATCH]) for i in range(0, len(different), BATCH)]
+        return Texts(different, Conditioning.cat(rows), self._pipe.device)
 
-    def __getitem__(self, text: str) -> torch.Tensor:
-        return self._known[text]
+    def _encode(self, texts: list[str]) -> Conditioning:
+        """On the CPU."""
+        embeds, _ = self._pipe.encode_prompt(
+            texts, self._pipe.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+        return Conditioning(embeds.float().cpu())
 
-    def stack(self, texts: Iterable[str]) -> torch.Tensor:
-        """[n, tokens, width] on the pipeline's device."""
-        return torch.stack([self._known[t] for t in texts]).to(self._pipe.device)
+    def cut_tokens(self, text: str) -> int:
+        """How many tokens of a text the text encoder never sees."""
+        ids = self._pipe.tokenizer(text, truncation=False, verbose=False).input_ids
+        return max(0, len(ids) - int(self._pipe.tokenizer.model_max_length))
+
+    def end_places(self, texts: Sequence[str]) -> torch.Tensor:
+        """Place of the end-of-text token that closes each text, [n]; what follows it is padding."""
+        tokenizer = self._pipe.tokenizer
+        ids = tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=tokenizer.model_max_length,
+            return_tensors="pt",
+        ).input_ids  # fmt: skip
+        return torch.argmax((ids == tokenizer.eos_token_id).int(), 1)
+
+    @property
+    def vocabulary(self) -> Iterable[str]:
+        """Every token that texts are made of; a word's last one ends in `</w>`."""
+        known: dict[str, int] = self._pipe.tokenizer.get_vocab()
+        return known

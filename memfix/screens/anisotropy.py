@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import cosine_similarity
 
-from memfix.screens.base import mean_over_seeds, norms
-from memfix.screens.denoiser import Denoiser
+from memfix.models.model import DiffusionModel
+from memfix.screens.base import mean_over_seeds, norms, start
 from memfix.screens.sampling import Sampling
 
 NORM_WEIGHT, ALIGNMENT_WEIGHT = 1.0, 2.0
@@ -16,7 +16,7 @@ NORM_WEIGHT, ALIGNMENT_WEIGHT = 1.0, 2.0
 
 @torch.no_grad()
 def anisotropy(
-    denoiser: Denoiser,
+    model: DiffusionModel,
     prompts: Sequence[str],
     sampling: Sampling,
     norm_weight: float = NORM_WEIGHT,
@@ -31,17 +31,12 @@ def anisotropy(
     SD 1 (β = 0.1 for SD 2). Reconstructed: t_first and t_last are the first and last timesteps of the sampler, and a
     v-prediction is converted to ε, where the authors take scores.
     """
-    contexts = denoiser.contexts(prompts, sampling)
-    noise = denoiser.noise(denoiser.generators(sampling.seeds, len(prompts)))
-    timesteps = denoiser.scheduler(sampling.num_inference_steps).timesteps
-    first, last = float(timesteps[0]), float(timesteps[-1])
-    magnitude = norms(denoiser.difference(noise, first, contexts))
-    alignment = _alignment(denoiser, noise, last, contexts)
+    pull, noise, times = start(model, prompts, sampling)
+    magnitude = norms(pull(noise, times[0]))
+    alignment = _alignment(*pull.noises(noise, times[-1]))
     return mean_over_seeds(norm_weight * magnitude + alignment_weight * alignment, len(sampling.seeds))
 
 
-def _alignment(denoiser: Denoiser, noise: torch.Tensor, timestep: float, contexts: torch.Tensor) -> torch.Tensor:
+def _alignment(conditional: torch.Tensor, unconditional: torch.Tensor) -> torch.Tensor:
     """Mean over positions of cos(ε_c - ε_∅, ε_∅) over channels, [n]."""
-    predicted = denoiser.predict_both(noise, timestep, contexts)
-    conditional, unconditional = (denoiser.epsilon(p, noise, round(timestep)) for p in predicted)
     return cosine_similarity(conditional - unconditional, unconditional, dim=1).mean((1, 2))

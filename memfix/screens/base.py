@@ -3,17 +3,19 @@ suspicious. Knows nothing of files or of the command line."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import torch
 
 from memfix.errors import ExitCode, MemfixError
-from memfix.screens.denoiser import Denoiser
+from memfix.models.latents import generators
+from memfix.models.model import DiffusionModel
+from memfix.models.walk import Pull, Step, walk
 from memfix.screens.sampling import Sampling
 
-ScreenFunction = Callable[[Denoiser, Sequence[str], Sampling], torch.Tensor]
+ScreenFunction = Callable[[DiffusionModel, Sequence[str], Sampling], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,10 @@ class Screen:
     function: ScreenFunction
     min_seeds: int = 1
 
-    def __call__(self, denoiser: Denoiser, prompts: Sequence[str], sampling: Sampling) -> torch.Tensor:
+    def __call__(self, model: DiffusionModel, prompts: Sequence[str], sampling: Sampling) -> torch.Tensor:
         """Score prompts in one batch of P prompts × S seeds."""
         self.check(sampling)
-        return self.function(denoiser, prompts, sampling)
+        return self.function(model, prompts, sampling)
 
     def check(self, sampling: Sampling) -> None:
         """Raise MemfixError where these seeds are too few."""
@@ -40,6 +42,17 @@ class Screen:
                 f"Give --num-seeds {self.min_seeds} or more.",
                 ExitCode.USAGE,
             )
+
+
+def probe(model: DiffusionModel, prompts: Sequence[str], sampling: Sampling) -> Iterator[Step]:
+    """Every step of P prompts × S seeds as the settings have them; only as far as the caller iterates."""
+    return walk(model, prompts, sampling.seeds, sampling.num_inference_steps, sampling.guidance_scale)
+
+
+def start(model: DiffusionModel, prompts: Sequence[str], sampling: Sampling) -> tuple[Pull, torch.Tensor, list[float]]:
+    """What the prompts pull at, the pure noise x_T that it is asked at, [P·S, C, h, w], and the sampler's times."""
+    noise = model.latents.noise(generators([*sampling.seeds] * len(prompts)))
+    return Pull(model, prompts, len(sampling.seeds)), noise, model.timesteps(sampling.num_inference_steps)
 
 
 def mean_over_seeds(values: torch.Tensor, seeds: int) -> torch.Tensor:

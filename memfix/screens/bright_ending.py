@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import torch
 
-from memfix.screens.attention import record_cross_attention
-from memfix.screens.base import mean_over_seeds, norms
-from memfix.screens.denoiser import Denoiser
+from memfix.models.attention import record_cross_attention
+from memfix.models.model import DiffusionModel
+from memfix.screens.base import mean_over_seeds, norms, probe
 from memfix.screens.sampling import Sampling
 
 
@@ -20,13 +20,13 @@ class BrightEnding(NamedTuple):
     masks: torch.Tensor
 
 
-def bright_ending(denoiser: Denoiser, prompts: Sequence[str], sampling: Sampling) -> torch.Tensor:
+def bright_ending(model: DiffusionModel, prompts: Sequence[str], sampling: Sampling) -> torch.Tensor:
     """The scores of `bright_ending_with_masks`, [P]."""
-    return bright_ending_with_masks(denoiser, prompts, sampling).scores
+    return bright_ending_with_masks(model, prompts, sampling).scores
 
 
 @torch.no_grad()
-def bright_ending_with_masks(denoiser: Denoiser, prompts: Sequence[str], sampling: Sampling) -> BrightEnding:
+def bright_ending_with_masks(model: DiffusionModel, prompts: Sequence[str], sampling: Sampling) -> BrightEnding:
     """Mean over all steps and over seeds of ‖d_t ∘ m‖₂ / mean(m), with m the last step's attention to the end token.
 
     Chen et al., Exploring Local Memorization in Diffusion Models via Bright Ending Attention, ICLR 2025. d_t =
@@ -35,14 +35,14 @@ def bright_ending_with_masks(denoiser: Denoiser, prompts: Sequence[str], samplin
     Reconstructed: m is averaged over heads and over the cross-attention layers at the latents' own resolution, and
     the end token is the first after the prompt.
     """
-    total = len(denoiser.scheduler(sampling.num_inference_steps).timesteps)
-    walk = denoiser.walk(prompts, sampling)
+    total = len(model.timesteps(sampling.num_inference_steps))
+    walk = probe(model, prompts, sampling)
     differences = [next(walk).difference for _ in range(total - 1)]
-    height, width = denoiser.shape[-2:]
-    with record_cross_attention(denoiser.pipe.unet, height * width) as recorder:
+    _, height, width = model.latents.shape
+    with record_cross_attention(model.denoiser.module, height * width) as recorder:
         differences.append(next(walk).difference)
     with_prompt, _ = recorder.mean().chunk(2)
-    ends = denoiser.end_tokens(prompts).repeat_interleave(len(sampling.seeds))
+    ends = model.text.end_places(prompts).repeat_interleave(len(sampling.seeds))
     masks = with_prompt[torch.arange(len(ends)), :, ends].reshape(-1, height, width)
     masked = torch.stack([norms(d * masks[:, None]) for d in differences]).mean(0)
     scores = mean_over_seeds(masked / masks.mean((1, 2)), len(sampling.seeds))

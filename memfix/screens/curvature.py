@@ -8,13 +8,13 @@ import torch
 from torch.autograd.forward_ad import dual_level, make_dual, unpack_dual
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from memfix.screens.base import mean_over_seeds, norms
-from memfix.screens.denoiser import Denoiser
+from memfix.models.model import DiffusionModel
+from memfix.screens.base import mean_over_seeds, norms, start
 from memfix.screens.sampling import Sampling
 
 
 @torch.no_grad()
-def curvature(denoiser: Denoiser, prompts: Sequence[str], sampling: Sampling) -> torch.Tensor:
+def curvature(model: DiffusionModel, prompts: Sequence[str], sampling: Sampling) -> torch.Tensor:
     """Mean over seeds of ‖J_d(x_T) d(x_T)‖₂, where d(x) = ε_θ(x, c) - ε_θ(x, ∅) and J_d is its Jacobian in x; [P].
 
     Jeon et al., Understanding and Mitigating Memorization in Generative Models via Sharpness of Probability
@@ -25,14 +25,11 @@ def curvature(denoiser: Denoiser, prompts: Sequence[str], sampling: Sampling) ->
     two carry a tangent and cost about twice as much. Always in the precision of the weights, since autocast has no
     forward derivative; nor have fused attention kernels, and the plain one is forced.
     """
-    contexts = denoiser.contexts(prompts, sampling)
-    noise = denoiser.noise(denoiser.generators(sampling.seeds, len(prompts)))
-    timestep = float(denoiser.scheduler(sampling.num_inference_steps).timesteps[0])
-
+    pull, noise, times = start(model, prompts, sampling)
     with sdpa_kernel(SDPBackend.MATH), torch.autocast(noise.device.type, enabled=False):
-        pull = denoiser.difference(noise, timestep, contexts)
+        direction = pull(noise, times[0])
         with dual_level():
-            dual = make_dual(noise, pull)  # type: ignore[no-untyped-call]  # torch leaves these two untyped
-            answer = denoiser.difference(dual, timestep, contexts)
+            dual = make_dual(noise, direction)  # type: ignore[no-untyped-call]  # torch leaves these two untyped
+            answer = pull(dual, times[0])
             product: torch.Tensor = unpack_dual(answer).tangent  # type: ignore[no-untyped-call]  # untyped too
     return mean_over_seeds(norms(product), len(sampling.seeds))

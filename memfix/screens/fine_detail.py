@@ -7,12 +7,12 @@ from itertools import islice
 
 import torch
 
-from memfix.screens.base import norms
-from memfix.screens.denoiser import Denoiser
+from memfix.models.model import DiffusionModel
+from memfix.screens.base import norms, probe
 from memfix.screens.sampling import Sampling
 
 
-def fine_detail(denoiser: Denoiser, prompts: Sequence[str], sampling: Sampling) -> torch.Tensor:
+def fine_detail(model: DiffusionModel, prompts: Sequence[str], sampling: Sampling) -> torch.Tensor:
     """Mean over the first s steps of ‖high-pass(mean over seeds of d_t)‖₂, d_t = ε_θ(x_t, c) - ε_θ(x_t, ∅); [P].
 
     memfix's own. At high noise a denoiser answers with the mean of all images that the prompt may stand for. Many
@@ -20,7 +20,7 @@ def fine_detail(denoiser: Denoiser, prompts: Sequence[str], sampling: Sampling) 
     fine detail in the mean is memorized detail. Where an unusual subject raises `magnitude`, it does so in the coarse
     part. Seeds are averaged because detail that comes from the noise is not the prompt's. 2 s UNet evaluations.
     """
-    walk = islice(denoiser.walk(prompts, sampling), sampling.steps)
+    walk = islice(probe(model, prompts, sampling), sampling.steps)
     by_step = torch.stack([norms(high_pass(_seed_mean(step.difference, len(prompts)))) for step in walk])
     return by_step.mean(0).cpu()
 

@@ -16,9 +16,9 @@ from pydantic import Field
 
 from memfix.errors import MemfixError
 from memfix.models.device import autocast
+from memfix.models.model import DiffusionModel
 from memfix.records import Record
 from memfix.screens.base import Screen
-from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling
 
 
@@ -62,7 +62,7 @@ class Runner:
         """Evaluations of the network per prompt."""
         return len(self.sampling.seeds) * sum(screen.evaluations(self.sampling) for screen in self.screens)
 
-    def run(self, prompts: Iterable[Listed], file: Path, denoiser: Callable[[], Denoiser]) -> Iterator[int]:
+    def run(self, prompts: Iterable[Listed], file: Path, load: Callable[[], DiffusionModel]) -> Iterator[int]:
         """Append the lines that a file lacks; yields how many lines there are, first those found.
 
         A batch that was cut off is done again as a whole: a resumed file has the bytes of one that was never
@@ -70,11 +70,11 @@ class Runner:
         finite, and writes nothing of that batch.
         """
         found, before, rest = count_lines(file), 0, iter(prompts)
-        model: Denoiser | None = None
+        model: DiffusionModel | None = None
         yield found
         while batch := list(islice(rest, self.prompts_at_once)):
             if before + len(batch) > found:
-                model = model or denoiser()
+                model = model or load()
                 lines = self.score(batch, model)
                 _keep_first(file, before)
                 with file.open("ab") as out:
@@ -83,11 +83,11 @@ class Runner:
                 yield found
             before += len(batch)
 
-    def score(self, batch: Sequence[Listed], denoiser: Denoiser) -> list[Screened]:
+    def score(self, batch: Sequence[Listed], model: DiffusionModel) -> list[Screened]:
         """One line per prompt. Raises MemfixError where a score is not finite: half precision may overflow."""
         texts = [prompt.text for prompt in batch]
         with autocast(self.precision):
-            columns = {s.name: s(denoiser, texts, self.sampling).tolist() for s in self.screens}
+            columns = {s.name: s(model, texts, self.sampling).tolist() for s in self.screens}
         lines = []
         for i, prompt in enumerate(batch):
             scores = {name: float(f"{column[i]:.7g}") for name, column in columns.items()}

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from memfix.models.text import TextCache
+from memfix.models.conditioning import Conditioning
 from memfix.unlearn.draws import Draw
 
 
@@ -26,7 +26,7 @@ class Schedule(Protocol):
 class Items:
     """Noisy points, and the clean picture that the network's answer at each is held against.
 
-    noisy, clean: [n, C, h, w]; t, signal, noise: [n]; context: [n, L, D], None for a network without prompts.
+    noisy, clean: [n, C, h, w]; t, signal, noise: [n]; conditioning: a row each, None for a network without prompts.
     """
 
     noisy: torch.Tensor
@@ -34,30 +34,30 @@ class Items:
     t: torch.Tensor
     signal: torch.Tensor
     noise: torch.Tensor
-    context: torch.Tensor | None
+    conditioning: Conditioning | None
 
     def __len__(self) -> int:
         return len(self.t)
 
     def pick(self, chosen: torch.Tensor) -> Items:
         """Those for which `chosen`, [n] bool, holds."""
-        context = self.context if self.context is None else self.context[chosen.to(self.context.device)]
         return Items(
-            self.noisy[chosen], self.clean[chosen], self.t[chosen], self.signal[chosen], self.noise[chosen], context
-        )
+            self.noisy[chosen], self.clean[chosen], self.t[chosen], self.signal[chosen], self.noise[chosen],
+            None if self.conditioning is None else self.conditioning.pick(chosen),
+        )  # fmt: skip
 
     def join(self, other: Items) -> Items:
         """These, then the others."""
-        contexts = [c for c in (self.context, other.context) if c is not None]
+        told = [c for c in (self.conditioning, other.conditioning) if c is not None]
         return Items(
             torch.cat([self.noisy, other.noisy]), torch.cat([self.clean, other.clean]), torch.cat([self.t, other.t]),
             torch.cat([self.signal, other.signal]), torch.cat([self.noise, other.noise]),
-            torch.cat(contexts) if contexts else None,
+            Conditioning.cat(told) if told else None,
         )  # fmt: skip
 
     def towards(self, clean: torch.Tensor) -> Items:
         """The same noisy points, to be denoised to other pictures."""
-        return Items(self.noisy, clean, self.t, self.signal, self.noise, self.context)
+        return Items(self.noisy, clean, self.t, self.signal, self.noise, self.conditioning)
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Batch:
 
     Item i of the mixture is a keep and a forget picture under the same timestep and noise; `from_forget` [B] says on
     which side it was drawn. `keep` has the text of its keep picture, `forget` that of the memorized prompt. `prior` are
-    noised keep pictures of other prompts. `stand_ins` holds [K, C, h, w] for each item, `anchors` [B, L, D] the
-    embeddings of harmless wordings; both only if the bank has them. `draw` is for what a term draws for itself.
+    noised keep pictures of other prompts. `stand_ins` holds [K, C, h, w] for each item, `anchors` B rows of
+    harmless wordings; both only if the bank has them. `draw` is for what a term draws for itself.
     """
 
     keep: Items
@@ -76,7 +76,7 @@ class Batch:
     prior: Items
     draw: Draw
     stand_ins: tuple[torch.Tensor, ...] = ()
-    anchors: torch.Tensor | None = None
+    anchors: Conditioning | None = None
 
     def __len__(self) -> int:
         return len(self.from_forget)
@@ -89,21 +89,21 @@ class Batch:
     @property
     def alike(self) -> torch.Tensor:
         """Whether the keep and the forget picture of an item are under the same text, or both without, [B] bool."""
-        if self.keep.context is None or self.forget.context is None:
+        if self.keep.conditioning is None or self.forget.conditioning is None:
             return torch.ones(len(self), dtype=torch.bool)
-        return (self.keep.context == self.forget.context).flatten(1).all(1).to(self.from_forget.device)
+        return self.keep.conditioning.equals(self.forget.conditioning).to(self.from_forget.device)
 
     @property
     def points(self) -> Items:
         """The mixture itself: each item on the side it was drawn on."""
         chosen = self.from_forget.reshape(-1, 1, 1, 1)
-        context = self.keep.context
-        if context is not None and self.forget.context is not None:
-            context = torch.where(self.from_forget.reshape(-1, 1, 1).to(context.device), self.forget.context, context)
+        told = self.keep.conditioning
+        if told is not None and self.forget.conditioning is not None:
+            told = self.forget.conditioning.where(self.from_forget, told)
         return Items(
             torch.where(chosen, self.forget.noisy, self.keep.noisy),
             torch.where(chosen, self.forget.clean, self.keep.clean),
-            self.keep.t, self.keep.signal, self.keep.noise, context,
+            self.keep.t, self.keep.signal, self.keep.noise, told,
         )  # fmt: skip
 
     @property
@@ -132,6 +132,14 @@ class Target:
     anchors: list[str] = field(default_factory=list)
 
 
+class TextStore(Protocol):
+    """What a network is told of texts, a row a text."""
+
+    def stack(self, texts: Iterable[str]) -> Conditioning:
+        """[n], also where there is none."""
+        ...
+
+
 class Bank:
     """Everything that training draws from; latents [C, h, w] on the CPU.
 
@@ -143,7 +151,7 @@ class Bank:
         self,
         targets: Sequence[Target],
         prior: Sequence[tuple[str, torch.Tensor]],
-        texts: TextCache | None,
+        texts: TextStore | None,
         schedule: Schedule,
     ) -> None:
         if not targets or any(not t.forget for t in targets):
@@ -235,12 +243,9 @@ class Bank:
         noisy = signal.float().reshape(shape) * clean + noise.float().reshape(shape) * eps
         return Items(noisy, clean, t, signal, noise, self._stack(texts))
 
-    def _stack(self, texts: Iterable[str]) -> torch.Tensor | None:
-        """Embeddings of texts, [n, L, D]; None without prompts."""
-        if self.texts is None:
-            return None
-        wanted = list(texts)
-        return self.texts.stack(wanted or [self.targets[0].text])[: len(wanted)]
+    def _stack(self, texts: Iterable[str]) -> Conditioning | None:
+        """A row for each text; None without prompts."""
+        return None if self.texts is None else self.texts.stack(texts)
 
 
 def _pick(generator: torch.Generator, n: int) -> int:

@@ -11,11 +11,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from memfix.errors import MemfixError
 from memfix.files import atomic_folder, remove_folder
-from memfix.unlearn.modifiers import named
 from memfix.unlearn.trainer import Trainer
 
 LATEST = "latest"
@@ -32,9 +30,9 @@ class Checkpoints:
     first, then `restore`. `limit` is how many to keep, the newest ones; all when None.
     """
 
-    def __init__(self, folder: Path, model: nn.Module, trainer: Trainer, limit: int | None = None) -> None:
+    def __init__(self, folder: Path, trainer: Trainer, limit: int | None = None) -> None:
         self._folder, self._trainer, self._limit = folder, trainer, limit
-        self._parameters = dict(zip(named(model, trainer.parameters), trainer.parameters, strict=True))
+        self._parameters = trainer.weights
 
     def steps(self) -> list[int]:
         """The steps there are whole checkpoints of, in order."""
@@ -51,7 +49,7 @@ class Checkpoints:
             _write(folder / WEIGHTS, {name: p.detach() for name, p in self._parameters.items()})
             _write(folder / OPTIMIZER, tensors, metadata)
             if averages := self._trainer.averages:
-                _write(folder / AVERAGES, dict(zip(self._parameters, averages.shadow_params, strict=True)))
+                _write(folder / AVERAGES, dict(zip(self._parameters, averages.values, strict=True)))
         for step in self.steps()[: -self._limit] if self._limit else []:
             if step != spared:
                 remove_folder(self._path(step))
@@ -95,8 +93,8 @@ class Checkpoints:
         self._trainer.loss_scale = float(metadata.get("loss_scale", self._trainer.loss_scale))
         if averages := self._trainer.averages:
             kept = load_file(path / AVERAGES)
-            averages.shadow_params = [kept[name].to(p.device) for name, p in self._parameters.items()]
-            averages.optimization_step = self._trainer.step
+            averages.values = [kept[name].to(p.device) for name, p in self._parameters.items()]
+            averages.steps = self._trainer.step
 
     def _optimizer_state(self) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         """`<kind>/<name>` → what the optimizer holds for a weight: tensors, and numbers that are none."""

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from memfix.models.denoiser import Network
 from memfix.unlearn.bank import Bank, Items
 from memfix.unlearn.draws import Draw
-from memfix.unlearn.terms import Network, View, errors
+from memfix.unlearn.terms import View, errors
 
 ITEMS = 64  # enough for a ranking of weights; each is one forward and backward
 

@@ -12,13 +12,13 @@ from PIL import Image
 from memfix.config import UnlearnSettings
 from memfix.measures.pixels import rms_difference
 from memfix.measures.quality import broken_share, detail_range
-from memfix.models.sampling import batches, generate, plan_samples
-from memfix.models.text import TextCache
+from memfix.models.denoiser import Network
+from memfix.models.sampling import batches, plan_samples
 from memfix.records import Look, Prompt, Score
 from memfix.unlearn.bank import Bank, Items
 from memfix.unlearn.draws import Draw
 from memfix.unlearn.resample import Sampler
-from memfix.unlearn.terms import Network, View, errors
+from memfix.unlearn.terms import View, errors
 
 FIRST_SEED = 200_000  # neither the detection nor the re-check goes so far
 CONTROLS = 12  # more say little more of a mean drift
@@ -41,7 +41,6 @@ class Monitor:
         self._targets, self._settings = targets, settings
         self._controls = spread(controls, CONTROLS)
         self._steps = min(settings.validation_inference_steps, sample.settings.num_inference_steps)
-        self._texts = TextCache(sample.pipe)
         self._before, scores = self._draw(self._controls, 1, 0)
         self._range = detail_range([*before, *scores])
         self._loss_forget, self._loss_keep = self._losses()
@@ -80,7 +79,7 @@ class Monitor:
         pictures: list[Image.Image] = []
         scores: list[Score] = []
         for batch in batches(plan, detected.batch_size):
-            pictures += generate(self._sample.pipe, batch, self._texts, detected.mixed_precision)
+            pictures += self._sample.model.sample(batch, detected.mixed_precision)
             scores += self._sample.judge.score(batch, pictures[-len(batch) :])
         return pictures, scores
 

@@ -5,8 +5,7 @@ Like gradients, weights and what is known of them may be sharded over ranks (FSD
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,32 +13,24 @@ from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from memfix.errors import MemfixError
+from memfix.models.denoiser import GROUPS
+from memfix.models.lora import FIRST, SECOND
 from memfix.unlearn.combine import total
 
-# As diffusers names them: conditional networks have attn1 and attn2 in each block, UNet2DModel has bare attentions.
-GROUPS: dict[str, re.Pattern[str]] = {
-    "all": re.compile(""),
-    "cross-attention": re.compile(r"(^|\.)attn2\."),
-    "self-attention": re.compile(r"(^|\.)attn1\.|(^|\.)attentions\.\d+\.to_"),
-}
-FIRST, SECOND = ".lora_A.", ".lora_B."  # as peft names the two factors of an adapter, which adds BA to a layer
 SMALLEST_SHARE = 1e-3  # of the mean variance: a weight that never moved is held, not nailed down
 BISECTIONS = 60
 
 
-def parameter_group(model: nn.Module, parameters: Sequence[nn.Parameter], group: str) -> list[nn.Parameter]:
-    """Those of `parameters` that belong to a group; the others are frozen.
+def parameter_group(weights: Mapping[str, nn.Parameter], group: str) -> dict[str, nn.Parameter]:
+    """Those of the weights that belong to a group; the others are frozen.
 
     Raises MemfixError if there are none.
     """
-    wanted = {id(p) for name, p in model.named_parameters() if GROUPS[group].search(name)} | (
-        {id(p) for p in parameters} if group == "all" else set()
-    )
-    chosen = [p for p in parameters if id(p) in wanted]
+    chosen = {name: p for name, p in weights.items() if GROUPS[group].search(name)}
     if not chosen:
         raise MemfixError(f"The model has no {group} weights to train.", "Set --parameter-group all.")
-    for p in parameters:
-        p.requires_grad_(id(p) in wanted)
+    for name, p in weights.items():
+        p.requires_grad_(name in chosen)
     return chosen
 
 
@@ -175,9 +166,3 @@ class Mask:
         """AdamW's weight decay, θ ← θ - factor·θ, on those that may move."""
         for p, allowed in zip(parameters, self.allowed, strict=True):
             p.sub_(p * allowed, alpha=factor)
-
-
-def named(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[str]:
-    """The names of parameters in their model."""
-    names = {id(p): name for name, p in model.named_parameters()}
-    yield from (names[id(p)] for p in parameters)

@@ -5,31 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from diffusers import StableDiffusionPipeline
 
 from memfix.inputs.references import open_image
-from memfix.models.latents import NoiseSchedule, encode
-from memfix.models.text import TextCache
+from memfix.models.model import DiffusionModel
 from memfix.records import Pair, Side
 from memfix.unlearn.bank import Bank, Target
 
 
-def encode_pairs(pipe: StableDiffusionPipeline, pairs: Sequence[Pair]) -> Iterator[torch.Tensor]:
+def encode_pairs(model: DiffusionModel, pairs: Sequence[Pair]) -> Iterator[torch.Tensor]:
     """The latent of each pair's picture, in order."""
-    yield from _encode(pipe, [p.path for p in pairs])
+    yield from _encode(model, [p.path for p in pairs])
 
 
-def _encode(pipe: StableDiffusionPipeline, paths: Sequence[str]) -> Iterator[torch.Tensor]:
+def _encode(model: DiffusionModel, paths: Sequence[str]) -> Iterator[torch.Tensor]:
     step = 64
     for i in range(0, len(paths), step):
-        yield from encode(pipe, [open_image(path) for path in paths[i : i + step]])
+        yield from model.latents.encode([open_image(path) for path in paths[i : i + step]])
 
 
-def build_bank(pipe: StableDiffusionPipeline, pairs: Sequence[Pair], latents: Sequence[torch.Tensor]) -> Bank:
+def build_bank(model: DiffusionModel, pairs: Sequence[Pair], latents: Sequence[torch.Tensor]) -> Bank:
     """Sort encoded pairs into targets and prior items; stand-ins are encoded here."""
     targets: dict[str, Target] = {p.prompt_id: Target(p.text) for p in pairs if p.side is Side.FORGET}
     prior: list[tuple[str, torch.Tensor]] = []
-    stand_ins = _encode(pipe, [p.stand_in for p in pairs if p.stand_in])
+    stand_ins = _encode(model, [p.stand_in for p in pairs if p.stand_in])
     for pair, latent in zip(pairs, latents, strict=True):
         if pair.prompt_id not in targets:
             prior.append((pair.text, latent))
@@ -42,13 +40,10 @@ def build_bank(pipe: StableDiffusionPipeline, pairs: Sequence[Pair], latents: Se
             target.keep.append(latent)
             if pair.wording and pair.wording not in target.anchors:
                 target.anchors.append(pair.wording)
-    return with_texts(pipe, list(targets.values()), prior)
+    return with_texts(model, list(targets.values()), prior)
 
 
-def with_texts(
-    pipe: StableDiffusionPipeline, targets: Sequence[Target], prior: Sequence[tuple[str, torch.Tensor]]
-) -> Bank:
-    """A bank of latents, with the pipeline's embeddings of all their texts and its noise."""
-    texts = TextCache(pipe)
-    texts.add([*(t.text for t in targets), *(a for t in targets for a in t.anchors), *(text for text, _ in prior)])
-    return Bank(targets, prior, texts, NoiseSchedule(pipe))
+def with_texts(model: DiffusionModel, targets: Sequence[Target], prior: Sequence[tuple[str, torch.Tensor]]) -> Bank:
+    """A bank of latents, with what the model makes of all their texts, and its noise."""
+    texts = [*(t.text for t in targets), *(a for t in targets for a in t.anchors), *(text for text, _ in prior)]
+    return Bank(targets, prior, model.text.keep(texts), model.schedule)

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from memfix.config import DetectSettings, UnlearnSettings
 from memfix.console import Talk
 from memfix.measures.pixels import COARSE, to_tensor
 from memfix.models.context import ContextEdit
-from memfix.models.sampling import batches, generate, plan_samples
-from memfix.models.text import TextCache
+from memfix.models.model import DiffusionModel
+from memfix.models.sampling import batches, plan_samples
 from memfix.records import SAME, Condition, Pair, Prompt, Rewording, Sample, Score, Side, Yield
 from memfix.references.judge import Judge
 from memfix.unlearn.reword import random_texts, solve
@@ -47,7 +46,7 @@ class Drawn(NamedTuple):
 class Sampler:
     """Samples as the detection did, and has them judged."""
 
-    pipe: StableDiffusionPipeline
+    model: DiffusionModel
     judge: Judge
     settings: DetectSettings
     talk: Talk
@@ -57,13 +56,12 @@ class Sampler:
         s = self.settings
         if not wanted:
             return
-        texts, done = TextCache(self.pipe), 0
-        contexts = {(a.prompt_id, a.condition): c for a in wanted if (c := a.variant.context) is not None}
+        done, instead = 0, {(a.prompt_id, a.condition): c for a in wanted if (c := a.variant.conditioning) is not None}
         with self.talk.progress(title, len(wanted) * each) as bar:
             for guidance, group in groupby(wanted, self._guidance):
                 plan = [sample for asked in group for sample in self._plan(asked, guidance, each)]
                 for batch in batches(plan, s.batch_size):
-                    images = generate(self.pipe, batch, texts, s.mixed_precision, contexts)
+                    images = self.model.sample(batch, s.mixed_precision, instead)
                     yield from map(Drawn, batch, images, self.judge.score(batch, images))
                     done += len(batch)
                     bar.at(done)
@@ -102,7 +100,7 @@ def keep_variants(
         wanted = {
             (i, f"{way.name}{n}"): Asked(i, text, f"{way.name}{n}", variant)
             for i, text in targets.items()
-            for n, variant in enumerate(way.vary(Subject(text, sample.pipe, sample.settings)))
+            for n, variant in enumerate(way.vary(Subject(text, sample.model, sample.settings)))
         }
         # sorted, so that batches of one guidance are full
         listed = sorted(wanted.values(), key=lambda asked: asked.variant.guidance or 0)
@@ -161,7 +159,7 @@ def reword(
     applied = {r.text: r.wording or "" for r in decided if r.applied}
     if not applied:
         return decided, None
-    return decided, the_edit(sample.pipe, applied, {*others, *(p.wording or "" for p in variants)})
+    return decided, the_edit(sample.model, applied, {*others, *(p.wording or "" for p in variants)})
 
 
 def count_copies(sample: Sampler, wanted: Sequence[Asked], each: int, title: str) -> dict[str, int]:
@@ -175,9 +173,8 @@ def count_copies(sample: Sampler, wanted: Sequence[Asked], each: int, title: str
     return {i: sum(score.copy_ for score in finding.scores) for i, finding in found.items()}
 
 
-def the_edit(pipe: StableDiffusionPipeline, applied: Mapping[str, str], others: Iterable[str]) -> ContextEdit:
+def the_edit(model: DiffusionModel, applied: Mapping[str, str], others: Iterable[str]) -> ContextEdit:
     """Solve for the edit that makes each text of `applied` read like its wording."""
-    known, anything = sorted({*others, ""} - applied.keys()), random_texts(pipe.tokenizer.get_vocab())
-    cache = TextCache(pipe)
-    cache.add([*applied, *applied.values(), *known, *anything])
-    return solve(*(cache.stack(texts).cpu() for texts in (applied, applied.values(), known, anything)))
+    known, anything = sorted({*others, ""} - applied.keys()), random_texts(model.text.vocabulary)
+    rows = model.text.keep([*applied, *applied.values(), *known, *anything])
+    return solve(*(rows.stack(texts).tokens.cpu() for texts in (applied, applied.values(), known, anything)))

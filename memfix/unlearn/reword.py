@@ -46,7 +46,7 @@ def _moments(context: torch.Tensor) -> torch.Tensor:
 
 
 def random_texts(vocabulary: Iterable[str], count: int = 400, longest: int = 8) -> list[str]:
-    """Texts of 1 to `longest` random words of a CLIP tokenizer's vocabulary, always the same ones."""
+    """Texts of 1 to `longest` random words of a vocabulary of CLIP's kind, always the same ones."""
     words = known_words(vocabulary)
     draw = Random(0)
     return [" ".join(draw.choices(words, k=draw.randint(1, longest))) for _ in range(count)]

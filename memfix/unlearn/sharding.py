@@ -1,23 +1,10 @@
-"""Full weights that ranks hold in parts, by torch's `fully_shard` (FSDP2). Knows nothing of terms and methods.
-
-Each block of the network is put together where it passes, and taken apart again.
-"""
+"""What a training whose weights ranks hold in parts (FSDP) cannot do."""
 
 from __future__ import annotations
 
-from diffusers import UNet2DConditionModel
-from diffusers.models.resnet import ResnetBlock2D
-from diffusers.models.transformers.transformer_2d import Transformer2DModel
-from torch import distributed
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-
 from memfix.config import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
-from memfix.models.device import device
 
-BLOCKS = (ResnetBlock2D, Transformer2DModel)
 WHOLE = ("validation_steps", "checkpointing_steps", "use_8bit_adam", "torch_compile")
 
 
@@ -39,22 +26,3 @@ def check_sharding(settings: UnlearnSettings, going_on: bool) -> None:
             "A training whose weights FSDP shards cannot go on from a checkpoint.",
             "Launch without FSDP to go on, or give --overwrite to start again.", ExitCode.USAGE,
         )  # fmt: skip
-
-
-def shard(unet: UNet2DConditionModel) -> None:
-    """Leave each rank its part of the weights; they must be the same on all, and all call this at the same time."""
-    mesh = init_device_mesh(device().type, (distributed.get_world_size(),))
-    for module in unet.modules():
-        if isinstance(module, BLOCKS):
-            fully_shard(module, mesh=mesh)
-    fully_shard(unet, mesh=mesh)
-
-
-def gather(unet: UNet2DConditionModel) -> UNet2DConditionModel | None:
-    """An ordinary network with the weights of a sharded one, on the first rank; None on the others. All call this."""
-    weights = get_model_state_dict(unet, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-    if not weights:
-        return None
-    whole: UNet2DConditionModel = UNet2DConditionModel.from_config(unet.config)
-    whole.load_state_dict(weights)
-    return whole.to(device())

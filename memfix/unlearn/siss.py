@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from memfix.unlearn.prediction import expand
+from memfix.models.prediction import expand
 
 LARGEST_EXPONENT = 80.0  # e^80 is finite in float32
 SMALLEST_SHARE = 1e-12  # of a side on which nothing is drawn

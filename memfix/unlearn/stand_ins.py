@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from memfix.inputs.references import open_image
-from memfix.models.sampling import regenerate
-from memfix.models.text import TextCache
 from memfix.records import Pair, Sample, Score, Side
 from memfix.unlearn.resample import Sampler
 
@@ -28,7 +26,7 @@ def make_stand_ins(
     s, done, wordings = sample.settings, dict[int, str](), _wordings(pairs)
     missing = [n for n, p in enumerate(pairs) if p.side is Side.FORGET and not p.stand_in]
     folder.mkdir(exist_ok=True)
-    texts, used = TextCache(sample.pipe), Counter[float]()
+    used = Counter[float]()
     with sample.talk.progress("Making stand-ins", len(missing)) as bar:
         ladder = [*((strength, True) for strength in STRENGTHS), *[(max(STRENGTHS), False)] * LAST_TRIES]
         for rung, (strength, worded) in enumerate(ladder):
@@ -43,9 +41,8 @@ def make_stand_ins(
                     )
                     for n, p in zip(left[i:], chosen, strict=False)
                 ]  # fmt: skip
-                images = regenerate(
-                    sample.pipe, batch, [open_image(p.path) for p in chosen], strength, texts, s.mixed_precision
-                )
+                pictures = [open_image(p.path) for p in chosen]
+                images = sample.model.sample_from(pictures, batch, strength, s.mixed_precision)
                 for n, image, score in zip(left[i:], images, sample.judge.score(batch, images), strict=False):
                     if distinct(score):
                         path = (folder / score.file_name).resolve()

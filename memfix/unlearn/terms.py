@@ -11,14 +11,14 @@ from typing import NamedTuple, TypeAlias
 
 import torch
 
+from memfix.models.denoiser import Network
+from memfix.models.prediction import implied_noise, target
 from memfix.unlearn import siss
 from memfix.unlearn.bank import Batch, Items
-from memfix.unlearn.prediction import implied_noise, min_snr, squared_error, target
+from memfix.unlearn.residuals import min_snr, squared_error
 from memfix.unlearn.retrack import posterior_mean
 from memfix.unlearn.surrogate import weight_of_time
 
-# network: noisy latents [n, C, h, w], timesteps [n], context [n, L, D] or None → prediction like the latents
-Network: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 Term: TypeAlias = Callable[[Batch, Network, "View"], torch.Tensor]
 
 
@@ -45,7 +45,7 @@ class View(NamedTuple):
 
 def errors(items: Items, network: Network, view: View) -> torch.Tensor:
     """Squared error of denoising each noisy point to its clean picture, [n]."""
-    answer = network(items.noisy, items.t, items.context)
+    answer = network(items.noisy, items.t, items.conditioning)
     wanted = target(items.noisy, items.clean, items.signal, items.noise, view.prediction_type)
     return view.error(answer, wanted, items)
 
@@ -157,7 +157,7 @@ def uniform_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
     The ε that the answer stands for is compared, whatever the network predicts: a v that means u would grow like 1/γ.
     """
     items = batch.forget_half
-    answer = network(items.noisy, items.t, items.context)
+    answer = network(items.noisy, items.t, items.conditioning)
     eps = implied_noise(
         answer, items.noisy.to(answer.device), items.signal, items.noise, view.prediction_type
     )  # fmt: skip
@@ -190,11 +190,11 @@ def anchor_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
 
     The prompt learns to mean what a harmless wording of it means. Source: Concept Ablation (arXiv 2303.13516).
     """
-    if batch.anchors is None or batch.forget.context is None:
+    if batch.anchors is None or batch.forget.conditioning is None:
         raise ValueError("the batch has no anchors")
     chosen = batch.from_forget
-    points, on = batch.keep.pick(chosen), batch.anchors.device
+    points = batch.keep.pick(chosen)
     with torch.no_grad():
-        wanted = network(points.noisy, points.t, batch.anchors[chosen.to(on)])
-    answer = network(points.noisy, points.t, batch.forget.context[chosen.to(on)])
+        wanted = network(points.noisy, points.t, batch.anchors.pick(chosen))
+    answer = network(points.noisy, points.t, batch.forget.conditioning.pick(chosen))
     return view.error(answer, wanted, points).mean()

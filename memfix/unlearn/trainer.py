@@ -10,32 +10,32 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import cast
 
 import torch
-from diffusers.training_utils import EMAModel
 from torch import nn
 
 from memfix.config import UnlearnSettings
 from memfix.errors import MemfixError
-from memfix.models.device import autocast, autocast_dtype
+from memfix.models.denoiser import Network
+from memfix.models.device import autocast_dtype
+from memfix.models.prediction import implied_clean
 from memfix.records import Step
+from memfix.unlearn.averages import Averages
 from memfix.unlearn.bank import Bank, Batch, Items
 from memfix.unlearn.combine import Combined, global_norm
 from memfix.unlearn.draws import Draw
 from memfix.unlearn.importance import forget_sensitivity, keep_fisher
 from memfix.unlearn.methods import Composition, Method, check_data, window
-from memfix.unlearn.modifiers import Mask, ParameterPrior, named, parameter_group, salient, with_first_factors
-from memfix.unlearn.prediction import implied_clean
+from memfix.unlearn.modifiers import Mask, ParameterPrior, parameter_group, salient, with_first_factors
 from memfix.unlearn.ranks import Ranks
-from memfix.unlearn.terms import Network, Term, View
+from memfix.unlearn.terms import Term, View
 
 ALONE = Ranks()
 LOSS_SCALE, LEAST_SCALE = 2.0**16, 2.0**-16  # of losses in fp16; powers of two leave all digits alone
 
 
 class Trainer:
-    """Takes optimizer steps on `parameters`; iterate over it for a record of each.
+    """Takes optimizer steps on a network's weights, which are given by name; iterate over it for a record of each.
 
     Each step's draws come from a generator of their own, so a step does not depend on how the run got there. The
     forget gradient is combined with the keep gradient once both are complete, over the accumulated passes of all
@@ -58,7 +58,7 @@ class Trainer:
     reached = False
 
     def __init__(
-        self, unet: nn.Module, parameters: Sequence[nn.Parameter], bank: Bank, method: Method,
+        self, network: Network, weights: Mapping[str, nn.Parameter], bank: Bank, method: Method,
         settings: UnlearnSettings, mixed_precision: str, checkpoints: Sequence[Mapping[str, torch.Tensor]] = (),
         original: Network | None = None, ranks: Ranks = ALONE,
     ) -> None:  # fmt: skip
@@ -68,17 +68,15 @@ class Trainer:
         self._window = window(settings, len(bank.schedule))
         self.step, self.settings, self._original, self._ranks = 0, settings, original, ranks
         self.loss_scale = LOSS_SCALE if autocast_dtype(mixed_precision) is torch.float16 else 1.0
-        self.parameters = parameter_group(unet, parameters, settings.parameter_group)
-        self._bank, self._composition = method.prepare(bank, settings), composition
-        network = cast(nn.Module, torch.compile(unet)) if settings.torch_compile else unet
-        self._network = as_network(network, mixed_precision)
+        self.weights = parameter_group(weights, settings.parameter_group)
+        self.parameters = list(self.weights.values())
+        self._bank, self._composition, self._network = method.prepare(bank, settings), composition, network
         self._view = View(bank.schedule.prediction_type, settings.forget_low_pass, settings.snr_gamma)
-        names = list(named(unet, self.parameters))
-        self._mask = self._find_mask(names)
-        self._prior = self._find_prior(names, checkpoints) if self._strength else None
+        self._mask = self._find_mask()
+        self._prior = self._find_prior(checkpoints) if self._strength else None
         decay = 0.0 if self._mask else settings.adam_weight_decay
         self.optimizer = adam(self.parameters, settings.resolved_learning_rate(), decay, settings.use_8bit_adam)
-        self.averages = EMAModel(self.parameters) if settings.use_ema else None
+        self.averages = Averages(self.parameters) if settings.use_ema else None
 
     def __iter__(self) -> Iterator[Step]:
         while self.step < self.last:
@@ -175,38 +173,25 @@ class Trainer:
     def _held(self, items: Items) -> Items:
         """The same points, to be answered as the original model does."""
         assert self._original
-        answer = self._original(items.noisy, items.t, items.context)
+        answer = self._original(items.noisy, items.t, items.conditioning)
         kind = self._view.prediction_type
         return items.towards(implied_clean(answer, items.noisy, items.signal, items.noise, kind))
 
-    def _find_mask(self, names: Sequence[str]) -> Mask | None:
+    def _find_mask(self) -> Mask | None:
         if self.settings.saliency is None:
             return None
         sensitivity = forget_sensitivity(
             self._bank, self.parameters, self._network, self._view.whole, self._window, self.settings.train_seed
         )
         self._ranks.average(sensitivity)  # or rounding may give each a mask of its own, and weights of its own
-        return Mask(salient(names, sensitivity, self.settings.saliency))
+        return Mask(salient(list(self.weights), sensitivity, self.settings.saliency))
 
-    def _find_prior(self, names: Sequence[str], checkpoints: Sequence[Mapping[str, torch.Tensor]]) -> ParameterPrior:
+    def _find_prior(self, checkpoints: Sequence[Mapping[str, torch.Tensor]]) -> ParameterPrior:
         if checkpoints:
-            return ParameterPrior.from_checkpoints(dict(zip(names, self.parameters, strict=True)), checkpoints)
+            return ParameterPrior.from_checkpoints(self.weights, checkpoints)
         fisher = keep_fisher(self._bank, self.parameters, self._network, self._view.whole, self.settings.train_seed)
         self._ranks.average(fisher)
-        return ParameterPrior.from_fisher(self.parameters, with_first_factors(names, fisher))
-
-
-def as_network(unet: nn.Module, mixed_precision: str) -> Network:
-    """A diffusers network as terms see it, on its own device; without a context it is asked without one."""
-
-    def network(noisy: torch.Tensor, t: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
-        device = next(unet.parameters()).device
-        prompts = {} if context is None else {"encoder_hidden_states": context}
-        with autocast(mixed_precision):
-            prediction: torch.Tensor = unet(noisy.to(device), t.to(device), **prompts, return_dict=False)[0]
-        return prediction.float()
-
-    return network
+        return ParameterPrior.from_fisher(self.parameters, with_first_factors(list(self.weights), fisher))
 
 
 def adam(parameters: list[nn.Parameter], rate: float, decay: float, eight_bit: bool) -> torch.optim.Optimizer:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import NamedTuple
 
 import torch
-from diffusers import StableDiffusionPipeline
 
 from memfix.config import DetectSettings
 from memfix.errors import ExitCode, MemfixError, did_you_mean
-from memfix.models.device import autocast
-from memfix.models.text import TextCache
+from memfix.models.conditioning import Conditioning
+from memfix.models.model import DiffusionModel
 from memfix.unlearn import wordings
 
 NOISE = (1.0, 2.0, 4.0)  # of an embedding's own spread
@@ -24,10 +22,11 @@ DESCENT_RATE, DESCENT_SEEDS = 0.05, 4
 
 
 class Variant(NamedTuple):
-    """How a picture is sampled, where that differs from the prompt: another text, embedding [L, D] or guidance."""
+    """How a picture is sampled, where that differs from the prompt: another text, another row of conditioning, or
+    another guidance."""
 
     wording: str | None = None
-    context: torch.Tensor | None = None
+    conditioning: Conditioning | None = None
     guidance: float | None = None
 
 
@@ -36,15 +35,17 @@ class Subject:
     """A prompt, and the model that it is a prompt of, sampled with the settings of the detection."""
 
     text: str
-    pipe: StableDiffusionPipeline
+    model: DiffusionModel
     settings: DetectSettings
 
     @property
-    def context(self) -> torch.Tensor:
-        """The prompt's embedding, [L, D]."""
-        texts = TextCache(self.pipe)
-        texts.add([self.text])
-        return texts[self.text]
+    def conditioning(self) -> Conditioning:
+        """What the denoiser is told of the prompt, one row on the CPU."""
+        return self.model.text.encode([self.text]).to("cpu")
+
+    def moved(self, tokens: torch.Tensor) -> Variant:
+        """The prompt with other token embeddings, [1, L, D]."""
+        return Variant(conditioning=replace(self.conditioning, tokens=tokens))
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,15 @@ def _worded(reword: Callable[[str], list[str]]) -> Callable[[Subject], list[Vari
 
 def padded(subject: Subject) -> list[Variant]:
     """With words of the model's own vocabulary put in."""
-    known = wordings.known_words(subject.pipe.tokenizer.get_vocab())
+    known = wordings.known_words(subject.model.text.vocabulary)
     return _worded(lambda text: wordings.padded(text, known))(subject) if known else []
 
 
 def noised(subject: Subject) -> list[Variant]:
     """The embedding plus Gaussian noise of growing size, the same directions each time."""
-    context = subject.context
+    tokens = subject.conditioning.tokens
     generator = torch.Generator().manual_seed(Random(subject.text).getrandbits(63))
-    return [Variant(context=context + s * context.std() * torch.randn(context.shape, generator=generator))
-            for s in NOISE]  # fmt: skip
+    return [subject.moved(tokens + s * tokens.std() * torch.randn(tokens.shape, generator=generator)) for s in NOISE]
 
 
 def guided_less(subject: Subject) -> list[Variant]:
@@ -83,36 +83,28 @@ def guided_less(subject: Subject) -> list[Variant]:
 
 def descended(subject: Subject) -> list[Variant]:
     """The embedding after a few steps that bring the magnitude score down."""
-    path = descent(subject.pipe, subject.context, subject.settings)
-    return [Variant(context=context) for n, context in enumerate(path, 1) if n in DESCENT]
+    return [subject.moved(tokens) for n, tokens in enumerate(descent(subject), 1) if n in DESCENT]
 
 
-def descent(pipe: StableDiffusionPipeline, context: torch.Tensor, settings: DetectSettings) -> Iterator[torch.Tensor]:
-    """Embeddings [L, D] along steps of Adam on ‖ε_θ(x_T, c) - ε_θ(x_T, ∅)‖², averaged over seeds.
+def descent(subject: Subject) -> Iterator[torch.Tensor]:
+    """Token embeddings [1, L, D] along steps of Adam on ‖ε_θ(x_T, c) - ε_θ(x_T, ∅)‖², averaged over seeds.
 
     Memorized prompts move the first prediction further than others (Wen et al., ICLR 2024, section 4.2.1).
     """
-    scheduler = copy.deepcopy(pipe.scheduler)
-    scheduler.set_timesteps(settings.num_inference_steps, device=pipe.device)
-    t, size = scheduler.timesteps[0], int(pipe.unet.config.sample_size)
-    noise = [
-        torch.randn(int(pipe.unet.config.in_channels), size, size, generator=torch.Generator().manual_seed(seed))
-        for seed in range(settings.seed, settings.seed + DESCENT_SEEDS)
-    ]
-    points = scheduler.scale_model_input(torch.stack(noise).to(pipe.device) * scheduler.init_noise_sigma, t)
-    texts = TextCache(pipe)
-    texts.add([""])
-    moved = context.to(pipe.device).clone().requires_grad_()
+    model, settings = subject.model, subject.settings
+    seeds = range(settings.seed, settings.seed + DESCENT_SEEDS)
+    course, told = model.course(seeds, settings.num_inference_steps), subject.conditioning.to(model.device)
+    network = model.denoiser.network(settings.mixed_precision)
+    moved = told.tokens.clone().requires_grad_()
     optimizer = torch.optim.Adam([moved], lr=DESCENT_RATE)
 
-    def predict(contexts: torch.Tensor) -> torch.Tensor:
-        with autocast(settings.mixed_precision):
-            return torch.as_tensor(pipe.unet(points, t, encoder_hidden_states=contexts, return_dict=False)[0]).float()
+    def predict(one: Conditioning) -> torch.Tensor:
+        return network(course.latents, course.time, one.expand(len(seeds)))
 
     with torch.no_grad():
-        without = predict(texts.stack([""] * len(points)))
+        without = predict(model.text.encode([""]))
     for _ in range(max(DESCENT)):
-        score = (predict(moved.expand(len(points), -1, -1)) - without).square().flatten(1).sum(1).mean()
+        score = (predict(replace(told, tokens=moved)) - without).square().flatten(1).sum(1).mean()
         (moved.grad,) = torch.autograd.grad(score, [moved])
         optimizer.step()
         yield moved.detach().cpu().clone()

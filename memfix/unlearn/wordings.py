@@ -66,7 +66,7 @@ def _inserted(text: str, more: Iterable[str], draw: Random) -> str:
 
 
 def known_words(vocabulary: Iterable[str]) -> list[str]:
-    """Whole words of a CLIP tokenizer's vocabulary, sorted."""
+    """Whole words of a vocabulary in which a word's last token ends in `</w>`, as CLIP has it; sorted."""
     return sorted(word for token in vocabulary if (word := token.removesuffix("</w>")) != token and word.isalpha())
 
 

@@ -5,12 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from diffusers import StableDiffusionPipeline
 
 from memfix.config import DetectSettings
 from memfix.console import Talk
 from memfix.detect.cascade import screen_first
 from memfix.errors import MemfixError
+from memfix.models import loading
+from memfix.models.model import DiffusionModel
 from memfix.records import Prompt, Role
 from memfix.run.folder import Run
 
@@ -24,22 +25,22 @@ PROMPTS = [
 
 
 @pytest.fixture(scope="module")
-def pipe(model_folder: Path) -> StableDiffusionPipeline:
-    return StableDiffusionPipeline.from_pretrained(model_folder)
+def model(model_folder: Path) -> DiffusionModel:
+    return loading.load(loading.locate(str(model_folder)))
 
 
 @pytest.fixture
-def evaluated(pipe: StableDiffusionPipeline):
+def evaluated(model: DiffusionModel):
     """How many latents the UNet has seen."""
     seen: list[int] = []
-    handle = pipe.unet.register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
+    handle = model.denoiser.module.register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
     yield seen
     handle.remove()
 
 
-def test_a_screen_that_was_killed_goes_on(pipe: StableDiffusionPipeline, evaluated: list[int], tmp_path: Path) -> None:
+def test_a_screen_that_was_killed_goes_on(model: DiffusionModel, evaluated: list[int], tmp_path: Path) -> None:
     talk, run = Talk(quiet=True), Run.create(tmp_path / "whole")
-    skipping = screen_first(run, "before", pipe, PROMPTS, SETTINGS, talk)
+    skipping = screen_first(run, "before", model, PROMPTS, SETTINGS, talk)
     file = run.path / "before/screens.jsonl"
     lines = file.read_text().splitlines(keepends=True)
     assert [json.loads(line)["number"] for line in lines] == list(range(1, 61))
@@ -50,20 +51,20 @@ def test_a_screen_that_was_killed_goes_on(pipe: StableDiffusionPipeline, evaluat
     killed = shutil.copytree(run.path, tmp_path / "killed")
     (killed / "before/screens.jsonl").write_text("".join(lines[:30]) + lines[30][:20])
     evaluated.clear()
-    assert screen_first(Run.open(killed), "before", pipe, PROMPTS, SETTINGS, talk) == skipping
+    assert screen_first(Run.open(killed), "before", model, PROMPTS, SETTINGS, talk) == skipping
     assert sum(evaluated) == 32 * 2 * 2  # from the first prompt of the eighth batch, 28, to the last
     assert (killed / "before/screens.jsonl").read_bytes() == file.read_bytes()
 
     evaluated.clear()
-    assert screen_first(run, "before", pipe, PROMPTS, SETTINGS, talk) == skipping
+    assert screen_first(run, "before", model, PROMPTS, SETTINGS, talk) == skipping
     assert not evaluated
 
 
-def test_a_score_that_is_no_number_is_not_written(pipe: StableDiffusionPipeline, tmp_path: Path) -> None:
-    run, weight = Run.create(tmp_path / "run"), pipe.unet.conv_out.bias
+def test_a_score_that_is_no_number_is_not_written(model: DiffusionModel, tmp_path: Path) -> None:
+    run, weight = Run.create(tmp_path / "run"), model.denoiser.module.conv_out.bias
     kept = weight.data.clone()
     weight.data.fill_(float("nan"))
     with pytest.raises(MemfixError, match="list:0: screen 'fine_detail' gives nan"):
-        screen_first(run, "before", pipe, PROMPTS, SETTINGS, Talk(quiet=True))
+        screen_first(run, "before", model, PROMPTS, SETTINGS, Talk(quiet=True))
     weight.data.copy_(kept)
     assert not (run.path / "before/screens.jsonl").exists()

@@ -17,13 +17,12 @@ from memfix.detect.neighbours import Trial, nearest_wordings, try_neighbours
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
 from memfix.measures.copy_rule import CopyRule
-from memfix.models import pipeline
-from memfix.models.latents import encode
+from memfix.models import loading
+from memfix.models.model import DiffusionModel
 from memfix.records import Prompt, Role, Sample
 from memfix.references.judge import Judge
 from memfix.references.reference_set import open_references
 from memfix.run.folder import Run
-from memfix.screens.denoiser import Denoiser
 from memfix.screens.sampling import Sampling
 from tests.conftest import picture, tiny_pipeline
 from tests.screens.direct import Direct
@@ -48,7 +47,7 @@ def test_seeds_are_those_that_lead_nearest_after_two_steps(prediction_type: str,
     pictures = [picture(i) for i in range(3)]
     direct, chosen = Direct(pipe, 4, GUIDANCE), []
     with torch.no_grad():
-        for text, goal in zip(TEXTS, encode(pipe, pictures), strict=True):
+        for text, goal in zip(TEXTS, DiffusionModel(pipe).latents.encode(pictures), strict=True):
             nearness = list[float]()
             for seed in SEEDS:
                 t, x = direct.walk(text, seed)[1]
@@ -56,7 +55,7 @@ def test_seeds_are_those_that_lead_nearest_after_two_steps(prediction_type: str,
                 clean = (x - (1 - alpha).sqrt() * direct.epsilon(x, t, text)) / alpha.sqrt()
                 nearness.append(float(cosine_similarity(without_means(clean[0]), without_means(goal), dim=0)))
             chosen.append(sorted(SEEDS, key=lambda seed: -nearness[seed])[:3])
-    aim = Aim(Denoiser(pipe), Sampling(SEEDS, 2, 4, GUIDANCE), batch_size)
+    aim = Aim(DiffusionModel(pipe), Sampling(SEEDS, 2, 4, GUIDANCE), batch_size)
     assert aim(TEXTS, pictures, 3) == chosen
 
 
@@ -68,7 +67,7 @@ def test_two_evaluations_a_seed_and_one_for_all() -> None:
         nonlocal rows
         rows += len(args[0])
 
-    aim = Aim(Denoiser(pipe), Sampling(SEEDS, 2, 4, GUIDANCE), 16)
+    aim = Aim(DiffusionModel(pipe), Sampling(SEEDS, 2, 4, GUIDANCE), 16)
     pipe.unet.register_forward_pre_hook(count)
     aim(TEXTS, [picture(i) for i in range(3)], 1)
     aim(TEXTS[:1], [picture(4)], 1)
@@ -76,13 +75,13 @@ def test_two_evaluations_a_seed_and_one_for_all() -> None:
 
 
 def test_wordings_nearest_to_a_memorized_one_come_first() -> None:
-    denoiser = Denoiser(tiny_pipeline())
+    model = DiffusionModel(tiny_pipeline())
     ordinary = ["a map", "some old house", "rain", "on green"]
     left_out = listed(["a cat on red", "a bat", "a car", "something else", "two dogs", "a cat"])
     memorized = {"a cat": "cat.png", "two dogs in a park": "dogs.png"}
 
     def place(text: str) -> torch.Tensor:
-        return denoiser.encode([text])[0].flatten().double()
+        return model.text.encode([text]).tokens.flatten().double()
 
     mean = sum(map(place, ordinary)) / len(ordinary)
     nearness = {
@@ -91,17 +90,17 @@ def test_wordings_nearest_to_a_memorized_one_come_first() -> None:
     }
     best = {p.text: max(memorized, key=lambda text, own=p.text: nearness[own, text]) for p in left_out}
     order = sorted(best, key=lambda text: -nearness[text, best[text]])
-    found = nearest_wordings(denoiser, left_out, memorized, ordinary)
+    found = nearest_wordings(model, left_out, memorized, ordinary)
     assert [(x.prompt.text, x.reference) for x in found] == [(text, memorized[best[text]]) for text in order]
     assert found[0].prompt.text == "a cat"
 
 
 @pytest.fixture(scope="module")
-def demo_pipe():
-    return pipeline.load(pipeline.locate("demo"))
+def demo_model() -> DiffusionModel:
+    return loading.load(loading.locate("demo"))
 
 
-def test_rare_copies_are_found_and_trials_end_with_a_round_that_finds_none(demo_pipe, tmp_path: Path) -> None:
+def test_rare_copies_are_found_and_trials_end_with_a_round_that_finds_none(demo_model, tmp_path: Path) -> None:
     clean = ["a chicken wire fence on green", "a panda on red", "an acorn drawing", "a lamp", "print of a boat"]
     texts = ["umbrella poster", *clean, "drawing of an umbrella"]
     prompts = listed(texts) + listed(list_path("controls").read_text().splitlines(), Role.CONTROL)
@@ -116,7 +115,7 @@ def test_rare_copies_are_found_and_trials_end_with_a_round_that_finds_none(demo_
     memorized = {"umbrella poster by Cosmo Adeyar": reference}
 
     def trials() -> list[Trial]:
-        check = Check(run, "before", demo_pipe, rule, judge, settings)
+        check = Check(run, "before", demo_model, rule, judge, settings)
         return try_neighbours(check, prompts, skipped, memorized, Talk())
 
     with run.lock():

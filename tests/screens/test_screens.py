@@ -11,9 +11,10 @@ from direct import Direct, flat_cosine
 
 from memfix.errors import MemfixError
 from memfix.models.device import autocast
+from memfix.models.model import DiffusionModel
 from memfix.screens import SCREENS, get_screen
+from memfix.screens.base import probe
 from memfix.screens.bright_ending import bright_ending_with_masks
-from memfix.screens.denoiser import Denoiser
 from memfix.screens.fine_detail import high_pass
 from memfix.screens.sampling import Sampling
 
@@ -22,11 +23,11 @@ SAMPLING = Sampling(seeds=(3, 4, 5), steps=2, num_inference_steps=4, guidance_sc
 
 
 @pytest.fixture(scope="module", params=["epsilon", "v_prediction"])
-def parts(request: pytest.FixtureRequest) -> tuple[Denoiser, Direct]:
+def parts(request: pytest.FixtureRequest) -> tuple[DiffusionModel, Direct]:
     pipe = tiny_pipeline(request.param)
     for module in (pipe.unet, pipe.text_encoder):
         module.requires_grad_(False).eval()
-    return Denoiser(pipe), Direct(pipe, SAMPLING.num_inference_steps, SAMPLING.guidance_scale)
+    return DiffusionModel(pipe), Direct(pipe, SAMPLING.num_inference_steps, SAMPLING.guidance_scale)
 
 
 def magnitude(direct: Direct, text: str) -> float:
@@ -137,22 +138,22 @@ def test_every_screen_has_a_plain_computation() -> None:
 
 @pytest.mark.parametrize("name", PLAIN)
 @torch.no_grad()
-def test_screen_is_the_plain_computation(parts: tuple[Denoiser, Direct], name: str) -> None:
-    denoiser, direct = parts
+def test_screen_is_the_plain_computation(parts: tuple[DiffusionModel, Direct], name: str) -> None:
+    model, direct = parts
     expected = torch.tensor([PLAIN[name](direct, text) for text in PROMPTS])
     assert expected.std() > 30e-4 * expected.abs().mean()  # a mix-up of prompts would show
-    torch.testing.assert_close(SCREENS[name](denoiser, PROMPTS, SAMPLING), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(SCREENS[name](model, PROMPTS, SAMPLING), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SCREENS)
-def test_no_score_depends_on_its_batch(parts: tuple[Denoiser, Direct], name: str) -> None:
+def test_no_score_depends_on_its_batch(parts: tuple[DiffusionModel, Direct], name: str) -> None:
     together = SCREENS[name](parts[0], PROMPTS, SAMPLING)
     alone = torch.cat([SCREENS[name](parts[0], [text], SAMPLING) for text in PROMPTS])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SCREENS)
-def test_screens_run_in_half_precision(parts: tuple[Denoiser, Direct], name: str) -> None:
+def test_screens_run_in_half_precision(parts: tuple[DiffusionModel, Direct], name: str) -> None:
     full = SCREENS[name](parts[0], PROMPTS, SAMPLING)
     with autocast("bf16"):
         half = SCREENS[name](parts[0], PROMPTS, SAMPLING)
@@ -161,45 +162,45 @@ def test_screens_run_in_half_precision(parts: tuple[Denoiser, Direct], name: str
 
 
 @pytest.mark.parametrize("name", SCREENS)
-def test_evaluations_are_those_that_are_made(parts: tuple[Denoiser, Direct], name: str) -> None:
+def test_evaluations_are_those_that_are_made(parts: tuple[DiffusionModel, Direct], name: str) -> None:
     rows = 0
 
     def count(_: object, args: tuple[torch.Tensor, ...]) -> None:
         nonlocal rows
         rows += len(args[0])
 
-    hook = parts[0].pipe.unet.register_forward_pre_hook(count)
+    hook = parts[0].denoiser.module.register_forward_pre_hook(count)
     SCREENS[name](parts[0], PROMPTS, SAMPLING)
     hook.remove()
     assert rows == SCREENS[name].evaluations(SAMPLING) * len(PROMPTS) * len(SAMPLING.seeds)
 
 
-def test_masks_are_those_of_the_end_token(parts: tuple[Denoiser, Direct]) -> None:
-    denoiser, direct = parts
-    masks = bright_ending_with_masks(denoiser, PROMPTS, SAMPLING).masks
+def test_masks_are_those_of_the_end_token(parts: tuple[DiffusionModel, Direct]) -> None:
+    model, direct = parts
+    masks = bright_ending_with_masks(model, PROMPTS, SAMPLING).masks
     assert masks.shape == (3, 3, 8, 8)
     with torch.no_grad():
         t, x = direct.walk(PROMPTS[2], 4)[-1]
         torch.testing.assert_close(masks[2, 1], end_attention(direct, x, t, PROMPTS[2]), rtol=1e-4, atol=1e-6)
 
 
-def test_walk_ends_where_the_pipeline_does(parts: tuple[Denoiser, Direct]) -> None:
-    denoiser, _ = parts
-    *_, last = denoiser.walk(PROMPTS, SAMPLING)
-    denoiser.pipe.set_progress_bar_config(disable=True)
+def test_walk_ends_where_the_pipeline_does(parts: tuple[DiffusionModel, Direct]) -> None:
+    model, direct = parts
+    *_, last = probe(model, PROMPTS, SAMPLING)
+    direct.pipe.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(seed) for seed in SAMPLING.seeds]
-    image = denoiser.pipe(PROMPTS[1], num_images_per_prompt=3, generator=generators, num_inference_steps=4,
-                          guidance_scale=3.0, output_type="latent").images  # fmt: skip
+    image = direct.pipe(PROMPTS[1], num_images_per_prompt=3, generator=generators, num_inference_steps=4,
+                        guidance_scale=3.0, output_type="latent").images  # fmt: skip
     torch.testing.assert_close(last.clean[3:6], image, rtol=1e-4, atol=1e-4)
 
 
-def test_noise_of_a_stochastic_sampler_does_not_depend_on_the_batch(parts: tuple[Denoiser, Direct]) -> None:
-    pipe = parts[0].pipe
+def test_noise_of_a_stochastic_sampler_does_not_depend_on_the_batch(parts: tuple[DiffusionModel, Direct]) -> None:
+    model, pipe = parts[0], parts[1].pipe
     original = pipe.scheduler
     pipe.scheduler = EulerAncestralDiscreteScheduler.from_config(original.config)
     try:
-        both = [step.latents[3:] for step in islice(parts[0].walk(PROMPTS[:2], SAMPLING), 3)]
-        alone = [step.latents for step in islice(parts[0].walk(PROMPTS[1:2], SAMPLING), 3)]
+        both = [step.latents[3:] for step in islice(probe(model, PROMPTS[:2], SAMPLING), 3)]
+        alone = [step.latents for step in islice(probe(model, PROMPTS[1:2], SAMPLING), 3)]
     finally:
         pipe.scheduler = original
     for a, b in zip(both, alone, strict=True):
@@ -221,7 +222,7 @@ def test_unknown_screen_names_the_nearest() -> None:
     assert error.value.hint == "Did you mean 'magnitude'?"
 
 
-def test_settings_that_cannot_be_are_refused(parts: tuple[Denoiser, Direct]) -> None:
+def test_settings_that_cannot_be_are_refused(parts: tuple[DiffusionModel, Direct]) -> None:
     with pytest.raises(MemfixError, match="needs 2"):
         SCREENS["consistency"](parts[0], PROMPTS, Sampling(seeds=(0,)))
     with pytest.raises(MemfixError, match="5 of 4 steps"):

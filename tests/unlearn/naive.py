@@ -25,8 +25,8 @@ class Naive:
         self.n, self.filter = len(batch), None
 
     def answer(self, m, items, i, words=None):
-        context = items.context if words is None else words
-        return self.model(m[None], items.t[i : i + 1], None if context is None else context[i : i + 1].double())[0][0]
+        told = items.conditioning if words is None else words
+        return self.model(m[None], items.t[i : i + 1], None if told is None else told.tokens[i : i + 1].double())[0][0]
 
     def wanted(self, m, z, g, s):
         eps = (m - g * z) / s
@@ -86,7 +86,8 @@ class Naive:
             m, g, s = side.noisy[i].double(), side.signal[i], side.noise[i]
             x, a = b.keep.clean[i].double(), b.forget.clean[i].double()
             ratio = torch.exp((((m - g * x) ** 2).sum() - ((m - g * a) ** 2).sum()) / (2 * s**2))  # q(m|a) / q(m|x)
-            if b.keep.context is not None and not torch.equal(b.keep.context[i], b.forget.context[i]):
+            words = b.keep.conditioning, b.forget.conditioning
+            if words[0] is not None and not torch.equal(*(w.tokens[i] for w in words)):
                 ratio = torch.tensor(torch.inf if b.from_forget[i] else 0.0)  # the other text never brings this point
             residual = self.answer(m, side, i)
             kept, self.filter = self.filter, None
@@ -142,7 +143,7 @@ class Naive:
         for i in self.forget_sides():
             m = b.keep.noisy[i].double()
             wanted = self.answer(m, b.keep, i, b.anchors).detach()
-            total = total + self.size(self.answer(m, b.keep, i, b.forget.context) - wanted, b.keep, i)
+            total = total + self.size(self.answer(m, b.keep, i, b.forget.conditioning) - wanted, b.keep, i)
         return total / len(self.forget_sides())
 
     def gradient(self, loss):

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from memfix.config import UnlearnSettings
+from memfix.models.denoiser import network_of
 from memfix.unlearn.bank import Bank, Target
 from memfix.unlearn.methods import get_method
 from memfix.unlearn.trainer import Trainer
@@ -143,7 +144,9 @@ def unlearn(world: World, model: Net, method: str, **values) -> Net:
             "prior_batch_size": 0, "adam_weight_decay": 0.0, "bome_eta": 1e-3,
         } | values
     )  # fmt: skip
-    for _ in Trainer(model, list(model.parameters()), world.bank(), get_method(method), settings, "no"):
+    for _ in Trainer(
+        network_of(model, "no"), dict(model.named_parameters()), world.bank(), get_method(method), settings, "no"
+    ):
         pass
     return model
 

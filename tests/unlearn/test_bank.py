@@ -37,7 +37,7 @@ def test_draws_are_seeded_and_stay_in_the_window() -> None:
 def test_both_sides_of_an_item_share_time_and_noise() -> None:
     batch = draw()
     for side in (batch.keep, batch.forget, batch.prior):
-        assert side.context is not None and len(side.context) == len(side)
+        assert side.conditioning is not None and len(side.conditioning) == len(side)
     g, s = (v.float().reshape(-1, 1, 1, 1) for v in (batch.keep.signal, batch.keep.noise))
     torch.testing.assert_close(
         (batch.keep.noisy - g * batch.keep.clean) / s, (batch.forget.noisy - g * batch.forget.clean) / s,
@@ -46,7 +46,7 @@ def test_both_sides_of_an_item_share_time_and_noise() -> None:
     for i, chosen in enumerate(batch.from_forget):
         side = batch.forget if chosen else batch.keep
         assert torch.equal(batch.points.noisy[i], side.noisy[i])
-        assert torch.equal(batch.points.context[i], side.context[i])
+        assert torch.equal(batch.points.conditioning.tokens[i], side.conditioning.tokens[i])
 
 
 def test_borrowed_keep_images_keep_their_text() -> None:
@@ -54,18 +54,18 @@ def test_borrowed_keep_images_keep_their_text() -> None:
     batch = draw()
     for i in range(16):
         a = next(t for t in bank.targets if any(torch.equal(batch.forget.clean[i], z) for z in t.forget))
-        assert torch.equal(batch.forget.context[i], bank.texts[a.text])
-        assert torch.equal(batch.keep.context[i], bank.texts[a.text if a.keep else "sky"])
+        assert torch.equal(batch.forget.conditioning.tokens[i], bank.texts[a.text])
+        assert torch.equal(batch.keep.conditioning.tokens[i], bank.texts[a.text if a.keep else "sky"])
         assert torch.equal(
             batch.stand_ins[i], a.stand_ins[[torch.equal(batch.forget.clean[i], z) for z in a.forget].index(True)]
         )
-        assert any(torch.equal(batch.anchors[i], bank.texts[word]) for word in a.anchors)
+        assert any(torch.equal(batch.anchors.tokens[i], bank.texts[word]) for word in a.anchors)
 
 
-def test_without_prompts_there_is_no_context() -> None:
+def test_without_prompts_there_is_no_conditioning() -> None:
     batch = draw(words=False)
-    assert batch.points.context is batch.prior.context is batch.anchors is None
-    assert batch.forget_half.context is batch.keep.join(batch.prior).context is None
+    assert batch.points.conditioning is batch.prior.conditioning is batch.anchors is None
+    assert batch.forget_half.conditioning is batch.keep.join(batch.prior).conditioning is None
 
 
 def test_no_prompt_counts_for_more_because_it_has_more_pictures() -> None:

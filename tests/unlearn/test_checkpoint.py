@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Net, bank_of
+from tiny import Net, bank_of, parts
 
 from memfix.config import UnlearnSettings
 from memfix.errors import MemfixError
@@ -18,8 +18,8 @@ def training(folder: Path, limit: int | None = None, **values) -> tuple[Net, Tra
         **{"max_train_steps": 6, "train_batch_size": 4, "prior_batch_size": 2, "learning_rate": 0.01} | values
     )
     model = Net()
-    trainer = Trainer(model, list(model.parameters()), bank_of("epsilon"), METHODS["siss"], settings, "no")
-    return model, trainer, Checkpoints(folder, model, trainer, limit)
+    trainer = Trainer(*parts(model), bank_of("epsilon"), METHODS["siss"], settings, "no")
+    return model, trainer, Checkpoints(folder, trainer, limit)
 
 
 def advance(trainer: Trainer, step: int) -> list:
@@ -79,10 +79,10 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         checkpoints.restore("7")
     advance(trainer, 1)
     checkpoints.save()
-    model, trainer, _ = training(tmp_path)
-    trainer.parameters = trainer.parameters[:2]
+    _, trainer, _ = training(tmp_path)
+    trainer.weights = dict(list(trainer.weights.items())[:2])
     with pytest.raises(MemfixError, match="6 weights, and 2 others"):
-        Checkpoints(tmp_path, model, trainer).restore()
+        Checkpoints(tmp_path, trainer).restore()
     (tmp_path / "checkpoint-1" / OPTIMIZER).write_bytes(b"half")
     with pytest.raises(MemfixError, match="does not fit"):
         checkpoints.restore()

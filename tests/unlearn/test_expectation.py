@@ -24,8 +24,8 @@ class Linear(nn.Module):
         super().__init__()
         self.a, self.b = nn.Parameter(torch.tensor(0.3)), nn.Parameter(torch.tensor(-0.8))
 
-    def network(self, noisy, t, context):
-        return self.a * noisy + self.b * context.mean((1, 2))[:, None, None, None]
+    def network(self, noisy, t, conditioning):
+        return self.a * noisy + self.b * conditioning.tokens.mean((1, 2))[:, None, None, None]
 
     def taken(self) -> torch.Tensor:
         gradient = torch.stack([self.a.grad, self.b.grad]).double()

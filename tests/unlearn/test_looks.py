@@ -10,15 +10,14 @@ from memfix.config import DetectSettings, UnlearnSettings
 from memfix.console import Talk
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import TiledL2
-from memfix.models import lora, pipeline
-from memfix.models.sampling import generate, plan_samples
-from memfix.models.text import TextCache
+from memfix.models import loading
+from memfix.models.model import DiffusionModel
+from memfix.models.sampling import plan_samples
 from memfix.records import Prompt, Reference, Score
 from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
 from memfix.unlearn.looks import FIRST_SEED, Monitor, skew, spread
 from memfix.unlearn.resample import Sampler
-from memfix.unlearn.trainer import as_network
 
 TARGET, CONTROL = Prompt(id="p1", text="a"), Prompt(id="c1", text="sky")
 DETECTED = DetectSettings(num_samples=4, num_inference_steps=3, batch_size=4, mixed_precision="no")
@@ -31,26 +30,26 @@ def score(name: str, detail: float) -> Score:
 
 
 @pytest.fixture
-def pipe(model_folder: Path):
-    return pipeline.load(pipeline.locate(str(model_folder)))
+def model(model_folder: Path) -> DiffusionModel:
+    return loading.load(loading.locate(str(model_folder)))
 
 
-def monitor_of(pipe, folder: Path, **values) -> Monitor:
+def monitor_of(model: DiffusionModel, folder: Path, **values) -> Monitor:
     """The reference is what the model draws for the target from the first look's first seed."""
     plan = plan_samples([TARGET], [FIRST_SEED], steps=2, guidance=DETECTED.guidance_scale)
-    generate(pipe, plan, TextCache(pipe), "no")[0].save(folder / "r.png")
+    model.sample(plan, "no")[0].save(folder / "r.png")
     references = HeldReferences([Reference(file_name="r.png", path=str(folder / "r.png"))], TiledL2())
     judge = Judge(references, CopyRule(TiledL2(), 1e-4, "test"))
     settings = UnlearnSettings(validation_inference_steps=2, num_validation_images=2, train_batch_size=16, **values)
-    sample = Sampler(pipe, judge, DETECTED, Talk(quiet=True))
+    sample = Sampler(model, judge, DETECTED, Talk(quiet=True))
     before = [score("a.png", detail=d) for d in (1e-3, 0.5)]
     return Monitor(
-        sample, as_network(pipe.unet, "no"), bank_for(pipe), [TARGET], [CONTROL], before, settings
+        sample, model.denoiser.network("no"), bank_for(model), [TARGET], [CONTROL], before, settings
     )  # fmt: skip
 
 
-def test_original_weights_have_not_moved_and_their_copies_are_seen(pipe, tmp_path: Path) -> None:
-    monitor = monitor_of(pipe, tmp_path)
+def test_original_weights_have_not_moved_and_their_copies_are_seen(model: DiffusionModel, tmp_path: Path) -> None:
+    monitor = monitor_of(model, tmp_path)
     first = monitor(0)
     assert first.copies == {"p1": 1}  # of two seeds, one is the reference
     assert first.drift == first.skew_keep == first.skew_forget == first.broken == 0
@@ -59,18 +58,18 @@ def test_original_weights_have_not_moved_and_their_copies_are_seen(pipe, tmp_pat
     assert 0 < first.loss_forget < 10
 
 
-def test_no_two_samples_share_their_noise(pipe, tmp_path: Path) -> None:
-    monitor = monitor_of(pipe, tmp_path)
+def test_no_two_samples_share_their_noise(model: DiffusionModel, tmp_path: Path) -> None:
+    monitor = monitor_of(model, tmp_path)
     _, scores = monitor._draw([TARGET, CONTROL], 2, 4)
     assert [s.seed - FIRST_SEED for s in scores] == [4, 5, 6, 7]
 
 
-def test_a_changed_model_is_seen_to_have_changed(pipe, tmp_path: Path) -> None:
-    lora.add(pipe.unet, 2)
-    monitor = monitor_of(pipe, tmp_path)
+def test_a_changed_model_is_seen_to_have_changed(model: DiffusionModel, tmp_path: Path) -> None:
+    model.adapters.add(2)
+    monitor = monitor_of(model, tmp_path)
     assert monitor(0).drift == 0  # a fresh adapter changes nothing
     with torch.no_grad():
-        for name, parameter in pipe.unet.named_parameters():
+        for name, parameter in model.denoiser.trained().items():
             if "lora_B" in name:
                 parameter.add_(0.5)
     look = monitor(0)
@@ -79,8 +78,8 @@ def test_a_changed_model_is_seen_to_have_changed(pipe, tmp_path: Path) -> None:
     assert look.skew_keep != 0 != look.skew_forget
 
 
-def test_pictures_outside_the_range_of_detail_are_broken(pipe, tmp_path: Path) -> None:
-    monitor = monitor_of(pipe, tmp_path)
+def test_pictures_outside_the_range_of_detail_are_broken(model: DiffusionModel, tmp_path: Path) -> None:
+    monitor = monitor_of(model, tmp_path)
     monitor._range = (0.9, 1.0)
     look = monitor(0)
     assert look.broken == look.broken_targets == 1

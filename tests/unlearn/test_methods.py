@@ -200,7 +200,7 @@ class Loud(nn.Module):
         super().__init__()
         self.size = nn.Parameter(torch.tensor(size))
 
-    def network(self, noisy, t, context):
+    def network(self, noisy, t, conditioning):
         return self.size.expand_as(noisy)
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch._dynamo.utils
 from test_trainer import bank_for, vector
-from tiny import Net, bank_of
+from tiny import Net, bank_of, parts
 
 from memfix.config import UnlearnSettings
 from memfix.errors import MemfixError
-from memfix.models import lora, pipeline
+from memfix.models import loading
 from memfix.unlearn.checkpoint import Checkpoints
 from memfix.unlearn.methods import METHODS
 from memfix.unlearn.trainer import Trainer, adam
@@ -21,7 +21,9 @@ from memfix.unlearn.trainer import Trainer, adam
 
 def trainer(model: torch.nn.Module, **values) -> Trainer:
     given = {"train_batch_size": 6, "prior_batch_size": 2, "weights": "full", "learning_rate": 0.01} | values
-    return Trainer(model, list(model.parameters()), bank_of("epsilon"), METHODS["siss"], UnlearnSettings(**given), "no")
+    settings = UnlearnSettings(**given)
+    taken = parts(model, compiled=settings.torch_compile)
+    return Trainer(*taken, bank_of("epsilon"), METHODS["siss"], settings, "no")
 
 
 def test_averages_by_hand() -> None:
@@ -48,7 +50,7 @@ def test_averages_change_no_step() -> None:
 def go_on(folder: Path, steps: int, **values) -> torch.Tensor:
     model = Net()
     training = trainer(model, max_train_steps=steps, **values)
-    checkpoints = Checkpoints(folder, model, training)
+    checkpoints = Checkpoints(folder, training)
     checkpoints.restore()
     for _ in training:
         pass
@@ -111,10 +113,12 @@ def test_compiled_networks_take_the_same_step(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_dora_moves_lengths_and_is_what_was_trained(model_folder: Path, tmp_path: Path) -> None:
-    pipe = pipeline.load(pipeline.locate(str(model_folder)))
-    parameters = lora.add(pipe.unet, 2, dora=True)
-    lengths = {n: p.detach().clone() for n, p in pipe.unet.named_parameters() if "magnitude" in n}
+    model = loading.load(loading.locate(str(model_folder)))
+    model.adapters.add(2, dora=True)
+    weights = model.denoiser.trained()
+    lengths = {n: p.detach().clone() for n, p in weights.items() if "magnitude" in n}
     settings = UnlearnSettings(train_batch_size=4, prior_batch_size=2, max_train_steps=2, learning_rate=0.01)
-    assert len(list(Trainer(pipe.unet, parameters, bank_for(pipe), METHODS["siss"], settings, "no"))) == 2
-    now = dict(pipe.unet.named_parameters())
-    assert lengths and all(not torch.equal(before, now[name]) for name, before in lengths.items())
+    assert (
+        len(list(Trainer(model.denoiser.network("no"), weights, bank_for(model), METHODS["siss"], settings, "no"))) == 2
+    )
+    assert lengths and all(not torch.equal(before, weights[name]) for name, before in lengths.items())

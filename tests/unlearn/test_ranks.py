@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 from test_trainer import vector
-from tiny import Net, bank_of
+from tiny import Net, bank_of, parts
 from torch import distributed
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing import spawn
 
 from memfix.config import UnlearnSettings
+from memfix.models.denoiser import frozen
 from memfix.records import Step
 from memfix.unlearn.methods import METHODS
-from memfix.unlearn.original import original
 from memfix.unlearn.ranks import Ranks
 from memfix.unlearn.trainer import Trainer
 from memfix.world import World
@@ -50,11 +50,11 @@ def train(case: str, ranks: Ranks, sharded: bool = False) -> tuple[torch.Tensor,
         train_batch_size=4, prior_batch_size=2, max_train_steps=3, weights="full", learning_rate=0.01,
         max_grad_norm=0.1, **given,
     )  # fmt: skip
-    held = original(model, "no") if settings.prior_target == "model" else None
+    held = frozen(model, "no") if settings.prior_target == "model" else None
     if sharded:
         fully_shard(model)
     parameters, method = list(model.parameters()), METHODS[settings.method]
-    trainer = Trainer(model, parameters, bank_of("epsilon"), method, settings, "no", states, held, ranks)
+    trainer = Trainer(*parts(model), bank_of("epsilon"), method, settings, "no", states, held, ranks)
     record = list(trainer)[-1]
     trainer.finish()
     if sharded:
@@ -70,9 +70,9 @@ def known(ranks: Ranks, **values: float) -> tuple[torch.Tensor, None]:
     """What a trainer knows of the weights, on ranks that disagree a lot about what they were trained on."""
     settings, model = UnlearnSettings(train_batch_size=4, weights="full", **values), Net()
     bank = bank_of("epsilon", scale=0.3 + ranks.world.rank)
-    trainer = Trainer(model, list(model.parameters()), bank, METHODS["siss"], settings, "no", ranks=ranks)
-    parts = trainer._mask.allowed if trainer._mask else trainer._prior.precision
-    return torch.cat([p.flatten() for p in parts]), None
+    trainer = Trainer(*parts(model), bank, METHODS["siss"], settings, "no", ranks=ranks)
+    known = trainer._mask.allowed if trainer._mask else trainer._prior.precision
+    return torch.cat([p.flatten() for p in known]), None
 
 
 def work(rank: int, folder: Path) -> None:

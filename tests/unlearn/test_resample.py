@@ -10,8 +10,7 @@ from memfix.config import DetectSettings, UnlearnSettings
 from memfix.console import Talk
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import Ssim
-from memfix.models import pipeline
-from memfix.models.text import TextCache
+from memfix.models import loading
 from memfix.records import SAME, Pair, Reference, Sample, Score, Side
 from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
@@ -50,7 +49,7 @@ def sampler(model_folder: Path, tmp_path: Path) -> Scripted:
     references = HeldReferences([Reference(file_name="r.png", path=str(tmp_path / "r.png"))], Ssim())
     judge = Judge(references, CopyRule.default(Ssim()))
     return Scripted(
-        pipeline.load(pipeline.locate(str(model_folder))), judge, DetectSettings(num_samples=4), Talk(quiet=True)
+        loading.load(loading.locate(str(model_folder))), judge, DetectSettings(num_samples=4), Talk(quiet=True)
     )
 
 
@@ -111,8 +110,7 @@ def test_only_what_is_unlearned_is_reworded(sampler: Scripted, tmp_path: Path) -
         "cat by b": ("cat by", False, 1, 4),
     }
     assert edit is not None
-    texts = TextCache(sampler.pipe)
-    texts.add(["owl by a", "owl by", "cat by b", ""])
+    texts = {t: sampler.model.text.encode([t]).tokens for t in ("owl by a", "owl by", "cat by b", "")}
     before, wanted = texts["owl by a"], texts["owl by"]
     assert (edit(before) - wanted).norm() < 0.98 * (before - wanted).norm()  # 16 dimensions leave little room
     for other in ("cat by b", "owl by", ""):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from memfix.models import lora, pipeline
+from memfix.models import loading
 from memfix.models.context import ContextEdit, build_in, readers
 from memfix.unlearn import reword
 from memfix.unlearn.reword import random_texts, solve
@@ -52,12 +52,12 @@ def edit() -> ContextEdit:
 
 
 def test_full_weights_read_the_edited_text(model_folder: Path, edit: ContextEdit) -> None:
-    pipe = pipeline.load(pipeline.locate(str(model_folder)))
+    unet = loading.load(loading.locate(str(model_folder))).denoiser.module
     context = normal(2, 16, 16, seed=4)
-    wanted, plain = answers(pipe.unet, edit(context)), answers(pipe.unet, context)
-    assert len(list(readers(pipe.unet))) >= 4
-    build_in(pipe.unet, edit)
-    torch.testing.assert_close(answers(pipe.unet, context), wanted, atol=1e-5, rtol=1e-4)
+    wanted, plain = answers(unet, edit(context)), answers(unet, context)
+    assert len(list(readers(unet))) >= 4
+    build_in(unet, edit)
+    torch.testing.assert_close(answers(unet, context), wanted, atol=1e-5, rtol=1e-4)
     assert (wanted - plain).abs().max() > 1e-3
 
 
@@ -66,20 +66,23 @@ def test_full_weights_read_the_edited_text(model_folder: Path, edit: ContextEdit
 def test_a_trained_adapter_reads_the_edited_text(
     model_folder: Path, tmp_path: Path, edit: ContextEdit, alone: bool, dora: bool
 ) -> None:
-    pipe = pipeline.load(pipeline.locate(str(model_folder)))
+    model = loading.load(loading.locate(str(model_folder)))
     torch.manual_seed(1)
-    for parameter in lora.add(pipe.unet, 2, dora=dora):
+    model.adapters.add(2, dora=dora)
+    for parameter in model.denoiser.trained().values():
         torch.nn.init.normal_(parameter, std=0.3)
     context = normal(2, 16, 16, seed=4)
-    wanted = answers(pipe.unet, edit(context))
-    lora.save(pipe, tmp_path, edit)
+    wanted = answers(model.denoiser.module, edit(context))
+    model.adapters.save(tmp_path, edit)
     if alone:
-        loaded = StableDiffusionPipeline.from_pretrained(model_folder)
-        loaded.load_lora_weights(tmp_path)
+        pipe = StableDiffusionPipeline.from_pretrained(model_folder)
+        pipe.load_lora_weights(tmp_path)
+        loaded = pipe.unet
     else:
-        loaded = pipeline.load(pipeline.locate(str(model_folder)))
-        lora.load(loaded, tmp_path)
-    torch.testing.assert_close(answers(loaded.unet, context), wanted, atol=1e-4, rtol=1e-3)
+        again = loading.load(loading.locate(str(model_folder)))
+        again.adapters.fuse(tmp_path)
+        loaded = again.denoiser.module
+    torch.testing.assert_close(answers(loaded, context), wanted, atol=1e-4, rtol=1e-3)
 
 
 def test_random_texts_are_words_of_the_vocabulary() -> None:

@@ -9,14 +9,14 @@ import pytest
 import torch
 from naive import Naive
 from test_trainer import vector
-from tiny import Net, bank_of
+from tiny import Net, bank_of, parts
 
 from memfix.config import UnlearnSettings
+from memfix.models.denoiser import frozen
 from memfix.unlearn.bank import Bank, Batch
 from memfix.unlearn.draws import Draw
 from memfix.unlearn.importance import ITEMS
 from memfix.unlearn.methods import METHODS
-from memfix.unlearn.original import original
 from memfix.unlearn.trainer import Trainer
 
 KINDS = ["epsilon", "v_prediction", "flow_prediction"]
@@ -36,7 +36,7 @@ def step(
     `change`: what happens to the weights between the making of the trainer and the step.
     """
     trainer = Trainer(
-        model, list(model.parameters()), bank, METHODS[name], settings, "no", checkpoints, original=held
+        *parts(model), bank, METHODS[name], settings, "no", checkpoints, original=held
     )  # fmt: skip
     trainer.optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     change(model)
@@ -125,16 +125,20 @@ def test_a_step_with_prior_items_held_to_the_model(name: str, kind: str) -> None
     """What prior items are held to is the answer of the model before it moved."""
     model, bank = Net(), bank_of(kind)
     settings = UnlearnSettings(**SMALL, max_grad_norm=1e9, prior_target="model")
-    batch, _, found = step(model, name, bank, settings, held=original(model, "no"), change=moved)
+    batch, _, found = step(model, name, bank, settings, held=frozen(model, "no"), change=moved)
     other = Net()
     moved(other)
-    naive, frozen = Naive(other, batch, kind, settings, bank), Net().double()
+    naive, unmoved = Naive(other, batch, kind, settings, bank), Net().double()
 
     def prior() -> torch.Tensor:
         total, items = torch.zeros((), dtype=torch.float64), batch.prior
         for i in range(len(items)):
-            point, t, words = items.noisy[i : i + 1].double(), items.t[i : i + 1], items.context[i : i + 1].double()
-            wanted = frozen(point, t, words)[0][0].detach()
+            point, t, words = (
+                items.noisy[i : i + 1].double(),
+                items.t[i : i + 1],
+                items.conditioning.tokens[i : i + 1].double(),
+            )
+            wanted = unmoved(point, t, words)[0][0].detach()
             total = total + naive.size(naive.answer(point[0], items, i) - wanted, items, i) / len(batch)
         return total
 

@@ -10,9 +10,7 @@ from memfix.config import DetectSettings
 from memfix.console import Talk
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import Ssim
-from memfix.models import pipeline
-from memfix.models.sampling import regenerate
-from memfix.models.text import TextCache
+from memfix.models import loading
 from memfix.records import Pair, Reference, Sample, Score, Side
 from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
@@ -29,7 +27,7 @@ def sampler(model_folder: Path, tmp_path: Path) -> Sampler:
     references = HeldReferences([Reference(file_name="0.png", path=str(tmp_path / "0.png"))], Ssim())
     judge = Judge(references, CopyRule.default(Ssim()))
     settings = DetectSettings(num_inference_steps=10, guidance_scale=2.0, batch_size=2, mixed_precision="no")
-    return Sampler(pipeline.load(pipeline.locate(str(model_folder))), judge, settings, Talk(quiet=True))
+    return Sampler(loading.load(loading.locate(str(model_folder))), judge, settings, Talk(quiet=True))
 
 
 @pytest.fixture
@@ -46,10 +44,7 @@ def pairs(tmp_path: Path) -> list[Pair]:
 def test_more_noise_leaves_less_of_a_picture(sampler: Sampler) -> None:
     batch = [Sample(file_name="a.png", text="owl", prompt_id="p", seed=0, steps=10, guidance=2.0)]
     same, other = (
-        [
-            np.asarray(regenerate(sampler.pipe, batch, [picture(i)], s, TextCache(sampler.pipe), "no")[0], float)
-            for s in (0.2, 0.6, 1.0)
-        ]
+        [np.asarray(sampler.model.sample_from([picture(i)], batch, s, "no")[0], float) for s in (0.2, 0.6, 1.0)]
         for i in (0, 1)
     )
     apart = [np.abs(a - b).mean() for a, b in zip(same, other, strict=True)]
@@ -70,9 +65,7 @@ def test_noise_rises_until_a_stand_in_is_no_copy(sampler: Sampler, pairs: list[P
     ]  # fmt: skip
     assert asked == {"p1-0.png": 1, "p1-1.png": len(STRENGTHS) + 1, "p1-2.png": len(STRENGTHS) + LAST_TRIES}
     batch = [Sample(file_name="", text="owl by", prompt_id="", seed=0, steps=10, guidance=2.0)]
-    (wanted,) = regenerate(
-        sampler.pipe, batch, [picture(0)], STRENGTHS[0], TextCache(sampler.pipe), "no"
-    )  # fmt: skip
+    (wanted,) = sampler.model.sample_from([picture(0)], batch, STRENGTHS[0], "no")
     assert np.abs(np.asarray(Image.open(tmp_path / "stand-ins/p1-0.png"), float) - np.asarray(wanted)).max() <= 2
 
 
@@ -87,11 +80,11 @@ def test_the_bank_holds_them_beside_what_they_stand_in_for(
     sampler: Sampler, pairs: list[Pair], tmp_path: Path
 ) -> None:  # fmt: skip
     named = [p.model_copy(update={"stand_in": str(tmp_path / f"{2 - n}.png")}) for n, p in enumerate(pairs[:3])]
-    latents = list(encode_pairs(sampler.pipe, named))
-    bank = build_bank(sampler.pipe, named, latents)
+    latents = list(encode_pairs(sampler.model, named))
+    bank = build_bank(sampler.model, named, latents)
     assert bank.has_stand_ins
     (target,) = bank.targets
     for stand_in, latent in zip(target.stand_ins, reversed(latents), strict=True):
         assert stand_in.shape == (1, *latent.shape)
         assert (stand_in[0] - latent).abs().max() < 1e-5
-    assert not build_bank(sampler.pipe, pairs[:3], latents).has_stand_ins
+    assert not build_bank(sampler.model, pairs[:3], latents).has_stand_ins

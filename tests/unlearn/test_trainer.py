@@ -6,46 +6,52 @@ from pathlib import Path
 import pytest
 import torch
 from test_modifiers import unconditional
-from tiny import Net, bank_of
+from tiny import Net, bank_of, parts
 
 from memfix.config import UnlearnSettings
 from memfix.errors import MemfixError
-from memfix.models import lora, pipeline
-from memfix.models.latents import NoiseSchedule
-from memfix.models.text import TextCache
+from memfix.models import loading
+from memfix.models.model import DiffusionModel
 from memfix.unlearn.bank import Bank, Target
 from memfix.unlearn.draws import Draw
 from memfix.unlearn.methods import METHODS
-from memfix.unlearn.modifiers import named
 from memfix.unlearn.trainer import Trainer, lr_factor
 
 
-def bank_for(pipe) -> Bank:
-    texts = TextCache(pipe)
-    texts.add(["a", "sky"])
+def bank_for(model: DiffusionModel) -> Bank:
     generator = torch.Generator().manual_seed(0)
     z = [torch.randn(4, 8, 8, generator=generator) for _ in range(6)]
-    return Bank([Target("a", z[:1], z[1:3])], [("sky", x) for x in z[3:]], texts, NoiseSchedule(pipe))
+    return Bank(
+        [Target("a", z[:1], z[1:3])], [("sky", x) for x in z[3:]], model.text.keep(["a", "sky"]), model.schedule
+    )
 
 
-def steps(pipe, parameters, **settings) -> list:
+def steps(model: DiffusionModel, **settings) -> list:
     chosen = UnlearnSettings(**{"train_batch_size": 8, "prior_batch_size": 4, "max_train_steps": 3} | settings)
-    return list(Trainer(pipe.unet, parameters, bank_for(pipe), METHODS["siss"], chosen, chosen.mixed_precision or "no"))
+    precision = chosen.mixed_precision or "no"
+    network, weights = model.denoiser.network(precision), model.denoiser.trained()
+    return list(Trainer(network, weights, bank_for(model), METHODS["siss"], chosen, precision))
+
+
+def whole(folder: Path) -> DiffusionModel:
+    """A model of which everything is trained."""
+    model = loading.load(loading.locate(str(folder)))
+    model.denoiser.module.requires_grad_(True)
+    return model
 
 
 def test_same_seed_gives_the_same_weights(model_folder: Path) -> None:
     results = []
     for _ in range(2):
-        pipe = pipeline.load(pipeline.locate(str(model_folder)))
-        records = steps(pipe, list(pipe.unet.requires_grad_(True).parameters()), weights="full", learning_rate=1e-3)
-        results.append((torch.cat([p.flatten() for p in pipe.unet.parameters()]).detach(), records[-1].loss_keep))
+        model = whole(model_folder)
+        records = steps(model, weights="full", learning_rate=1e-3)
+        results.append((vector(model.denoiser.module), records[-1].loss_keep))
     assert torch.equal(results[0][0], results[1][0])
     assert results[0][1] == results[1][1]
 
 
 def test_records_carry_the_ratio(model_folder: Path) -> None:
-    pipe = pipeline.load(pipeline.locate(str(model_folder)))
-    for record in steps(pipe, list(pipe.unet.requires_grad_(True).parameters()), weights="full", forget_ratio=0.2):
+    for record in steps(whole(model_folder), weights="full", forget_ratio=0.2):
         assert -record.scale * record.norm_forget == pytest.approx(0.2 * record.norm_keep, rel=1e-4)
 
 
@@ -59,20 +65,18 @@ def test_accumulated_passes_equal_one_pass_of_their_items(model_folder: Path, mo
     monkeypatch.setattr(Bank, "draw", same_draw)
     weights = []
     for passes in (1, 2):
-        pipe = pipeline.load(pipeline.locate(str(model_folder)))
-        steps(
-            pipe, list(pipe.unet.requires_grad_(True).parameters()), weights="full", gradient_accumulation_steps=passes
-        )
-        weights.append(torch.cat([p.flatten() for p in pipe.unet.parameters()]).detach())
+        model = whole(model_folder)
+        steps(model, weights="full", gradient_accumulation_steps=passes)
+        weights.append(vector(model.denoiser.module))
     torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
 
 
 def test_lora_trains_only_the_adapter(model_folder: Path) -> None:
-    pipe = pipeline.load(pipeline.locate(str(model_folder)))
-    before = {n: p.clone() for n, p in pipe.unet.named_parameters()}
-    parameters = lora.add(pipe.unet, 2)
-    steps(pipe, parameters, learning_rate=1e-2)
-    after = dict(pipe.unet.named_parameters())
+    model = loading.load(loading.locate(str(model_folder)))
+    before = {n: p.clone() for n, p in model.denoiser.module.named_parameters()}
+    model.adapters.add(2)
+    steps(model, learning_rate=1e-2)
+    after = dict(model.denoiser.module.named_parameters())
     assert all(
         torch.equal(
             p,
@@ -87,13 +91,13 @@ def test_forgetting_raises_the_forget_loss_against_the_keep_loss(model_folder: P
     """The sign of the forget term: with it, the forget image is denoised worse than with plain fine-tuning."""
     losses = []
     for ratio in (1e-9, 0.5):
-        pipe = pipeline.load(pipeline.locate(str(model_folder)))
+        model = whole(model_folder)
         chosen = UnlearnSettings(
             weights="full", learning_rate=3e-3, train_batch_size=16, prior_batch_size=4, max_train_steps=40,
             forget_ratio=ratio,
         )  # fmt: skip
-        parameters = list(pipe.unet.requires_grad_(True).parameters())
-        records = list(Trainer(pipe.unet, parameters, bank_for(pipe), METHODS["siss"], chosen, "no"))
+        network, weights = model.denoiser.network("no"), model.denoiser.trained()
+        records = list(Trainer(network, weights, bank_for(model), METHODS["siss"], chosen, "no"))
         losses.append(sum(r.loss_forget for r in records[-5:]))
     assert losses[1] > losses[0]
 
@@ -102,7 +106,7 @@ def quick(name: str, model, bank: Bank, **values) -> list:
     chosen = UnlearnSettings(
         **{"train_batch_size": 6, "prior_batch_size": 2, "max_train_steps": 2, "weights": "full"} | values
     )
-    return list(Trainer(model, list(model.parameters()), bank, METHODS[name], chosen, "no"))
+    return list(Trainer(*parts(model), bank, METHODS[name], chosen, "no"))
 
 
 def vector(model) -> torch.Tensor:
@@ -125,14 +129,15 @@ def test_every_method_trains_a_network_without_prompts(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_trains_a_conditional_network(name: str, model_folder: Path) -> None:
-    pipe = pipeline.load(pipeline.locate(str(model_folder)))
-    bank = bank_for(pipe)
+    model = loading.load(loading.locate(str(model_folder)))
+    bank = bank_for(model)
     bank.targets[0].stand_ins, bank.targets[0].anchors = [bank.targets[0].keep[0][None]], ["sky"]
-    parameters = lora.add(pipe.unet, 2)
-    before = [p.detach().clone() for p in parameters]
+    model.adapters.add(2)
+    weights = model.denoiser.trained()
+    before = [p.detach().clone() for p in weights.values()]
     chosen = UnlearnSettings(train_batch_size=4, prior_batch_size=2, max_train_steps=2, forget_cap=3.0)
-    assert len(list(Trainer(pipe.unet, parameters, bank, METHODS[name], chosen, "no"))) == 2
-    assert any(not torch.equal(a, b) for a, b in zip(before, parameters, strict=True))
+    assert len(list(Trainer(model.denoiser.network("no"), weights, bank, METHODS[name], chosen, "no"))) == 2
+    assert any(not torch.equal(a, b) for a, b in zip(before, weights.values(), strict=True))
 
 
 MODIFIERS = [
@@ -194,9 +199,9 @@ def test_prior_of_checkpoints_needs_no_keep_images() -> None:
     bare = Bank([Target("a", bank.targets[0].forget)], [], bank.texts, bank.schedule)
     model, settings = Net(), UnlearnSettings(max_train_steps=2, train_batch_size=4, forget_cap=3.0)
     states = [{n: p.detach() + i for n, p in model.named_parameters()} for i in range(2)]
-    assert len(list(Trainer(model, list(model.parameters()), bare, METHODS["vdu"], settings, "no", states))) == 2
+    assert len(list(Trainer(*parts(model), bare, METHODS["vdu"], settings, "no", states))) == 2
     with pytest.raises(MemfixError, match="checkpoints"):
-        Trainer(model, list(model.parameters()), bare, METHODS["vdu"], settings, "no")
+        Trainer(*parts(model), bare, METHODS["vdu"], settings, "no")
 
 
 def test_a_prior_of_any_method_needs_to_know_what_to_hold() -> None:
@@ -207,17 +212,18 @@ def test_a_prior_of_any_method_needs_to_know_what_to_hold() -> None:
     quick("neggrad", model, bare, parameter_prior=0.0)
 
 
-def adapted(pipe, dora: bool = False, **values) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def adapted(
+    model: DiffusionModel, dora: bool = False, **values
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Weights of an adapter before and after three steps."""
-    parameters = lora.add(pipe.unet, 2, dora=dora)
-    names = list(named(pipe.unet, parameters))
-    before = {n: p.detach().clone() for n, p in zip(names, parameters, strict=True)}
-    steps(pipe, parameters, learning_rate=1e-2, **values)
-    return before, {n: p.detach().clone() for n, p in zip(names, parameters, strict=True)}
+    model.adapters.add(2, dora=dora)
+    before = {n: p.detach().clone() for n, p in model.denoiser.trained().items()}
+    steps(model, learning_rate=1e-2, **values)
+    return before, {n: p.detach().clone() for n, p in model.denoiser.trained().items()}
 
 
 def test_saliency_of_an_adapter_lets_whole_rows_move(model_folder: Path) -> None:
-    before, after = adapted(pipeline.load(pipeline.locate(str(model_folder))), saliency=0.3)
+    before, after = adapted(loading.load(loading.locate(str(model_folder))), saliency=0.3)
     rows, moved = 0, 0
     for name, b in after.items():
         if "lora_B" in name:
@@ -235,7 +241,7 @@ def test_a_prior_holds_both_factors_of_an_adapter(model_folder: Path, dora: bool
     far = []
     for strength in (0.0, 0.9, 0.9999):
         before, after = adapted(
-            pipeline.load(pipeline.locate(str(model_folder))), dora, parameter_prior=strength, adam_weight_decay=0.0,
+            loading.load(loading.locate(str(model_folder))), dora, parameter_prior=strength, adam_weight_decay=0.0,
             max_train_steps=20,
         )  # fmt: skip
         far.append([sum(float((after[n] - b).norm()) for n, b in before.items() if f in n) for f in ("_A", "_B")])
@@ -245,7 +251,7 @@ def test_a_prior_holds_both_factors_of_an_adapter(model_folder: Path, dora: bool
 
 def test_wrong_windows_are_refused_before_training() -> None:
     with pytest.raises(MemfixError, match="No timestep"):
-        Trainer(Net(), [], bank_of("epsilon"), METHODS["siss"], UnlearnSettings(timestep_min=100), "no")
+        Trainer(*parts(Net()), bank_of("epsilon"), METHODS["siss"], UnlearnSettings(timestep_min=100), "no")
 
 
 def test_learning_rate_by_hand() -> None:
@@ -260,10 +266,11 @@ def test_learning_rate_by_hand() -> None:
 def test_precision_is_of_the_arithmetic_not_of_the_weights(model_folder: Path, precision: str) -> None:
     changes = []
     for chosen in ("no", precision):
-        pipe = pipeline.load(pipeline.locate(str(model_folder)))
-        parameters = lora.add(pipe.unet, 2)
+        model = loading.load(loading.locate(str(model_folder)))
+        model.adapters.add(2)
+        parameters = list(model.denoiser.trained().values())
         before = torch.cat([p.flatten() for p in parameters]).detach()
-        records = steps(pipe, parameters, learning_rate=1e-3, lr_warmup_steps=0, mixed_precision=chosen)
+        records = steps(model, learning_rate=1e-3, lr_warmup_steps=0, mixed_precision=chosen)
         assert {p.dtype for p in parameters} == {torch.float32}
         changes.append((torch.cat([p.flatten() for p in parameters]).detach() - before, records[0].norm_keep))
     assert torch.nn.functional.cosine_similarity(changes[0][0], changes[1][0], 0) > 0.8
@@ -290,7 +297,7 @@ def test_in_fp16_gradients_neither_vanish_nor_overflow(size: float) -> None:
     for precision in ("no", "fp16"):
         model, settings = Coarse(), UnlearnSettings(train_batch_size=4, prior_batch_size=0, max_train_steps=1)
         bank = bank_of("epsilon", words=False)
-        trainer = Trainer(model, [model.weight], bank, METHODS["naive"], settings, precision)
+        trainer = Trainer(*parts(model, precision), bank, METHODS["naive"], settings, precision)
         asked = trainer._network
         trainer._network = lambda *given: asked(*given) * size  # noqa: B023  # called within its turn
         found.append(next(iter(trainer)).norm_keep)
@@ -308,7 +315,7 @@ def test_bounded_ends_where_the_mean_is_at_the_cap(answer: float, cap: float | N
         net.last.bias.fill_(answer)
     values = {"max_train_steps": 4, "learning_rate": 1e-12, "forget_cap": cap}
     chosen = UnlearnSettings(train_batch_size=6, prior_batch_size=2, weights="full", **values)
-    trainer = Trainer(net, list(net.parameters()), bank_of("epsilon"), METHODS["bounded"], chosen, "no")
+    trainer = Trainer(*parts(net), bank_of("epsilon"), METHODS["bounded"], chosen, "no")
     assert len(list(trainer)) == taken == trainer.last
     assert trainer.reached is (taken == 1)
 

@@ -7,9 +7,8 @@ import torch
 
 from memfix.config import DetectSettings
 from memfix.errors import MemfixError
-from memfix.models import pipeline
-from memfix.models.sampling import generate, plan_samples
-from memfix.models.text import TextCache
+from memfix.models import loading
+from memfix.models.sampling import plan_samples
 from memfix.records import Prompt
 from memfix.unlearn.ways import DESCENT, NOISE, WAYS, Subject, Variant, descent, get_ways
 
@@ -18,20 +17,18 @@ SETTINGS = DetectSettings(num_inference_steps=2, guidance_scale=3.0, mixed_preci
 
 @pytest.fixture(scope="module")
 def subject(model_folder: Path) -> Subject:
-    return Subject("an owl by a", pipeline.load(pipeline.locate(str(model_folder))), SETTINGS)
+    return Subject("an owl by a", loading.load(loading.locate(str(model_folder))), SETTINGS)
 
 
-def magnitude(subject: Subject, context: torch.Tensor) -> float:
+def magnitude(subject: Subject, tokens: torch.Tensor) -> float:
     """‖ε_θ(x_T, c) - ε_θ(x_T, ∅)‖² at the first sampling step, averaged over four seeds."""
-    pipe = subject.pipe
-    texts = TextCache(pipe)
-    texts.add([""])
-    pipe.scheduler.set_timesteps(SETTINGS.num_inference_steps)
+    model = subject.model
+    time = model.timesteps(SETTINGS.num_inference_steps)[0]
     x = torch.stack([torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(4)])
     with torch.no_grad():
         answers = [
-            pipe.unet(x, pipe.scheduler.timesteps[0], encoder_hidden_states=c.expand(4, -1, -1)).sample
-            for c in (context, texts[""])
+            model.denoiser.module(x, time, encoder_hidden_states=c.expand(4, -1, -1)).sample
+            for c in (tokens, model.text.encode([""]).tokens)
         ]
     return float((answers[0] - answers[1]).square().flatten(1).sum(1).mean())
 
@@ -45,44 +42,44 @@ def test_each_way_departs_from_the_prompt_and_does_so_again(name: str, subject: 
     for variant, same in zip(variants, again, strict=True):
         assert sum(part is not None for part in variant) == 1
         assert variant.wording != subject.text
-        if variant.context is not None and same.context is not None:
-            assert torch.equal(variant.context, same.context)
-            assert not torch.equal(variant.context, subject.context)
+        if variant.conditioning is not None and same.conditioning is not None:
+            assert variant.conditioning.equals(same.conditioning).all()
+            assert not variant.conditioning.equals(subject.conditioning).any()
         else:
             assert variant == same
 
 
 def test_noise_grows(subject: Subject) -> None:
-    moved = [v.context - subject.context for v in WAYS["noise"].vary(subject) if v.context is not None]
-    spread = subject.context.std()
+    tokens = subject.conditioning.tokens
+    moved = [v.conditioning.tokens - tokens for v in WAYS["noise"].vary(subject) if v.conditioning is not None]
+    spread = tokens.std()
     for size, shift in zip(NOISE, moved, strict=True):
         assert float(shift.std() / spread) == pytest.approx(size, rel=0.2)
 
 
 def test_guidance_falls_to_none(subject: Subject) -> None:
     assert [v.guidance for v in WAYS["guidance"].vary(subject)] == [2.0, 1.0]
-    unguided = Subject(subject.text, subject.pipe, SETTINGS.model_copy(update={"guidance_scale": 1.0}))
+    unguided = Subject(subject.text, subject.model, SETTINGS.model_copy(update={"guidance_scale": 1.0}))
     assert WAYS["guidance"].vary(unguided) == []
 
 
 def test_descent_lowers_the_magnitude_score(subject: Subject) -> None:
-    path = list(descent(subject.pipe, subject.context, SETTINGS))
+    path = list(descent(subject))
     assert len(path) == max(DESCENT)
-    scores = [magnitude(subject, context) for context in [subject.context, *path]]
+    scores = [magnitude(subject, tokens) for tokens in [subject.conditioning.tokens, *path]]
     assert scores[1] < scores[0]
     assert scores[-1] < 0.5 * scores[0]
 
 
 def test_a_picture_is_sampled_from_the_embedding_that_is_given(subject: Subject) -> None:
     plan = plan_samples([Prompt(id="p", text=subject.text)], [3], steps=2, guidance=3.0)
-    texts = TextCache(subject.pipe)
-    texts.add(["another"])
+    another = subject.model.text.encode(["another"])
     usual, given, other = (
-        generate(subject.pipe, batch, TextCache(subject.pipe), "no", contexts)[0].tobytes()
-        for batch, contexts in [
+        subject.model.sample(batch, "no", instead)[0].tobytes()
+        for batch, instead in [
             (plan, None),
-            (plan, {"p": texts["another"]}),
-            ([plan[0].model_copy(update={"text": "another"})], {"q": texts["another"]}),
+            (plan, {"p": another}),
+            ([plan[0].model_copy(update={"text": "another"})], {"q": another}),
         ]
     )
     assert usual != given

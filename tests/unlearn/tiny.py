@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from memfix.models.conditioning import Conditioning
+from memfix.models.denoiser import Network, network_of
 from memfix.unlearn.bank import Bank, Target
 
 WIDTH = 6
@@ -33,8 +35,9 @@ class Noise:
 class Words:
     """Embeddings of texts without a text encoder: three tokens of a text's own random numbers."""
 
-    def stack(self, texts) -> torch.Tensor:
-        return torch.stack([self[text] for text in texts])
+    def stack(self, texts) -> Conditioning:
+        rows = [self[text] for text in texts]
+        return Conditioning(torch.stack(rows) if rows else torch.empty(0, 3, WIDTH))
 
     def __getitem__(self, text: str) -> torch.Tensor:
         return torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(sum(map(ord, text))))
@@ -57,8 +60,13 @@ class Net(nn.Module):
             hidden = hidden + self.words(encoder_hidden_states.to(noisy)).mean(1)[:, :, None, None]
         return (self.last(torch.tanh(hidden)),)
 
-    def network(self, noisy, t, context):
-        return self(noisy, t, context)[0]
+    def network(self, noisy, t, conditioning):
+        return self(noisy, t, None if conditioning is None else conditioning.tokens)[0]
+
+
+def parts(model: nn.Module, precision: str = "no", compiled: bool = False) -> tuple[Network, dict[str, nn.Parameter]]:
+    """What a trainer takes of a model."""
+    return network_of(model, precision, compiled), dict(model.named_parameters())
 
 
 def bank_of(kind: str, scale: float = 0.3, channels: int = 2, words: bool = True, size: int = 4) -> Bank:

@@ -5,55 +5,55 @@ from pathlib import Path
 import pytest
 import torch
 from test_modifiers import conditional
-from tiny import Net, bank_of
+from tiny import Net, bank_of, parts
 
 from memfix.config import UnlearnSettings
-from memfix.models import lora, pipeline
+from memfix.models import loading
+from memfix.models.conditioning import Conditioning
+from memfix.models.denoiser import frozen, network_of
+from memfix.models.prediction import target
 from memfix.unlearn.bank import Bank
 from memfix.unlearn.draws import Draw
 from memfix.unlearn.methods import METHODS
-from memfix.unlearn.original import original
-from memfix.unlearn.prediction import target
-from memfix.unlearn.trainer import Trainer, as_network
+from memfix.unlearn.modifiers import parameter_group
+from memfix.unlearn.trainer import Trainer
 
 
-def points(channels: int, side: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def points(channels: int, side: int, width: int) -> tuple[torch.Tensor, torch.Tensor, Conditioning]:
     generator = torch.Generator().manual_seed(0)
     return (
         torch.randn(3, channels, side, side, generator=generator), torch.tensor([5, 50, 90]),
-        torch.randn(3, 7, width, generator=generator),
+        Conditioning(torch.randn(3, 7, width, generator=generator)),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("group", ["all", "cross-attention"])
 def test_a_trained_adapter_changes_no_original_answer(model_folder: Path, group: str) -> None:
     """Asking leaves the training as it was: the same weights move, and the adapter is on."""
-    pipe = pipeline.load(pipeline.locate(str(model_folder)))
-    unet = pipe.unet
+    model = loading.load(loading.locate(str(model_folder)))
+    unet = model.denoiser.module
     asked = points(4, 8, unet.config.cross_attention_dim)
-    before = as_network(unet, "no")(*asked).detach()
-    parameters = lora.add(unet, 2)
-    trained = [p for n, p in unet.named_parameters() if p.requires_grad and (group == "all" or "attn2" in n)]
-    for p in parameters:
-        p.requires_grad_(any(p is q for q in trained))
-    network = original(unet, "no")
+    before = network_of(unet, "no")(*asked).detach()
+    model.adapters.add(2)
+    trained = list(parameter_group(model.denoiser.trained(), group).values())
+    network = model.denoiser.frozen("no")
     with torch.no_grad():
         for p in trained:
             p.add_(0.1)
-    changed = as_network(unet, "no")(*asked).detach()
+    changed = network_of(unet, "no")(*asked).detach()
     answer = network(*asked)
     assert not answer.requires_grad
     torch.testing.assert_close(answer, before)
     assert not torch.allclose(changed, before, atol=1e-3)
-    torch.testing.assert_close(as_network(unet, "no")(*asked).detach(), changed)
+    torch.testing.assert_close(network_of(unet, "no")(*asked).detach(), changed)
     assert {id(p) for p in unet.parameters() if p.requires_grad} == {id(p) for p in trained}
 
 
 def test_full_weights_are_kept_in_a_copy() -> None:
     unet = conditional()
     asked = points(unet.config.in_channels, 8, unet.config.cross_attention_dim)
-    before = as_network(unet, "no")(*asked).detach()
-    network = original(unet, "no")
+    before = network_of(unet, "no")(*asked).detach()
+    network = frozen(unet, "no")
     with torch.no_grad():
         for p in unet.parameters():
             p.add_(0.1)
@@ -70,12 +70,12 @@ def test_what_agrees_with_the_original_does_not_move(kind: str) -> None:
     norms = {}
     for held in (False, True):
         model = Net()
-        frozen = original(model, "no") if held else None
+        original = frozen(model, "no") if held else None
         trainer = Trainer(
-            model, list(model.parameters()), bank, METHODS["naive"], settings, "no", original=frozen
+            *parts(model), bank, METHODS["naive"], settings, "no", original=original
         )  # fmt: skip
         [batch] = trainer._draw()
-        answer = model.network(batch.prior.noisy, batch.prior.t, batch.prior.context).detach()
+        answer = model.network(batch.prior.noisy, batch.prior.t, batch.prior.conditioning).detach()
         wanted = target(batch.prior.noisy, batch.prior.clean, batch.prior.signal, batch.prior.noise, kind)
         norms[held] = float((answer - wanted).square().mean())
     assert norms[True] < 1e-9
@@ -88,13 +88,13 @@ def test_held_items_keep_the_model_where_it_was() -> None:
     moved = {}
     for held_to in ("picture", "model"):
         model = Net()
-        frozen = original(model, "no")
+        original = frozen(model, "no")
         settings = UnlearnSettings(
             train_batch_size=4, prior_batch_size=16, max_train_steps=40, learning_rate=3e-3, weights="full"
         )
-        held = frozen if held_to == "model" else None
-        list(Trainer(model, list(model.parameters()), drawn, METHODS["siss"], settings, "no", original=held))
+        held = original if held_to == "model" else None
+        list(Trainer(*parts(model), drawn, METHODS["siss"], settings, "no", original=held))
         prior = drawn.draw(Draw(9), 2, 64, 0.5, (0, 100)).prior
-        answers = (net(prior.noisy, prior.t, prior.context) for net in (model.network, frozen))
+        answers = (net(prior.noisy, prior.t, prior.conditioning) for net in (model.network, original))
         moved[held_to] = float(torch.stack([next(answers) - next(answers)]).square().mean())
     assert moved["model"] < 0.5 * moved["picture"]

@@ -1,9 +1,9 @@
-"""Targets of the three prediction types by hand, and the low-pass on residuals."""
+"""Targets of the three prediction types by hand."""
 
 import pytest
 import torch
 
-from memfix.unlearn.prediction import implied_noise, squared_error, target
+from memfix.models.prediction import implied_noise, target
 
 DIFFUSION = torch.tensor([0.9, 0.6, 0.1]), torch.tensor([0.19**0.5, 0.8, 0.99**0.5])
 FLOW = torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0.1, 0.5, 0.9])
@@ -38,22 +38,3 @@ def test_unknown_prediction_type() -> None:
     for function in (target, implied_noise):
         with pytest.raises(ValueError, match="unknown prediction type"):
             function(one, one, torch.ones(1), torch.ones(1), "score")
-
-
-def test_low_pass_by_hand() -> None:
-    flat, checkers = torch.full((1, 1, 4, 4), 2.0), torch.ones(1, 1, 4, 4)
-    checkers[..., ::2, 1::2] = checkers[..., 1::2, ::2] = -1  # the highest frequency along both axes
-    nothing = torch.zeros(1, 1, 4, 4)
-    assert squared_error(flat + checkers, nothing).item() == pytest.approx(64 + 16)
-    assert squared_error(flat + checkers, nothing, 0.5).item() == pytest.approx(64)
-    assert squared_error(flat + checkers, nothing, 1.0).item() == pytest.approx(80)
-
-
-def test_low_pass_gradient_is_the_filtered_residual() -> None:
-    answer = torch.randn(2, 3, 8, 8, requires_grad=True)
-    (whole,) = torch.autograd.grad(squared_error(answer, torch.zeros_like(answer), 1.0).sum(), answer)
-    torch.testing.assert_close(whole, 2 * answer, atol=1e-5, rtol=1e-5)
-    (low,) = torch.autograd.grad(squared_error(answer, torch.zeros_like(answer), 0.25).sum(), answer)
-    spectrum = torch.fft.fft2(low)
-    assert spectrum[..., 2:7, :].abs().max() < 1e-4  # frequencies 2, 3, 4 of 4 are gone
-    torch.testing.assert_close(spectrum[..., :2, :2], 2 * torch.fft.fft2(answer)[..., :2, :2], atol=1e-4, rtol=1e-4)

@@ -5,7 +5,7 @@ import torch
 from conftest import tiny_pipeline
 
 from memfix.errors import MemfixError
-from memfix.screens.attention import record_cross_attention
+from memfix.models.attention import record_cross_attention
 
 
 @pytest.fixture(scope="module")

@@ -15,16 +15,16 @@ from diffusers import (
 )
 
 from memfix.errors import MemfixError
-from memfix.models import pipeline
-from memfix.models.latents import NoiseSchedule, encode
-from memfix.models.sampling import batches, generate, plan_samples
-from memfix.models.text import TextCache
+from memfix.models import loading
+from memfix.models.model import DiffusionModel
+from memfix.models.sampling import batches, plan_samples
+from memfix.models.schedule import NoiseSchedule
 from memfix.records import Prompt
 
 
 def test_half_precision_weights_are_loaded_as_fp32(tmp_path: Path) -> None:
     tiny_pipeline().to(torch.float16).save_pretrained(tmp_path)
-    pipe = pipeline.load(pipeline.locate(str(tmp_path)))
+    pipe = loading.load(loading.locate(str(tmp_path)))._pipe
     kinds = {p.dtype for m in (pipe.unet, pipe.vae, pipe.text_encoder) for p in m.parameters()}
     assert kinds == {torch.float32}
 
@@ -43,7 +43,7 @@ def test_what_is_no_model(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "x.ckpt").write_bytes(b"")
     (tmp_path / "x.png").write_bytes(b"")
     with pytest.raises(MemfixError, match=message) as caught:
-        pipeline.locate(str(tmp_path / name))
+        loading.locate(str(tmp_path / name))
     assert caught.value.hint
 
 
@@ -53,7 +53,7 @@ def test_damaged_weights(model_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(model_folder, tmp_path / "m")
     next((tmp_path / "m" / "unet").glob("*.safetensors")).write_bytes(b"broken")
     with pytest.raises(MemfixError, match="cannot be loaded"):
-        pipeline.load(pipeline.locate(str(tmp_path / "m")))
+        loading.load(loading.locate(str(tmp_path / "m")))
 
 
 def with_scheduler(folder: Path, scheduler) -> str:
@@ -77,34 +77,34 @@ def test_noise_that_is_not_supported_is_refused_when_the_model_is_loaded(
     tmp_path: Path, scheduler, message: str
 ) -> None:
     with pytest.raises(MemfixError, match=message) as caught:
-        pipeline.load(pipeline.locate(with_scheduler(tmp_path, scheduler)))
+        loading.load(loading.locate(with_scheduler(tmp_path, scheduler)))
     assert caught.value.hint
 
 
 @pytest.mark.parametrize("scheduler", [PNDMScheduler(), EulerDiscreteScheduler(), UniPCMultistepScheduler()])
 def test_other_schedulers_of_a_diffusion_are_taken(tmp_path: Path, scheduler) -> None:
-    assert pipeline.load(pipeline.locate(with_scheduler(tmp_path, scheduler)))
+    assert loading.load(loading.locate(with_scheduler(tmp_path, scheduler)))
 
 
 def test_hub_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(MemfixError, match="could not be fetched"):
-        pipeline.locate("memfix-test/no-such-model")
+        loading.locate("memfix-test/no-such-model")
 
 
 def test_the_hash_follows_the_weights(model_folder: Path, tmp_path: Path) -> None:
-    assert pipeline.locate(str(model_folder)).sha256 == pipeline.locate(str(model_folder)).sha256
+    assert loading.locate(str(model_folder)).sha256 == loading.locate(str(model_folder)).sha256
     pipe = tiny_pipeline()
     with torch.no_grad():
         pipe.unet.conv_in.weight.add_(1)
     pipe.save_pretrained(tmp_path)
-    assert pipeline.locate(str(tmp_path)).sha256 != pipeline.locate(str(model_folder)).sha256
+    assert loading.locate(str(tmp_path)).sha256 != loading.locate(str(model_folder)).sha256
 
 
 def test_cut_tokens(model_folder: Path) -> None:
-    pipe = pipeline.load(pipeline.locate(str(model_folder)))
-    assert pipeline.cut_tokens(pipe, "cat") == 0
-    assert pipeline.cut_tokens(pipe, "c" * TOKENS) == 2  # start and end take two places
+    text = loading.load(loading.locate(str(model_folder))).text
+    assert text.cut_tokens("cat") == 0
+    assert text.cut_tokens("c" * TOKENS) == 2  # start and end take two places
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
@@ -115,8 +115,7 @@ def test_samples_do_not_depend_on_their_batch(prediction_type: str) -> None:
     plan = plan_samples(prompts, range(3), steps=3, guidance=4.0)
     runs = []
     for size in (1, 4, 9):
-        texts = TextCache(pipe)
-        images = [image for batch in batches(plan, size) for image in generate(pipe, batch, texts, "no")]
+        images = [image for batch in batches(plan, size) for image in DiffusionModel(pipe).sample(batch, "no")]
         runs.append(torch.stack([torch.frombuffer(bytearray(i.tobytes()), dtype=torch.uint8) for i in images]).int())
     assert (runs[0] - runs[1]).abs().max() <= 2
     assert (runs[0] - runs[2]).abs().max() <= 2
@@ -131,7 +130,7 @@ def test_batches_keep_their_bounds() -> None:
 
 def test_noise_schedule_is_the_schedulers() -> None:
     pipe = tiny_pipeline()
-    schedule = NoiseSchedule(pipe)
+    schedule = NoiseSchedule(pipe.scheduler)
     x, eps, t = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8), torch.tensor([0, 500, 999])
     mine = schedule.signal_scale[t].reshape(3, 1, 1, 1) * x + schedule.noise_scale[t].reshape(3, 1, 1, 1) * eps
     torch.testing.assert_close(mine.float(), pipe.scheduler.add_noise(x, eps, t), atol=1e-5, rtol=1e-5)
@@ -140,10 +139,10 @@ def test_noise_schedule_is_the_schedulers() -> None:
 def test_latents_are_scaled_and_batched(reference_folder: Path) -> None:
     from PIL import Image
 
-    pipe = tiny_pipeline()
+    latent_space = DiffusionModel(tiny_pipeline()).latents
     images = [Image.open(p).convert("RGB") for p in sorted(reference_folder.glob("*.png"))] * 3
-    latents = list(encode(pipe, images))
+    latents = list(latent_space.encode(images))
     assert len(latents) == 12
     assert latents[0].shape == (4, 8, 8)
-    (alone,) = encode(pipe, images[:1])
+    (alone,) = latent_space.encode(images[:1])
     torch.testing.assert_close(latents[0], alone, atol=1e-5, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Loading and saving Stable Diffusion pipelines. The bundled model goes through the same code as a user's."""
+"""Finding and loading models. The bundled model goes through the same code as a user's."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from memfix.demo import DEMO, MODEL
 from memfix.errors import MemfixError
 from memfix.files import sha256
 from memfix.models.device import device
+from memfix.models.model import DiffusionModel
 from memfix.offline import is_offline
 
 PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
@@ -84,8 +85,8 @@ def _download(model: str, revision: str | None, variant: str | None) -> Path:
         ) from None  # fmt: skip
 
 
-def load(source: ModelSource, variant: str | None = None) -> StableDiffusionPipeline:
-    """Load a pipeline in fp32 on this process's device; autocast chooses the precision of its arithmetic."""
+def load(source: ModelSource, variant: str | None = None) -> DiffusionModel:
+    """Load a model in fp32 on this process's device; autocast chooses the precision of its arithmetic."""
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
@@ -110,7 +111,7 @@ def load(source: ModelSource, variant: str | None = None) -> StableDiffusionPipe
     pipe.set_progress_bar_config(disable=True)
     for module in (pipe.unet, pipe.vae, pipe.text_encoder):
         module.requires_grad_(False).eval()
-    return pipe.to(device(), torch.float32)
+    return DiffusionModel(pipe.to(device(), torch.float32))
 
 
 def _check_noise(pipe: StableDiffusionPipeline, name: str) -> None:
@@ -128,9 +129,3 @@ def _check_noise(pipe: StableDiffusionPipeline, name: str) -> None:
             f"{' and '.join(PREDICTIONS)} are supported.",
             "If that is not what the model was trained for, correct scheduler/scheduler_config.json.",
         )
-
-
-def cut_tokens(pipe: StableDiffusionPipeline, text: str) -> int:
-    """How many tokens of a text the text encoder never sees."""
-    ids = pipe.tokenizer(text, truncation=False, verbose=False).input_ids
-    return max(0, len(ids) - int(pipe.tokenizer.model_max_length))

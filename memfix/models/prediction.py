@@ -1,7 +1,7 @@
-"""What a network should answer at a noisy point, for every prediction type, and how wrong its answer is.
+"""What the answer of a denoiser means: conversions between noise, velocity, flow and the clean picture.
 
 A noisy point is m = γz + σε, with `signal` γ and `noise` σ: √ᾱ_t and √(1-ᾱ_t) for diffusion, 1-t and t for flow.
-Shapes: points and pictures [n, C, h, w]; `signal`, `noise` and errors [n].
+Shapes: points and pictures [n, C, h, w]; `signal` and `noise` [n].
 """
 
 from __future__ import annotations
@@ -66,31 +66,3 @@ def implied_clean(
             return m - sigma * answer
         case _:
             raise ValueError(f"unknown prediction type {prediction_type!r}")
-
-
-def squared_error(answer: torch.Tensor, wanted: torch.Tensor, low_pass: float | None = None) -> torch.Tensor:
-    """‖answer - wanted‖² an item, [n], summed over everything else.
-
-    `low_pass`: only the part of the residual at spatial frequencies up to this share of the highest one that the
-    latents can hold, along both axes; 1 is all of it.
-    """
-    residual = answer.float() - wanted.float()
-    if low_pass is None:
-        return residual.flatten(1).square().sum(1)
-    spectrum = torch.fft.fft2(residual, norm="ortho")  # keeps the sum of squares (Parseval)
-    rows, columns = (
-        torch.fft.fftfreq(n, device=residual.device).abs() * 2 <= low_pass for n in residual.shape[-2:]
-    )  # fmt: skip
-    kept = spectrum * (rows[:, None] & columns)
-    return torch.view_as_real(kept).flatten(1).square().sum(1)
-
-
-def min_snr(signal: torch.Tensor, noise: torch.Tensor, gamma: float, prediction_type: str) -> torch.Tensor:
-    """The weight min(γ²/σ², `gamma`) of an error of the clean picture, for the error of what the network predicts, [n].
-
-    The error of the picture is that of ε times σ²/γ², and that of v or of a flow times σ². Source: min-SNR-γ (Hang et
-    al., ICCV 2023, arXiv 2303.09556), where `gamma` is 5.
-    """
-    snr = (signal / noise).square()
-    from_prediction = 1 / snr.clamp(min=1e-12) if prediction_type == "epsilon" else noise.square()
-    return snr.clamp(max=gamma) * from_prediction

@@ -1,0 +1,117 @@
+"""The network that denoises: asked, remembered as it was, trained. What it predicts is a matter of the schedule."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any, Protocol, cast
+
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import nn
+
+from memfix.models import sharding
+from memfix.models.conditioning import Conditioning
+from memfix.models.device import autocast, autocast_dtype
+from memfix.models.lora import is_on, switched_off
+
+GROUPS: dict[str, re.Pattern[str]] = {
+    "all": re.compile(""),
+    "cross-attention": re.compile(r"(^|\.)attn2\."),
+    "self-attention": re.compile(r"(^|\.)attn1\.|(^|\.)attentions\.\d+\.to_"),
+}
+"""Weights by name. Conditional networks have attn1 and attn2 in each block, UNet2DModel has bare attentions."""
+
+
+class Network(Protocol):
+    """Anything that predicts."""
+
+    def __call__(
+        self, noisy: torch.Tensor, t: torch.Tensor | float, conditioning: Conditioning | None, /
+    ) -> torch.Tensor:
+        """noisy: latents [n, C, h, w]; t: timesteps [n], or one for all; conditioning: n rows, None without prompts.
+
+        The prediction is like the latents, in float32.
+        """
+        ...
+
+
+class Denoiser:
+    """A model's network, which may be replaced while the model stays."""
+
+    def __init__(self, pipe: StableDiffusionPipeline) -> None:
+        self._pipe = pipe
+
+    @property
+    def module(self) -> nn.Module:
+        """The network itself."""
+        module: nn.Module = self._pipe.unet
+        return module
+
+    def predict(self, noisy: torch.Tensor, t: torch.Tensor | float, conditioning: Conditioning) -> torch.Tensor:
+        """Its answer in the precision of the caller's autocast; float32, differentiable in all that it is given."""
+        return network_of(self.module, "no")(noisy, t, conditioning)
+
+    def network(self, mixed_precision: str, compiled: bool = False) -> Network:
+        """The same as a function, in a precision of its own."""
+        return network_of(self.module, mixed_precision, compiled)
+
+    def frozen(self, mixed_precision: str) -> Network:
+        """The network as it is now, whatever becomes of it in training."""
+        return frozen(self.module, mixed_precision)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The weights that training may move, by name."""
+        return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+
+    def save_memory(self) -> None:
+        """Compute what a backward pass needs once more instead of keeping it (gradient checkpointing)."""
+        self._pipe.unet.enable_gradient_checkpointing()
+
+    def shard(self) -> None:
+        """Leave each rank its part of the weights; they must be the same on all, and all call this at the same time."""
+        sharding.shard(self._pipe.unet)
+
+    def gather(self) -> None:
+        """Put the parts together again, on the first rank; the others keep theirs. All call this."""
+        if (whole := sharding.gather(self._pipe.unet)) is not None:
+            self._pipe.unet = whole
+
+
+def network_of(module: nn.Module, mixed_precision: str, compiled: bool = False) -> Network:
+    """A module that is called as those of diffusers are, on its own device."""
+    asked = cast(nn.Module, torch.compile(module)) if compiled else module
+
+    def network(noisy: torch.Tensor, t: torch.Tensor | float, conditioning: Conditioning | None) -> torch.Tensor:
+        device = next(module.parameters()).device
+        told = {} if conditioning is None else _arguments(conditioning)
+        with autocast(mixed_precision):
+            answer = asked(noisy.to(device), torch.as_tensor(t, device=device), **told, return_dict=False)[0]
+        return torch.as_tensor(answer).float()
+
+    return network
+
+
+def _arguments(told: Conditioning) -> dict[str, Any]:
+    """As networks of diffusers take them."""
+    if told.pooled is None:
+        return {"encoder_hidden_states": told.tokens}
+    more = {"text_embeds": told.pooled, "time_ids": told.time_ids}
+    return {"encoder_hidden_states": told.tokens, "added_cond_kwargs": more}
+
+
+def frozen(module: nn.Module, mixed_precision: str) -> Network:
+    """What a module answers now, whatever becomes of it in training; its answers carry no gradient.
+
+    Adapters are switched off while it is asked. Without any, a copy is kept, in the precision of the arithmetic.
+    """
+    if not is_on(module):
+        module = copy.deepcopy(module).requires_grad_(False).to(autocast_dtype(mixed_precision))
+    asked = network_of(module, mixed_precision)
+
+    @torch.no_grad()
+    def network(noisy: torch.Tensor, t: torch.Tensor | float, conditioning: Conditioning | None) -> torch.Tensor:
+        with switched_off(module):
+            return asked(noisy, t, conditioning)
+
+    return network

@@ -1,0 +1,128 @@
+"""One object for a model. Outside this folder nothing knows what it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
+from PIL import Image
+
+from memfix.models.adapters import Adapters
+from memfix.models.conditioning import Conditioning
+from memfix.models.course import Course, sampler
+from memfix.models.denoiser import Denoiser
+from memfix.models.device import autocast
+from memfix.models.latents import LatentSpace, generators
+from memfix.models.schedule import NoiseSchedule
+from memfix.models.text import TextReader
+from memfix.records import Condition, Sample
+
+Instead = Mapping[tuple[str, Condition], Conditioning]
+
+
+class DiffusionModel:
+    """A model that draws pictures of texts: its parts, and how it samples.
+
+    text: text → what the denoiser is told of it.  latents: picture → latents; their shape; noise.
+    denoiser: noisy latents → prediction; the weights that are trained.  adapters: LoRAs on top of it.
+    schedule: the noise that it was trained on, and what its predictions mean.
+    """
+
+    def __init__(self, pipe: StableDiffusionPipeline) -> None:
+        self._pipe = pipe
+        self.schedule = NoiseSchedule(pipe.scheduler)
+        self.text = TextReader(pipe)
+        self.latents = LatentSpace(pipe)
+        self.denoiser = Denoiser(pipe)
+        self.adapters = Adapters(pipe)
+
+    @property
+    def device(self) -> torch.device:
+        """Where all of it computes."""
+        return torch.device(self._pipe.device)
+
+    def count_weights(self) -> int:
+        """How many numbers all of its weights are, adapters included."""
+        modules = (self._pipe.unet, self._pipe.vae, self._pipe.text_encoder)
+        return sum(p.numel() for module in modules for p in module.parameters())
+
+    def prepare_training(self, weights: str, rank: int, seed: int, dora: bool) -> None:
+        """Get the denoiser ready to be trained: all of it ("full"), or a fresh adapter ("lora")."""
+        if weights == "full":
+            self.denoiser.module.requires_grad_(True)
+        else:
+            self.adapters.add(rank, seed, dora)
+        self.denoiser.module.train()
+
+    def save(self, folder: Path) -> None:
+        """Write all of it, as `loading.load` reads it."""
+        self._pipe.save_pretrained(folder)
+
+    def timesteps(self, steps: int) -> list[float]:
+        """The times of its own sampler, from noise to pictures."""
+        return [float(t) for t in sampler(self._pipe, steps).timesteps]
+
+    def course(self, seeds: Sequence[int], steps: int) -> Course:
+        """The steps of its own sampler from the noise of each seed, to be taken one by one."""
+        return Course(self._pipe, seeds, steps)
+
+    @torch.no_grad()
+    def sample(
+        self, batch: Sequence[Sample], mixed_precision: str, instead: Instead | None = None
+    ) -> list[Image.Image]:
+        """Sample one batch. All its samples share steps and guidance; each starts from its own seed's noise.
+
+        instead: (prompt id, condition) → one row that takes the place of what the denoiser is told of the text.
+        """
+        height, width = self.latents.picture_size
+        with autocast(mixed_precision):
+            return _pictures(self._pipe(height=height, width=width, **self._told(batch, instead or {})).images)
+
+    @torch.no_grad()
+    def sample_from(
+        self, images: Sequence[Image.Image], batch: Sequence[Sample], strength: float, mixed_precision: str
+    ) -> list[Image.Image]:
+        """Sample one batch from pictures that are noised up to `strength`, the share of the steps that is then taken.
+
+        The start is the noisy picture, as in SDEdit (Meng et al., ICLR 2022).
+        """
+        start = [self.latents.fit(image) for image in images]
+        with autocast(mixed_precision):
+            return _pictures(_img2img(self._pipe)(image=start, strength=strength, **self._told(batch, {})).images)
+
+    def _told(self, batch: Sequence[Sample], instead: Instead) -> dict[str, Any]:
+        """What a pipeline is called with, whatever it starts from."""
+        rows = self.text.keep([*(s.text for s in batch), ""])
+        own = [instead.get((s.prompt_id, s.condition)) or rows.stack([s.text]) for s in batch]
+        return {
+            "prompt_embeds": Conditioning.cat([row.to(self.device) for row in own]).tokens,
+            "negative_prompt_embeds": rows.stack([""] * len(batch)).tokens,
+            "generator": generators([s.seed for s in batch]),
+            "num_inference_steps": batch[0].steps,
+            "guidance_scale": batch[0].guidance,
+            "output_type": "np",
+        }
+
+
+def _img2img(pipe: StableDiffusionPipeline) -> StableDiffusionImg2ImgPipeline:
+    """The same parts as a pipeline that starts from pictures.
+
+    When it is made, diffusers compares `sample_size` with a number, which a pair cannot be; the pictures have their
+    size anyway.
+    """
+    size = pipe.unet.config.sample_size
+    pipe.unet.register_to_config(sample_size=size if isinstance(size, int) else min(size))
+    img2img = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
+    pipe.unet.register_to_config(sample_size=size)
+    img2img.set_progress_bar_config(disable=True)
+    return img2img
+
+
+def _pictures(out: Any) -> list[Image.Image]:
+    """[n, H, W, 3] in 0 to 1 → pictures."""
+    pixels = np.clip(np.nan_to_num(np.asarray(out, np.float32)) * 255, 0, 255).round().astype(np.uint8)
+    return [Image.fromarray(p) for p in pixels]

@@ -1,0 +1,37 @@
+"""The noise that a model was trained on, in plain words; and what its answers mean under it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler
+
+from memfix.models.prediction import implied_clean, implied_noise
+
+
+class NoiseSchedule:
+    """A scheduler's training noise: x_t = signal_scale[t] x + noise_scale[t] ε.
+
+    The paper's γ_t = √ᾱ_t is `signal_scale`, its σ_t = √(1-ᾱ_t) is `noise_scale`; both [T], float64.
+    """
+
+    def __init__(self, scheduler: Any) -> None:
+        alphas = DDPMScheduler.from_config(scheduler.config).alphas_cumprod.double()
+        self.prediction_type = str(scheduler.config.prediction_type)
+        self.signal_scale = alphas.sqrt()
+        self.noise_scale = (1 - alphas).sqrt()
+
+    def __len__(self) -> int:
+        return len(self.signal_scale)
+
+    def noise(self, answer: torch.Tensor, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
+        """The ε that an answer at noisy latents of one training timestep stands for, [n, C, h, w]."""
+        return implied_noise(answer, noisy, *self._scales(timestep), self.prediction_type)
+
+    def clean(self, answer: torch.Tensor, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
+        """The clean latents that it stands for, [n, C, h, w]."""
+        return implied_clean(answer, noisy, *self._scales(timestep), self.prediction_type)
+
+    def _scales(self, timestep: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.signal_scale[timestep], self.noise_scale[timestep]
