@@ -29,14 +29,14 @@ class DetectInputs(Inputs):
 
     named: ClassVar[dict[str, str]] = {
         "prompts": "The prompts of this run", "model_sha256": "The weights of the model",
-        "model_config_sha256": "The configuration of the model (its scheduler, tokenizer or another JSON file)",
+        "model_config_sha256": "The configuration of the model (its scheduler, vocabulary or another file beside the weights)",
         "adapter_sha256": "The LoRA on top of the model", "index": "The index of the references",
         "measure": "The weights of the measure", "clip": "The CLIP model",
     }  # fmt: skip
 
     prompts: str = Field(description="digest of all prompts and controls as they were read")
     model_sha256: str = Field(description="of all weight files")
-    model_config_sha256: str = Field(description="of all other files: scheduler, tokenizer, configuration")
+    model_config_sha256: str = Field(description="of all other files: scheduler, vocabulary, configuration")
     model_revision: str | None = Field(None, description="of a model from the hub")
     adapter_sha256: str | None = Field(None, description="of a LoRA on top of the model")
     references: str | None = Field(description="of the contents of all references that were named; none without any")
