@@ -12,7 +12,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "research").glob("*.md"))]
 
 
 def commands(first: str) -> list[str]:
@@ -41,19 +41,19 @@ def test_the_two_commands_are_there() -> None:
 
 
 def test_settings_page_is_that_of_the_code() -> None:
-    sys.path.insert(0, str(ROOT / "docs"))
+    sys.path.insert(0, str(ROOT / "research"))
     from settings_table import page
 
-    assert page() == (ROOT / "docs/settings.md").read_text(), "run python docs/settings_table.py"
+    assert page() == (ROOT / "docs/settings.md").read_text(), "run python research/settings_table.py"
 
 
 def test_tables_of_the_unlearning_study_are_of_its_results() -> None:
-    sys.path.insert(0, str(ROOT / "docs"))
+    sys.path.insert(0, str(ROOT / "research"))
     from unlearning_study import PAGE, page, read
 
     text = PAGE.read_text()
     assert "| siss, preset |" in text
-    assert page(text, read()) == text, "run python docs/unlearning_study.py"
+    assert page(text, read()) == text, "run python research/unlearning_study.py"
 
 
 def test_links_between_documents_lead_somewhere() -> None:

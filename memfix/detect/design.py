@@ -119,7 +119,7 @@ class Design:
 
         So the boundary is the least k whose stage-wise p-value is at most ε. It never falls from one look to the next,
         and depends on no later look: looks may be appended to a plan without a change to any decision before them.
-        Budgets that grow with the number of samples stop later (benchmarks/sequential.py).
+        Budgets that grow with the number of samples stop later (research/sequential.py).
         """
         return self.error
 

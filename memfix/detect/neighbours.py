@@ -2,7 +2,7 @@
 
 A prompt may give a picture from one seed in sixteen, and a screen sees the mean over seeds. But such a prompt is worded
 like one that gives the picture often, and after two steps the seed that will copy is ahead of the others, if it is
-known what picture to hold against it. docs/cascade.md has what this was measured to do.
+known what picture to hold against it. research/cascade.md has what this was measured to do.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Scores in, plan out: knows nothing of models, files or runs. Two groups (Efron, 
 and 6): clean prompts and controls share one normal distribution of log-scores, memorized prompts have another with a
 higher mean and no smaller spread. Nobody has labelled a memorized prompt, and a list may hold three of them, so that
 no single fit is trusted: expectations are averaged over the posterior of the five parameters, drawn by Gibbs sampling
-(Diebolt and Robert, JRSS B 56, 1994). docs/cascade.md has what it was measured to do.
+(Diebolt and Robert, JRSS B 56, 1994). research/cascade.md has what it was measured to do.
 """
 
 from __future__ import annotations

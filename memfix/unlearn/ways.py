@@ -118,7 +118,7 @@ def descent(pipe: StableDiffusionPipeline, context: torch.Tensor, settings: Dete
         yield moved.detach().cpu().clone()
 
 
-# Those first whose samples were most often kept and still showed what the prompt names (benchmarks/ways.py)
+# Those first whose samples were most often kept and still showed what the prompt names (research/ways.py)
 WAYS: dict[str, Way] = {
     way.name: way
     for way in [

@@ -1,4 +1,4 @@
-"""Write docs/settings.md from the settings classes: python docs/settings_table.py"""
+"""Write docs/settings.md from the settings classes: python research/settings_table.py"""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ A flag wins over the environment, that over the file, that over `--preset NAME` 
 `--dry-run` shows what is in force and does nothing. A run keeps the settings of each stage in its `run.json`, and
 refuses to go on with others.
 
-This page is written by `python docs/settings_table.py`.
+This page is written by `python research/settings_table.py`.
 """
 
 
@@ -66,4 +66,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("settings.md").write_text(page())
+    (Path(__file__).parent.parent / "docs" / "settings.md").write_text(page())
