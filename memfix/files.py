@@ -56,7 +56,7 @@ def held(folder: Path, name: str = ".lock") -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise MemfixError(
-            f"{folder} is in use by another memfix process.", "Wait until it ends, or give -o another folder."
+            f"{folder} is in use by another memfix process.", "Wait until it ends, or give another folder to -o."
         ) from None
     try:
         yield

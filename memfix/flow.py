@@ -80,7 +80,7 @@ def detect(
     with run.lock(), run.stage("detect", settings, inputs, argv) as entry, _timed(entry):
         entry["wrong_rows"] = wrong.count
         if (run.path / BEFORE / "verdicts.jsonl").exists():
-            talk.say(f"Detection in {run.path} is complete already; nothing to do.")
+            talk.say(f"The detection in {run.path} is already complete, so there is nothing to do.")
             return run
         gallery = None
         if references or index:
@@ -95,14 +95,14 @@ def detect(
         held = counted(len(gallery) if gallery else "no", "reference")
         talk.say(f"Model {settings.model}, {counted(len(prompts), 'prompt')}, {held} → {run.path}")
         if gallery is None:
-            talk.warn("No training image is given: what samples of a prompt have in common stands in for one.")
+            talk.warn("No training image was given, so the samples of each prompt are compared with each other.")
         entry |= settle(gallery, measure, given, settings)
         pipe = pipeline.load(source, settings.variant)
         lora.load(pipe, *adapters)
         prompts = [p.model_copy(update={"cut_tokens": pipeline.cut_tokens(pipe, p.text)}) for p in prompts]
         for p in prompts:
             if p.cut_tokens:
-                talk.warn(f"{p.source}: the prompt is {p.cut_tokens} tokens too long; the model never sees its end.")
+                talk.warn(f"{p.source}: the prompt is {p.cut_tokens} tokens too long; the model does not see its end.")
         run.write("prompts.jsonl", prompts)
         first = FirstCheck(run, BEFORE, pipe, gallery, measure, entry["threshold"], settings, talk)
         found = first(prompts)
@@ -132,8 +132,8 @@ def unlearn(
     ranks, detected = Ranks.here(), detect_settings(run)
     if ranks.missing():
         talk.warn(
-            "accelerate launch --cpu started one process, whatever --num_processes says. Several on CPUs: "
-            "torchrun --nproc-per-node N -m memfix unlearn, without accelerate launch."
+            "accelerate launch --cpu started only one process, whatever --num_processes says. To use several on CPUs, "
+            "start them with torchrun --nproc-per-node N -m memfix unlearn instead."
         )
     method = planning.check(settings, given)
     planning.check_run(run, settings, overwrite)
@@ -142,7 +142,9 @@ def unlearn(
         talk.say("No memorized prompt was found, so nothing is unlearned.", "title")
         return False
     if settings.adapter_per_prompt and ranks.of > 1:
-        raise MemfixError("--adapter-per-prompt runs in one process.", "Start it without accelerate.", ExitCode.USAGE)
+        raise MemfixError(
+            "--adapter-per-prompt runs in a single process.", "Start it without accelerate.", ExitCode.USAGE
+        )
     if ranks.sharded:
         check_sharding(settings, ranks.shared(not overwrite and any((run.path / CHECKPOINTS).glob("checkpoint-*"))))
     if not ranks.first:
@@ -156,7 +158,7 @@ def unlearn(
     free = planning.changeable(run)
     with run.lock(), run.stage("unlearn", settings, inputs, argv, free) as entry, _timed(entry):
         if (run.path / MODEL).exists():
-            talk.say(f"{run.path / MODEL} is there already; nothing to do.")
+            talk.say(f"{run.path / MODEL} is already there, so there is nothing to do.")
             ranks.shared(None)
             return True
         for control in odd:
@@ -191,12 +193,12 @@ def recheck(
     detected = detect_settings(run)
     if not adapters and model is None and not run.finished("unlearn"):
         raise MemfixError(
-            f"{run.path} holds no unlearned model.", "Run 'memfix unlearn' first, or give --lora or --model."
+            f"There is no unlearned model in {run.path}.", "Run 'memfix unlearn' first, or give --lora or --model."
         )
     inputs = {"lora": ", ".join(map(str, adapters)), "model": str(model or "")}
     with run.lock(), run.stage("recheck", settings, inputs, argv) as entry, _timed(entry):
         if (run.path / "changes.jsonl").exists():
-            talk.say(f"The re-check in {run.path} is complete already; nothing to do.")
+            talk.say(f"The re-check in {run.path} is already complete, so there is nothing to do.")
             return run.read("changes.jsonl", Change)
         same = run.read(f"{BEFORE}/metadata.jsonl", Sample)
         sampled = {sample.prompt_id for sample in same}

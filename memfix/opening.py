@@ -29,7 +29,7 @@ def detect_settings(run: Run) -> DetectSettings:
     settings = run.settings("detect")
     if settings is None or not run.finished("detect"):
         raise MemfixError(
-            f"The detection in {run.path} is not finished.", "Run the same 'memfix detect' again to go on."
+            f"The detection in {run.path} is not finished.", "Run the same 'memfix detect' again to finish it."
         )
     return DetectSettings.model_validate(settings)
 

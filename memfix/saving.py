@@ -21,7 +21,7 @@ def check_adds_up(pipe: StableDiffusionPipeline, detected: DetectSettings, setti
     """Refuse, before anything is trained, adapters that could not be saved as one with what the model has."""
     below = adapters_of(detected) if settings.weights == "lora" else []
     if below and settings.use_dora:
-        raise MemfixError("DoRA does not add up with other adapters.", "Leave out --use-dora.", ExitCode.USAGE)
+        raise MemfixError("A DoRA adapter cannot be added to other adapters.", "Leave out --use-dora.", ExitCode.USAGE)
     for path in below:
         read_adapter(pipe, path)
 

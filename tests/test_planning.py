@@ -47,7 +47,7 @@ WRONG = [
     ({"method": "sis"}, "Unknown method"),
     ({"method": "retrack", "forget_weight": 2.0}, "a share"),
     ({"timestep_min": 900, "timestep_max": 500}, "No timestep"),
-    ({"keep_ways": "foo"}, "Unknown way"),
+    ({"keep_ways": "foo"}, "Unknown kind of variant"),
     ({"use_8bit_adam": True}, "bitsandbytes"),
     ({"resume_from_checkpoint": "7"}, "checkpoint"),
     ({"stand_ins": "nowhere", "method": "surrogate"}, "no folder of images"),
@@ -201,7 +201,7 @@ def test_what_settings_cannot_come_true_is_told(
 
 
 def test_settings_that_nobody_looks_at_are_refused_where_the_user_gave_them(run: Run) -> None:
-    with pytest.raises(MemfixError, match="'naive' does not look at forget_ratio") as caught:
+    with pytest.raises(MemfixError, match="'naive' does not use forget_ratio") as caught:
         unlearn(run, given=("forget_ratio",), method="naive", forget_ratio=0.2)
     assert "--method siss" in caught.value.hint
     assert unlearn(run, method="naive", forget_ratio=0.2)  # as a preset would

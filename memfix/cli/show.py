@@ -32,7 +32,7 @@ def outline(call: Call, unlearning: UnlearnSettings, todo: dict[str, Any]) -> No
         rows = [[key.replace("_", " "), _readable(key, value)] for key, value in todo.items()]
         call.talk.table("Unlearning", ["what", "how much"], rows)
         call.talk.say(
-            "Activations take more memory. Seconds assume the speed of the detection, without validation and rewording.",
+            "Activations take more memory. Times assume the detection's speed, without validation and rewording.",
             "quiet",
         )
     settings(call, {"unlearn": unlearning}, **(todo if call.json else {}))

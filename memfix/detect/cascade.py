@@ -74,7 +74,7 @@ def score(
         with autocast(settings.mixed_precision):
             values = screen(denoiser, [p.text for p in batch], sampling).tolist()
         if not all(map(math.isfinite, values)):
-            raise MemfixError("A screen gave a score that is not finite.", "Try --mixed-precision no.")
+            raise MemfixError("The screen gave a score that is not a finite number.", "Try --mixed-precision no.")
         new = [ScreenScore(prompt_id=p.id, score=v) for p, v in zip(batch, values, strict=True) if p.id not in done]
         run.append(name, new)
         done |= {line.prompt_id for line in new}

@@ -78,7 +78,7 @@ def try_neighbours(
         if not any(t.copy_ for t in trials if t.prompt_id in ids):
             break
     tried, copying = ({t.prompt_id for t in trials if t.copy_ or every} for every in (True, False))
-    talk.say(f"Of {counted(len(tried), 'neighbour')} of memorized prompts {len(copying) or 'none'} gave a copy.")
+    talk.say(f"Of {counted(len(tried), 'prompt')} worded like memorized ones, {len(copying) or 'none'} gave a copy.")
     return trials
 
 
@@ -124,7 +124,7 @@ def _try(
         for x, seeds in zip(suspects, aimed, strict=True)
         for sample in plan_samples([x.prompt], seeds, steps=steps, guidance=guidance)
     ]
-    with talk.progress("Trying neighbours", len(plan)) as bar:
+    with talk.progress("Trying similar prompts", len(plan)) as bar:
         for done in check(run, folder, pipe, gallery, plan, settings):
             bar.at(done)
     scores = scores_of(run, folder, plan)

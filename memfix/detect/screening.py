@@ -92,7 +92,7 @@ class Screening:
         for total in screen_share(self.batches(share), folder, share, self.score):
             yield total
         if total == 0 and share.rank == 0:
-            raise MemfixError(f"{self.path} holds no prompt.", "Write one prompt a line.")
+            raise MemfixError(f"{self.path} contains no prompt.", "Write one prompt per line.")
 
     def score(self, batch: list[Prompt]) -> list[Screened]:
         """One line a prompt. Raises MemfixError where a score is no number: half precision overflows on some models."""
@@ -104,6 +104,8 @@ class Screening:
             scores = {name: float(f"{column[i]:.7g}") for name, column in columns.items()}
             for name, value in scores.items():
                 if not math.isfinite(value):
-                    raise MemfixError(f"{prompt.source}: screen '{name}' gives {value}.", "Try --mixed-precision no.")
+                    raise MemfixError(
+                        f"{prompt.source}: the screen '{name}' gives the score {value}.", "Try --mixed-precision no."
+                    )
             lines.append(Screened(number=prompt.number, source=prompt.source, text=prompt.text, scores=scores))
         return lines

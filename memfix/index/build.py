@@ -56,8 +56,8 @@ def working(path: Path, part: Part) -> Iterator[None]:
         held = lock.acquire(timeout=0)
     except Timeout:
         raise MemfixError(
-            f"Another process is building part {part.rank} of {part.of} of {path}.",
-            "Wait for it, or give each process a --rank of its own.",
+            f"Another process is working as rank {part.rank} of {part.of} on {path}.",
+            "Wait for it, or give each process its own --rank.",
         ) from None
     with held:
         yield
@@ -110,7 +110,7 @@ def prepare(store: Store, folder: Path) -> tuple[Store, Plan | None, bool]:
         found = walk(folder)
         first = next(found, None)
         if first is None:
-            raise MemfixError(f"{folder} holds no picture.", "Give a folder of images, or of webdataset tars.")
+            raise MemfixError(f"{folder} contains no picture.", "Give a folder of images or of webdataset tars.")
         return store, make_plan(store, chain([first], found)), False
 
 

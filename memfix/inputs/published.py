@@ -101,24 +101,26 @@ def fetch(entry: PublishedList, target: Path, base: str = BASE, offline: bool = 
     if target.exists():
         if target.is_file() and sha256([target]) == entry.sha256:
             return False
-        raise MemfixError(f"{target} is there already, with other content.", "Give -o another name, or move it away.")
+        raise MemfixError(
+            f"{target} already exists with other content.", "Give another name to -o, or move the file away."
+        )
     if not target.parent.is_dir():
-        raise MemfixError(f"There is no folder {target.parent}.", "Create it, or give -o another place.")
+        raise MemfixError(f"There is no folder {target.parent}.", "Create it, or give another place to -o.")
     by_hand = f"Fetch {entry.url()} by hand (sha256 {entry.sha256}) and give that file to memfix."
     if offline:
-        raise MemfixError(f"{entry.name} cannot be downloaded: memfix is offline.", by_hand)
+        raise MemfixError(f"{entry.name} cannot be downloaded, since memfix is offline.", by_hand)
     url = entry.url(base)
     content = _download(url, by_hand)
     found = hashlib.sha256(content).hexdigest()
     if found != entry.sha256:
-        raise MemfixError(f"{url} has sha256 {found}, not {entry.sha256}: it is not kept.", by_hand)
+        raise MemfixError(f"{url} has sha256 {found}, not {entry.sha256}, so it was not kept.", by_hand)
     _write(target, content)
     return True
 
 
 def _download(url: str, hint: str) -> bytes:
     if not url.startswith(("https://", "http://")):
-        raise MemfixError(f"{url} is not an http address.", hint)
+        raise MemfixError(f"{url} is not an http or https address.", hint)
     content = bytearray()
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
@@ -126,7 +128,7 @@ def _download(url: str, hint: str) -> bytes:
             while chunk := response.read(CHUNK):
                 content += chunk
                 if len(content) > LIMIT:
-                    raise MemfixError(f"{url} is larger than {LIMIT >> 20} MiB: it is no prompt list.", hint)
+                    raise MemfixError(f"{url} is larger than {LIMIT >> 20} MiB, so it is not a prompt list.", hint)
     except HTTPError as error:
         raise MemfixError(f"{url} answers {error.code} {error.reason}.", hint) from None
     except (URLError, OSError, http.client.HTTPException, ValueError) as error:
@@ -144,6 +146,6 @@ def _write(target: Path, content: bytes) -> None:
         temporary.write_bytes(content)
         temporary.replace(target)
     except OSError as error:
-        raise MemfixError(f"{target} cannot be written: {error.strerror}.", "Give -o another place.") from None
+        raise MemfixError(f"{target} cannot be written: {error.strerror}.", "Give another place to -o.") from None
     finally:
         temporary.unlink(missing_ok=True)

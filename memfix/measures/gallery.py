@@ -57,7 +57,7 @@ class Gallery:
                 for name, m in self._measures.items():
                     chunks[name].append(m.features([image for _, image in readable]))
         if not self.references:
-            raise MemfixError(f"None of {len(references)} references can be read.", "Replace them.")
+            raise MemfixError(f"None of the {len(references)} references can be read.", "Replace them.")
         self._features = {name: torch.cat(parts) for name, parts in chunks.items()}
 
     def __len__(self) -> int:

@@ -99,7 +99,7 @@ def file_of(path: Path) -> Path:
     """The file of an adapter that is given as that, or as its folder. Raises MemfixError if there is none."""
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
-        raise MemfixError(f"There is no LoRA {file}.", "Run 'memfix unlearn' first, or give --lora FILE.")
+        raise MemfixError(f"There is no LoRA at {file}.", "Run 'memfix unlearn' first, or give --lora FILE.")
     return file
 
 
@@ -148,6 +148,6 @@ def _check_complete(pipe: StableDiffusionPipeline, path: Path) -> None:
     taken = sum(v.numel() for v in arrived.values() if v.numel() > 1 and not v.is_meta)
     if taken != wanted:
         raise MemfixError(
-            f"Of {wanted:,} weights in {path} only {taken:,} were taken up.",
+            f"Only {taken:,} of {wanted:,} weights in {path} could be loaded into the model.",
             "Give the model it was made for, and check the diffusers and peft versions with 'memfix doctor'.",
         )

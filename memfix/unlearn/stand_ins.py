@@ -29,7 +29,7 @@ def make_stand_ins(
     missing = [n for n, p in enumerate(pairs) if p.side is Side.FORGET and not p.stand_in]
     folder.mkdir(exist_ok=True)
     texts, used = TextCache(sample.pipe), Counter[float]()
-    with sample.talk.progress("Making stand-ins", len(missing)) as bar:
+    with sample.talk.progress("Making surrogates", len(missing)) as bar:
         ladder = [*((strength, True) for strength in STRENGTHS), *[(max(STRENGTHS), False)] * LAST_TRIES]
         for rung, (strength, worded) in enumerate(ladder):
             left = [n for n in missing if n not in done]
@@ -55,7 +55,7 @@ def make_stand_ins(
                         bar.at(len(done))
     if done:
         listed = ", ".join(f"{count} at {strength:g}" for strength, count in used.items())
-        sample.talk.say(f"Stand-ins by how much of a picture was noise: {listed}.")
+        sample.talk.say(f"Surrogates, by the share of noise that was added to a picture: {listed}.")
     return [p.model_copy(update={"stand_in": done[n]}) if n in done else p for n, p in enumerate(pairs)]
 
 

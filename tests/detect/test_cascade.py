@@ -62,7 +62,7 @@ def test_a_score_that_is_no_number_is_not_written(pipe: StableDiffusionPipeline,
     run, weight = Run.create(tmp_path / "run"), pipe.unet.conv_out.bias
     kept = weight.data.clone()
     weight.data.fill_(float("nan"))
-    with pytest.raises(MemfixError, match="not finite"):
+    with pytest.raises(MemfixError, match="not a finite number"):
         screen_first(run, "before", pipe, PROMPTS, SETTINGS, Talk(quiet=True))
     weight.data.copy_(kept)
     assert not (run.path / "before/screens.jsonl").exists()

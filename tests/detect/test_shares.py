@@ -103,9 +103,9 @@ def test_other_settings_and_strange_folders_are_refused(tmp_path: Path) -> None:
         work(tmp_path / "a", 3, Share(0, 2))
     (tmp_path / "b").mkdir()
     (tmp_path / "b/thesis.doc").touch()
-    with pytest.raises(MemfixError, match="holds no screens"):
+    with pytest.raises(MemfixError, match="holds no scores of a screen"):
         work(tmp_path / "b", 3, Share())
-    with pytest.raises(MemfixError, match="holds no screens"):
+    with pytest.raises(MemfixError, match="holds no scores of a screen"):
         merge(tmp_path / "none")
 
 
@@ -118,7 +118,7 @@ def test_a_share_belongs_to_one_process(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("rank", "world"), [("2", "2"), ("-1", "2"), ("x", "2"), ("0", "0")])
 def test_ranks_that_cannot_be_are_refused(rank: str, world: str) -> None:
-    with pytest.raises(MemfixError, match="is no rank"):
+    with pytest.raises(MemfixError, match="is not a valid rank"):
         Share.from_environment({"RANK": rank, "WORLD_SIZE": world})
 
 

@@ -36,7 +36,7 @@ def test_nothing_to_compare_with(tmp_path: Path) -> None:
     with pytest.raises(MemfixError, match="no folder of images") as caught:
         read_references(str(tmp_path / "none"), [], flag="--stand-ins")
     assert "--stand-ins" in caught.value.hint
-    with pytest.raises(MemfixError, match="holds no image"):
+    with pytest.raises(MemfixError, match="contains no image"):
         read_references(str(tmp_path), [])
 
 

@@ -68,7 +68,7 @@ def test_failed_downloads_leave_nothing(
 
 def test_other_content_is_not_run(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     know(monkeypatch, f"{server}/net.pt", content=b"what its authors published")
-    with pytest.raises(MemfixError, match="not a known one"):
+    with pytest.raises(MemfixError, match="is unknown"):
         obtain("net")
     assert obtain("net", trust=True).sha256 == hashlib.sha256(BODY).hexdigest()
 

@@ -100,7 +100,7 @@ def test_a_method_that_has_come_to_its_bound_ends_at_the_next_look() -> None:
     assert ending is not None
     assert (ending.reason, ending.step, ending.taken, ending.copies, ending.good) == ("forgotten", 10, 10, 1, False)
     assert ending.sentence == (
-        "Training ended after step 10, when the error of what is forgotten had come to its bound, and is NOT CLEAN: "
+        "Training ended after step 10, when the forget error had reached its bound, and the weights are NOT CLEAN: "
         "1 of 6 samples still reproduce a reference."
     )
     alone = Ending(reason="forgotten", step=7, taken=7)
