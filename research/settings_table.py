@@ -61,7 +61,8 @@ def page() -> str:
     for stage, settings in STAGES.items():
         parts.append(f"\n## `[{stage}]`\n\n{settings.__doc__}\n\n| setting | default | meaning |\n|---|---|---|\n")
         for name, field in settings.model_fields.items():
-            parts.append(f"| `{name}` | {plain(field.default)} | {str(field.description).replace('|', '/')} |\n")
+            meaning = str(field.description).replace("|", "/").replace("<", "&lt;")
+            parts.append(f"| `{name}` | {plain(field.default)} | {meaning} |\n")
     return "".join(parts)
 
 

@@ -63,7 +63,8 @@ FIXED = Design.fixed(16)
     [
         # 1 - 0.999^16 = 1.59 %
         (FIXED, PIXELS, "when 1 or more of 16 samples are copies: if 0.1 % of samples pass the threshold by "
-                        "chance, this happens to at most 1.59 % of the prompts that are not memorized, where 5 % are allowed."),
+                        "chance, this happens to at most 1.59 % of the prompts that are not memorized, "
+                        "where 5 % are allowed."),
         # 1 - 0.99^16 = 14.9 %, and of two or more 1.09 %
         (Design.fixed(16, chance=0.01), PIXELS, "when 2 or more of 16 samples are copies: if 1 % of samples pass"),
         # docs/verdicts.md: .0453

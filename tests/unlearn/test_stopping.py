@@ -105,5 +105,5 @@ def test_a_method_that_has_come_to_its_bound_ends_at_the_next_look() -> None:
     )
     alone = Ending(reason="forgotten", step=7, taken=7)
     assert alone.good is None
-    assert alone.sentence == "Training ended after step 7, when the error of what is forgotten had come to its bound."
+    assert alone.sentence == "Training ended after step 7, when the forget error had reached its bound."
     assert Ending(reason="all steps", step=7, taken=7).sentence == ""
