@@ -80,7 +80,7 @@ def resolve(stage: type[S], *layers: Mapping[str, Any]) -> S:
             hint = f"It is a setting of {there}." if there else did_you_mean(name, list(stage.model_fields))
             raise MemfixError(f"Unknown setting '{name}'.", hint, ExitCode.USAGE) from None
         raise MemfixError(
-            f"Setting '{name}' cannot be {first['input']!r}: {first['msg']}.",
+            f"Setting '{name}' is {first['input']!r}: {first['msg']}.",
             _describe(stage, str(first["loc"][0])),
             ExitCode.USAGE,
         ) from None

@@ -125,7 +125,7 @@ class Run:
         if (path / "run.json").exists():
             return cls.open(path)
         if path.exists() and any(path.iterdir()):
-            raise MemfixError(f"{path} is neither empty nor a run folder.", "Give another folder to -o.")
+            raise MemfixError(f"{path} is not empty, and is not a run folder.", "Give another folder to -o.")
         run = cls(path, {"schema_version": SCHEMA_VERSION, "status": "started", "created": now(), "stages": {}})
         run.save()
         return run

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 USER_PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = [*USER_PAGES, *sorted((ROOT / "research").glob("*.md")), ROOT / "recipes/README.md", ROOT / "prompts/README.md"]
 FOLDERS = ("docs", "memfix", "prompts", "recipes", "research", "tests")
-FLAG = re.compile(r"(?<![\w/-])(?:--[a-z][\w-]*|-[a-zA-Z])(?![\w-])")
+FLAG = re.compile(r"(?<![\w-])(?:--[a-z][\w-]*|-[a-zA-Z])(?![\w-])")
 FOREIGN = {"--use-fsdp", "--num-processes", "--cpu", "--nproc-per-node"}
 """Flags of accelerate and torchrun that pages name by themselves."""
 
@@ -48,13 +48,16 @@ def code(page: str) -> list[str]:
 
 def known_flags() -> dict[str, set[str]]:
     """Full name of a command → its flags."""
-    found = {name: {f for p in c.params for f in commands_page.flags(p)} for name, c in commands_page.commands()}
+    found = {
+        name: {f for p in c.params if p.param_type_name == "option" for f in commands_page.flags(p)}
+        for name, c in commands_page.commands()
+    }
     return {name: {*flags, "-h", "--help"} for name, flags in found.items()} | {"memfix": {"--version", "-h", "--help"}}
 
 
 def commands(first: str) -> list[str]:
     """Command lines in code blocks of the documents that have a word, from there on, once each."""
-    lines = [line for page in PAGES for line in fences(page.read_text())]
+    lines = [line for page in PAGES for line in fences(page.read_text()) if not line.startswith("docker build")]
     starts = [re.split(rf"(?:^|(?<= )){first}(?= |$)", line, maxsplit=1) for line in lines]
     return list(dict.fromkeys(f"{first}{start[1]}" for start in starts if len(start) == 2))
 
@@ -156,7 +159,7 @@ def test_paths_on_a_page_exist(page: Path) -> None:
 def test_pages_that_the_source_names_exist() -> None:
     files = subprocess.run(["git", "ls-files", "*.py", "*.toml"], cwd=ROOT, capture_output=True, text=True, check=True)
     named = re.compile(r"(?<![\w/])(?:docs|research|recipes)/[\w/]+\.(?:md|py|jsonl|svg|png)")
-    for file in files.stdout.split():
+    for file in set(files.stdout.split()) - {"tests/test_docs.py"}:
         text = (ROOT / file).read_text()
         assert not [path for path in named.findall(text) if not (ROOT / path).exists()], file
 

@@ -270,7 +270,7 @@ def _standardised(scores: Array, controls: Array) -> tuple[Array, Array, Callabl
     """
     if len(controls) < MIN_CONTROLS:
         raise MemfixError(
-            f"Skipping prompts needs at least {MIN_CONTROLS} controls, but there are {len(controls)}.",
+            f"Skipping prompts needs at least {MIN_CONTROLS} controls; there are {len(controls)}.",
             f"Give --controls FILE with {MIN_CONTROLS} or more prompts that are known to be clean.",
             ExitCode.USAGE,
         )

@@ -108,7 +108,7 @@ class Store:
         with FileLock(path / ".lock"):
             if not (path / "manifest.json").exists():
                 if any(not p.name.startswith(".") for p in path.iterdir()):
-                    raise MemfixError(f"{path} is neither an index nor empty.", "Give another folder to --out.")
+                    raise MemfixError(f"{path} is not empty, and is not an index.", "Give another folder to --out.")
                 empty = cls.empty(path, folder, descriptor, precision or Precision.FLOAT16, shard_size)
                 empty.save(empty.manifest)
             store = cls.open(path)

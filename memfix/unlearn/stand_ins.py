@@ -12,7 +12,7 @@ from memfix.models.text import TextCache
 from memfix.records import Pair, Sample, Score, Side
 from memfix.unlearn.resample import Sampler
 
-STRENGTHS = (0.8, 0.9, 1.0)  # with less noise than that, most copies stay (docs/unlearning.md)
+STRENGTHS = (0.8, 0.9, 1.0)  # with less noise than that, most copies stay (research/unlearning_runs.md)
 LAST_TRIES = 8  # from noise alone, under the empty prompt
 
 

@@ -197,7 +197,7 @@ def test_an_odd_control_is_named_and_widens_nothing() -> None:
 
 def test_controls_that_calibrate_nothing_are_refused() -> None:
     scores, _ = mixture(9, 50, 0.1, 6, 2)
-    with pytest.raises(MemfixError, match="at least 20 controls, there are 19") as few:
+    with pytest.raises(MemfixError, match="at least 20 controls; there are 19") as few:
         plan(scores, CONTROLS[:19], 0.05, 0, 0, screen="magnitude")
     assert "--controls FILE with 20 or more" in few.value.hint
     with pytest.raises(MemfixError, match="at least 20 controls, there are 0"):

@@ -258,7 +258,11 @@ def test_many_wrong_rows_are_counted_not_listed() -> None:
     wrong = WrongRows(skip=True)
     for i in range(KEPT + 5):
         wrong.add(f"p.csv:{i}", "is wrong", "")
-    assert (wrong.count, len(wrong.told()), wrong.told()[-1]) == (KEPT + 5, KEPT + 1, "5 more wrong rows are left out")
+    assert (wrong.count, len(wrong.told()), wrong.told()[-1]) == (
+        KEPT + 5,
+        KEPT + 1,
+        "5 more invalid rows are left out",
+    )
 
 
 def test_line_numbers_are_those_of_an_editor(tmp_path: Path) -> None:

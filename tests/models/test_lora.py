@@ -65,7 +65,7 @@ def test_names_that_are_not_taken_up_are_an_error(model_folder: Path, trained) -
     }
     save_file(mixed, folder / lora.FILE)
     pipe = pipeline.load(pipeline.locate(str(model_folder)))
-    with pytest.raises(MemfixError, match=r"only .* were taken up"):
+    with pytest.raises(MemfixError, match=r"Only .* could be loaded"):
         lora.load(pipe, folder)
 
 

@@ -52,7 +52,7 @@ def test_what_is_said_first(numbers: dict[str, Any], tone: str, words: str) -> N
 @pytest.mark.parametrize(
     ("numbers", "tone", "words"),
     [
-        (DETECTED, "warn", "298 clean, 2 undecided. Give --num-samples"),
+        (DETECTED, "warn", "298 clean, 2 undecided. Draw more samples: give a higher --num-samples"),
         (SCREENED, "warn", "80 clean, 218 not sampled (clean by estimate of a screen). Nothing"),
         (SCREENED | {"memorized_before": 2}, "bad", "80 clean, 218 not sampled (clean by estimate of a screen). Noth"),
     ],

@@ -106,7 +106,7 @@ def test_what_is_not_so_is_not_said(tmp_path: Path, design: Design, search: Sear
 
 def test_a_measure_that_searches_is_taken_on_every_reference(tmp_path: Path) -> None:
     text = told(tmp_path, FIXED, INDEX, measure="sscd")
-    assert "Each sample was held against every reference by sscd. A sample is a copy when" in text
+    assert "Each sample was compared with every reference by sscd. A sample is a copy when" in text
 
 
 def test_copies_that_are_not_shown_are_counted(tmp_path: Path) -> None:

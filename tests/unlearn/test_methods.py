@@ -236,14 +236,17 @@ def test_data_that_a_method_lacks_is_missed_before_training() -> None:
         check_data(METHODS["neggrad"], bare, prior=True)
     check_data(METHODS["neggrad"], bare, checkpoints=True, prior=True)
     keeping = Bank([Target("a", bank.targets[0].forget)], bank.prior, bank.texts, bank.schedule)
-    for name, word in {"surrogate": "stand-in", "anchor": "wording"}.items():
+    for name, word in {
+        "surrogate": "needs a surrogate",
+        "anchor": "needs, for every memorized prompt, a variant",
+    }.items():
         with pytest.raises(MemfixError, match=word):
             check_data(METHODS[name], keeping)
         check_data(METHODS[name], bank)
 
 
 def test_anchors_need_prompts() -> None:
-    with pytest.raises(MemfixError, match="wording"):
+    with pytest.raises(MemfixError, match="a variant of it"):
         check_data(METHODS["anchor"], bank_of("epsilon", words=False))
 
 

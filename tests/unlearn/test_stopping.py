@@ -70,7 +70,7 @@ def test_broken_pictures_bring_the_best_weights_back() -> None:
         assert ending is not None
         assert (ending.reason, ending.step, ending.taken, ending.copies) == ("rolled back", 20, 40, 1)
         assert not ending.good
-        assert "stopped after step 40. The weights are those of step 20" in ending.sentence
+        assert "stopped after step 40. The saved weights are those of step 20" in ending.sentence
 
 
 def test_the_original_model_is_what_is_left_if_nothing_else_is_whole() -> None:
