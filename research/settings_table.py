@@ -9,7 +9,7 @@ from memfix.config import STAGES
 INTRO = """# Settings
 
 Every setting is a flag (`--num-samples 32`), an environment variable (`MEMFIX_NUM_SAMPLES=32`) and a key of a TOML file
-given as `--config FILE`, with one table for each stage of a run, and for each of `screen`, `fetch` and `index`:
+given as `--config FILE`, with one table for each stage of a run and for each of `screen`, `fetch` and `index`:
 
 ```toml
 [detect]
@@ -32,17 +32,17 @@ per_second = 2
 allow_port = [8081]
 ```
 
-`memfix screen` takes model, seed, guidance and the like from `[detect]`. In a variable, several values are separated by
-commas (`MEMFIX_ALLOW_PORT=8081,8082`). A variable holds for every table with a setting of its name: `MEMFIX_BATCH_SIZE`
-is that of `[detect]` and of `[index]`. `--out`, `--retry`, `--merge`, and `--rank` and `--world-size` of `memfix index`
-are flags only. Commands without settings refuse a wrong file, and read nothing from a good one.
+`memfix screen` takes the model, seed, guidance and similar settings from `[detect]`. In a variable, several values are
+separated by commas (`MEMFIX_ALLOW_PORT=8081,8082`). A variable applies to every table that has a setting of its name:
+`MEMFIX_BATCH_SIZE` sets that of `[detect]` and of `[index]`. `--out`, `--retry`, `--merge`, and `--rank` and `--world-size` of
+`memfix index` are only flags. Commands without settings still check the file that is given to `--config`.
 
-Tables `[unlearn.lora]` and `[unlearn.full]` override `[unlearn]` for these weights.
+Tables `[unlearn.lora]` and `[unlearn.full]` override `[unlearn]` when LoRA or full weights are trained.
 
-A flag wins over the environment, that over the file, that over `--preset NAME` (`memfix list presets`; the files are in
-`memfix/presets/`), that over what suits the bundled model (`memfix/demo/settings.toml`), that over the default.
-`--dry-run` shows what is in force and does nothing. A run keeps the settings of each stage in its `run.json`, and
-refuses to go on with others.
+A flag has priority over the environment, the environment over the file, the file over `--preset NAME` (`memfix list presets`;
+the files are in `memfix/presets/`), the preset over the settings for the bundled model (`memfix/demo/settings.toml`), and these
+over the defaults. `--dry-run` shows the settings in use and does nothing. A run keeps the settings of each stage in its
+`run.json` and refuses to continue with other ones. [Commands](commands.md) lists all flags.
 
 This page is written by `python research/settings_table.py`.
 """
