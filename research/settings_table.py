@@ -34,15 +34,17 @@ allow_port = [8081]
 
 `memfix screen` takes the model, seed, guidance and similar settings from `[detect]`. In a variable, several values are
 separated by commas (`MEMFIX_ALLOW_PORT=8081,8082`). A variable applies to every table that has a setting of its name:
-`MEMFIX_BATCH_SIZE` sets that of `[detect]` and of `[index]`. `--out`, `--retry`, `--merge`, and `--rank` and `--world-size` of
-`memfix index` are only flags. Commands without settings still check the file that is given to `--config`.
+`MEMFIX_BATCH_SIZE` sets that of `[detect]` and of `[index]`. `--out`, `--retry`, `--merge`, and `--rank` and
+`--world-size` of `memfix index` are only flags. Commands without settings still check the file that is given to
+`--config`.
 
 Tables `[unlearn.lora]` and `[unlearn.full]` override `[unlearn]` when LoRA or full weights are trained.
 
-A flag has priority over the environment, the environment over the file, the file over `--preset NAME` (`memfix list presets`;
-the files are in `memfix/presets/`), the preset over the settings for the bundled model (`memfix/demo/settings.toml`), and these
-over the defaults. `--dry-run` shows the settings in use and does nothing. A run keeps the settings of each stage in its
-`run.json` and refuses to continue with other ones. [Commands](commands.md) lists all flags.
+A flag has priority over the environment, the environment over the file, the file over `--preset NAME` (`memfix list
+presets`; the files are in `memfix/presets/`), the preset over the settings for the bundled model
+(`memfix/demo/settings.toml`), and these over the defaults. `--dry-run` shows the settings in use and does nothing. A
+run keeps the settings of each stage in its `run.json` and refuses to continue with other ones. [Commands](commands.md)
+lists all flags.
 
 This page is written by `python research/settings_table.py`.
 """
