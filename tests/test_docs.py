@@ -81,12 +81,12 @@ def test_every_command_and_flag_is_named_on_a_page_for_users() -> None:
     text = "\n".join(line for page in USER_PAGES for line in code(page.read_text()))
     named = set(FLAG.findall(text))
     for command, flags in known_flags().items():
-        assert command in text, f"no page names the command {command}"
+        assert re.search(rf"\b{command}\b", text), f"no page names the command {command}"
         assert flags <= named, f"no page names {sorted(flags - named)} of {command}"
 
 
 def wrong_flags(page: str) -> Iterator[str]:
-    """Flags in the code of a page that what they are given to does not have."""
+    """Commands in the code of a page that do not exist, and flags that what they are given to does not have."""
     known = known_flags()
     every = {flag for flags in known.values() for flag in flags} | FOREIGN
     for line in code(page):
@@ -99,6 +99,8 @@ def wrong_flags(page: str) -> Iterator[str]:
         elif own and not before.startswith(("pip", "docker build")):
             words = [word for word in after.split() if re.fullmatch(r"[a-z]+", word)]
             name = next((n for n in (f"memfix {' '.join(words[:k])}".strip() for k in (2, 1)) if n in known), None)
+            if words and not name:
+                yield f"{line}: {words[0]}"
             allowed = known[name] if name else every
             yield from (f"{line}: {flag}" for flag in FLAG.findall(after) if _dashed(flag) not in allowed)
         elif line.startswith("-"):
@@ -110,9 +112,11 @@ def test_every_flag_on_a_page_exists(page: Path) -> None:
     assert not list(wrong_flags(page.read_text()))
 
 
-def test_a_flag_that_does_not_exist_is_found() -> None:
-    text = "`memfix detect P --num-smaples 4` and `--frob`; `python research/sequential.py --nothing`, `--num_samples`"
-    assert [wrong.rsplit(": ", 1)[1] for wrong in wrong_flags(text)] == ["--num-smaples", "--frob", "--nothing"]
+def test_a_flag_or_command_that_does_not_exist_is_found() -> None:
+    text = (
+        "`memfix detect P --num-smaples 4`, `--frob`, `--num_samples`, `python research/screens.py --no`, `memfix fnd`"
+    )
+    assert [wrong.rsplit(": ", 1)[1] for wrong in wrong_flags(text)] == ["--num-smaples", "--frob", "--no", "fnd"]
 
 
 def test_the_two_commands_are_there() -> None:
