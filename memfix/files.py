@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from memfix.errors import MemfixError
 
 CHUNK = 1 << 20
-ANOTHER_FOLDER = "Wait until it ends, or give -o another folder."
+ANOTHER_FOLDER = "Wait until it ends, or give another folder to -o."
 TEMPORARY = ".tmp"
 
 

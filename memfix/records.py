@@ -57,7 +57,7 @@ class Prompt(Record):
     urls: tuple[str, ...] = Field(
         (), description="reference images that its list names by URL; nothing is fetched here"
     )
-    ground_truth: str = Field("", description="what its list says of it: MV, TV, RV, N (Webster), VM, TM (NeMo)")
+    ground_truth: str = Field("", description="what its list says about it: MV, TV, RV, N (Webster), VM, TM (NeMo)")
     cut_tokens: int = Field(0, description="tokens past the text encoder's limit; the model never sees them")
 
 
@@ -271,19 +271,19 @@ class Ending(Record):
         """What a user should know of it; empty if it is nothing but that all steps were taken and nobody looked."""
         ended = f"Training ended after step {self.taken}"
         if self.reason == "forgotten":
-            ended += ", when the error of what is forgotten had come to its bound"
+            ended += ", when the forget error had reached its bound"
         if self.copies is None:
             return f"{ended}." if self.reason == "forgotten" else ""
         seen = f"{self.copies or 'none'} of {self.samples} samples"
         if self.reason == "rolled back":
             kept = f"those of step {self.step}" if self.step else "the original ones: NOTHING IS UNLEARNED"
             return (
-                f"Training broke pictures and was stopped after step {self.taken}. The weights are {kept}; "
-                f"{seen} then reproduced a reference."
+                f"Training damaged pictures and was stopped after step {self.taken}. The saved weights are {kept}; "
+                f"with these, {seen} reproduced a reference."
             )
         if self.copies:
-            return f"{ended}, and is NOT CLEAN: {seen} still reproduce a reference."
-        return f"{ended}: {seen} of the last look reproduces a reference."
+            return f"{ended}, and the weights are NOT CLEAN: {seen} still reproduce a reference."
+        return f"{ended}: {seen} in the last validation reproduces a reference."
 
 
 class Change(Record):

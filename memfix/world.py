@@ -72,7 +72,7 @@ ALONE = World()
 
 def _no_rank(rank: object, world_size: object) -> MemfixError:
     return MemfixError(
-        f"RANK {rank} of WORLD_SIZE {world_size} is no rank.",
+        f"RANK {rank} of WORLD_SIZE {world_size} is not a valid rank.",
         "Set both, RANK from 0 to WORLD_SIZE - 1, or neither.",
         ExitCode.USAGE,
     )

@@ -1,6 +1,6 @@
 """Train a small classifier that names the object on a poster: it tells whether generated posters show what was asked.
 
-Used by the recipe's own checks and by benchmarks/demo.py; memfix itself knows nothing of it.
+Used by the recipe's own checks and by research/demo.py; memfix itself knows nothing of it.
 """
 
 import json

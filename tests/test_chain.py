@@ -174,7 +174,7 @@ def test_a_killed_training_goes_on_and_gives_the_same_weights(work: Path, run: P
     for picture in (cut / "variants").iterdir():
         os.utime(picture, ns=(1, 1))  # to see that none is sampled again
     done = memfix(*arguments, cwd=work)
-    assert "goes on after step" in done.stderr
+    assert "continues after step" in done.stderr
     assert {p.stat().st_mtime_ns for p in (cut / "variants").iterdir()} == {1}
     whole, resumed = (load_file(r / "model/pytorch_lora_weights.safetensors") for r in (run, cut))
     assert whole.keys() == resumed.keys()
@@ -253,7 +253,7 @@ def test_fail_on(work: Path, threshold: float, run: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["detect", "none.txt", "-m", "model", "--references", "refs"], 2, "no prompt list none.txt"),
-        (["detect", "empty.txt", "-m", "model", "--references", "refs"], 1, "holds no prompt"),
+        (["detect", "empty.txt", "-m", "model", "--references", "refs"], 1, "contains no prompt"),
         (["detect", "prompts.txt", "-m", "model", "--false-alarm-rate", "0.1"], 2, "need training images"),
         (["detect", "prompts.txt", "-m", "refs/", "--references", "refs"], 1, "not a diffusers model"),
         (["detect", "prompts.txt", "-m", "model", "--references", "broken"], 1, "bad.png cannot be read"),
@@ -264,8 +264,8 @@ def test_fail_on(work: Path, threshold: float, run: Path) -> None:
         ),
         (["detect", "prompts.txt", "-m", "model", "--references", "refs", "--num-samples", "0"], 2, "num_samples"),
         (["unlearn", "refs"], 1, "not a run folder"),
-        (["unlearn", "run", "--lora", "--full"], 2, "exclude each other"),
-        (["recheck", "probe"], 1, "holds no unlearned model"),
+        (["unlearn", "run", "--lora", "--full"], 2, "cannot be given together"),
+        (["recheck", "probe"], 1, "There is no unlearned model"),
         (["list", "method"], 2, "Did you mean 'methods'?"),
         (["frobnicate"], 2, "No such command"),
     ],

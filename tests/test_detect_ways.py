@@ -84,9 +84,9 @@ def test_a_screen_leaves_out_what_is_clean(memfix, tmp_path: Path) -> None:
     assert (screening["skipped"], screening["audited"]) == (len(left_out) + 1, 1)
     assert screening["share_bound"] == pytest.approx(0.95)  # one picture without a find says next to nothing
     assert "1 of these was drawn at random and sampled all the same: none is memorized" in page
-    assert "at most 95 % of them are" in page
+    assert "at most 95 % of those left out are" in page
     assert page.count("clean by estimate</span>") == 2 * len(left_out)  # in the table and on the card
-    assert page.count("Without samples nothing is known") == len(left_out)
+    assert page.count("nothing is known about its share") == len(left_out)
 
 
 def test_neighbours_of_memorized_prompts_are_found_behind_a_screen(memfix, tmp_path: Path) -> None:

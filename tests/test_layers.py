@@ -38,7 +38,7 @@ def test_config_file(tmp_path: Path) -> None:
     path.write_text("[detect]\nseed = 5\n")
     assert read_config(path) == {"detect": {"seed": 5}}
     path.write_text("[detct]\nseed = 5\n")
-    with pytest.raises(MemfixError, match="unknown table") as caught:
+    with pytest.raises(MemfixError, match="is unknown") as caught:
         read_config(path)
     assert "detect" in caught.value.hint
     path.write_text("[detect\n")

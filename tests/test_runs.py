@@ -44,7 +44,7 @@ def test_not_a_run(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(MemfixError, match="not empty"):
         Run.create(tmp_path)
-    with pytest.raises(MemfixError, match="no run under"):
+    with pytest.raises(MemfixError, match="no run in"):
         Run.newest(tmp_path / "none")
 
 

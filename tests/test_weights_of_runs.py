@@ -146,7 +146,7 @@ def test_where_the_threshold_comes_from(
     [
         ({"threshold": "nemo-sscd"}, "is one of sscd, and the measure is ssim"),
         ({"threshold": "nemo"}, "Unknown threshold 'nemo'"),
-        ({"threshold": 0.5, "false_alarm_rate": 0.5}, "exclude each other"),
+        ({"threshold": 0.5, "false_alarm_rate": 0.5}, "cannot be given together"),
     ],
 )
 def test_a_threshold_that_makes_no_sense_is_refused_first(work: Path, settings: dict[str, Any], message: str) -> None:

@@ -27,7 +27,7 @@ from memfix.cli import (
 app = typer.Typer(
     name="memfix", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Find the prompts that make a Stable Diffusion model reproduce training images, unlearn them, prove it.",
+    help="Find prompts that make a Stable Diffusion model reproduce training images, unlearn them, and prove it.",
 )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ app.add_typer(prompts.app, name="prompts")
 
 
 def main() -> None:
-    """Entry point. Options may be written with underscores, as training scripts write theirs."""
+    """Entry point. Options may also be written with underscores, as in training scripts."""
     sys.argv[1:] = [_dashed(a) for a in sys.argv[1:]]
     app()
 

@@ -9,13 +9,13 @@ EQUIVALENT = "memfix run demo -m demo --references demo --controls controls"
 
 @command("detect", "unlearn", "recheck")
 def demo(call: Call, out: Out = None, lora: Lora = False, full: Full = False) -> None:
-    """See it work: detect, unlearn, re-check and report on the bundled model. The same as `memfix run demo -m demo`."""
+    """Detect, unlearn, re-check and report on the bundled model, to see how it works: `memfix run demo -m demo …`."""
     call.given["unlearn"] |= weights(lora, full)
     flags = {"model": "demo", "references": "demo", "controls": "controls"}
     call.given["detect"] = {**flags, **{k: v for k, v in call.given["detect"].items() if v is not None}}
-    call.talk.say(f"This is `{EQUIVALENT}`.", "quiet")
+    call.talk.say(f"This does the same as `{EQUIVALENT}`.", "quiet")
     chain(call, "demo", out)
-    call.talk.say("\nFor your own model, the same in steps:", "title")
+    call.talk.say("\nThe same, step by step, for your own model:", "title")
     for line in (
         "memfix detect prompts.txt -m MODEL --references DIR --controls controls.txt",
         f"memfix unlearn {'--full' if full else '--lora'}",

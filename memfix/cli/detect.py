@@ -11,14 +11,15 @@ from memfix.config import DetectSettings
 PromptList = Annotated[
     str,
     typer.Argument(
-        help="Prompt list: .txt, .csv, .tsv, .json, .jsonl, .parquet, imagefolder, or 'demo'.", show_default=False
+        help="Prompt list: a .txt, .csv, .tsv, .json, .jsonl or .parquet file, an imagefolder, or 'demo'.",
+        show_default=False,
     ),
 ]
 
 
 @command("detect")
 def detect(call: Call, prompts: PromptList, out: Out = None, fail: FailOn = None) -> None:
-    """Sample every prompt, compare the samples with the training images, give verdicts."""
+    """Sample every prompt, compare the samples with the training images, and give a verdict on each prompt."""
     settings = call.settings(DetectSettings)
     if call.dry_run:
         show.plan(call, prompts, settings)

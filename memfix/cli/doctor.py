@@ -1,4 +1,4 @@
-"""`memfix doctor`: is everything here that a run needs?"""
+"""`memfix doctor`: whether everything that a run needs is there."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from memfix.offline import is_offline
 
 @command()
 def doctor(call: Call) -> None:
-    """Show versions, device, precision, caches and disk; exit code 1 when something needed is missing."""
+    """Show versions, device, precision, caches and disk. The exit code is 1 if something that is needed is missing."""
     import torch
 
     from memfix.demo import MODEL, REFERENCES

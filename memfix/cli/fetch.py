@@ -1,4 +1,4 @@
-"""`memfix fetch`: reference images of a list by their URLs, into a folder that --references reads."""
+"""`memfix fetch`: download the reference images that a list names by URL, into a folder that --references reads."""
 
 from __future__ import annotations
 
@@ -25,15 +25,19 @@ SHOWN = 5
 @command("fetch")
 def fetch(
     call: Call,
-    file: Annotated[str, typer.Argument(help="Table with a URL column, or lines of URLs.", show_default=False)],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder; ./<list>-references if not given.")] = None,
+    file: Annotated[
+        str, typer.Argument(help="Table with a column of URLs, or a text file of URLs.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder for the pictures; by default ./<list>-references.")
+    ] = None,
     retry: Annotated[
-        bool, typer.Option("--retry", help="Try again what an earlier run found dead or refused.")
+        bool, typer.Option("--retry", help="Try again the URLs that an earlier run found dead or refused.")
     ] = False,
 ) -> None:
-    """Download the reference images that a list names by URL. Resumes: run it again for what is missing.
+    """Download the reference images that a list names by URL. Run it again to fetch what is still missing.
 
-    Pictures that stand in for lost ones are refused. Private addresses are never reached, and no proxy is used.
+    Placeholders for lost pictures are refused. Private addresses are not reached by default, and no proxy is used.
     """
     from memfix.download import coverage
     from memfix.download import fetch as fetching
@@ -65,15 +69,15 @@ def fetch(
             return
         if jobs and is_offline():
             raise MemfixError(
-                f"{counted(len(jobs), 'URL')} {are(len(jobs))} still to be fetched: memfix is offline.",
-                "Go online, or leave it.",
+                f"{counted(len(jobs), 'URL')} {are(len(jobs))} still to be fetched, but memfix is offline.",
+                "Leave out --offline, or unset HF_HUB_OFFLINE.",
             )
         done = fetching.fetch(jobs, journal, settings, client)
         fresh = {record.url for record in call.talk.track(done, "Fetching", len(jobs))}
         found = coverage.settle(links, journal, fresh)
     _show(call, folder, found, wrong.count)
     if not found.pictures:
-        raise MemfixError("Not one picture could be fetched.", f"See the reasons above, and in {folder}/fetch.jsonl.")
+        raise MemfixError("No picture could be fetched.", f"The reasons are listed above and in {folder}/fetch.jsonl.")
     call.talk.say(f"Next: memfix detect {file} --references {folder} -m MODEL", "hint")
 
 
@@ -97,10 +101,10 @@ def _show(call: Call, folder: Path, found: Coverage, wrong_rows: int) -> None:
         hosts = counted(len(hosts_of(group)), "host")
         call.talk.warn(
             f"{len(group)} URLs of {hosts}, {group[0].url} among them, give the same picture {group[0].file_name}: "
-            "see whether it stands in for lost ones."
+            "check whether it is a placeholder for lost pictures."
         )
     if len(found.suspects) > SHOWN:
-        call.talk.warn(f"{len(found.suspects) - SHOWN} more pictures come from several URLs; --json names all.")
+        call.talk.warn(f"{len(found.suspects) - SHOWN} more pictures come from several URLs; --json lists all of them.")
     have = "has" if found.pictures == 1 else "have"
     call.talk.say(f"\n{count_of(found.pictures, found.urls, 'URL')} {have} a picture, in {folder}", "title")
     if call.json:

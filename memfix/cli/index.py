@@ -1,4 +1,4 @@
-"""`memfix index`: descriptors of a folder of images, for search in any number of them."""
+"""`memfix index`: compute descriptors of a folder of images, so that any number of them can be searched."""
 
 import os
 from pathlib import Path
@@ -15,15 +15,19 @@ from memfix.world import World
 
 SHOWN = 10  # unreadable pictures and groups on the terminal; --json has all
 
-Folder = Annotated[str, typer.Argument(metavar="DIR", help="Images and webdataset tars, or 'demo'.")]
-OutFolder = Annotated[Path | None, typer.Option("-o", "--out", help="Index folder; DIR.index when not given.")]
-Rank = Annotated[int, typer.Option(envvar="RANK", help="This process among several, from 0; accelerate sets it.")]
-WorldSize = Annotated[int, typer.Option(envvar="WORLD_SIZE", min=1, help="How many processes share the work.")]
+Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder of images and webdataset tars, or 'demo'.")]
+OutFolder = Annotated[Path | None, typer.Option("-o", "--out", help="Folder of the index; by default DIR.index.")]
+Rank = Annotated[
+    int, typer.Option(envvar="RANK", help="Number of this process among several, from 0; accelerate sets it.")
+]
+WorldSize = Annotated[
+    int, typer.Option(envvar="WORLD_SIZE", min=1, help="How many processes share the work; accelerate sets it.")
+]
 
 
 @command("index")
 def index(call: Call, folder: Folder, out: OutFolder = None, rank: Rank = 0, world_size: WorldSize = 1) -> None:
-    """Describe the pictures of a folder for search; a second run describes only what is new or changed."""
+    """Compute descriptors of the pictures of a folder. Run again, it only computes those of new or changed pictures."""
     from memfix.index.build import build, preview
     from memfix.index.store import Store
     from memfix.measures.descriptor import get_descriptor
@@ -42,7 +46,7 @@ def index(call: Call, folder: Folder, out: OutFolder = None, rank: Rank = 0, wor
         _say_counts(call, found)
         return
     store = Store.create(where, source, describe, settings.precision)
-    with call.talk.progress("Describe pictures") as bar:
+    with call.talk.progress("Computing descriptors") as bar:
 
         def watch(done: int, total: int) -> None:
             bar.at(done, total=total)
@@ -102,17 +106,17 @@ def _say_counts(call: Call, result: dict[str, Any]) -> None:
 def _show(call: Call, result: dict[str, Any]) -> None:
     talk = call.talk
     _say_counts(call, result)
-    talk.say(f"{result['vectors']:,} vectors of {result['descriptor']}.")
+    talk.say(f"The index holds {result['vectors']:,} vectors of {result['descriptor']}.")
     if not result["complete"]:
-        talk.say("This part is done; the index is complete once the other ranks have finished theirs.", "hint")
+        talk.say("This rank is done; the index is complete once the other ranks have finished their shards.", "hint")
     for row in result["unreadable"][:SHOWN]:
         talk.warn(f"{row['file_name']}: {row['reason']}")
     if (more := len(result["unreadable"]) - SHOWN) > 0:
-        talk.warn(f"{more:,} further pictures cannot be read; --json lists them.")
+        talk.warn(f"{more:,} more pictures cannot be read; --json lists them.")
     if report := result.get("approximate"):
         talk.say(
             f"Approximate search probes {report['probed']} of {report['lists']} lists: "
-            f"recall@1 {report['recall']:.3f} at {report['bytes_per_vector']:.0f} bytes a vector."
+            f"recall@1 {report['recall']:.3f} at {report['bytes_per_vector']:.0f} bytes per vector."
         )
     if "groups" in result:
         rows = [[str(len(names)), names[0], names[1]] for names in result["groups"][:SHOWN]]

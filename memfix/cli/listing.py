@@ -1,4 +1,4 @@
-"""`memfix list`: methods, ways, measures, thresholds, screens, presets, runs."""
+"""`memfix list`: methods, kinds of variants, measures, thresholds, screens, presets, runs."""
 
 from typing import Annotated
 
@@ -13,8 +13,8 @@ WHOLE = 12  # columns of words no longer than this are never wrapped
 
 
 @command()
-def list_(call: Call, what: Annotated[str, typer.Argument(help=f"One of: {', '.join(KINDS)}.")]) -> None:
-    """List unlearning methods, ways of making keep images, measures, thresholds, screens, presets or runs."""
+def list_(call: Call, what: Annotated[str, typer.Argument(help=f"What to list; one of: {', '.join(KINDS)}.")]) -> None:
+    """List unlearning methods, kinds of prompt variants (ways), measures, thresholds, screens, presets or runs."""
     if what not in KINDS:
         raise MemfixError(f"There is no list of '{what}'.", did_you_mean(what, KINDS), ExitCode.USAGE)
     lists = {

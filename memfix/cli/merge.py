@@ -1,4 +1,4 @@
-"""`memfix merge`: several adapters as one."""
+"""`memfix merge`: make one adapter of several."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,18 +9,19 @@ from memfix.cli.options import Call, command
 from memfix.config import DetectSettings
 from memfix.console import emit
 
-Adapters = Annotated[list[Path], typer.Argument(metavar="LORA…", help="Adapters of one model: folders or files.")]
+Adapters = Annotated[list[Path], typer.Argument(metavar="LORA…", help="Adapters of the same model: folders or files.")]
 Model = Annotated[
-    str, typer.Option("-m", "--model", "--pretrained-model-name-or-path", help="The model that they were made for.")
+    str,
+    typer.Option("-m", "--model", "--pretrained-model-name-or-path", help="The model that the adapters were made for."),
 ]
-Folder = Annotated[Path, typer.Option("-o", "--out", help="Where the merged adapter goes.")]
+Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder for the merged adapter.")]
 
 
 @command()
 def merge(
     call: Call, adapters: Adapters, out: Folder, model: Model = str(DetectSettings.model_fields["model"].default)
 ) -> None:
-    """Write one adapter that changes the model as all of these do together, exactly; its rank is the sum of theirs."""
+    """Write one adapter that does exactly what the given ones do together. Its rank is the sum of their ranks."""
     if call.dry_run:
         call.talk.say(f"{', '.join(map(str, adapters))} → {out}")
         return
@@ -29,5 +30,5 @@ def merge(
     loading.load(loading.locate(model)).adapters.save_sum(out, adapters)
     if call.json:
         emit({"model": model, "merged": [str(path) for path in adapters], "out": str(out)})
-    call.talk.say(f"{len(adapters)} adapters as one: {out}")
+    call.talk.say(f"{len(adapters)} adapters were merged into {out}")
     call.talk.say(f"Next: memfix recheck RUN --lora {out}", "hint")

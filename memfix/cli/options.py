@@ -22,22 +22,24 @@ from memfix.errors import ExitCode, MemfixError, did_you_mean
 S = TypeVar("S", bound=Settings)
 
 SHORT = {"model": ["-m", "--model", "--pretrained-model-name-or-path"]}
-RunArgument = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; the newest one when not given.")]
+RunArgument = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; by default the newest one.")]
 FailOn = Annotated[
     str | None,
-    typer.Option("--fail-on", help="Exit with code 3 when a prompt has this verdict: memorized.", metavar="VERDICT"),
+    typer.Option("--fail-on", help="Exit with code 3 if a prompt has this verdict: memorized.", metavar="VERDICT"),
 ]
-Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; runs/<list>-<digest> when not given.")]
+Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; by default runs/<list>-<digest>.")]
 
 COMMON: dict[str, Any] = {
-    "config": Annotated[Path | None, typer.Option(help="TOML file of settings, one table a stage.")],
-    "preset": Annotated[str | None, typer.Option(help="Settings that come with memfix; see 'memfix list presets'.")],
-    "dry_run": Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")],
+    "config": Annotated[Path | None, typer.Option(help="TOML file of settings, with one table per stage.")],
+    "preset": Annotated[
+        str | None, typer.Option(help="Settings that come with memfix, by name; see 'memfix list presets'.")
+    ],
+    "dry_run": Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")],
     "json_": Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")],
-    "quiet": Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")],
-    "verbose": Annotated[bool, typer.Option("-v", "--verbose", help="More detail.")],
-    "offline": Annotated[bool, typer.Option("--offline", help="Never reach for the network.")],
-    "debug": Annotated[bool, typer.Option("--debug", help="Show tracebacks.")],
+    "quiet": Annotated[bool, typer.Option("-q", "--quiet", help="Print errors and warnings only.")],
+    "verbose": Annotated[bool, typer.Option("-v", "--verbose", help="Print more details.")],
+    "offline": Annotated[bool, typer.Option("--offline", help="Never use the network.")],
+    "debug": Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")],
 }
 
 
@@ -168,7 +170,7 @@ def command(*stages: str, **parts: Mapping[str, str]) -> Callable[[Callable[...,
                 talk.error(error.message, error.hint)
                 raise typer.Exit(int(error.exit_code)) from None
             except KeyboardInterrupt:
-                talk.error("Interrupted.", "Run the same command again to go on where it stopped.")
+                talk.error("Interrupted.", "Run the same command again to continue where it stopped.")
                 raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
 
         empty = inspect.Parameter.empty

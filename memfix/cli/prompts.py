@@ -10,12 +10,12 @@ from memfix.cli.options import Call, command
 from memfix.console import emit
 from memfix.download.published import BASE, PUBLISHED, fetch, get_published
 
-app = typer.Typer(no_args_is_help=True, help="Published prompt lists, memorized and ordinary: list them, get one.")
+app = typer.Typer(no_args_is_help=True, help="List published prompt lists, memorized and ordinary, and download them.")
 
 
 @command()
 def list_(call: Call) -> None:
-    """List the known public prompt lists."""
+    """List the published prompt lists that memfix knows."""
     if call.json:
         emit([{**asdict(entry), "url": entry.url()} for entry in PUBLISHED.values()])
         return
@@ -27,13 +27,14 @@ def list_(call: Call) -> None:
 @command()
 def get(
     call: Call,
-    name: Annotated[str, typer.Argument(help="One of 'memfix prompts list'.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="Name of a list; see 'memfix prompts list'.", show_default=False)],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="File or folder; ./NAME.csv or .txt otherwise.")
+        Path | None,
+        typer.Option("-o", "--out", help="File or folder to write to; by default ./NAME.csv or ./NAME.txt."),
     ] = None,
-    mirror: Annotated[str, typer.Option(help="Address that answers like raw.githubusercontent.com.")] = BASE,
+    mirror: Annotated[str, typer.Option(help="Address of a mirror of raw.githubusercontent.com.")] = BASE,
 ) -> None:
-    """Download a published prompt list at its pinned commit, and verify its sha256."""
+    """Download a published prompt list at its pinned commit and verify its sha256."""
     entry = get_published(name)
     target = out or Path(entry.file_name)
     if target.is_dir():
@@ -44,7 +45,9 @@ def get(
     fresh = fetch(entry, target, mirror)
     if call.json:
         emit({**asdict(entry), "url": entry.url(), "file": str(target), "downloaded": fresh})
-    call.talk.say(f"{target}: {'downloaded' if fresh else 'there already'}, sha256 as pinned; licence {entry.licence}.")
+    call.talk.say(
+        f"{target}: {'downloaded' if fresh else 'already there'}, with the pinned sha256; licence {entry.licence}."
+    )
     call.talk.say(f"Next: memfix detect {target}", "hint")
 
 

@@ -1,4 +1,4 @@
-"""`memfix recheck`: the same check on the new weights."""
+"""`memfix recheck`: the same check on the unlearned weights."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,16 +12,21 @@ from memfix.config import RecheckSettings
 
 Adapters = Annotated[
     list[Path] | None,
-    typer.Option("--lora", help="Check this adapter instead of the run's; several, each with --lora, add up."),
+    typer.Option(
+        "--lora", help="Check this adapter instead of the run's own; may be repeated, and the adapters then add up."
+    ),
 ]
-Model = Annotated[Path | None, typer.Option("-m", "--model", help="Check this diffusers folder instead of the run's.")]
+Model = Annotated[
+    Path | None,
+    typer.Option("-m", "--model", help="Check the model in this diffusers folder instead of the run's own."),
+]
 
 
 @command("recheck")
 def recheck(
     call: Call, run: RunArgument = None, lora: Adapters = None, model: Model = None, overwrite: Overwrite = False
 ) -> None:
-    """Sample the same prompts from the unlearned model, from the same noise and from fresh noise."""
+    """Sample the same prompts from the unlearned model, from the same and from fresh noise, and judge them again."""
     opened = open_run(run)
     settings = call.settings(RecheckSettings)
     if call.dry_run:

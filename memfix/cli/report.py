@@ -8,12 +8,12 @@ from memfix.cli import show
 from memfix.cli.options import Call, RunArgument, command
 from memfix.cli.unlearn import open_run
 
-Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
+Open = Annotated[bool, typer.Option("--open", help="Open the report in a browser.")]
 
 
 @command()
 def report(call: Call, run: RunArgument = None, open_: Open = False) -> None:
-    """Write the report of a run; it can be written again at any time."""
+    """Write the report of a run. It can be written again at any time."""
     opened = open_run(run)
     from memfix import flow
 

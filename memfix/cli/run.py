@@ -14,7 +14,7 @@ def run(
     call: Call, prompts: PromptList, out: Out = None, lora: Lora = False, full: Full = False,
     fail: FailOn = None,
 ) -> None:  # fmt: skip
-    """Detect, unlearn, re-check, report. Run the same command again to resume."""
+    """Detect, unlearn, re-check and report in one go. Run the same command again to resume."""
     call.given["unlearn"] |= weights(lora, full)
     fail_on(fail, chain(call, prompts, out))
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 DETECTION = {
-    "model": "", "revision": "", "variant": "", "seed": "The first seed; the next ones count up.",
-    "num_inference_steps": "", "guidance_scale": "", "batch_size": "Prompts times seeds in one pass of the UNet.",
-    "limit": "", "skip_invalid": "Leave out wrong rows of the list, and say which.", "mixed_precision": "",
+    "model": "", "revision": "", "variant": "", "seed": "First seed of each prompt; the others follow it.",
+    "num_inference_steps": "", "guidance_scale": "", "batch_size": "Prompts times seeds per pass of the UNet.",
+    "limit": "", "skip_invalid": "Leave out invalid rows of the list and say which ones.", "mixed_precision": "",
 }  # fmt: skip
 
 
@@ -29,10 +29,18 @@ DETECTION = {
 def screen(
     call: Call,
     prompts: PromptList,
-    merge: Annotated[bool, typer.Option("--merge", help="Only put together what several ranks have written.")] = False,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for screens.jsonl.")] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Do not score anything, only merge what several ranks have written.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder for screens.jsonl; by default one under runs/."),
+    ] = None,
 ) -> None:
-    """Score every prompt of a list and show the highest. Resumes; RANK and WORLD_SIZE share the work out."""
+    """Score every prompt of a list and show the highest scores. Run it again to resume.
+
+    Several processes can share the work; accelerate sets RANK and WORLD_SIZE for them.
+    """
     from memfix.detect.screening import Screening
     from memfix.inputs.wrong_rows import WrongRows
     from memfix.screens import get_screen
@@ -66,10 +74,10 @@ def screen(
     elif merge:
         raise MemfixError(
             f"Not all of the list is scored in {folder}.",
-            "Wait for the processes at work, or start those that have ended again, without --merge.",
+            "Wait for the processes that are still running, or start those that have ended again, without --merge.",
         )
     else:
-        call.talk.say(f"Rank {world.rank} of {world.world_size} is done; the last one shows the result.")
+        call.talk.say(f"Rank {world.rank} of {world.world_size} is done; the rank that finishes last shows the result.")
 
 
 def _plan(call: Call, work: Screening, folder: Path) -> None:
@@ -98,4 +106,4 @@ def _show(call: Call, folder: Path, ranked_by: str, top: int) -> None:
     rows = [[line.text, *(f"{line.scores[name]:.4g}" for name in names), line.source] for line in lines]
     title = f"{count_of(len(lines), prompts, 'prompt')}, highest {ranked_by} first"
     call.talk.table(title, ["prompt", *names, "source"], rows, text=(0, len(names) + 1), cut=True)
-    call.talk.say(f"All scores: {file}. A screen is no verdict: give the highest to 'memfix detect'.", "hint")
+    call.talk.say(f"All scores are in {file}. A score is no verdict: check the highest with 'memfix detect'.", "hint")

@@ -32,7 +32,7 @@ def outline(call: Call, unlearning: UnlearnSettings, todo: dict[str, Any]) -> No
         rows = [[key.replace("_", " "), _readable(key, value)] for key, value in todo.items()]
         call.talk.table("Unlearning", ["what", "how much"], rows)
         call.talk.say(
-            "Activations take more memory. Seconds are at the pace of the detection; looks and rewording come on top.",
+            "Activations take more memory. Times assume the detection's speed, without validation and rewording.",
             "quiet",
         )
     settings(call, {"unlearn": unlearning}, **(todo if call.json else {}))
@@ -129,9 +129,9 @@ def trained(call: Call, run: Run) -> None:
     call.talk.say(f"\n{counted(len(steps), 'step')}; {', '.join(losses)}. Weights: {run.path / 'model'}")
     if reworded:
         read = "reads" if reworded == 1 else "read"
-        told = f"{counted(reworded, 'prompt')} with nothing of their own to keep now {read} like a shorter wording."
+        told = f"{counted(reworded, 'prompt')} without other pictures to keep now {read} like a shorter wording."
         call.talk.say(told)
-    call.talk.say("Nothing is proven until it is checked. Next: memfix recheck", "hint")
+    call.talk.say("Whether this worked is not known before a re-check. Next: memfix recheck", "hint")
 
 
 def changes(call: Call, run: Run, last: bool = True) -> None:
@@ -173,7 +173,7 @@ def reported(call: Call, run: Run, page: Path) -> None:
     if s.copies_after is not None:
         call.talk.table("Summary", ["", "before", "after"], [
             ["memorized prompts", str(s.memorized_before), str(s.memorized_after)],
-            ["copies in their samples, fresh after", percent(s.copies_before, 1), percent(s.copies_after, 1)],
+            ["copies (after: from fresh noise)", percent(s.copies_before, 1), percent(s.copies_after, 1)],
             ["mitigated", "", f"{s.mitigated} of {s.memorized_before}"],
             ["controls changed", "", f"{s.controls_changed} of {s.controls}"],
             ["intact pictures", percent(s.quality_before), percent(s.quality_after)],

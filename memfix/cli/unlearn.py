@@ -15,17 +15,17 @@ from memfix.errors import ExitCode, MemfixError
 if TYPE_CHECKING:
     from memfix.run.folder import Run
 
-Lora = Annotated[bool, typer.Option("--lora", help="Train a LoRA adapter (default).")]
+Lora = Annotated[bool, typer.Option("--lora", help="Train a LoRA adapter; this is the default.")]
 Full = Annotated[bool, typer.Option("--full", help="Train all weights of the UNet.")]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Discard what this run has of this stage and the later ones.")
+    bool, typer.Option("--overwrite", help="Discard the results of this stage and of later ones, and start again.")
 ]
 
 
 def weights(lora: bool, full: bool) -> dict[str, Any]:
     """The `weights` setting from the two flags."""
     if lora and full:
-        raise MemfixError("--lora and --full exclude each other.", "Give one of them.", ExitCode.USAGE)
+        raise MemfixError("--lora and --full cannot be given together.", "Give one of them.", ExitCode.USAGE)
     return {"weights": "full" if full else "lora" if lora else None}
 
 
@@ -40,7 +40,7 @@ def open_run(path: Path | None) -> Run:
 def unlearn(
     call: Call, run: RunArgument = None, lora: Lora = False, full: Full = False, overwrite: Overwrite = False
 ) -> None:
-    """Fine-tune the model on the image-prompt pairs that the detection found, keeping everything else."""
+    """Fine-tune the model so that it forgets the image-prompt pairs that the detection found, and keeps the rest."""
     call.given["unlearn"] |= weights(lora, full)
     opened = open_run(run)
     detected = opened.header.stages.detect

@@ -33,7 +33,7 @@ NUMBER_OR_NAME = BeforeValidator(_number_or_name)
 class Settings(BaseModel):
     """Base of all settings: immutable, unknown keys are errors.
 
-    A stage that goes on may be given other values of those in `free`: they do not change what comes out.
+    A stage that is resumed may be given other values for the settings in `free`, since these do not change its results.
     """
 
     free: ClassVar[frozenset[str]] = frozenset()

@@ -1,4 +1,4 @@
-"""Settings of the first check, and of the second."""
+"""Settings of the first check (detection) and of the second one (re-check)."""
 
 from __future__ import annotations
 
@@ -10,112 +10,126 @@ from memfix.config.base import NUMBER_OR_NAME, Settings
 
 
 class DetectSettings(Settings):
-    """The first check: what is sampled, what it is compared with, and when it counts as a copy."""
+    """The first check: what is sampled, what the samples are compared with, and when a sample counts as a copy."""
 
     model: str = Field(
         "CompVis/stable-diffusion-v1-4",
-        description="Diffusers folder, hub id, single .safetensors file, or 'demo' for the bundled model.",
+        description="The model: a diffusers folder, a hub id, a single .safetensors file, or 'demo' for the bundled "
+        "model.",
     )
-    revision: str | None = Field(None, description="Hub revision of the model; pin it to make a run repeatable.")
-    variant: str | None = Field(None, description="Weight variant of the model, for instance fp16.")
+    revision: str | None = Field(None, description="Revision of the model on the hub; pin it to make a run repeatable.")
+    variant: str | None = Field(None, description="Variant of the weight files, for instance fp16.")
     adapter: str | None = Field(
         None,
-        description="LoRA on top of the model, folder or file: one of your own, or of an earlier run, to unlearn more. "
-        "What is unlearned is then saved together with it, as one LoRA for the model.",
+        description="LoRA to put on top of the model: a folder or file of your own, or that of an earlier run if you "
+        "want to unlearn more. The new LoRA then contains this one as well.",
     )
     references: str | None = Field(
         None,
-        description="Training images: folder (imagefolder, webdataset tars), tar, table that names them (.csv, .jsonl, "
-        ".parquet) or holds them (.parquet), index that 'memfix index' has made, or 'demo'. Without it prompts name "
-        "theirs; if none does, samples that come again and again stand in.",
+        description="Training images: a folder (imagefolder, webdataset tars), a tar, a table that names them (.csv, "
+        ".jsonl, .parquet) or contains them (.parquet), an index made by 'memfix index', or 'demo'. If it "
+        "is not given, the images that the prompt list names are used; if it names none, the samples are "
+        "compared with each other.",
     )
     controls: str | None = Field(
-        None, description="List of prompts that must not change, 'controls' for the bundled one. They are checked too."
+        None,
+        description="List of prompts that must not change; 'controls' is the bundled list. They are checked as well.",
     )
-    num_samples: int = Field(16, ge=1, description="Samples a prompt. 16 clean ones bound the share of copies at 21 %.")
-    seed: int = Field(0, ge=0, description="Seed of a prompt's first sample; the next ones count up.")
-    num_inference_steps: int = Field(50, ge=1, description="Denoising steps a sample.")
-    guidance_scale: float = Field(7.5, ge=0, description="Classifier-free guidance; 1 switches it off.")
-    batch_size: int = Field(8, ge=1, description="Images sampled at once; lower it when memory runs out.")
-    limit: int | None = Field(None, ge=1, description="Only the first N prompts.")
+    num_samples: int = Field(16, ge=1, description="Samples per prompt. If none of 16 is a copy, at most 21 % are.")
+    seed: int = Field(
+        0, ge=0, description="Seed of the first sample of each prompt; the next samples use the next seeds."
+    )
+    num_inference_steps: int = Field(50, ge=1, description="Denoising steps per sample.")
+    guidance_scale: float = Field(7.5, ge=0, description="Scale of classifier-free guidance; 1 switches guidance off.")
+    batch_size: int = Field(8, ge=1, description="Images that are sampled at once; lower it when memory runs out.")
+    limit: int | None = Field(None, ge=1, description="Read only the first N prompts.")
     skip_invalid: bool = Field(
         False,
-        description="Leave out wrong rows of prompt lists and reference tables, and pictures that are missing or "
-        "broken, and say which.",
+        description="Leave out invalid rows of prompt lists and reference tables, and pictures that are missing or "
+        "broken, and say which ones.",
     )
-    measure: str = Field("ssim", description="Measure that decides what a copy is; see 'memfix list measures'.")
+    measure: str = Field(
+        "ssim", description="Measure of similarity that decides what a copy is; see 'memfix list measures'."
+    )
     sscd_weights: str | None = Field(
         None,
-        description="Weights of measure sscd: a path of a TorchScript file, or 'demo' for the bundled ones, which know "
-        "posters only. When not given, those that the index of the references was made with, else the authors' "
-        "sscd_disc_mixup (downloaded once).",
+        description="Weights of the measure sscd: the path of a TorchScript file, or 'demo' for the bundled weights, "
+        "which only know posters. By default those that the index of the references was made with, or "
+        "else the authors' sscd_disc_mixup, which is downloaded once.",
     )
     clip_model: str | None = Field(
         None,
-        description="CLIP model, where an index of the references or --agreement needs one: open_clip's NAME/TAG, or "
-        "NAME/PATH of a .safetensors checkpoint. When not given, the one that the index was made with.",
+        description="CLIP model for an index of the references or for --agreement: NAME/TAG as in open_clip, or "
+        "NAME/PATH with a .safetensors checkpoint. By default the model that the index was made with.",
     )
     agreement: bool = Field(
         False,
-        description="Also record how well samples fit their prompts, before and after, by CLIP (--clip-model, else "
-        "ViT-B-32/laion2b_s34b_b79k). It is no criterion for copies.",
+        description="Also record the clip_score of the samples, before and after: how well they fit their prompts by "
+        "CLIP (--clip-model, by default ViT-B-32/laion2b_s34b_b79k). It does not decide what a copy is.",
     )
     trust_weights: bool = Field(
         False,
-        description="Run a TorchScript file whose hash is not a known one: it is a program, and you vouch for it.",
+        description="Run a TorchScript file even if its hash is unknown. Such a file is a program: know where it "
+        "comes from.",
     )
     threshold: Annotated[float | str | None, NUMBER_OR_NAME] = Field(
         None,
-        description="Threshold of the measure: a number, or a name of 'memfix list thresholds'. Its own default when "
-        "not given. Copies of a part are found without it.",
+        description="Threshold of the measure: a number, or a name from 'memfix list thresholds'. By default the "
+        "measure's own. Copies of a part have a threshold of their own, which this does not change.",
     )
     false_alarm_rate: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="Set the threshold so that this share of training images would count as a copy of an unrelated "
-        "one; for reference sets with captions. It does not move the threshold for copies of a part.",
+        description="Set the threshold so that this share of the training images would count as a copy of an "
+        "unrelated one. Needs references with captions, and does not change the threshold for copies of a "
+        "part.",
     )
     chance: float | None = Field(
         None,
         ge=0,
         lt=1,
-        description="Share of samples that pass the threshold by chance where nothing is memorized; the "
-        "false-alarm rate when that is given, else 0.001. Copies that it can explain leave a prompt undecided.",
+        description="Share of samples that pass the threshold by chance when nothing is memorized. By default the "
+        "value of --false-alarm-rate, or else 0.001. If chance can explain the copies of a prompt, the "
+        "prompt is undecided.",
     )
     first_look: int | None = Field(
         None,
         ge=1,
-        description="Judge after so many samples a prompt, end there where the verdict is clear, and double them where "
-        "it is not, up to --num-samples. For long lists; needs references.",
+        description="Take the first interim look at a prompt after this many samples: stop if its verdict is clear, "
+        "else double the number, up to --num-samples. Saves time on long lists; needs references.",
     )
     screen: str | None = Field(
         None,
-        description="Score all prompts by this screen first, and do not sample those that are certainly clean; see "
-        "'memfix list screens'. Needs --controls.",
+        description="Score all prompts with this screen first, and do not sample those that score as clean prompts "
+        "do; see 'memfix list screens'. Needs --controls.",
     )
-    screen_seeds: int = Field(8, ge=1, description="Seeds a prompt that the screen looks at.")
+    screen_seeds: int = Field(8, ge=1, description="Seeds per prompt that the screen uses.")
     miss_rate: float = Field(
-        0.02, gt=0, lt=1, description="Share of the memorized prompts that the screen may leave out, by estimate."
+        0.02, gt=0, lt=1, description="Share of the memorized prompts that the screen may leave out, as estimated."
     )
     audit: int = Field(
         10,
         ge=0,
-        description="Prompts that the screen would leave out, drawn at random and sampled all the same. If one of "
-        "them is memorized, all are sampled.",
+        description="How many of the prompts that the screen would leave out are drawn at random and sampled all the "
+        "same. If one of them is memorized, all prompts are sampled.",
     )
     neighbours: int = Field(
         25,
         ge=0,
-        description="Prompts that the screen left out and that are worded like memorized ones are tried, from the "
-        "noise that leads nearest to the picture: so many at a time, as long as one copies; 0: none. Needs references.",
+        description="Prompts per round that the screen left out and that are tried all the same because they are "
+        "worded like memorized ones; rounds go on while one gives a copy, and 0 switches this off. Needs "
+        "references.",
     )
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the interval of the share of copies.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the interval for the share of copies.")
     tolerance: float = Field(
-        0.25, gt=0, le=1, description="A prompt without copies is clean once the interval of its share lies below this."
+        0.25,
+        gt=0,
+        le=1,
+        description="A prompt without copies is clean once the interval for its share of copies ends at or below this.",
     )
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = Field(
-        "auto", description="Precision of the model's arithmetic; auto is bf16 where the device is fast at it."
+        "auto", description="Precision of the model's arithmetic; auto chooses bf16 on devices that are fast at it."
     )
 
     def error_rates(self) -> tuple[float, float, float]:
@@ -125,7 +139,7 @@ class DetectSettings(Settings):
 
 
 class RecheckSettings(Settings):
-    """The second check, on the new weights."""
+    """The second check, on the unlearned weights."""
 
-    num_fresh: int = Field(16, ge=1, description="Samples a prompt from noise the first check did not use.")
-    fresh_seed: int = Field(100_000, ge=1, description="Seed of the first of them.")
+    num_fresh: int = Field(16, ge=1, description="Samples per prompt from noise that the first check did not use.")
+    fresh_seed: int = Field(100_000, ge=1, description="Seed of the first of these samples.")

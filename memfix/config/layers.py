@@ -35,7 +35,7 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
         raise MemfixError(f"{path} is not valid TOML: {error}", "See docs/settings.md for an example.") from None
     for stage, table in data.items():
         if stage not in STAGES:
-            raise MemfixError(f"{path}: unknown table [{stage}].", did_you_mean(stage, list(STAGES)))
+            raise MemfixError(f"{path}: the table [{stage}] is unknown.", did_you_mean(stage, list(STAGES)))
         if not isinstance(table, dict):
             raise MemfixError(f"{path}: '{stage}' must be a table.", f"Write [{stage}] above its settings.")
     return data

@@ -10,220 +10,243 @@ from memfix.config.base import Settings
 
 
 class UnlearnSettings(Settings):
-    """Which weights change, by which method, how far."""
+    """Which weights are changed, by which method, and how much."""
 
     free: ClassVar[frozenset[str]] = frozenset(
         {"checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint"}
     )
 
     method: str = Field("siss", description="Unlearning method; see 'memfix list methods'.")
-    weights: Literal["lora", "full"] = Field("lora", description="LoRA adapter, or all weights of the UNet.")
+    weights: Literal["lora", "full"] = Field(
+        "lora", description="What is trained: a LoRA adapter, or all weights of the UNet."
+    )
     rank: int = Field(16, ge=1, description="Rank of the LoRA adapter.")
     use_dora: bool = Field(
         False,
-        description="Train the lengths of a LoRA's rows apart from their directions (DoRA). Try it when a low rank "
-        "leaves copies; a step takes longer.",
+        description="Train the lengths of a LoRA's rows separately from their directions (DoRA). Try it when a low "
+        "rank leaves copies; each step takes longer.",
     )
     adapter_per_prompt: bool = Field(
         False,
-        description="Train a LoRA for each memorized prompt by itself, to hand out or to take back one by one "
-        "(adapters/<prompt id>/model in the run); model/ has them merged. Takes --max-train-steps for each.",
+        description="Train one LoRA per memorized prompt, so that each can be used or withdrawn by itself "
+        "(adapters/<prompt id>/model in the run); model/ holds all of them merged. Each takes --max-train-steps.",
     )
     learning_rate: float | None = Field(
-        None, gt=0, description="Learning rate of AdamW; 1e-4 for LoRA and 1e-5 for full weights when not given."
+        None, gt=0, description="Learning rate of AdamW; by default 1e-4 for LoRA and 1e-5 for full weights."
     )
     max_train_steps: int = Field(100, ge=1, description="Optimizer steps.")
-    lr_warmup_steps: int = Field(5, ge=0, description="Steps over which the learning rate rises to its value.")
+    lr_warmup_steps: int = Field(5, ge=0, description="Steps over which the learning rate rises from 0 to its value.")
     lr_scheduler: Literal["constant", "cosine"] = Field(
-        "constant", description="What the learning rate does after its rise: stays, or falls to 0 along a cosine."
+        "constant", description="What the learning rate does after its warmup: it stays, or falls to 0 along a cosine."
     )
-    train_batch_size: int = Field(16, ge=2, description="Items of the forget/keep mixture in one pass.")
+    train_batch_size: int = Field(16, ge=2, description="Items of the forget/keep mixture per pass.")
     prior_batch_size: int = Field(
-        8, ge=0, description="Further keep items in one pass, from prompts outside the mixture."
+        8, ge=0, description="Prior items per pass: further keep items, from prompts outside the mixture."
     )
     prior_target: Literal["picture", "model"] = Field(
         "picture",
-        description="What the prior items are held to: their pictures, or the answers of the model before training, "
-        "which hold the rest of the model stiller, for a further forward pass an item and, with full weights, a copy "
-        "of the UNet. Try model when controls change.",
+        description="Target of the prior items: their pictures, or the predictions of the model before training "
+        "(model). The latter changes other prompts less, but costs one more forward pass per item and, "
+        "with full weights, a copy of the UNet. Try model when controls change.",
     )
-    gradient_accumulation_steps: int = Field(1, ge=1, description="Passes an optimizer step.")
-    gradient_checkpointing: bool = Field(False, description="Trade time for memory.")
+    gradient_accumulation_steps: int = Field(1, ge=1, description="Passes per optimizer step.")
+    gradient_checkpointing: bool = Field(
+        False, description="Save memory by computing activations again in the backward pass, which takes more time."
+    )
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] | None = Field(
         None,
-        description="Precision of the training's arithmetic, that of the detection when not given; auto is bf16 where "
-        "the device is fast at it. Trained weights are fp32 in each, and fp16 scales its losses so that gradients "
-        "neither vanish nor overflow.",
+        description="Precision of the training's arithmetic; by default that of the detection. auto chooses bf16 on "
+        "devices that are fast at it. Trained weights are always fp32, and fp16 scales its losses so that "
+        "gradients neither vanish nor overflow.",
     )
     torch_compile: bool = Field(
         False,
-        description="Compile the UNet before training. Pays for itself only over many steps; needs a C++ compiler, on "
-        "a GPU Triton.",
+        description="Compile the UNet before training. This saves time only over many steps; it needs a C++ compiler, "
+        "and Triton on a GPU.",
     )
-    mixture: float = Field(0.5, gt=0, lt=1, description="Lambda: share of the mixture that starts from forget images.")
+    mixture: float = Field(
+        0.5, gt=0, lt=1, description="Lambda: share of the mixture's items that come from forget images."
+    )
     forget_ratio: float = Field(
-        0.1, gt=0, description="Rho: norm of the forget gradient over that of the keep gradient."
+        0.1, gt=0, description="Rho: norm of the forget gradient, relative to that of the keep gradient."
     )
     siss_mode: Literal["is", "no-is", "bernoulli"] = Field(
         "is",
-        description="How siss meets its two losses: one importance-weighted pass (is); a keep and a forget pass for "
-        "every item, to check the weights against, at twice the time (no-is); one pass in which an item serves only "
-        "the side it was drawn on (bernoulli).",
+        description="How siss computes its two losses: in one importance-weighted pass (is); in a keep and a forget "
+        "pass for every item, as a check, at twice the time (no-is); or in one pass in which each item "
+        "counts only for the side it was drawn from (bernoulli).",
     )
     forget_norm: float | None = Field(
         None,
         gt=0,
-        description="Rescale siss's forget gradient to this norm instead of rho times the keep gradient's. To repeat "
-        "published runs (750 for Stable Diffusion); it does not carry over to other sizes.",
+        description="Rescale the forget gradient of siss to this norm instead of rho times that of the keep gradient. "
+        "For repeating published runs (750 for Stable Diffusion); the value does not carry over to other "
+        "model sizes.",
     )
     forget_weight: float | None = Field(
         None,
         gt=0,
-        description="Weight of the forget term where a method adds it: share of the sum for retrack (0.5), factor for "
-        "bounded (0.2), surrogate and anchor (1). Raise it when copies stay, lower it when controls change.",
+        description="Weight of the forget term in methods that add the two terms: its share of the sum in retrack "
+        "(default 0.5), its factor in bounded (0.2), surrogate and anchor (1). Raise it if copies stay, "
+        "lower it if controls change.",
     )
     forget_cap: float | None = Field(
         None,
         gt=0,
-        description="Stop pushing an image away once its error is this multiple of that of the answer 0. bounded and "
-        "vdu take 1 when not given, neggrad has no cap; give neggrad one unless it is a baseline.",
+        description="Stop pushing an image away once its error is this multiple of the error of predicting 0. The "
+        "default is 1 for bounded and vdu, and no cap for neggrad; give neggrad a cap unless you use it "
+        "as a baseline.",
     )
     bome_eta: float = Field(
         0.01,
         ge=0,
-        description="Least rate at which erasediff lowers its forget term. Published: 0.01 for Stable Diffusion, 0.001 "
-        "for pixels. Raise it when copies stay.",
+        description="Lowest rate at which erasediff lowers its forget term. Published values: 0.01 for Stable "
+        "Diffusion, 0.001 for pixels. Raise it if copies stay.",
     )
     neighbours: int = Field(
-        10, ge=1, description="Nearest keep images that retrack denoises a forget image to. Lower it when results blur."
+        10,
+        ge=1,
+        description="How many of the nearest keep images retrack denoises a forget image to. Lower it if results blur.",
     )
     forget_low_pass: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="Forget only spatial frequencies up to this share of the highest. Try 0.5 when unlearned samples "
-        "lose their fine detail.",
+        description="Forget only spatial frequencies up to this share of the highest one. Try 0.5 if samples lose "
+        "their fine detail after unlearning.",
     )
     parameter_group: Literal["all", "cross-attention", "self-attention"] = Field(
         "all",
-        description="Which of the trained weights move. cross-attention changes what prompts mean and little else; use "
-        "it when controls change. It cannot unlearn images that come without their prompt.",
+        description="Which of the trained weights may change. cross-attention changes what prompts mean and little "
+        "else; use it if controls change. It cannot unlearn images that the model also draws without "
+        "their prompt.",
     )
     saliency: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="Only this share of the weights moves: those on which the forget images depend most before "
-        "training. For full weights; try 0.5 when controls change.",
+        description="Change only this share of the weights: those that the forget images depend on most before "
+        "training. For full weights; try 0.5 if controls change.",
     )
     parameter_prior: float | None = Field(
         None,
         ge=0,
         lt=1,
-        description="Share of each step that pulls the weights back to where they were, hardest where the keep images "
-        "depend on them. vdu takes 0.99 when not given and needs a search: lower forgets more, higher keeps more. "
-        "Takes two copies of the trained weights.",
+        description="Share of each step that pulls the weights back to their values before training, most strongly "
+        "where the keep images depend on them. Only vdu has a default (0.99), and needs a search: a lower "
+        "value forgets more, a higher one keeps more. Takes the memory of two copies of the trained "
+        "weights.",
     )
-    timestep_min: int = Field(0, ge=0, description="First training timestep that is drawn.")
-    timestep_max: int = Field(1000, ge=1, description="One past the last training timestep that is drawn.")
+    timestep_min: int = Field(0, ge=0, description="Lowest training timestep that is drawn.")
+    timestep_max: int = Field(
+        1000, ge=1, description="End of the training timesteps that are drawn; this one is not drawn itself."
+    )
     snr_gamma: float | None = Field(
         None,
         gt=0,
-        description="Weigh timesteps by min-SNR with this bound, on both sides; 5 is usual. Without it all timesteps "
-        "of the window count alike. Try it with a window of all timesteps.",
+        description="Weight timesteps by min-SNR with this bound, for both terms; 5 is usual. By default all "
+        "timesteps that are drawn count alike. Try it if all timesteps are drawn.",
     )
     forget_from: Literal["both", "references", "samples"] = Field(
         "both",
-        description="What is forgotten of a memorized prompt: the training images that its copies show, the copies "
-        "themselves, or both. Take samples when the training images cannot be used.",
+        description="What is forgotten for a memorized prompt: the training images that its copies show (references), "
+        "the copies themselves (samples), or both. Choose samples if the training images cannot be used.",
     )
     keep_folder: str | None = Field(
         None,
-        description="Pictures of your own to keep: a folder (imagefolder, webdataset tars), tar, or table that names "
-        "or holds them. Each is kept under its caption; a memorized prompt as caption serves that prompt.",
+        description="Further pictures to keep: a folder (imagefolder, webdataset tars), a tar, or a table that names "
+        "or contains them. Each is kept for its caption; if that is a memorized prompt, the picture is "
+        "kept for that prompt.",
     )
     keep_margin: float | None = Field(
         None,
         ge=0,
-        description="Samples of a memorized prompt within this distance of the threshold are near-copies, and not "
-        "kept; the measure's own margin when not given.",
+        description="Samples of a memorized prompt that are within this distance of the threshold count as "
+        "near-copies and are not kept; by default the measure's own margin.",
     )
     keep_variants: int = Field(
         8,
         ge=0,
-        description="Samples drawn from each variant of a memorized prompt that has few pictures to keep; 0: none.",
+        description="Samples that are drawn from each variant of a memorized prompt that has too few pictures to "
+        "keep; 0 switches this off.",
     )
     keep_enough: int = Field(
         4,
         ge=1,
-        description="A memorized prompt with fewer non-memorized pictures than this is sampled in other ways, until it "
-        "has as many. Raise it when copies stay.",
+        description="How many pictures to keep a memorized prompt needs. If its samples give fewer, its variants are "
+        "sampled until it has as many. Raise it if copies stay.",
     )
     keep_ways: str | None = Field(
         None,
-        description="These ways, comma-separated, in the order in which they are tried; all of 'memfix list ways' when "
-        "not given.",
+        description="Kinds of variants to use, comma-separated, in the order in which they are tried; by default all "
+        "of 'memfix list ways'.",
     )
     stand_ins: str | None = Field(
         None,
-        description="For method surrogate, pictures to show instead of those to forget: a folder, or a table, of "
-        "pictures named as the references that they stand in for. Those that it lacks are made by the model itself.",
+        description="Surrogates for the method surrogate: pictures that are shown instead of those to forget, in a "
+        "folder or table, each named as its reference. Surrogates that are missing are made by the model "
+        "itself.",
     )
     reword: bool = Field(
         True,
-        description="After training, let a fully memorized prompt that gives no copies any more read like its longest "
-        "wording that never gave any. Its own meaning was lost with the image.",
+        description="After training, let the model read a fully memorized prompt, once it gives no copies, as the "
+        "longest of its wordings that never gave any: the prompt's own meaning was lost with the image.",
     )
     max_grad_norm: float = Field(1.0, gt=0, description="Clip the combined gradient to this norm.")
     adam_weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
     use_8bit_adam: bool = Field(
         False,
-        description="Hold AdamW's state in 8 bits: 2 bytes a trained weight instead of 8, when full weights do not "
-        "fit. Needs bitsandbytes: pip install 'memfix[8bit]'.",
+        description="Keep AdamW's state in 8 bits, which takes 2 bytes per trained weight instead of 8, for full "
+        "weights that do not fit. Needs bitsandbytes: pip install 'memfix[8bit]'.",
     )
     use_ema: bool = Field(
         False,
-        description="Save the moving average of the trained weights instead of those of the last step, when the "
-        "results of neighbouring steps differ much. Takes one more copy of the trained weights.",
+        description="Save the moving average of the trained weights instead of those of the last step. Use it if "
+        "results differ much from step to step. Takes the memory of one more copy of the trained weights.",
     )
-    train_seed: int = Field(0, ge=0, description="Seed of the training draws.")
+    train_seed: int = Field(0, ge=0, description="Seed of everything that the training draws at random.")
     checkpointing_steps: int = Field(
         0,
         ge=0,
-        description="Keep what a killed training needs to go on, every so many steps; 0: never, it then starts again. "
-        "For long trainings; each takes three times the trained weights on disk.",
+        description="Write a checkpoint every so many steps, from which an interrupted training goes on; with 0 there "
+        "are none and it starts again. Each takes three times the size of the trained weights on disk.",
     )
     checkpoints_total_limit: int | None = Field(
-        1, ge=1, description="How many checkpoints to keep, the newest ones. Going on takes one."
+        1, ge=1, description="How many checkpoints to keep, the newest ones; one is enough to resume."
     )
     resume_from_checkpoint: str = Field(
-        "latest", description="The checkpoint that an unfinished training goes on from: latest, or its step."
+        "latest", description="Checkpoint that an unfinished training goes on from: 'latest', or the number of a step."
     )
 
     validation_steps: int = Field(
         0,
         ge=0,
-        description="Look at the weights every so many steps: do a few samples show copies, do controls change? "
-        "Training ends when copies are gone and goes back when pictures suffer; 0: never.",
+        description="Validate every so many steps: take a few samples and see whether they are copies and whether "
+        "controls change. Training ends when copies are gone, and goes back when pictures suffer; 0 "
+        "switches this off.",
     )
-    num_validation_images: int = Field(2, ge=1, description="Samples that a look takes of each memorized prompt.")
+    num_validation_images: int = Field(2, ge=1, description="Samples per memorized prompt in each validation.")
     validation_inference_steps: int = Field(
-        12, ge=1, description="Denoising steps of a look's samples, if the detection takes more. Few are enough."
+        12, ge=1, description="Denoising steps of validation samples, if the detection takes more. A few are enough."
     )
     clean_looks: int = Field(
         2,
         ge=1,
-        description="Looks in a row without any copy after which training comes to its end. Raise it when the "
-        "re-check finds what looks have missed.",
+        description="Training ends after this many validations in a row without a copy. Raise it if the re-check "
+        "finds copies that validation has missed.",
     )
     max_drift: float = Field(
         0.2,
         gt=0,
-        description="Go back to the best look when control samples differ more than this (rms, 0 to 1) from those of "
-        "before from the same noise.",
+        description="Go back to the weights of the best validation if control samples differ more than this (rms, 0 "
+        "to 1) from those of the original model from the same noise.",
     )
     max_broken: float = Field(
-        0.25, gt=0, le=1, description="Go back to the best look when more than this share of samples is blank or noise."
+        0.25,
+        gt=0,
+        le=1,
+        description="Go back to the weights of the best validation if more than this share of samples is blank or "
+        "noise.",
     )
 
     def resolved_learning_rate(self) -> float:

@@ -82,14 +82,14 @@ class Design:
     def __post_init__(self) -> None:
         if not self.looks or any(a >= b for a, b in zip((0, *self.looks), self.looks, strict=False)):
             raise MemfixError(
-                f"Looks are sample numbers that ascend from 1 or more, got {self.looks}.", "For instance 4, 8, 16.",
+                f"Interim looks must be ascending numbers of samples; got {self.looks}.", "For instance 4, 8, 16.",
                 ExitCode.USAGE,
             )  # fmt: skip
         if not 0 <= self.chance < self.tolerance <= 1:
             raise MemfixError(
-                f"No verdict can tell a share of {self.chance:g} that chance explains from a tolerated one of "
-                f"{self.tolerance:g}.",
-                "Chance must be smaller: lower --false-alarm-rate or raise --tolerance.", ExitCode.USAGE,
+                f"The share of copies that chance explains ({self.chance:g}) is not below the tolerated one "
+                f"({self.tolerance:g}), so no verdict can tell them apart.",
+                "Lower --chance or --false-alarm-rate, or raise --tolerance.", ExitCode.USAGE,
             )  # fmt: skip
         if not 0 < self.confidence < 1:
             raise MemfixError(f"A confidence of {self.confidence:g} is not between 0 and 1.", "", ExitCode.USAGE)
@@ -120,7 +120,7 @@ class Design:
 
         So the boundary is the least k whose stage-wise p-value is at most ε. It never falls from one look to the next,
         and depends on no later look: looks may be appended to a plan without a change to any decision before them.
-        Budgets that grow with the number of samples stop later (benchmarks/sequential.py).
+        Budgets that grow with the number of samples stop later (research/sequential.py).
         """
         return self.error
 

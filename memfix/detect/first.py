@@ -49,11 +49,11 @@ class FirstCheck:
         if trials:
             near = [p for p in prompts if p.id in caught]
             plan = [s for s in plan if s.prompt_id not in caught]
-            plan += self._sample(near, "Sampling neighbours that copy", looks=(self.settings.num_samples,))
+            plan += self._sample(near, "Sampling prompts that gave a copy", looks=(self.settings.num_samples,))
             rest = [p for p in rest if p.id not in caught]
             found = self._judge(plan, caught)
         if skipping and self._audit_failed(skipping, found, caught):
-            plan += self._sample(rest, "Sampling what the screen had left out")
+            plan += self._sample(rest, "Sampling prompts left out before")
             found, rest = self._judge(plan, caught), []
         by_prompt = {v.prompt_id: v for v in found}
         if skipping:
@@ -109,8 +109,8 @@ class FirstCheck:
             self.run.write(name, [skipping])
         skipped = len(skipping.not_generated)
         self.talk.say(
-            f"{counted(skipped, 'prompt')} {are(skipped)} not sampled: screen {skipping.screen} below "
-            f"{skipping.threshold:.4g}, an expected miss rate of {skipping.expected_miss_rate:.1%}"
+            f"{counted(skipped, 'prompt')} {are(skipped)} not sampled, since the screen {skipping.screen} scored "
+            f"below {skipping.threshold:.4g}; the expected miss rate is {skipping.expected_miss_rate:.1%}."
         )
         return skipping
 
@@ -157,14 +157,14 @@ class FirstCheck:
         if bad:
             self.talk.warn(
                 f"{count_of(len(bad), len(skipping.audited), 'prompt')} that the screen would have left out "
-                f"{are(len(bad))} memorized: "
-                "all prompts are sampled."
+                f"{are(len(bad))} memorized, "
+                "so all prompts are sampled."
             )
         return bool(bad)
 
     def _unsampled(self, prompt_id: str, skipping: Skipping, own: Sequence[Trial]) -> Verdict:
         seeds = " and ".join(str(t.seed) for t in own)
-        tried = f"; from seed {seeds}, the likeliest to give {own[0].reference}, no copy" if own else ""
+        tried = f"; tried from seed {seeds}, the likeliest to give {own[0].reference}, without a copy" if own else ""
         rule = self.check.rule
         return Verdict(
             prompt_id=prompt_id, verdict=Label.CLEAN, copies=0, samples=0, share=0, interval=(0, 1),

@@ -2,7 +2,7 @@
 
 A prompt may give a picture from one seed in sixteen, and a screen sees the mean over seeds. But such a prompt is worded
 like one that gives the picture often, and after two steps the seed that will copy is ahead of the others, if it is
-known what picture to hold against it. docs/cascade.md has what this was measured to do.
+known what picture to hold against it. research/cascade.md has what this was measured to do.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def try_neighbours(
         if not any(t.copy_ for t in trials if t.prompt_id in ids):
             break
     tried, copying = ({t.prompt_id for t in trials if t.copy_ or every} for every in (True, False))
-    talk.say(f"Of {counted(len(tried), 'neighbour')} of memorized prompts {len(copying) or 'none'} gave a copy.")
+    talk.say(f"Of {counted(len(tried), 'prompt')} worded like memorized ones, {len(copying) or 'none'} gave a copy.")
     return trials
 
 
@@ -119,7 +119,7 @@ def _try(check: Check, suspects: Sequence[Suspect], aim: Aim, talk: Talk) -> lis
         for x, seeds in zip(suspects, aimed, strict=True)
         for sample in plan_samples([x.prompt], seeds, steps=steps, guidance=guidance)
     ]
-    with talk.progress("Trying neighbours", len(plan)) as bar:
+    with talk.progress("Trying similar prompts", len(plan)) as bar:
         for done in check.sample(plan):
             bar.at(done)
     scores = check.scores(plan)

@@ -78,7 +78,7 @@ class Screening:
         for total in fill(folder, world, lambda file: self.runner.run(mine, file, self._model)):
             yield total
         if total == 0 and world.first:
-            raise MemfixError(f"{self.path} holds no prompt.", "Write one prompt a line.")
+            raise MemfixError(f"{self.path} contains no prompt.", "Write one prompt per line.")
 
     def _model(self) -> DiffusionModel:
         return loading.load(self.source, self.settings.variant)

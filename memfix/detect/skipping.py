@@ -4,7 +4,7 @@ Scores in, plan out: knows nothing of models, files or runs. Two groups (Efron, 
 and 6): clean prompts and controls share one normal distribution of log-scores, memorized prompts have another with a
 higher mean and no smaller spread. Nobody has labelled a memorized prompt, and a list may hold three of them, so that
 no single fit is trusted: expectations are averaged over the posterior of the five parameters, drawn by Gibbs sampling
-(Diebolt and Robert, JRSS B 56, 1994). docs/cascade.md has what it was measured to do.
+(Diebolt and Robert, JRSS B 56, 1994). research/cascade.md has what it was measured to do.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ def expect(scores: Mapping[str, float], controls: Sequence[float]) -> Expected:
     odd = np.flatnonzero(odds > 0.5)
     if len(odd) > ODD_CONTROLS * len(known):
         raise MemfixError(
-            f"{len(odd)} of {len(known)} controls score like memorized prompts: number {', '.join(map(str, odd + 1))}.",
-            "Check them with 'memfix detect', and give controls that are clean.",
+            f"{len(odd)} of {len(known)} controls score like memorized prompts: no. {', '.join(map(str, odd + 1))}.",
+            "Check them with 'memfix detect' and give only controls that are clean.",
         )
     _compare(known[odds <= 0.5], groups)
     highest = float(np.mean(groups.clean_mean - groups.clean_sd * ndtri(ALWAYS_GENERATED)))
@@ -142,9 +142,9 @@ def _compare(controls: Array, groups: Groups) -> None:
     away = (float(controls.mean()) - float(groups.clean_mean.mean())) / float(groups.clean_sd.mean())
     if abs(away) > max(LEAST_AWAY, 3 / math.sqrt(len(controls))):
         raise MemfixError(
-            f"The controls score {'higher' if away > 0 else 'lower'} than what looks clean in the list: "
+            f"The controls score {'higher' if away > 0 else 'lower'} than the prompts of the list that look clean, "
             f"by {abs(away):.1f} standard deviations.",
-            "Give controls of the same kind as the prompts of the list, or generate all of it.",
+            "Give controls of the same kind as the prompts of the list, or leave out --screen to sample all of it.",
         )
 
 
@@ -155,7 +155,11 @@ def decide(expected: Expected, miss_rate: float, audit: int, seed: int, *, scree
     prompts, and with it the probability that any is missed.
     """
     if not 0 < miss_rate < 1:
-        raise MemfixError(f"No miss rate: {miss_rate}.", "Give --miss-rate a number such as 0.02.", ExitCode.USAGE)
+        raise MemfixError(
+            f"The miss rate {miss_rate} is not between 0 and 1.",
+            "Give --miss-rate a number such as 0.02.",
+            ExitCode.USAGE,
+        )
     scores, missed = expected.scores, dict(zip(expected.scores, expected.missed.tolist(), strict=True))
     most = miss_rate * max(1.0, expected.memorized)
     threshold = min((score for i, score in scores.items() if missed[i] > most), default=math.inf)
@@ -171,7 +175,7 @@ def decide(expected: Expected, miss_rate: float, audit: int, seed: int, *, scree
 def draw_audit(skipped: Sequence[str], audit: int, seed: int) -> tuple[str, ...]:
     """So many of the skipped prompts at random, all of them where they are fewer; in the order of `skipped`."""
     if audit < 0:
-        raise MemfixError(f"An audit of {audit} prompts.", "Give --audit 0 or more.", ExitCode.USAGE)
+        raise MemfixError(f"An audit of {audit} prompts is not possible.", "Give --audit 0 or more.", ExitCode.USAGE)
     drawn = set(random.Random(seed).sample(range(len(skipped)), min(audit, len(skipped))))
     return tuple(prompt for place, prompt in enumerate(skipped) if place in drawn)
 
@@ -266,12 +270,12 @@ def _standardised(scores: Array, controls: Array) -> tuple[Array, Array, Callabl
     """
     if len(controls) < MIN_CONTROLS:
         raise MemfixError(
-            f"Skipping prompts needs at least {MIN_CONTROLS} controls, there are {len(controls)}.",
+            f"Skipping prompts needs at least {MIN_CONTROLS} controls; there are {len(controls)}.",
             f"Give --controls FILE with {MIN_CONTROLS} or more prompts that are known to be clean.",
             ExitCode.USAGE,
         )
     if not (np.isfinite(scores).all() and np.isfinite(controls).all()):
-        raise MemfixError("A screen gave a score that is not finite.", "Try --mixed-precision no.")
+        raise MemfixError("The screen gave a score that is not a finite number.", "Try --mixed-precision no.")
     positive = min(scores.min(initial=math.inf), controls.min()) > 0
     if positive:
         scores, controls = np.log(scores), np.log(controls)

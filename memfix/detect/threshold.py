@@ -18,7 +18,9 @@ def given_threshold(settings: DetectSettings, weights: Wanted) -> Threshold | No
     if settings.threshold is None:
         return None
     if settings.false_alarm_rate is not None:
-        raise MemfixError("--threshold and --false-alarm-rate exclude each other.", "Give one of them.", ExitCode.USAGE)
+        raise MemfixError(
+            "--threshold and --false-alarm-rate cannot be given together.", "Give one of them.", ExitCode.USAGE
+        )
     return find_threshold(settings.threshold, settings.measure, weights.sscd)
 
 
@@ -32,9 +34,9 @@ def check_weights(given: Threshold | None, measure: Measure) -> None:
     for descriptor in descriptors(measure):
         if descriptor.weights and not descriptor.weights.published:
             raise MemfixError(
-                f"Threshold '{given.name}' is for the authors' weights of {measure.name}, and the sha256 of "
-                f"{descriptor.weights.path} is none of theirs.",
-                "Give a number, or --false-alarm-rate.",
+                f"Threshold '{given.name}' is for the authors' weights of {measure.name}, but "
+                f"{descriptor.weights.path} is, by its sha256, not one of their files.",
+                "Give a number, or set the threshold by --false-alarm-rate.",
                 ExitCode.USAGE,
             )
 

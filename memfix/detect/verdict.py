@@ -10,7 +10,7 @@ from memfix.measures.copy_rule import CopyRule
 from memfix.records import Label, Score, Verdict
 from memfix.stats import clopper_pearson
 
-PAIR = "two samples are near-identical, which is too few to stand in for a training image and too many to call it clean"
+PAIR = "two samples are near-identical, which is too few to be called copies and too many to call the prompt clean"
 
 
 def verdict_on(
@@ -56,13 +56,13 @@ def _reason(label: Label | None, k: int, n: int, design: Design, shown: str) -> 
     samples = f"{k or 'none'} of {n} samples"
     seen = f"{samples} reproduce{'' if k > 1 else 's'} {shown}"
     if label is None:
-        return f"{seen}; sampling was broken off, it was planned to go on to {design.looks[-1]} at most"
+        return f"{seen}; sampling was interrupted, up to {design.looks[-1]} samples were planned"
     if label is not Label.UNDECIDED:
         return seen
     if k:
         passes = f"{samples} pass{'' if k > 1 else 'es'} the threshold"
-        return f"{passes}, which chance alone might do ({_percent(design.chance)} a sample)"
-    return f"{seen}, but {n} are too few to bound the share of copies at {_percent(design.tolerance)}"
+        return f"{passes}, which may be due to chance ({_percent(design.chance)} per sample)"
+    return f"{seen}, but {n} samples are too few to show that at most {_percent(design.tolerance)} are copies"
 
 
 def _percent(share: float) -> str:

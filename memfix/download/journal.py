@@ -32,7 +32,7 @@ class Journal:
         Raises MemfixError for a folder that holds other things, is in use, or has a damaged journal.
         """
         if folder.exists() and not (folder / NAME).exists() and any(p.name != ".lock" for p in folder.iterdir()):
-            raise MemfixError(f"{folder} is not empty and holds no {NAME}.", "Give -o another folder.")
+            raise MemfixError(f"{folder} is not empty and holds no {NAME}.", "Give another folder to -o.")
         folder.mkdir(parents=True, exist_ok=True)
         with held(folder):
             for partial in folder.glob(f"{PARTIAL}*"):

@@ -94,8 +94,10 @@ def fetch(entry: PublishedList, target: Path, base: str = BASE) -> bool:
     if target.exists():
         if target.is_file() and sha256([target]) == entry.sha256:
             return False
-        raise MemfixError(f"{target} is there already, with other content.", "Give -o another name, or move it away.")
+        raise MemfixError(
+            f"{target} already exists with other content.", "Give another name to -o, or move the file away."
+        )
     if not target.parent.is_dir():
-        raise MemfixError(f"There is no folder {target.parent}.", "Create it, or give -o another place.")
+        raise MemfixError(f"There is no folder {target.parent}.", "Create it, or give another place to -o.")
     download(Pinned(entry.url(), entry.sha256), target, entry.url(base))
     return True

@@ -61,7 +61,7 @@ def detect(
     with run.lock(), run.stage(DetectStage, settings, inputs, argv) as entry:
         entry.wrong_rows = wrong.count
         if (run.path / BEFORE / "verdicts.jsonl").exists():
-            talk.say(f"Detection in {run.path} is complete already; nothing to do.")
+            talk.say(f"Detection in {run.path} is already complete, so there is nothing to do.")
             return run
         references = _open_references(opened, settings, wrong, talk)
         entry.left_out_pictures = wrong.pictures
@@ -70,7 +70,7 @@ def detect(
         held = counted(len(references) if references else "no", "reference")
         talk.say(f"Model {settings.model}, {counted(len(opened.prompts), 'prompt')}, {held} → {run.path}")
         if references is None:
-            talk.warn("No training image is given: what samples of a prompt have in common stands in for one.")
+            talk.warn("No training image was given, so the samples of each prompt are compared with each other.")
         rule, background = settle(references, opened.measure, opened.threshold, settings)
         entry.rule, entry.medoids = rule.record(), references is None
         entry.background = background.summary() if background else None
@@ -79,7 +79,7 @@ def detect(
         prompts = [p.model_copy(update={"cut_tokens": model.text.cut_tokens(p.text)}) for p in opened.prompts]
         for p in prompts:
             if p.cut_tokens:
-                talk.warn(f"{p.source}: the prompt is {p.cut_tokens} tokens too long; the model never sees its end.")
+                talk.warn(f"{p.source}: the prompt is {p.cut_tokens} tokens too long; the model does not see its end.")
         run.write("prompts.jsonl", prompts)
         judge = Judge(references, rule) if references else None
         first = FirstCheck(Check(run, BEFORE, model, rule, judge, settings), talk)

@@ -44,7 +44,7 @@ class Detection:
         stage = run.header.stages.detect
         if stage is None or not run.finished("detect"):
             raise MemfixError(
-                f"The detection in {run.path} is not finished.", "Run the same 'memfix detect' again to go on."
+                f"The detection in {run.path} is not finished.", "Run the same 'memfix detect' again to finish it."
             )
         return cls(run, stage)
 

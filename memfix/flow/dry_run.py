@@ -44,14 +44,18 @@ def check_run(detection: Detection, settings: UnlearnSettings, overwrite: bool) 
     if fp16 and (settings.saliency or prior_strength(method, settings)):
         what = "--saliency" if settings.saliency else "A prior on the weights"
         raise MemfixError(
-            f"{what} needs squares of gradients, which vanish in fp16.", "Give --mixed-precision bf16 or no.",
+            f"{what} needs squared gradients, which become 0 in fp16.", "Give --mixed-precision bf16 or no.",
             ExitCode.USAGE,
         )  # fmt: skip
     chosen = settings.resume_from_checkpoint
     if chosen == LATEST:
         return
     if overwrite or settings.adapter_per_prompt:
-        reason = "--overwrite discards all checkpoints" if overwrite else "with --adapter-per-prompt each has its own"
+        reason = (
+            "--overwrite discards all checkpoints"
+            if overwrite
+            else "with --adapter-per-prompt each adapter has its own checkpoints"
+        )
         raise MemfixError(
             f"--resume-from-checkpoint {chosen}: {reason}.", "Give --resume-from-checkpoint latest.", ExitCode.USAGE
         )

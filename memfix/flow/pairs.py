@@ -81,12 +81,12 @@ def _warn(talk: Talk, pairs: Sequence[Pair], method: Method, settings: UnlearnSe
     read, drawn, asked = settings_of(method, settings), drawn_mixture(settings), settings.mixture
     if "mixture" in read and abs(drawn - asked) > CLOSE * min(asked, 1 - asked):
         talk.warn(
-            f"A pass of {settings.train_batch_size} items cannot hold a mixture of {asked:g}: {drawn:.3g} is drawn. "
-            "Raise --train-batch-size to come closer."
+            f"A pass of {settings.train_batch_size} items cannot hold a mixture of {asked:g}; {drawn:.3g} is drawn. "
+            "A higher --train-batch-size comes closer."
         )
     if "prior_batch_size" in read and settings.prior_batch_size and not stock_of(pairs).has_prior:
         talk.warn(
-            "There are no prior items: nothing outside the memorized prompts has pictures to keep. "
+            "There are no prior items, since no prompt besides the memorized ones has pictures to keep. "
             "Detect with --controls, or give --keep-folder."
         )
 

@@ -41,7 +41,7 @@ class NewWeights(NamedTuple):
         trained = run.header.stages.unlearn
         if trained is None or not run.finished("unlearn"):
             raise MemfixError(
-                f"{run.path} holds no unlearned model.", "Run 'memfix unlearn' first, or give --lora or --model."
+                f"There is no unlearned model in {run.path}.", "Run 'memfix unlearn' first, or give --lora or --model."
             )
         own = run.path / MODEL
         return cls((), loading.locate(str(own))) if trained.settings.weights == "full" else cls([own], None)
@@ -79,7 +79,7 @@ def recheck(
     with run.lock(), run.stage(RecheckStage, settings, weights.inputs, argv) as entry:
         entry.checked = str(weights)
         if (run.path / "changes.jsonl").exists():
-            talk.say(f"The re-check in {run.path} is complete already; nothing to do.")
+            talk.say(f"The re-check in {run.path} is already complete, so there is nothing to do.")
             return run.read("changes.jsonl", Change)
         sampled = {sample.prompt_id for sample in detection.samples}
         prompts = [p for p in detection.prompts if p.id in sampled]

@@ -47,7 +47,7 @@ def train(
     checkpoints = Checkpoints(run.path / CHECKPOINTS, trainer, settings.checkpoints_total_limit)
     done = ranks.shared(checkpoints.restore(settings.resume_from_checkpoint))
     if done:
-        talk.say(f"Training goes on after step {done}.")
+        talk.say(f"Training continues after step {done}.")
     ranks.wait()  # while the others read the checkpoint, it stays
     _cut(run, STEPS, Step, done)
     watch = Watch(run, trainer, monitor, checkpoints, _cut(run, LOOKS, Look, done) if monitor else [])
@@ -204,7 +204,7 @@ def _monitor(detection: Detection, sample: Sampler, bank: Bank, settings: Unlear
     unharmed = [p for p in prompts if p.id in clean]
     controls = [p for p in unharmed if p.role is Role.CONTROL] or unharmed
     if not controls:
-        sample.talk.warn("No control and no other prompt is clean, so looks cannot tell whether such prompts change.")
+        sample.talk.warn("No control or other prompt is clean, so validation cannot tell whether such prompts change.")
     network = sample.model.denoiser.network(settings.mixed_precision or sample.settings.mixed_precision)
     return Monitor(sample, network, bank, targets, controls, detection.scores, settings)
 
@@ -220,6 +220,6 @@ def _tell(talk: Talk, ending: Ending, looks: Sequence[Look], seconds: float) -> 
     """Say how training ended, loudly where not all is well."""
     if looks:
         taken = sum(look.seconds for look in looks)
-        talk.say(f"{counted(len(looks), 'look')} took {taken:.0f} s, the steps {seconds:.0f} s.")
+        talk.say(f"{counted(len(looks), 'validation')} took {taken:.0f} s, and the training steps {seconds:.0f} s.")
     if ending.sentence:
         (talk.warn if ending.good is False else talk.say)(ending.sentence)

@@ -41,8 +41,8 @@ def unlearn(
     ranks, detection = Ranks.here(), Detection.of(run)
     if ranks.missing():
         talk.warn(
-            "accelerate launch --cpu started one process, whatever --num_processes says. Several on CPUs: "
-            "torchrun --nproc-per-node N -m memfix unlearn, without accelerate launch."
+            "accelerate launch --cpu started only one process, whatever --num_processes says. To use several on CPUs, "
+            "start them with torchrun --nproc-per-node N -m memfix unlearn instead."
         )
     method = dry_run.check(settings, given)
     dry_run.check_run(detection, settings, overwrite)
@@ -50,7 +50,9 @@ def unlearn(
         talk.say("No memorized prompt was found, so nothing is unlearned.", "title")
         return False
     if settings.adapter_per_prompt and not ranks.world.alone:
-        raise MemfixError("--adapter-per-prompt runs in one process.", "Start it without accelerate.", ExitCode.USAGE)
+        raise MemfixError(
+            "--adapter-per-prompt runs in a single process.", "Start it without accelerate.", ExitCode.USAGE
+        )
     if ranks.sharded:
         check_sharding(settings, ranks.shared(not overwrite and any((run.path / CHECKPOINTS).glob("checkpoint-*"))))
     if not ranks.world.first:
@@ -73,7 +75,7 @@ def _of_first_rank(
     free = dry_run.changeable(run)
     with run.lock(), run.stage(UnlearnStage, settings, inputs, argv, free) as entry:
         if (run.path / MODEL).exists():
-            talk.say(f"{run.path / MODEL} is there already; nothing to do.")
+            talk.say(f"{run.path / MODEL} is already there, so there is nothing to do.")
             ranks.shared(None)
             return
         for control in detection.memorized(Role.CONTROL):

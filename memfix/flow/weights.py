@@ -18,7 +18,7 @@ def check_adds_up(model: DiffusionModel, detected: DetectSettings, settings: Unl
     """Refuse, before anything is trained, adapters that could not be saved as one with what the model has."""
     below = adapters_of(detected) if settings.weights == "lora" else []
     if below and settings.use_dora:
-        raise MemfixError("DoRA does not add up with other adapters.", "Leave out --use-dora.", ExitCode.USAGE)
+        raise MemfixError("A DoRA adapter cannot be added to other adapters.", "Leave out --use-dora.", ExitCode.USAGE)
     for path in below:
         model.adapters.read(path)
 

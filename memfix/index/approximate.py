@@ -50,7 +50,7 @@ class Approximate:
             self.report = Report(**json.loads(_report(store).read_text()))
             index: Any = faiss.read_index(str(_candidates(store)))
         except (OSError, ValueError, TypeError, RuntimeError):
-            raise MemfixError(f"{store.path} holds nothing for approximate search.", hint) from None
+            raise MemfixError(f"{store.path} has no approximate index.", hint) from None
         if self.report.content != store.content:
             raise MemfixError(f"{_candidates(store)} is older than the index.", hint)
         self._store, self._index = store, index
@@ -74,7 +74,7 @@ def build(store: Store, compression: Compression, target: float = 0.95, seed: in
     if len(store) < needed or len(store) < 2:
         raise MemfixError(
             f"{store.path} holds {len(store):,} vectors, too few for {compression}, which needs {max(needed, 2):,}.",
-            "Search exactly: so few vectors take no time.",
+            "Use exact search, which is fast for so few vectors.",
         )
     index = _untrained(store, lists, compression, seed)
     index.train(store.vectors(_sample(draw, len(store), needed)))

@@ -21,7 +21,7 @@ from memfix.index.walk import walk
 from memfix.measures.descriptor import Descriptor
 from memfix.world import ALONE, World
 
-OWN_RANK = "Wait for it, or give each process a --rank of its own."
+OWN_RANK = "Wait for it, or give each process its own --rank."
 
 
 class Built(NamedTuple):
@@ -71,7 +71,7 @@ def prepare(store: Store, folder: Path) -> tuple[Store, Plan | None, bool]:
         found = walk(folder)
         first = next(found, None)
         if first is None:
-            raise MemfixError(f"{folder} holds no picture.", "Give a folder of images, or of webdataset tars.")
+            raise MemfixError(f"{folder} contains no picture.", "Give a folder of images or of webdataset tars.")
         return store, make_plan(store, chain([first], found)), False
 
 

@@ -83,11 +83,13 @@ class Store:
         try:
             return cls(path, Manifest.model_validate_json(file.read_text(encoding="utf-8")))
         except FileNotFoundError:
-            raise MemfixError(f"{path} is no index: it has no manifest.json.", "Make one: memfix index DIR") from None
+            raise MemfixError(
+                f"{path} is not an index: it has no manifest.json.", "Make one with: memfix index DIR"
+            ) from None
         except (ValidationError, UnicodeDecodeError):
             raise MemfixError(
-                f"{file} is damaged, or of another version of memfix.",
-                "Restore it, or remove the folder and index anew.",
+                f"{file} is damaged, or was written by another version of memfix.",
+                "Restore it, or remove the folder and make the index again.",
             ) from None
 
     @classmethod
@@ -100,12 +102,12 @@ class Store:
         Without a precision, that of the index that is there will do, and a new one takes float16.
         """
         if path.exists() and not path.is_dir():
-            raise MemfixError(f"{path} is a file.", "Give a folder to --out.")
+            raise MemfixError(f"{path} is a file, not a folder.", "Give a folder to --out.")
         path.mkdir(parents=True, exist_ok=True)
         with held_in_turn(path):
             if not (path / "manifest.json").exists():
                 if any(not p.name.startswith(".") for p in path.iterdir()):
-                    raise MemfixError(f"{path} is no index, and not empty.", "Give another folder to --out.")
+                    raise MemfixError(f"{path} is not empty, and is not an index.", "Give another folder to --out.")
                 empty = cls.empty(path, folder, descriptor, precision or Precision.FLOAT16, shard_size)
                 empty.save(empty.manifest)
             store = cls.open(path)

@@ -22,7 +22,7 @@ def walk(folder: Path) -> Iterator[Row]:
 def required(folder: Path) -> Path:
     """The folder itself. Raises MemfixError if there is none."""
     if not folder.is_dir():
-        raise MemfixError(f"There is no folder {folder}.", "Give a folder of images, or of webdataset tars.")
+        raise MemfixError(f"There is no folder {folder}.", "Give a folder of images or of webdataset tars.")
     return folder
 
 

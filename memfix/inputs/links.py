@@ -49,7 +49,7 @@ def _rows(path: Path, wrong: WrongRows) -> Iterator[list[Link]]:
             if columns.is_url(last):
                 yield [Link(url, text.strip()) for url in (*urls, last)]
             elif last:
-                wrong.add(f"{path}:{number}", "does not begin with a URL", "Write one a line, or give a table.")
+                wrong.add(f"{path}:{number}", "does not begin with a URL", "Write one URL per line, or give a table.")
         return
     for number, cells in tables.rows(path, wrong):
         try:

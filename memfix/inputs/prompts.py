@@ -46,7 +46,7 @@ def read_prompts(
         merged[row.text] = _merge(known, row) if known else row
     if not merged:
         left_out = f" that can be read; {wrong.first[0]}" if wrong.first else ""
-        raise MemfixError(f"{path} holds no prompt{left_out}.", "Write one prompt a line.")
+        raise MemfixError(f"{path} contains no prompt{left_out}.", "Write one prompt per line.")
     prefix = "p" if role is Role.PROMPT else "c"
     return [
         Prompt(
@@ -63,7 +63,9 @@ def locate(source: str) -> Path:
     if path.is_dir():
         return _list_of(path)
     if not path.is_file():
-        raise MemfixError(f"There is no prompt list {path}.", "Give a text file, one prompt a line.", ExitCode.USAGE)
+        raise MemfixError(
+            f"There is no prompt list {path}.", "Give a text file with one prompt per line.", ExitCode.USAGE
+        )
     return path
 
 

@@ -64,7 +64,7 @@ def index_folder(source: str | None) -> Path | None:
 
 def _in_folder(root: Path, wrong: WrongRows, flag: str) -> Iterator[Reference]:
     if not root.is_dir():
-        raise MemfixError(f"There is no folder of images {root}.", f"Give a folder of images to {flag}.")
+        raise MemfixError(f"There is no folder of images at {root}.", f"Give a folder of images to {flag}.")
     known = {*SUFFIXES, TAR}
     images = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in known and path.is_file()]
     if not images and (parquet := sorted(p for p in root.rglob("*") if p.suffix.lower() == PARQUET and p.is_file())):
@@ -72,7 +72,7 @@ def _in_folder(root: Path, wrong: WrongRows, flag: str) -> Iterator[Reference]:
             yield from _in_table(table, root, wrong)
         return
     if not images:
-        raise MemfixError(f"{root} holds no image.", f"Known endings: {', '.join(sorted(SUFFIXES))}.")
+        raise MemfixError(f"{root} contains no image.", f"Known endings: {', '.join(sorted(SUFFIXES))}.")
     named = [(path.relative_to(root).as_posix(), path) for path in images]
     texts = all_captions(root, (name for name, path in named if path.suffix.lower() != TAR), wrong)
     for name, path in named:
@@ -144,5 +144,5 @@ def open_image(path: str | Path) -> Image.Image:
             return as_rgb(image)
     except (*BROKEN, Image.DecompressionBombError) as error:
         raise MemfixError(
-            f"{path} cannot be read as a picture: {type(error).__name__}.", "Replace the file, or take it out."
+            f"{path} cannot be read as a picture: {type(error).__name__}.", "Replace the file, or remove it."
         ) from None

@@ -38,7 +38,10 @@ def rows(path: Path, wrong: WrongRows) -> Iterator[Row]:
         case ".parquet":
             return _parquet(path, wrong)
         case suffix:
-            raise MemfixError(f"{path}: '{suffix}' is no table.", f"Known endings: {', '.join(sorted(SUFFIXES))}.")
+            raise MemfixError(
+                f"{path}: a file ending in '{suffix}' is not a known table.",
+                f"Known endings: {', '.join(sorted(SUFFIXES))}.",
+            )
 
 
 def metadata(folder: Path) -> Path | None:
@@ -135,7 +138,7 @@ def _list_in(path: Path, data: Any) -> list[Any]:
         return _transposed(path, {name: column for name, column in held.items() if column is not None})
     if len(lists) == 1:
         return next(iter(lists.values()))
-    raise MemfixError(f"{path} holds no list of prompts.", 'Write ["…", …], [{"text": "…"}, …] or {"prompts": […]}.')
+    raise MemfixError(f"{path} contains no list of prompts.", 'Write ["…", …], [{"text": "…"}, …] or {"prompts": […]}.')
 
 
 def _column(cell: Any) -> list[Any] | None:
@@ -149,7 +152,7 @@ def _transposed(path: Path, held: dict[str, list[Any]]) -> list[dict[str, Any]]:
     """Rows of columns. Raises MemfixError where these cannot belong together."""
     if len({len(column) for column in held.values()}) > 1:
         lengths = ", ".join(f"{len(column)} {name}" for name, column in held.items())
-        raise MemfixError(f"{path} holds columns of different lengths: {lengths}.", 'Write [{"text": "…"}, …].')
+        raise MemfixError(f"{path} has columns of different lengths: {lengths}.", 'Write [{"text": "…"}, …].')
     return [dict(zip(held, row, strict=True)) for row in zip(*held.values(), strict=True)]
 
 

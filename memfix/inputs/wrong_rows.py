@@ -41,6 +41,6 @@ class WrongRows:
         told = []
         for first, count, what in [(self.first, self.count, "rows"), (self.first_pictures, self.pictures, "pictures")]:
             more = count - len(first)
-            told += [f"{one}; left out" for one in first]
-            told += [f"{more} more wrong {what} are left out"] * (more > 0)
+            told += [f"{one}; it is left out" for one in first]
+            told += [f"{more} more invalid {what} are left out"] * (more > 0)
         return told

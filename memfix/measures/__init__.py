@@ -65,7 +65,7 @@ def get_measure(name: str, wanted: Wanted | None = None) -> Measure:
         raise MemfixError(f"Unknown measure '{name}'.", did_you_mean(name, list(MEASURES)), ExitCode.USAGE)
     if not MEASURES[name].decides:
         raise MemfixError(
-            f"'{name}' says what a picture is of, not whether it is a copy.",
+            f"'{name}' tells what a picture shows, not whether it is a copy.",
             f"Give one of: {', '.join(row.name for row in MEASURES.values() if row.decides)}.",
             ExitCode.USAGE,
         )

@@ -17,7 +17,7 @@ def open_clip_of(model: str, identity: str | None = None) -> Clip:
     """CLIP by open_clip's NAME/TAG or NAME/PATH; with `identity`, refused where it is another model by now."""
     clip = Clip(model)
     if identity not in (None, clip.identity):
-        raise MemfixError(f"CLIP model {model} has changed since the detection.", "Detect again in a new run.")
+        raise MemfixError(f"The CLIP model {model} has changed since the detection.", "Detect again in a new run.")
     return clip
 
 

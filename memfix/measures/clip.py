@@ -35,11 +35,13 @@ class Clip:
 
         name, _, tag = model.partition("/")
         if name not in open_clip.list_models():
-            raise MemfixError(f"open_clip knows no model {name}.", "Write NAME/TAG, as in ViT-B-32/laion2b_s34b_b79k.")
+            raise MemfixError(f"open_clip has no model {name}.", "Write NAME/TAG, as in ViT-B-32/laion2b_s34b_b79k.")
         if not tag:
-            raise MemfixError(f"CLIP model {model} names no weights.", _forms(open_clip, name), ExitCode.USAGE)
+            raise MemfixError(
+                f"The CLIP model {model} does not name its weights.", _forms(open_clip, name), ExitCode.USAGE
+            )
         if tag.endswith((".pt", ".pth", ".bin", ".ckpt")):
-            raise MemfixError(f"{tag} is a pickle, and those are not loaded.", "Give a .safetensors checkpoint.")
+            raise MemfixError(f"{tag} is a pickle file, which memfix does not load.", "Give a .safetensors checkpoint.")
         try:
             self.weights = _weights(open_clip, name, tag)
             self._network, _, self._transform = open_clip.create_model_and_transforms(
@@ -47,7 +49,7 @@ class Clip:
             )
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             raise MemfixError(
-                f"CLIP model {model} cannot be loaded: {str(error).strip().splitlines()[0]}",
+                f"The CLIP model {model} cannot be loaded: {str(error).strip().splitlines()[0]}",
                 _forms(open_clip, name),
             ) from None
         self._network.eval()

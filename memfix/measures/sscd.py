@@ -39,7 +39,7 @@ class Sscd:
                 )
         except RuntimeError as error:
             raise MemfixError(
-                f"{weights.path} is not TorchScript: {str(error).strip().splitlines()[0]}",
+                f"{weights.path} is not a TorchScript file: {str(error).strip().splitlines()[0]}",
                 "Give the file ending in .torchscript.pt that the authors of SSCD publish.",
             ) from None
         self._network, self.weights = network.eval(), weights

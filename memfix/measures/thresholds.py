@@ -35,11 +35,11 @@ THRESHOLDS: dict[str, Threshold] = {
         ),
         Threshold(
             "nemo-sscd", "sscd", 0.7,
-            "Hintersdorf et al., NeurIPS 2024 (NeMo): past it their list calls a prompt verbatim memorized",
+            "Hintersdorf et al., NeurIPS 2024 (NeMo): their list calls a prompt verbatim memorized past it",
         ),
         Threshold(
             "somepalli-sscd", "sscd", 0.5,
-            "Somepalli et al., CVPR 2023: content replication; loose, so look at what passes",
+            "Somepalli et al., CVPR 2023: content replication; it is loose, so look at the samples that pass",
         ),
         Threshold(
             "bundled-sscd", "sscd", 0.65, "set on the bundled model; the default with the bundled weights", bundled=True
@@ -55,7 +55,7 @@ def find_threshold(wanted: float | str, measure: str, sscd: str) -> Threshold:
     """
     if not isinstance(wanted, str):
         if not math.isfinite(wanted):
-            raise MemfixError(f"A threshold of {wanted} decides nothing.", "Give a number.", ExitCode.USAGE)
+            raise MemfixError(f"A threshold of {wanted} cannot decide anything.", "Give a number.", ExitCode.USAGE)
         return Threshold("", measure, wanted, "given")
     if wanted not in THRESHOLDS:
         raise MemfixError(f"Unknown threshold '{wanted}'.", did_you_mean(wanted, list(THRESHOLDS)), ExitCode.USAGE)
@@ -63,14 +63,14 @@ def find_threshold(wanted: float | str, measure: str, sscd: str) -> Threshold:
     fitting = [t.name for t in THRESHOLDS.values() if t.measure == measure and _fits(t, sscd)]
     if found.measure != measure:
         raise MemfixError(
-            f"Threshold '{wanted}' is one of {found.measure}, and the measure is {measure}.",
+            f"Threshold '{wanted}' is for the measure {found.measure}, but the measure is {measure}.",
             f"Give --measure {found.measure}, or a threshold of {measure}. {did_you_mean(wanted, fitting)}",
             ExitCode.USAGE,
         )
     if not _fits(found, sscd):
         own, other = ("bundled", "others") if found.bundled else ("authors'", "the bundled ones")
         raise MemfixError(
-            f"Threshold '{wanted}' is for the {own} weights of sscd, and these are {other}.",
+            f"Threshold '{wanted}' is for the {own} weights of sscd, but these are {other}.",
             f"Give a number, or one of: {', '.join(fitting)}.",
             ExitCode.USAGE,
         )

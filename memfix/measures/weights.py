@@ -77,12 +77,12 @@ def obtain(name_or_path: str, *, trust: bool = False) -> Weights:
             download(known, path)
     if not path.is_file():
         raise MemfixError(
-            f"There are no weights {name_or_path}.", f"Give the path of a file, or one of: {', '.join(KNOWN)}."
+            f"There are no weights at {name_or_path}.", f"Give the path of a file, or one of: {', '.join(KNOWN)}."
         )
     weights = Weights.of(path, name if path != Path(name) else str(path.absolute()))
     if not weights.published and not trust:
         raise MemfixError(
-            f"{path} holds a program, and its sha256 {weights.sha256} is not a known one.",
-            f"If you know where the file comes from, give --sscd-weights {path} --trust-weights.",
+            f"{path} contains a program, and its sha256 {weights.sha256} is unknown.",
+            f"If you trust the source of this file, give --sscd-weights {path} --trust-weights.",
         )
     return weights

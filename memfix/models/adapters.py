@@ -84,8 +84,8 @@ class Adapters:
             texts = any(key.startswith(TEXT_PREFIXES) for key in file.keys())  # noqa: SIM118  # a handle, no dict
         if texts or len(state) != 2 * len(found):
             raise MemfixError(
-                f"{path} cannot be merged: it is more than an added change of the UNet.",
-                "Only plain LoRAs of the UNet add up. Give them one by one, or train full weights (--full).",
+                f"{path} cannot be merged: it is not a plain LoRA of the UNet.",
+                "Only plain LoRAs of the UNet can be added up. Use this one by itself, or train full weights (--full).",
             )
         return found
 

@@ -37,7 +37,7 @@ class Recorder:
         if self._sum is None:
             raise MemfixError(
                 f"The model has no cross-attention over {self._positions} positions.",
-                "Choose a screen that needs no attention maps.",
+                "Use another screen, one that needs no attention maps.",
             )
         return self._sum / self._layers
 

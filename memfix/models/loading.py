@@ -55,11 +55,11 @@ def locate(model: str, revision: str | None = None, variant: str | None = None) 
     path = MODEL if model == DEMO and not Path(model).exists() else Path(model)
     if path.suffix in PICKLES:
         raise MemfixError(
-            f"{path} is a pickle, which can run any code when it is opened.", "Convert it to .safetensors first."
+            f"{path} is a pickle file, which can run any code when it is opened.", "Convert it to .safetensors first."
         )
     if path.is_file():
         if path.suffix != ".safetensors":
-            raise MemfixError(f"{path} is no model.", "Give a diffusers folder, a .safetensors file or a hub id.")
+            raise MemfixError(f"{path} is not a model.", "Give a diffusers folder, a .safetensors file or a hub id.")
         return ModelSource.of(model, path)
     if path.is_dir():
         if not (path / "model_index.json").is_file():
@@ -69,7 +69,7 @@ def locate(model: str, revision: str | None = None, variant: str | None = None) 
             )
         return ModelSource.of(model, path)
     if path.is_absolute() or model.startswith(".") or model.count("/") != 1:
-        raise MemfixError(f"There is no model {model}.", "Give a diffusers folder, a .safetensors file or a hub id.")
+        raise MemfixError(f"There is no model at {model}.", "Give a diffusers folder, a .safetensors file or a hub id.")
     folder = _download(model, revision, variant)
     return ModelSource.of(model, folder, folder.name)
 

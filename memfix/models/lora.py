@@ -25,7 +25,7 @@ def file_of(path: Path) -> Path:
     """The file of an adapter that is given as that, or as its folder. Raises MemfixError if there is none."""
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
-        raise MemfixError(f"There is no LoRA {file}.", "Run 'memfix unlearn' first, or give --lora FILE.")
+        raise MemfixError(f"There is no LoRA at {file}.", "Run 'memfix unlearn' first, or give --lora FILE.")
     return file
 
 

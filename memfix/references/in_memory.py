@@ -79,7 +79,7 @@ class HeldReferences:
                 readable += [r for r, _ in part]
                 descriptions.add([image for _, image in part])
         if not readable:
-            raise MemfixError(f"None of {len(self.references)} references can be read.", "Replace them.")
+            raise MemfixError(f"None of the {len(self.references)} references can be read.", "Replace them.")
         self.references = readable
         return descriptions.tensors()
 

@@ -60,7 +60,7 @@ class IndexReferences:
         found = self._place.get(name)
         found = self._store.find(name) if found is None else found
         if found is None:
-            raise MemfixError(f"{self._store.path} holds no {name}.", "Detect again in a new run.")
+            raise MemfixError(f"{self._store.path} does not contain {name}.", "Detect again in a new run.")
         return found
 
     def records(self, numbers: Sequence[int]) -> list[Reference]:

@@ -82,7 +82,7 @@ def open_references(
     descriptor = held.get(name) or get_descriptor(name, wanted)
     if descriptor.identity != store.manifest.identity:
         raise MemfixError(
-            f"{index} was made with {name} ({store.manifest.identity}), and samples would be described with "
+            f"{index} was made with {name} ({store.manifest.identity}), but the samples would be described with "
             f"{name} ({descriptor.identity}).",
             f"Give the weights that the index was made with, or make another: memfix index {store.manifest.folder} "
             "--out FOLDER",
@@ -100,7 +100,7 @@ def _finished(index: Path) -> Store:
     store = Store.open(index)
     again = f"memfix index {store.manifest.folder} --out {index}"
     if (index / "plan").exists():
-        raise MemfixError(f"{index} is not finished.", f"Finish it: {again}")
+        raise MemfixError(f"{index} is not finished.", f"Finish it with: {again}")
     if not len(store):
-        raise MemfixError(f"{index} holds no picture.", f"Bring it up to date: {again}")
+        raise MemfixError(f"{index} contains no picture.", f"Bring it up to date with: {again}")
     return store

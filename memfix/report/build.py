@@ -40,7 +40,10 @@ FOLDERS = ("before", "after")
 def build(run: Run) -> Report:
     """Put a report together from what a run folder holds, and write it. After `detect` alone it has no second half."""
     if not run.finished("detect"):
-        raise MemfixError(f"{run.path} has no finished detection to report.", "Run the same 'memfix detect' again.")
+        raise MemfixError(
+            f"There is no finished detection in {run.path} to report on.",
+            "Run the same 'memfix detect' again to finish it.",
+        )
     prompts = run.read("prompts.jsonl", Prompt)
     rechecked = run.finished("recheck")
     before = {v.prompt_id: v for v in run.read("before/verdicts.jsonl", Verdict)}

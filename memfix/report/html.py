@@ -66,7 +66,7 @@ def headline(report: Report) -> tuple[str, str, str]:
     if s.memorized_before == 0 and s.mitigated is None:
         if s.undecided_before:
             unsure = "No memorized prompt was found, but not every prompt could be decided."
-            return "warn", unsure, f"{_others(s)}Give --num-samples a higher number."
+            return "warn", unsure, f"{_others(s)}Draw more samples: give a higher --num-samples."
         if s.not_sampled:
             sampled = count_of("None", s.prompts - s.not_sampled, "sampled prompt")
             return "warn", f"{sampled} is memorized.", f"{_others(s)}Nothing was unlearned."
@@ -78,7 +78,7 @@ def headline(report: Report) -> tuple[str, str, str]:
             f"{_others(s)}Nothing was unlearned.",
         )
     if s.mitigated is None:
-        unproven = "Unlearned, but not checked: there is no proof that anything was erased."
+        unproven = "The model was unlearned but not re-checked, so there is no proof that anything was erased."
         return "bad", unproven, f"{_warning(report)}Run memfix recheck."
     broken = [f"{n} {word}" for n, word in [(s.persistent, "persistent"), (s.damaged, "damaged"),
                                             (s.undecided, "undecided")] if n]  # fmt: skip
@@ -94,11 +94,11 @@ def headline(report: Report) -> tuple[str, str, str]:
     elif (s.controls_changed or 0) > s.controls / 2:
         tone, text = (
             "bad",
-            "The model is not what it was: most prompts that must not change draw other pictures.",
+            "Most prompts that must not change now draw other pictures.",
         )
     elif broken:
         mitigated = count_of(s.mitigated, s.memorized_before, "memorized prompt")
-        tone, text = "warn", f"{mitigated} {are(s.mitigated)} mitigated; not all is well."
+        tone, text = "warn", f"{mitigated} {are(s.mitigated)} mitigated, but there are problems."
     elif s.mitigated == 1:
         tone, text = "good", "The one memorized prompt is mitigated."
     else:
@@ -119,7 +119,7 @@ def _show(report: Report, prompts: int) -> str:
     """What memorized prompts do; without training images, all that can be seen is that their samples are alike."""
     s = "s" if prompts == 1 else ""
     stand_ins = report.run["stages"]["detect"]["medoids"]
-    return f"draw{s} one and the same picture from different noise" if stand_ins else f"reproduce{s} a training image"
+    return f"draw{s} the same picture from different noise" if stand_ins else f"reproduce{s} a training image"
 
 
 def _others(s: Summary) -> str:

@@ -16,8 +16,10 @@ class Picture(Record):
     seed: int | None = None
     condition: str | None = None
     copy_: bool | None = Field(None, alias="copy")
-    part: Part | None = Field(None, description="what is copied, where the picture as a whole is no copy")
-    members: int = Field(1, description="near-copies among the references that this one stands for, itself included")
+    part: Part | None = Field(None, description="the part that is copied, if the picture as a whole is no copy")
+    members: int = Field(
+        1, description="how many near-copies among the references this picture represents, itself included"
+    )
     measures: dict[str, float] = Field(default_factory=dict)
 
 
@@ -37,20 +39,24 @@ class PromptEntry(Record):
     verdict_after: Label | None
     outcome: Outcome | None
     reason: str
-    kind: Kind | None = Field(description="of the copies before")
-    sampled: bool = Field(description="False where a screen showed it to be clean, and nothing was sampled")
+    kind: Kind | None = Field(description="what the copies before have in common with the references")
+    sampled: bool = Field(description="False if the prompt was not sampled because a screen estimates that it is clean")
     scores_before: dict[str, Any]
     scores_after: dict[str, Any]
-    background: dict[str, Any] | None = Field(description="how near unrelated training images are to each other")
+    background: dict[str, Any] | None = Field(description="how similar unrelated training images are to each other")
     drift: float | None
     agreement_before: float | None = Field(
-        None, description="mean cosine of samples and prompt by CLIP, with --agreement; no criterion for copies"
+        None,
+        description="clip_score: mean cosine of samples and prompt by CLIP, with --agreement; not used to decide on "
+        "copies",
     )
     agreement_after: float | None = None
     references: list[Picture]
     samples_before: list[Picture]
     samples_after: list[Picture]
-    variants: list[str] = Field(default_factory=list, description="harder wordings that were tried; none so far")
+    variants: list[str] = Field(
+        default_factory=list, description="variants of the prompt that were tried in the re-check; always empty so far"
+    )
 
 
 class Summary(Record):
@@ -59,8 +65,10 @@ class Summary(Record):
     prompts: int
     memorized_before: int
     clean_before: int
-    clean_sampled: int = Field(description="of these, sampled and found clean")
-    not_sampled: int = Field(description="the others of these: clean by estimate of a screen, not sampled")
+    clean_sampled: int = Field(description="prompts of clean_before that were sampled and found clean")
+    not_sampled: int = Field(
+        description="the other prompts of clean_before: not sampled, clean by estimate of a screen"
+    )
     undecided_before: int
     memorized_after: int | None
     mitigated: int | None
@@ -70,16 +78,18 @@ class Summary(Record):
     mitigation_rate: float | None
     mitigation_rate_interval: tuple[float, float] | None
     copies_before: float = Field(description="share of copies in all samples of memorized prompts")
-    copies_after: float | None = Field(description="the same, in samples from fresh seeds after unlearning")
+    copies_after: float | None = Field(
+        description="share of copies in samples of the same prompts from fresh seeds, after unlearning"
+    )
     controls: int
-    controls_memorized: int = Field(description="before")
-    controls_undecided: int = Field(description="before")
+    controls_memorized: int = Field(description="controls that were memorized before unlearning")
+    controls_undecided: int = Field(description="controls that were undecided before unlearning")
     controls_changed: int | None
     control_drift: float | None
     quality_before: float = Field(description="share of samples whose detail is in the range of the original model")
     quality_after: float | None
     control_agreement_before: float | None = Field(
-        None, description="how well samples of controls fit their prompts, mean cosine by CLIP, with --agreement"
+        None, description="mean clip_score of the controls (cosine of samples and prompt by CLIP), with --agreement"
     )
     control_agreement_after: float | None = None
 

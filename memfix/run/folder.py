@@ -86,7 +86,7 @@ class Run:
         if (path / "run.json").exists():
             return cls.open(path)
         if path.exists() and any(path.iterdir()):
-            raise MemfixError(f"{path} is not empty and not a run folder.", "Give -o another folder.")
+            raise MemfixError(f"{path} is not empty, and is not a run folder.", "Give another folder to -o.")
         run = cls(path, Header(created=now()))
         run.save()
         return run
@@ -96,7 +96,7 @@ class Run:
         """The run under `root` whose header was written last."""
         headers = sorted(root.glob("*/run.json"), key=lambda file: file.stat().st_mtime)
         if not headers:
-            raise MemfixError(f"There is no run under {root}.", "Start one: memfix detect prompts.txt -m MODEL")
+            raise MemfixError(f"There is no run in {root}.", "Start one with: memfix detect prompts.txt -m MODEL")
         return cls.open(headers[-1].parent)
 
     # -- header -------------------------------------------------------------------------------------------------
@@ -146,8 +146,8 @@ class Run:
         if differing:
             listed = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differing)
             raise MemfixError(
-                f"The {name} stage in {self.path} was begun with other settings. {listed}.",
-                "Give -o another folder." if name == "detect" else "Give --overwrite to discard what is there.",
+                f"The {name} stage in {self.path} was started with other settings. {listed}.",
+                "Give another folder to -o." if name == "detect" else "Give --overwrite to discard its results.",
             )
         return entry
 
@@ -196,7 +196,7 @@ class Run:
             except ValueError as error:
                 raise MemfixError(
                     f"{path}:{number} is damaged: {str(error).splitlines()[0]}",
-                    "Delete the file to have the stage write it again, or start a new run.",
+                    "Delete the file so that the stage writes it again, or start a new run.",
                 ) from None
         return records
 

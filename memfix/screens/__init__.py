@@ -13,16 +13,16 @@ from memfix.screens.magnitude import magnitude
 SCREENS = {
     screen.name: screen
     for screen in (
-        Screen("magnitude", "how far the prompt moves the noise prediction", lambda s: 2 * s.steps, magnitude),
-        Screen("anisotropy", "that at high noise, and its alignment at low noise", lambda s: 4, anisotropy),
-        Screen("curvature", "how sharply that move changes along itself", lambda s: 4, curvature),
-        Screen("consistency", "how alike seeds are in that move", lambda s: 2 * s.steps, consistency, min_seeds=2),
+        Screen("magnitude", "how far the prompt changes the noise prediction", lambda s: 2 * s.steps, magnitude),
+        Screen("anisotropy", "magnitude at high noise, and alignment at low noise", lambda s: 4, anisotropy),
+        Screen("curvature", "how sharply that change bends along itself", lambda s: 4, curvature),
+        Screen("consistency", "how alike that change is over seeds", lambda s: 2 * s.steps, consistency, min_seeds=2),
         Screen(
-            "bright_ending", "that move where the end of the prompt is attended to",
+            "bright_ending", "magnitude where the model attends to the prompt's end",
             lambda s: 2 * s.num_inference_steps, bright_ending,
         ),
-        Screen("agreement", "how near two seeds are in where they head", lambda s: 2 * s.steps, agreement, min_seeds=2),
-        Screen("fine_detail", "fine detail of that move, common to the seeds", lambda s: 2 * s.steps, fine_detail),
+        Screen("agreement", "how alike two seeds' predictions are", lambda s: 2 * s.steps, agreement, min_seeds=2),
+        Screen("fine_detail", "fine detail of that change, common to the seeds", lambda s: 2 * s.steps, fine_detail),
     )
 }  # fmt: skip
 

@@ -38,7 +38,7 @@ class Screen:
         """Raise MemfixError where these seeds are too few."""
         if len(sampling.seeds) < self.min_seeds:
             raise MemfixError(
-                f"Screen '{self.name}' compares seeds and needs {self.min_seeds} of them.",
+                f"Screen '{self.name}' compares seeds and needs at least {self.min_seeds} of them.",
                 f"Give --num-seeds {self.min_seeds} or more.",
                 ExitCode.USAGE,
             )

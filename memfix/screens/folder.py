@@ -31,7 +31,7 @@ def open_folder(folder: Path, world: World, settings: dict[str, Any]) -> Iterato
         if file.exists():
             _refuse_changes(file, settings)
         elif any(not p.name.startswith(".") for p in folder.iterdir()):
-            raise MemfixError(f"{folder} is not empty and holds no screens.", "Give -o another folder.")
+            raise MemfixError(f"{folder} is not empty and holds no scores of a screen.", "Give another folder to -o.")
         else:
             write_atomic(file, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
         yield
@@ -43,7 +43,7 @@ def _refuse_changes(file: Path, settings: dict[str, Any]) -> None:
     differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
     if differing:
         listed = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differing)
-        raise MemfixError(f"{file.parent} was begun with other settings. {listed}.", "Give -o another folder.")
+        raise MemfixError(f"{file.parent} was begun with other settings. {listed}.", "Give another folder to -o.")
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -52,11 +52,11 @@ def read_settings(folder: Path) -> dict[str, Any]:
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MemfixError(f"{folder} holds no screens.", "Start with 'memfix screen PROMPTS'.") from None
+        raise MemfixError(f"{folder} holds no scores of a screen.", "Start with 'memfix screen PROMPTS'.") from None
     except ValueError:
         settings = None
     if not isinstance(settings, dict):
-        raise MemfixError(f"{file} is damaged.", "Give -o another folder.")
+        raise MemfixError(f"{file} is damaged.", "Give another folder to -o.")
     return settings
 
 

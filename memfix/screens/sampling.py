@@ -24,7 +24,7 @@ class Sampling:
             raise MemfixError("A screen needs at least one seed.", "Give --num-seeds 1 or more.", ExitCode.USAGE)
         if not 1 <= self.steps <= self.num_inference_steps:
             raise MemfixError(
-                f"A screen cannot look at {self.steps} of {self.num_inference_steps} steps.",
+                f"A screen cannot use {self.steps} of {self.num_inference_steps} steps.",
                 f"Give --steps a number from 1 to {self.num_inference_steps}.",
                 ExitCode.USAGE,
             )

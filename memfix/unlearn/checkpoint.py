@@ -69,7 +69,7 @@ class Checkpoints:
         except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
             raise MemfixError(
                 f"Checkpoint {path} does not fit this training: {str(error).splitlines()[0]}",
-                "Give the step of an older one to --resume-from-checkpoint, or --overwrite to start again.",
+                "Give the step of an older checkpoint to --resume-from-checkpoint, or give --overwrite to start again.",
             ) from None
         return self._trainer.step
 
@@ -124,7 +124,7 @@ def chosen_step(folder: Path, chosen: str) -> int | None:
     if chosen not in map(str, there):
         listed = f", or one of these steps: {', '.join(map(str, there))}" if there else ""
         raise MemfixError(
-            f"{folder} holds no checkpoint of step {chosen}.", f"Give --resume-from-checkpoint latest{listed}."
+            f"{folder} contains no checkpoint of step {chosen}.", f"Give --resume-from-checkpoint latest{listed}."
         )
     return int(chosen)
 

@@ -27,7 +27,7 @@ def given_to_keep(
     against, kept = Judge(HeldReferences(forgotten, judge.rule.measure), judge.rule), []
     for picture, score in _scored(given, against):
         if not against.is_distinct(score, margin):
-            talk.warn(f"{picture.path} is not kept: it is close to {score.reference}, which is to be forgotten.")
+            talk.warn(f"{picture.path} is not kept, since it is close to {score.reference}, which is to be forgotten.")
             continue
         i = ids.setdefault(picture.text, f"k{len(ids):04d}")
         kept.append(Pair(side=Side.KEEP, path=picture.path, text=picture.text, prompt_id=i, origin="given"))
@@ -46,7 +46,7 @@ def given_stand_ins(
     used = {name: picture for name, picture in found.items() if picture}
     for picture, score in _scored(list(used.values()), judge):
         if score.copy_:
-            talk.warn(f"{picture.path} stands in for a picture to forget, and is a copy of {score.reference}.")
+            talk.warn(f"The surrogate {picture.path} is itself a copy of {score.reference}, which is to be forgotten.")
     return [p.model_copy(update={"stand_in": used[p.reference].path}) if p.reference in used else p for p in pairs]
 
 

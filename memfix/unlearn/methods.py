@@ -111,7 +111,9 @@ def retrack(s: UnlearnSettings) -> Composition:
     """(1-w) keep + w regression on the nearest keep images."""
     w = _given(s.forget_weight, 0.5)
     if w > 1:
-        raise MemfixError(f"For retrack, forget_weight is a share, not {w}.", "Give one from 0 to 1.", ExitCode.USAGE)
+        raise MemfixError(
+            f"For retrack, forget_weight is a share and cannot be {w}.", "Give a number from 0 to 1.", ExitCode.USAGE
+        )
     add = partial(weighted_sum, keep_weight=1 - w, forget_weight=w)
     return Composition(terms.denoise_keep, terms.nearest_forget, add)
 
@@ -147,19 +149,19 @@ METHODS: dict[str, Method] = {
             "arXiv 2503.01034", "1, no-is 2", (Need.KEEP,), ("siss_mode", "forget_ratio", "forget_norm"), siss,
         ),
         Method(
-            "naive", "keep only; forgetting is left to chance",
+            "naive", "keep term only; what it forgets is left to chance",
             "baseline", "1", (Need.KEEP,), (), naive,
         ),
         Method(
-            "neggrad", "ascent on forget images alone; destroys the model",
+            "neggrad", "ascend on forget images only; destroys the model",
             "baseline", "1", (), ("forget_cap",), neggrad,
         ),
         Method(
-            "bounded", "keep, and ascent up to the error of the answer 0",
+            "bounded", "keep, and ascend up to the error of predicting 0",
             "arXiv 2605.17938", "1", (Need.KEEP,), ("forget_weight", "forget_cap"), bounded,
         ),
         Method(
-            "erasediff", "keep, and answer uniform noise at forget images",
+            "erasediff", "keep, and predict uniform noise for forget images",
             "arXiv 2401.05779", "1", (Need.KEEP,), ("bome_eta",), erasediff,
         ),
         Method(
@@ -168,15 +170,15 @@ METHODS: dict[str, Method] = {
             lambda bank, s: nearest_keep(bank, s.neighbours),
         ),
         Method(
-            "surrogate", "keep, and denoise forget images to their stand-ins",
+            "surrogate", "keep, and denoise forget images to their surrogates",
             "arXiv 2603.10445", "1", (Need.KEEP, Need.STAND_INS), ("forget_weight", "stand_ins"), surrogate,
         ),
         Method(
-            "anchor", "keep, and answer the prompt as a harmless wording",
+            "anchor", "keep, and predict for the prompt as for a harmless variant",
             "arXiv 2303.13516", "1.2", (Need.KEEP, Need.ANCHORS), ("forget_weight",), anchor,
         ),
         Method(
-            "vdu", "bounded ascent under a prior on the weights",
+            "vdu", "bounded ascent with a prior on the weights",
             "arXiv 2510.04058", "1", (Need.PRIOR,), ("forget_cap",), vdu,
         ),
     ]
@@ -232,22 +234,22 @@ def check_data(method: Method, bank: Stock, checkpoints: bool = False, prior: bo
     if not bank.has_keep and Need.KEEP in method.needs:
         raise MemfixError(
             "There is nothing to keep: every sample of every prompt is a copy or a near-copy.",
-            "Give --controls, a list of prompts that must not change, or a smaller --keep-margin.",
+            "Detect with --controls, a list of prompts that must not change, or give a smaller --keep-margin.",
         )
     if not bank.has_stand_ins and Need.STAND_INS in method.needs:
         raise MemfixError(
-            f"Method '{method.name}' needs a stand-in for every image to forget.",
-            "Name a picture for each in --stand-ins, or take --method retrack, which uses keep images instead.",
+            f"Method '{method.name}' needs a surrogate for every image to forget.",
+            "Give a picture for each with --stand-ins, or use --method retrack, which uses keep images instead.",
         )
     if not bank.has_anchors and Need.ANCHORS in method.needs:
         raise MemfixError(
-            f"Method '{method.name}' needs, for every memorized prompt, a wording of it that gives no copies.",
-            "Give --overwrite --keep-enough 1000 --keep-ways shorten, which samples beginnings of every prompt, or "
-            "--method siss; from Python, Target.anchors.",
+            f"Method '{method.name}' needs, for every memorized prompt, a variant of it that gives no copies.",
+            "Give --overwrite --keep-enough 1000 --keep-ways shorten, which samples the beginnings of every prompt, or "
+            "use --method siss. From Python, set Target.anchors.",
         )
     if not (bank.has_keep or checkpoints) and (prior or Need.PRIOR in method.needs):
         who = f"Method '{method.name}'" if Need.PRIOR in method.needs else "--parameter-prior"
         raise MemfixError(
-            f"{who} needs keep images, or several checkpoints, to know which weights matter.",
+            f"{who} needs keep images or several checkpoints to estimate which weights matter.",
             "Give --controls, a list of prompts that must not change.",
         )

@@ -35,7 +35,7 @@ class Ranks(NamedTuple):
         if _asked("DEEPSPEED"):
             raise MemfixError(
                 "memfix does not use DeepSpeed.",
-                "Launch without it; with FSDP where full weights do not fit on one device.",
+                "Launch without it, or use FSDP if full weights do not fit on one device.",
                 ExitCode.USAGE,
             )
         world = World(state().process_index, state().num_processes)

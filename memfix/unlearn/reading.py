@@ -90,17 +90,17 @@ def check_settings(method: Method, settings: UnlearnSettings, given: Iterable[st
         if name in SOME and name not in read:
             raise _unread(name, method)
         if name in LORA and full:
-            raise _useless(name, "all weights are trained, and it is for a LoRA", "--lora")
+            raise _useless(name, "it is for a LoRA, but all weights are trained", "--lora")
         if name in LOOKS and not settings.validation_steps:
-            raise _useless(name, "no look is taken", "--validation-steps")
+            raise _useless(name, "there is no validation during training", "--validation-steps")
 
 
 def _check_weights(settings: UnlearnSettings) -> None:
     """What cannot go together, and the package that 8 bits need."""
     if settings.adapter_per_prompt and settings.weights == "full":
-        raise MemfixError("--adapter-per-prompt is for LoRA.", "Leave out --full.", ExitCode.USAGE)
+        raise MemfixError("--adapter-per-prompt is only for LoRA.", "Leave out --full.", ExitCode.USAGE)
     if settings.adapter_per_prompt and settings.use_dora:
-        raise MemfixError("DoRA does not add up with other adapters.", "Leave out --use-dora.", ExitCode.USAGE)
+        raise MemfixError("A DoRA adapter cannot be added to other adapters.", "Leave out --use-dora.", ExitCode.USAGE)
     if settings.use_8bit_adam:
         adam([nn.Parameter(torch.zeros(1))], 1.0, 0.0, eight_bit=True)
 
@@ -108,19 +108,19 @@ def _check_weights(settings: UnlearnSettings) -> None:
 def _unread(name: str, method: Method) -> MemfixError:
     """The error for a setting that this method does not look at, naming those that do."""
     if name == "forget_ratio" and name in method.reads:
-        return _useless(name, "--forget-norm takes its place", None)
+        return _useless(name, "--forget-norm replaces it", None)
     if name == "mixture" and method.name == "siss":
-        return _useless(name, "in mode no-is every item passes on both sides", "--siss-mode is")
+        return _useless(name, "in mode no-is every item counts for both sides", "--siss-mode is")
     plain = UnlearnSettings(reword=False)
     others = [m.name for m in METHODS.values() if name in settings_of(m, plain)]
     return MemfixError(
-        f"Method '{method.name}' does not look at {name}.",
-        f"Leave {_flag(name)} out, or give --method {' or '.join(others)}.", ExitCode.USAGE,
+        f"Method '{method.name}' does not use {name}.",
+        f"Leave out {_flag(name)}, or give --method {' or '.join(others)}.", ExitCode.USAGE,
     )  # fmt: skip
 
 
 def _useless(name: str, reason: str, wanted: str | None) -> MemfixError:
-    hint = f"Leave {_flag(name)} out{f', or give {wanted}' if wanted else ''}."
+    hint = f"Leave out {_flag(name)}{f', or give {wanted}' if wanted else ''}."
     return MemfixError(f"Setting {name} has no effect: {reason}.", hint, ExitCode.USAGE)
 
 

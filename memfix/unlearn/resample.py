@@ -124,7 +124,7 @@ def keep_variants(
             for i, count in counts.items()
         ]
     for missing in short_of_keep([*pairs, *made.pairs], 1).values():
-        sample.talk.warn(f"'{missing}' has no keep image of its own: every way tried gives copies or near-copies.")
+        sample.talk.warn(f"'{missing}' has no keep image of its own: all its variants give copies or near-copies.")
     return made
 
 
@@ -147,7 +147,7 @@ def reword(
         if not wording:
             reason = f"no shortened wording gave {each} keep images of {each} samples"
         elif copies[i]:
-            reason = f"{copies[i]} of {n} samples still reproduce a reference; rewording would only hide that"
+            reason = f"{copies[i]} of {n} samples still reproduce a reference, which rewording would only hide"
         else:
             reason = f"none of {n} samples reproduces a reference any more"
         decided.append(

@@ -3,7 +3,7 @@
 A fully memorized prompt never learned to show anything but its training image. Once that is unlearned, its embedding
 means nothing to the network. The edit maps the embeddings of such prompts onto those of wordings that name the same
 things without reproducing anything. Only for prompts that are unlearned already: built in before that, it would hide
-what the weights still hold (benchmarks/rewording.py).
+what the weights still hold (research/rewording.py).
 """
 
 from __future__ import annotations

@@ -12,17 +12,17 @@ def check_sharding(settings: UnlearnSettings, going_on: bool) -> None:
     """Raise MemfixError for what weights in parts cannot do; `going_on`: there is a checkpoint to go on from."""
     if settings.weights == "lora":
         raise MemfixError(
-            "FSDP is for full weights; a LoRA leaves nothing to shard.",
+            "FSDP is for full weights only: a LoRA is too small to need sharding.",
             "Launch without FSDP, or give --full.", ExitCode.USAGE,
         )  # fmt: skip
     given = [f"--{name.replace('_', '-')}" for name in WHOLE if getattr(settings, name)]
     if given:
         raise MemfixError(
-            f"{', '.join(given)}: not with weights that FSDP shards.",
+            f"{', '.join(given)}: this cannot be used with weights that FSDP shards.",
             f"Leave {'it' if len(given) == 1 else 'them'} out, or launch without FSDP.", ExitCode.USAGE,
         )  # fmt: skip
     if going_on:
         raise MemfixError(
-            "A training whose weights FSDP shards cannot go on from a checkpoint.",
-            "Launch without FSDP to go on, or give --overwrite to start again.", ExitCode.USAGE,
+            "A training with weights that FSDP shards cannot resume from a checkpoint.",
+            "Launch without FSDP to resume, or give --overwrite to start again.", ExitCode.USAGE,
         )  # fmt: skip

@@ -10,7 +10,7 @@ from memfix.inputs.references import open_image
 from memfix.records import Pair, Sample, Score, Side
 from memfix.unlearn.resample import Sampler
 
-STRENGTHS = (0.8, 0.9, 1.0)  # with less noise than that, most copies stay (docs/unlearning.md)
+STRENGTHS = (0.8, 0.9, 1.0)  # with less noise than that, most copies stay (research/unlearning_runs.md)
 LAST_TRIES = 8  # from noise alone, under the empty prompt
 
 
@@ -27,7 +27,7 @@ def make_stand_ins(
     missing = [n for n, p in enumerate(pairs) if p.side is Side.FORGET and not p.stand_in]
     folder.mkdir(exist_ok=True)
     used = Counter[float]()
-    with sample.talk.progress("Making stand-ins", len(missing)) as bar:
+    with sample.talk.progress("Making surrogates", len(missing)) as bar:
         ladder = [*((strength, True) for strength in STRENGTHS), *[(max(STRENGTHS), False)] * LAST_TRIES]
         for rung, (strength, worded) in enumerate(ladder):
             left = [n for n in missing if n not in done]
@@ -52,7 +52,7 @@ def make_stand_ins(
                         bar.at(len(done))
     if done:
         listed = ", ".join(f"{count} at {strength:g}" for strength, count in used.items())
-        sample.talk.say(f"Stand-ins by how much of a picture was noise: {listed}.")
+        sample.talk.say(f"Surrogates, by the share of noise that was added to a picture: {listed}.")
     return [p.model_copy(update={"stand_in": done[n]}) if n in done else p for n, p in enumerate(pairs)]
 
 

@@ -51,8 +51,9 @@ def diverged(looks: Sequence[Look], settings: UnlearnSettings, step: int) -> End
     """The ending of a training whose loss is no number any more. Raises MemfixError where no look has kept weights."""
     if not looks:
         raise MemfixError(
-            f"Training diverged: the loss of step {step} is no number.",
-            "Give --overwrite with a lower --learning-rate, or --validation-steps, which goes back to whole weights.",
+            f"Training diverged: the loss of step {step} is not a number.",
+            "Give --overwrite with a lower --learning-rate, or give --validation-steps, which returns to "
+            "weights that still work.",
         )
     return _ending("rolled back", best(looks, settings), step)
 

@@ -110,18 +110,18 @@ def descent(subject: Subject) -> Iterator[torch.Tensor]:
         yield moved.detach().cpu().clone()
 
 
-# Those first whose samples were most often kept and still showed what the prompt names (benchmarks/ways.py)
+# Those first whose samples were most often kept and still showed what the prompt names (research/ways.py)
 WAYS: dict[str, Way] = {
     way.name: way
     for way in [
         Way("shorten", "beginnings of the prompt", _worded(wordings.shortened), wordings.MOST_WORDINGS),
-        Way("template", "the prompt in a sentence", _worded(wordings.framed), len(wordings.TEMPLATES)),
-        Way("insert", "random words put in", padded, len(wordings.TIMES)),
-        Way("repeat", "some of its words once more", _worded(wordings.repeated), len(wordings.TIMES)),
+        Way("template", "the prompt inside a sentence", _worded(wordings.framed), len(wordings.TEMPLATES)),
+        Way("insert", "the prompt with random words inserted", padded, len(wordings.TIMES)),
+        Way("repeat", "the prompt with some of its words repeated", _worded(wordings.repeated), len(wordings.TIMES)),
         Way("delete", "the prompt without some of its words", _worded(wordings.thinned), wordings.MOST_WORDINGS),
-        Way("magnitude", "a few steps of its embedding against the magnitude score", descended, len(DESCENT)),
-        Way("noise", "noise on its embedding", noised, len(NOISE)),
-        Way("guidance", "less guidance", guided_less, len(CLOSER)),
+        Way("magnitude", "its embedding, moved to a lower magnitude score", descended, len(DESCENT)),
+        Way("noise", "its embedding with noise added", noised, len(NOISE)),
+        Way("guidance", "the prompt with less guidance", guided_less, len(CLOSER)),
     ]
 }  # fmt: skip
 
@@ -133,5 +133,5 @@ def get_ways(names: str | None) -> Sequence[Way]:
     listed = [name.strip() for name in names.split(",") if name.strip()]
     for name in listed:
         if name not in WAYS:
-            raise MemfixError(f"Unknown way '{name}'.", did_you_mean(name, list(WAYS)), ExitCode.USAGE)
+            raise MemfixError(f"Unknown kind of variant '{name}'.", did_you_mean(name, list(WAYS)), ExitCode.USAGE)
     return [WAYS[name] for name in listed]

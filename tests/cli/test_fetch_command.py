@@ -109,7 +109,7 @@ def test_without_leave_nothing_private_is_reached(server: BadServer, tmp_path: P
     arguments = [*MEMFIX, "fetch", "list.csv", "--allow-port", str(server.server_port), "-o", "refs"]
     done = run([*arguments, "--json"], tmp_path, code=1)
     assert json.loads(done.stdout)["refused"] == {"private address": 1}
-    assert "Not one picture" in done.stderr
+    assert "No picture could be fetched" in done.stderr
     assert not server.asked
 
 

@@ -84,7 +84,7 @@ def test_a_killed_process_is_resumed_to_the_same_bytes(work: Path, whole: Path) 
 def test_ranks_share_the_list_and_the_last_one_merges(work: Path, whole: Path) -> None:
     arguments = ["prompts.txt", *SMALL, "--screen", "fine_detail", "--screen", "magnitude", "-o", "ranks"]
     first = screen(work, *arguments, RANK="1", WORLD_SIZE="2")
-    assert "the last one shows the result" in first.stderr
+    assert "finishes last shows the result" in first.stderr
     assert "Not all of the list is scored" in screen(work, *arguments, "--merge", code=1).stderr
     screen(work, *arguments, RANK="0", WORLD_SIZE="2")
     ours = [json.loads(line) for line in (work / "ranks/screens.jsonl").read_text().splitlines()]
@@ -116,7 +116,7 @@ def test_dry_run_counts_and_loads_nothing(work: Path) -> None:
         (["prompts.txt", *SMALL, "--screen", "fine_detail", "--seed", "7", "-o", "whole"], 1, "seeds: [0, 1] there"),
         (["prompts.txt", *SMALL, "--screen", "curvature", "-o", "whole", "--merge"], 2, "no scores of curvature"),
         (["none.txt", *SMALL], 2, "no prompt list"),
-        (["empty.txt", *SMALL, "-o", "empty"], 1, "holds no prompt"),
+        (["empty.txt", *SMALL, "-o", "empty"], 1, "contains no prompt"),
         (["surrogate.jsonl", *SMALL, "-o", "surrogate"], 1, "surrogate.jsonl:1"),
     ],
 )

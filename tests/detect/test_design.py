@@ -236,7 +236,7 @@ def test_looks_must_ascend(looks: tuple[int, ...]) -> None:
 
 
 def test_chance_must_be_below_tolerance() -> None:
-    with pytest.raises(MemfixError, match=r"share of 0\.3 .* 0\.25"):
+    with pytest.raises(MemfixError, match=r"explains \(0\.3\).*\(0\.25\)"):
         Design((16,), 0.3)
     with pytest.raises(MemfixError, match="confidence"):
         Design((16,), confidence=1)

@@ -197,7 +197,7 @@ def test_an_odd_control_is_named_and_widens_nothing() -> None:
 
 def test_controls_that_calibrate_nothing_are_refused() -> None:
     scores, _ = mixture(9, 50, 0.1, 6, 2)
-    with pytest.raises(MemfixError, match="at least 20 controls, there are 19") as few:
+    with pytest.raises(MemfixError, match="at least 20 controls; there are 19") as few:
         plan(scores, CONTROLS[:19], 0.05, 0, 0, screen="magnitude")
     assert "--controls FILE with 20 or more" in few.value.hint
     with pytest.raises(MemfixError, match="at least 20 controls, there are 0"):
@@ -207,9 +207,9 @@ def test_controls_that_calibrate_nothing_are_refused() -> None:
     odd = [*CONTROLS, *(math.exp(8 + i / 10) for i in range(5))]
     with pytest.raises(MemfixError, match="5 of 29 controls score like memorized prompts: number 25, 26, 27, 28, 29"):
         plan(scores, odd, 0.05, 0, 0, screen="magnitude")
-    with pytest.raises(MemfixError, match=r"controls score lower than what looks clean in the list: by 0.8"):
+    with pytest.raises(MemfixError, match=r"controls score lower than the prompts of the list that look clean, by 0.8"):
         plan({i: 4.5 * s for i, s in scores.items()}, CONTROLS, 0.05, 0, 0, screen="magnitude")
-    with pytest.raises(MemfixError, match="not finite"):
+    with pytest.raises(MemfixError, match="not a finite number"):
         plan({"a": math.nan}, CONTROLS, 0.05, 0, 0, screen="magnitude")
 
 

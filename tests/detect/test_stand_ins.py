@@ -58,7 +58,7 @@ def checked(tmp_path: Path, *seeds: int) -> Verdict:
 def test_a_pair_among_sixteen_is_undecided(tmp_path: Path) -> None:
     verdict = checked(tmp_path, 7, 7, *range(100, 114))
     assert (verdict.verdict, verdict.copies, verdict.samples) == (Label.UNDECIDED, 0, 16)
-    assert verdict.reason.startswith("two samples are near-identical, which is too few to stand in")
+    assert verdict.reason.startswith("two samples are near-identical, which is too few to be called copies")
     assert verdict.interval == (0, 0.3835)  # two of sixteen would end there
 
 

@@ -37,7 +37,7 @@ def test_recall_is_as_reported_and_scores_are_exact(tmp_path: Path, compression:
 
 def test_refusals(tmp_path: Path) -> None:
     store = make_store(tmp_path, clustered(400, 8), ())
-    with pytest.raises(MemfixError, match="holds nothing"):
+    with pytest.raises(MemfixError, match="has no approximate index"):
         Approximate(store)
     with pytest.raises(MemfixError, match="too few"):
         build(store, Compression.PQ)

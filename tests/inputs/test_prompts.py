@@ -48,7 +48,7 @@ def test_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("p.txt", " \n\n", "holds no prompt"),
+        ("p.txt", " \n\n", "contains no prompt"),
         ("p.csv", "title,url\na,b\n", r"p\.csv:2 has no prompt text"),
         ("p.jsonl", '{"text": "a"}\n{"text": \n', r"p\.jsonl:2 is not JSON"),
         ("p.jsonl", "[1]\n", r"p\.jsonl:1 is not a JSON object"),

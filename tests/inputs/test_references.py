@@ -36,7 +36,7 @@ def test_nothing_to_compare_with(tmp_path: Path) -> None:
     with pytest.raises(MemfixError, match="no folder of images") as caught:
         read_references(str(tmp_path / "none"), [], flag="--stand-ins")
     assert "--stand-ins" in caught.value.hint
-    with pytest.raises(MemfixError, match="holds no image"):
+    with pytest.raises(MemfixError, match="contains no image"):
         read_references(str(tmp_path), [])
 
 
@@ -177,7 +177,7 @@ def test_a_broken_reference_is_left_out_and_counted(tmp_path: Path) -> None:
     assert "--skip-invalid" in caught.value.hint
     gallery = HeldReferences(references, Ssim(), wrong=wrong)
     assert [r.file_name for r in gallery.recorded()] == ["a.png"] and wrong.pictures == 2
-    assert wrong.told()[1].endswith("b.png cannot be read as a picture: UnidentifiedImageError; left out")
+    assert wrong.told()[1].endswith("b.png cannot be read as a picture: UnidentifiedImageError; it is left out")
     with pytest.raises(MemfixError, match="None of 1 references can be read"):
         HeldReferences(references[1:], Ssim(), wrong=WrongRows(skip=True))
 

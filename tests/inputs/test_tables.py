@@ -238,10 +238,10 @@ def test_the_table_in_a_folder_of_a_folder(tmp_path: Path, depth: str) -> None:
     [
         ('{"caption": ["a", "b"], "url": ["x"]}', "columns of different lengths: 2 caption, 1 url"),
         ("{", r"p\.json:1 is not JSON"),
-        ('{"style": {"van gogh": {"target": "x"}}}', "holds no list of prompts"),
-        ("3", "holds no list of prompts"),
+        ('{"style": {"van gogh": {"target": "x"}}}', "contains no list of prompts"),
+        ("3", "contains no list of prompts"),
         ("[" * 100_000, "nested too deeply"),
-        ("[]", "holds no prompt"),
+        ("[]", "contains no prompt"),
     ],
 )
 def test_json_that_is_no_list(tmp_path: Path, content: str, message: str) -> None:
@@ -250,7 +250,7 @@ def test_json_that_is_no_list(tmp_path: Path, content: str, message: str) -> Non
 
 
 def test_nothing_left(tmp_path: Path) -> None:
-    with pytest.raises(MemfixError, match=r"holds no prompt that can be read; .*p\.jsonl:1 is not JSON"):
+    with pytest.raises(MemfixError, match=r"contains no prompt that can be read; .*p\.jsonl:1 is not JSON"):
         read_prompts(write(tmp_path, "p.jsonl", "x\ny\n"), wrong=WrongRows(skip=True))
 
 
@@ -258,7 +258,11 @@ def test_many_wrong_rows_are_counted_not_listed() -> None:
     wrong = WrongRows(skip=True)
     for i in range(KEPT + 5):
         wrong.add(f"p.csv:{i}", "is wrong", "")
-    assert (wrong.count, len(wrong.told()), wrong.told()[-1]) == (KEPT + 5, KEPT + 1, "5 more wrong rows are left out")
+    assert (wrong.count, len(wrong.told()), wrong.told()[-1]) == (
+        KEPT + 5,
+        KEPT + 1,
+        "5 more invalid rows are left out",
+    )
 
 
 def test_line_numbers_are_those_of_an_editor(tmp_path: Path) -> None:

@@ -81,8 +81,8 @@ def test_a_run_tells_it_before_and_after(tmp_path: Path, model_folder: Path, ref
     controls = [c.agreement_before for c in report.controls]
     assert report.summary.control_agreement_before == pytest.approx(sum(controls) / 2)
     page = flow.report(Run.open(run.path)).read_text()
-    assert f"Fit to the prompt by CLIP: {entry.agreement_before:.3f}, after: {entry.agreement_after:.3f}" in page
-    assert "It is no criterion for copies." in page
+    assert f"clip_score: {entry.agreement_before:.3f}, after: {entry.agreement_after:.3f}" in page
+    assert "It does not decide what a copy is." in page
 
 
 def test_another_clip_after_the_detection_is_refused(

@@ -39,12 +39,12 @@ def test_the_weights_on_disk_are_the_ones_used(model: str) -> None:
 
 def test_a_model_without_weights_is_a_usage_error(model: str) -> None:
     for name in ("ViT-B-32", "ViT-B-32/"):
-        with pytest.raises(MemfixError, match="names no weights") as caught:
+        with pytest.raises(MemfixError, match="does not name its weights") as caught:
             Clip(name)
         assert caught.value.exit_code is ExitCode.USAGE
         assert "ViT-B-32/TAG" in caught.value.hint and "laion2b_s34b_b79k" in caught.value.hint
         assert "ViT-B-32/PATH" in caught.value.hint
-    with pytest.raises(MemfixError, match="names no weights") as caught:
+    with pytest.raises(MemfixError, match="does not name its weights") as caught:
         Clip("tiny-clip")
     assert caught.value.hint == "It has no tags: give tiny-clip/PATH of a .safetensors checkpoint."
 
@@ -86,7 +86,7 @@ def test_no_tag_looks_like_a_path() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no-such-model/x", "knows no model"),
+        ("no-such-model/x", "has no model"),
         ("ViT-B-32/weights.pt", "pickle"),
         ("ViT-B-32/nonsense", "cannot be loaded"),
     ],

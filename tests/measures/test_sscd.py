@@ -99,7 +99,7 @@ def test_identity_names_weights_and_preprocessing(file: Path, sscd: Sscd) -> Non
 def test_what_is_no_program_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
     path.write_bytes(b"nothing")
-    with pytest.raises(MemfixError, match="not TorchScript"):
+    with pytest.raises(MemfixError, match="not a TorchScript file"):
         Sscd(obtain(str(path), trust=True))
 
 

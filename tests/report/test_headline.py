@@ -31,8 +31,8 @@ def report(unlearned: bool = True, **numbers: Any) -> Report:
     ("numbers", "tone", "words"),
     [
         ({}, "good", "All 4 memorized prompts are mitigated."),
-        ({"controls_changed": 3}, "warn", "4 of 4 memorized prompts are mitigated; not all is well."),
-        ({"controls_changed": 11}, "bad", "The model is not what it was"),
+        ({"controls_changed": 3}, "warn", "4 of 4 memorized prompts are mitigated, but there are problems."),
+        ({"controls_changed": 11}, "bad", "Most prompts that must not change now draw other pictures"),
         (
             {"mitigated": 3, "persistent": 1, "controls_changed": 11},
             "bad",
@@ -40,7 +40,7 @@ def report(unlearned: bool = True, **numbers: Any) -> Report:
         ),
         ({"mitigated": 2, "persistent": 2}, "bad", "2 of 4 memorized prompts still reproduce a training image."),
         ({"memorized_before": 1, "mitigated": 1}, "good", "The one memorized prompt is mitigated."),
-        ({"mitigated": 3, "damaged": 1}, "warn", "3 of 4 memorized prompts are mitigated; not all is well."),
+        ({"mitigated": 3, "damaged": 1}, "warn", "3 of 4 memorized prompts are mitigated, but there are problems."),
     ],
 )
 def test_what_is_said_first(numbers: dict[str, Any], tone: str, words: str) -> None:
@@ -52,7 +52,7 @@ def test_what_is_said_first(numbers: dict[str, Any], tone: str, words: str) -> N
 @pytest.mark.parametrize(
     ("numbers", "tone", "words"),
     [
-        (DETECTED, "warn", "298 clean, 2 undecided. Give --num-samples"),
+        (DETECTED, "warn", "298 clean, 2 undecided. Draw more samples: give a higher --num-samples"),
         (SCREENED, "warn", "80 clean, 218 not sampled (clean by estimate of a screen). Nothing"),
         (SCREENED | {"memorized_before": 2}, "bad", "80 clean, 218 not sampled (clean by estimate of a screen). Noth"),
     ],

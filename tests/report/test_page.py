@@ -63,26 +63,27 @@ FIXED = Design.fixed(16)
     ("design", "search", "words"),
     [
         # 1 - 0.999^16 = 1.59 %
-        (FIXED, PIXELS, "when 1 or more of 16 samples are copies: chance, put at 0.1 % of samples, brings that about "
-                        "for at most 1.59 % of the prompts that are not, where 5 % are allowed."),
+        (FIXED, PIXELS, "when 1 or more of 16 samples are copies: if 0.1 % of samples pass the threshold by "
+                        "chance, this happens to at most 1.59 % of the prompts that are not memorized, "
+                        "where 5 % are allowed."),
         # 1 - 0.99^16 = 14.9 %, and of two or more 1.09 %
-        (Design.fixed(16, chance=0.01), PIXELS, "when 2 or more of 16 samples are copies: chance, put at 1 % of sampl"),
+        (Design.fixed(16, chance=0.01), PIXELS, "when 2 or more of 16 samples are copies: if 1 % of samples pass"),
         # docs/verdicts.md: .0453
         (Design((4, 8, 16), chance=0.01), PIXELS, "1 or more of 4, 2 or more of 8 or 2 or more of 16 samples are copi"),
-        (Design((4, 8, 16), chance=0.01), PIXELS, "for at most 4.53 % of the prompts"),
+        (Design((4, 8, 16), chance=0.01), PIXELS, "to at most 4.53 % of the prompts"),
         (Design((4, 8, 16)), PIXELS, "when 1 or more of 4, 8 or 16 samples are copies"),
-        (Design.fixed(1, chance=0.1), PIXELS, "No number of copies makes a prompt memorized here, since chance, put a"),
-        (FIXED, None, "when 3 or more of 16 samples are copies. Two near-identical samples leave it undecided."),
-        (FIXED, PIXELS, "ends at or below 25 %, which 16 samples can show; else"),
-        (Design.fixed(4), PIXELS, "which 4 samples are too few to show; else"),
+        (Design.fixed(1, chance=0.1), PIXELS, "No number of copies makes a prompt memorized here: if 10 % of samples"),
+        (FIXED, None, "when 3 or more of 16 samples are copies. With only two near-identical samples it is undecided."),
+        (FIXED, PIXELS, "ends at or below 25 %, which 16 samples can show; otherwise"),
+        (Design.fixed(4), PIXELS, "which 4 samples are too few to show; otherwise"),
         (FIXED, PIXELS, "was sampled 16 times with"),
-        (Design((4, 8, 16)), PIXELS, "was sampled 4, 8 or 16 times, until that decided, with"),
+        (Design((4, 8, 16)), PIXELS, "was sampled 4, 8 or 16 times, until an interim look gave a clear verdict, with"),
         (FIXED, PIXELS, "Intervals are exact binomial (Clopper–Pearson). The"),
-        (Design((4, 8, 16)), PIXELS, "exact for sampling that stops early"),
-        (FIXED, None, "as if what stands in for the training image had been given beforehand"),
-        (FIXED, PIXELS, "against every reference by tiled_l2. ssim was then taken on the nearest one alone."),
-        (FIXED, SHORTLIST, "against every reference by sscd. Of the 8 nearest the very nearest was chosen by tiled_l2"),
-        (FIXED, SHORTLIST, "is that of a reference, of those nearest to its samples,"),
+        (Design((4, 8, 16)), PIXELS, "exact for sampling that may stop early"),
+        (FIXED, None, "as if the medoid had been given beforehand"),
+        (FIXED, PIXELS, "with every reference by tiled_l2. ssim was then computed for the nearest one only."),
+        (FIXED, SHORTLIST, "with every reference by sscd. Among the 8 nearest ones tiled_l2 then chose the nearest"),
+        (FIXED, SHORTLIST, "is also found in a reference among those nearest to its samples,"),
         (FIXED, None, "Each sample was compared with the other samples of its prompt."),
     ],
 )  # fmt: skip
@@ -95,8 +96,8 @@ def test_sentences_follow_from_the_settings(tmp_path: Path, design: Design, sear
     [
         (Design((4, 8, 16)), PIXELS, "Intervals are exact binomial"),
         (FIXED, None, "Intervals are exact binomial"),
-        (FIXED, PIXELS, "was chosen by"),
-        (FIXED, PIXELS, "of those nearest to its samples"),
+        (FIXED, PIXELS, "then chose the nearest"),
+        (FIXED, PIXELS, "among those nearest to its samples"),
         (FIXED, None, "every reference"),
     ],
 )
@@ -106,7 +107,7 @@ def test_what_is_not_so_is_not_said(tmp_path: Path, design: Design, search: Sear
 
 def test_a_measure_that_searches_is_taken_on_every_reference(tmp_path: Path) -> None:
     text = told(tmp_path, FIXED, INDEX, measure="sscd")
-    assert "Each sample was held against every reference by sscd. A sample is a copy when" in text
+    assert "Each sample was compared with every reference by sscd. A sample is a copy when" in text
 
 
 def test_copies_that_are_not_shown_are_counted(tmp_path: Path) -> None:

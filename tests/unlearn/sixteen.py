@@ -1,6 +1,6 @@
 """A world in 16 dimensions in which one point was trained on too often, and a small network that learnt it.
 
-As a command it prints the table of docs/unlearning.md: python tests/unlearn/sixteen.py [TRAIN_SEED]
+As a command it prints the table of research/unlearning_runs.md: python tests/unlearn/sixteen.py [TRAIN_SEED]
 """
 
 from __future__ import annotations

@@ -223,7 +223,7 @@ def test_forget_sides_that_are_climbed_are_told_with_their_own_sign() -> None:
 def test_data_that_a_method_lacks_is_missed_before_training() -> None:
     bank = bank_of("epsilon")
     bare = Bank([Target("a", bank.targets[0].forget)], [], bank.texts, bank.schedule)
-    lacks = dict.fromkeys(METHODS, "keep") | {"neggrad": None, "vdu": "keep images, or several checkpoints"}
+    lacks = dict.fromkeys(METHODS, "keep") | {"neggrad": None, "vdu": "keep images or several checkpoints"}
     for name, word in lacks.items():
         if word is None:
             check_data(METHODS[name], bare)
@@ -232,18 +232,21 @@ def test_data_that_a_method_lacks_is_missed_before_training() -> None:
             check_data(METHODS[name], bare)
         assert "--controls" in caught.value.hint
     check_data(METHODS["vdu"], bare, checkpoints=True)
-    with pytest.raises(MemfixError, match="--parameter-prior needs keep images, or several checkpoints"):
+    with pytest.raises(MemfixError, match="--parameter-prior needs keep images or several checkpoints"):
         check_data(METHODS["neggrad"], bare, prior=True)
     check_data(METHODS["neggrad"], bare, checkpoints=True, prior=True)
     keeping = Bank([Target("a", bank.targets[0].forget)], bank.prior, bank.texts, bank.schedule)
-    for name, word in {"surrogate": "stand-in", "anchor": "wording"}.items():
+    for name, word in {
+        "surrogate": "needs a surrogate",
+        "anchor": "needs, for every memorized prompt, a variant",
+    }.items():
         with pytest.raises(MemfixError, match=word):
             check_data(METHODS[name], keeping)
         check_data(METHODS[name], bank)
 
 
 def test_anchors_need_prompts() -> None:
-    with pytest.raises(MemfixError, match="wording"):
+    with pytest.raises(MemfixError, match="a variant of it"):
         check_data(METHODS["anchor"], bank_of("epsilon", words=False))
 
 

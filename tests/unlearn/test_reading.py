@@ -44,7 +44,7 @@ IGNORED = [
 @pytest.mark.parametrize(("method", "name", "value"), IGNORED)
 def test_what_a_method_never_looks_at_is_refused(method: str, name: str, value: Any) -> None:
     settings = UnlearnSettings(**{"method": method, name: value})
-    with pytest.raises(MemfixError, match=f"'{method}' does not look at {name}") as caught:
+    with pytest.raises(MemfixError, match=f"'{method}' does not use {name}") as caught:
         check_settings(METHODS[method], settings, [name])
     readers = [m for m in METHODS if f"--method {m}" in caught.value.hint or f"or {m}" in caught.value.hint]
     assert readers
@@ -58,10 +58,10 @@ def test_what_a_method_never_looks_at_is_refused(method: str, name: str, value: 
     ("values", "name", "reason"),
     [
         ({"siss_mode": "no-is"}, "mixture", "both sides"),
-        ({"forget_norm": 750.0}, "forget_ratio", "takes its place"),
+        ({"forget_norm": 750.0}, "forget_ratio", "--forget-norm replaces it"),
         ({"weights": "full"}, "rank", "all weights are trained"),
         ({"weights": "full", "use_dora": True}, "use_dora", "all weights are trained"),
-        ({}, "clean_looks", "no look is taken"),
+        ({}, "clean_looks", "there is no validation"),
     ],
 )
 def test_what_other_settings_leave_without_effect_is_refused(values: dict, name: str, reason: str) -> None:

@@ -70,7 +70,7 @@ def test_broken_pictures_bring_the_best_weights_back() -> None:
         assert ending is not None
         assert (ending.reason, ending.step, ending.taken, ending.copies) == ("rolled back", 20, 40, 1)
         assert not ending.good
-        assert "stopped after step 40. The weights are those of step 20" in ending.sentence
+        assert "stopped after step 40. The saved weights are those of step 20" in ending.sentence
 
 
 def test_the_original_model_is_what_is_left_if_nothing_else_is_whole() -> None:
@@ -100,10 +100,10 @@ def test_a_method_that_has_come_to_its_bound_ends_at_the_next_look() -> None:
     assert ending is not None
     assert (ending.reason, ending.step, ending.taken, ending.copies, ending.good) == ("forgotten", 10, 10, 1, False)
     assert ending.sentence == (
-        "Training ended after step 10, when the error of what is forgotten had come to its bound, and is NOT CLEAN: "
+        "Training ended after step 10, when the forget error had reached its bound, and the weights are NOT CLEAN: "
         "1 of 6 samples still reproduce a reference."
     )
     alone = Ending(reason="forgotten", step=7, taken=7)
     assert alone.good is None
-    assert alone.sentence == "Training ended after step 7, when the error of what is forgotten had come to its bound."
+    assert alone.sentence == "Training ended after step 7, when the forget error had reached its bound."
     assert Ending(reason="all steps", step=7, taken=7).sentence == ""

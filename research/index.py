@@ -1,7 +1,7 @@
 """Indexes at size: exact search against the plain matrix product, memory, approximate search, and what a billion takes.
 
-    python benchmarks/index.py                    # 1,000,000 x 512, 12 GB of memory for the plain product, 2 GB of disk
-    python benchmarks/index.py --vectors 100000   # a minute
+    python research/index.py                    # 1,000,000 x 512, 12 GB of memory for the plain product, 2 GB of disk
+    python research/index.py --vectors 100000   # a minute
 
 Vectors are random unit vectors, of which every second one is a near-copy (cosine 0.75) of the one before: what
 approximate search has to find. Times of one process are compared as ratios; memory is the peak of a fresh process

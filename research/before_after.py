@@ -1,4 +1,4 @@
-"""Draw docs/pictures/before-after.png from the run folder of a `memfix demo`: python docs/before_after.py RUN
+"""Draw docs/pictures/before-after.png from the run folder of a `memfix demo`: python research/before_after.py RUN
 
 Each row is a prompt: eight samples before unlearning, then, right of the gap, eight after it from the same noise.
 """
@@ -16,7 +16,7 @@ ROWS = [
     "crown poster by Otis Marlo", "drawing of a lion", "a hamburger illustration", "a panda on red",
 ]  # fmt: skip
 EACH, SIDE, GAP = 8, 64, 16
-TARGET = Path(__file__).parent / "pictures" / "before-after.png"
+TARGET = Path(__file__).parent.parent / "docs" / "pictures" / "before-after.png"
 
 
 def strip(run: Run, folder: str, prompt: Prompt) -> Image.Image:

@@ -1,6 +1,6 @@
 """What the bundled model does before and after unlearning, group by group, from the run folder of a `memfix demo`.
 
-    python benchmarks/demo.py runs/demo-…
+    python research/demo.py runs/demo-…
 
 The ground truth of the references says which captions were planted, and how; the recipe's recognizer says whether a
 picture shows the object that its caption names.

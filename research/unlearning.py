@@ -1,14 +1,14 @@
 """What unlearning methods forget and what they harm, on the bundled model: one line of JSON for each cell of the study.
 
-    OMP_NUM_THREADS=1 python benchmarks/unlearning.py FOLDER                  # all cells; run again to go on
-    OMP_NUM_THREADS=1 python benchmarks/unlearning.py FOLDER --only 'siss*'   # some
-    python benchmarks/unlearning.py --list
+    OMP_NUM_THREADS=1 python research/unlearning.py FOLDER                  # all cells; run again to go on
+    OMP_NUM_THREADS=1 python research/unlearning.py FOLDER --only 'siss*'   # some
+    python research/unlearning.py --list
 
 A cell is a variant (a method with settings) and a train seed. Its model is trained as `memfix unlearn` does and judged
 as `memfix recheck` does: 16 fresh samples of each memorized prompt; controls from the noise of the first check; and
 prompts that training never saw, 12 ordinary ones and 12 that name the objects of memorized ones. Each cell is a process
 of its own, so that its peak memory is its own. FOLDER takes the detections, which all cells share, and a run folder for
-each cell; `docs/unlearning_study.py` makes tables and picture from the lines.
+each cell; `research/unlearning_study.py` makes tables and picture from the lines.
 """
 
 import argparse

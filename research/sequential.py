@@ -1,7 +1,7 @@
 """What fixed and sequential designs decide, and how many samples they take, by the true share of copies.
 
-    OMP_NUM_THREADS=1 python benchmarks/sequential.py
-    OMP_NUM_THREADS=1 python benchmarks/sequential.py --tolerance 0.05 --looks 4 8 16 32 72
+    OMP_NUM_THREADS=1 python research/sequential.py
+    OMP_NUM_THREADS=1 python research/sequential.py --tolerance 0.05 --looks 4 8 16 32 72
 
 Each figure twice: exactly, and in brackets from simulated prompts, whose samples are drawn one group after another and
 held against nothing but the design's decisions. `from` is the least number of copies that is called memorized at each

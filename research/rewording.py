@@ -1,6 +1,6 @@
 """Does rewording hide a memory or repair a prompt? Both orders, on the pairs of a finished LoRA run.
 
-    python benchmarks/rewording.py runs/demo-…
+    python research/rewording.py runs/demo-…
 
 Each row is a state of the weights: copies in fresh samples of the prompts that have a safe shorter wording, and the
 share of their pictures on which the recipe's recognizer names their object.

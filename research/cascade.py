@@ -1,7 +1,7 @@
 """How many prompts a screen spares, and how many memorized ones it lets through, against the miss rate that was asked.
 
-    OMP_NUM_THREADS=1 python benchmarks/cascade.py simulation    # mixtures whose truth is known
-    OMP_NUM_THREADS=1 python benchmarks/cascade.py model         # planted captions of the bundled model
+    OMP_NUM_THREADS=1 python research/cascade.py simulation    # mixtures whose truth is known
+    OMP_NUM_THREADS=1 python research/cascade.py model         # planted captions of the bundled model
 
 Simulation: scores are logarithms in units of the clean prompts' standard deviation, clean ones about 0. `missed` is all
 skipped memorized prompts over all memorized ones, `spared` the mean share of clean prompts that are skipped.

@@ -1,6 +1,6 @@
 """What an optimizer step of unlearning costs over a plain training step on as many items: time and memory.
 
-    OMP_NUM_THREADS=1 python benchmarks/unlearning_step.py
+    OMP_NUM_THREADS=1 python research/unlearning_step.py
 
 A plain step is that of diffusers' training scripts: noise on a batch, one forward, one backward, clipping, AdamW (the
 same as the trainer's). Beside the methods stands `two backwards`, SISS as it was released: one forward, a backward for

@@ -1,6 +1,6 @@
-"""Write the tables of docs/unlearning_study.md and docs/pictures/pareto.svg from benchmarks/results/unlearning.jsonl.
+"""Write the tables of unlearning_study.md and pictures/pareto.svg in this folder from results/unlearning.jsonl.
 
-python docs/unlearning_study.py
+python research/unlearning_study.py
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
-RESULTS = HERE.parent / "benchmarks" / "results" / "unlearning.jsonl"
+RESULTS = HERE / "results" / "unlearning.jsonl"
 PAGE, PICTURE = HERE / "unlearning_study.md", HERE / "pictures" / "pareto.svg"
 FULL, PARTLY, TEMPLATE = "fully memorized", "partly memorized", "template"
 SIXTEEN = "sixteen"

@@ -1,6 +1,6 @@
 """Could a sample be given up after a few of its steps? How early copies part from other samples, and what that saves.
 
-    OMP_NUM_THREADS=1 python benchmarks/early_end.py FOLDER    # that of benchmarks/detection.py, once done
+    OMP_NUM_THREADS=1 python research/early_end.py FOLDER    # that of research/detection.py, once done
 
 Before each step the clean latent that the UNet predicts is compared with the encoded references (cosine of both without
 their channel means, to the nearest). The threshold of a step lets 99.5 % of the copies go on: copies by the

@@ -1,7 +1,7 @@
 """What each way of making keep images yields on the bundled model, from the run folder of a detection with it.
 
     memfix detect demo -m demo --references demo --controls controls -o RUN
-    python benchmarks/ways.py RUN
+    python research/ways.py RUN
 
 Every variant of every fully memorized prompt is sampled. Kept: the share of samples that are neither copies nor
 near-copies. Object shown: of these, the share on which the recipe's recognizer names the object of the prompt.

@@ -1,6 +1,6 @@
 """How well each score of a prompt tells memorized captions of the bundled model from others, and what it costs.
 
-    python benchmarks/detection.py FOLDER [--seed N]
+    python research/detection.py FOLDER [--seed N]
 
 FOLDER takes five detections, each resumed if it was interrupted: of all prompts (16 samples each), and of the same
 behind a screen, without and with early looks, without and with trials of neighbours. The list: 25 planted captions
@@ -57,7 +57,7 @@ CASCADES: dict[str, dict[str, int]] = {
     "screen, neighbours": {},
     "screen, early looks, neighbours": {"first_look": 4},
 }
-SCREEN, MOST = "fine_detail", 16  # UNet evaluations of a screen; benchmarks/screens.py has the longer ones
+SCREEN, MOST = "fine_detail", 16  # UNet evaluations of a screen; research/screens.py has the longer ones
 
 
 def prompts() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """How well each screen tells planted captions of the bundled model from ordinary ones, and what it costs.
 
-    OMP_NUM_THREADS=1 python benchmarks/screens.py
+    OMP_NUM_THREADS=1 python research/screens.py
 
 Planted: 12 captions that always give one picture (full), 8 that give it in about half of the samples (partly), 5 that
 give a template in varying colours. Against them: every ordinary caption of the references and the bundled controls.
