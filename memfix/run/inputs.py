@@ -29,7 +29,7 @@ class DetectInputs(Inputs):
 
     named: ClassVar[dict[str, str]] = {
         "prompts": "The prompts of this run", "model_sha256": "The weights of the model",
-        "model_config_sha256": "The configuration of the model (scheduler, vocabulary or another file beside the weights)",
+        "model_config_sha256": "The configuration of the model (scheduler, vocabulary or another file beside weights)",
         "adapter_sha256": "The LoRA on top of the model", "index": "The index of the references",
         "measure": "The weights of the measure", "clip": "The CLIP model",
     }  # fmt: skip
