@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Set
@@ -13,6 +12,7 @@ from typing import NamedTuple
 from memfix.download.fetched import Fetched, Status
 from memfix.download.journal import Journal
 from memfix.download.placeholders import repeated
+from memfix.files import write_atomic
 from memfix.inputs import tables
 from memfix.inputs.links import Link
 from memfix.inputs.wrong_rows import WrongRows
@@ -80,9 +80,7 @@ def _write_metadata(links: list[Link], journal: Journal) -> None:
     rows += [row for row in _earlier(journal.folder) if row.file_name in present]
     once = {(row.file_name, row.text): row for row in reversed(rows)}
     texts = "".join(json.dumps(row._asdict(), ensure_ascii=False) + "\n" for row in reversed(once.values()))
-    temporary = journal.folder / f".{METADATA}.{os.getpid()}.tmp"
-    temporary.write_text(texts, encoding="utf-8")
-    temporary.replace(journal.folder / METADATA)
+    write_atomic(journal.folder / METADATA, texts)
 
 
 def _earlier(folder: Path) -> Iterator[Row]:
