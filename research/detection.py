@@ -28,9 +28,9 @@ from memfix.config import DetectSettings
 from memfix.config.layers import read_config, resolve
 from memfix.console import Talk, emit
 from memfix.demo import REFERENCES, SETTINGS, list_path
-from memfix.detect.neighbours import Trial
+from memfix.detect.medoids import MATCHES, stand_in
+from memfix.detect.similar import Trial
 from memfix.detect.skipping import Skipping
-from memfix.detect.stand_ins import MATCHES, stand_in
 from memfix.inputs.references import read_references
 from memfix.measures import PIXELS, get_measure
 from memfix.measures.base import Measure

@@ -41,9 +41,9 @@ from memfix.models.denoiser import network_of
 from memfix.models.schedule import NoiseSchedule
 from memfix.run.environment import environment
 from memfix.stats import clopper_pearson
-from memfix.unlearn.bank import Bank, Target
-from memfix.unlearn.methods import get_method
-from memfix.unlearn.trainer import Trainer
+from memfix.unlearn.data.bank import Bank, Target
+from memfix.unlearn.objective.methods import get_method
+from memfix.unlearn.train.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
 from training import train

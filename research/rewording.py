@@ -26,10 +26,10 @@ from memfix.models.model import DiffusionModel
 from memfix.records import Pair, Rewording
 from memfix.run.environment import environment
 from memfix.run.folder import Run
-from memfix.unlearn.methods import get_method
-from memfix.unlearn.prepare import build_bank, encode_pairs
-from memfix.unlearn.resample import Asked, Sampler, the_edit
-from memfix.unlearn.trainer import Trainer
+from memfix.unlearn.data.encode import build_bank, encode_pairs
+from memfix.unlearn.data.keep_images import Asked, Sampler, the_edit
+from memfix.unlearn.objective.methods import get_method
+from memfix.unlearn.train.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
 from recognizer import object_names, recognize

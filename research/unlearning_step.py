@@ -41,11 +41,11 @@ from memfix.models import loading, lora
 from memfix.models.denoiser import frozen, network_of
 from memfix.models.device import device
 from memfix.run.environment import environment
-from memfix.unlearn.bank import Bank, Batch, Target
-from memfix.unlearn.draws import Draw
-from memfix.unlearn.methods import get_method
-from memfix.unlearn.siss import NEGLIGIBLE, Weights, importance_weights, log_density_ratio
-from memfix.unlearn.trainer import Trainer
+from memfix.unlearn.data.bank import Bank, Batch, Target
+from memfix.unlearn.data.draws import Draw
+from memfix.unlearn.objective.methods import get_method
+from memfix.unlearn.objective.siss import NEGLIGIBLE, Weights, importance_weights, log_density_ratio
+from memfix.unlearn.train.trainer import Trainer
 
 RATE = 1e-9  # the weights stay where they are, so that all steps are taken from the same ones
 TARGETS, EACH, PRIOR = 4, 3, 8

@@ -21,8 +21,8 @@ from memfix.console import Talk, emit
 from memfix.flow.detection import Detection
 from memfix.run.environment import environment
 from memfix.run.folder import Run
-from memfix.unlearn.resample import Asked, Sampler
-from memfix.unlearn.ways import Subject, get_ways
+from memfix.unlearn.data.keep_images import Asked, Sampler
+from memfix.variants.table import Subject, get_ways
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))

@@ -33,7 +33,7 @@ def list_(call: Call, what: Annotated[str, typer.Argument(help=f"What to list; o
 
 
 def _methods() -> list[dict[str, object]]:
-    from memfix.unlearn.methods import METHODS
+    from memfix.unlearn.objective.methods import METHODS
 
     return [
         {"name": m.name, "summary": m.summary, "passes": m.passes, "needs": ", ".join(m.needs) or "-"}
@@ -42,7 +42,7 @@ def _methods() -> list[dict[str, object]]:
 
 
 def _ways() -> list[dict[str, object]]:
-    from memfix.unlearn.ways import WAYS
+    from memfix.variants.table import WAYS
 
     return [{"name": w.name, "summary": w.summary} for w in WAYS.values()]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from memfix.config import DetectSettings
 from memfix.detect.design import Design
-from memfix.detect.stand_ins import MATCHES, stand_in
+from memfix.detect.medoids import MATCHES, stand_in
 from memfix.detect.thumbnails import Thumbnails
 from memfix.detect.verdict import verdict_on, verdict_on_pair
 from memfix.inputs.references import open_image

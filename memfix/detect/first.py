@@ -11,9 +11,9 @@ from memfix.console import Talk, are, count_of, counted
 from memfix.detect.cascade import screen_first
 from memfix.detect.check import Check, names, undecided
 from memfix.detect.design import Design
-from memfix.detect.neighbours import Trial, try_neighbours
+from memfix.detect.medoids import as_references
+from memfix.detect.similar import Trial, try_neighbours
 from memfix.detect.skipping import Skipping, audit_bound
-from memfix.detect.stand_ins import as_references
 from memfix.findings import ScreeningRecord
 from memfix.models.sampling import plan_samples
 from memfix.records import Label, Prompt, Reference, Role, Sample, Score, Verdict

@@ -19,12 +19,12 @@ from memfix.references.reference_set import fingerprint
 from memfix.run.folder import MODEL, Run
 from memfix.run.header import UnlearnStage
 from memfix.run.inputs import UnlearnInputs
-from memfix.unlearn.checkpoint import LATEST, chosen_step
-from memfix.unlearn.methods import Method, get_method, window
-from memfix.unlearn.modifiers import parameter_group
+from memfix.unlearn.objective.methods import Method, get_method, window
+from memfix.unlearn.objective.modifiers import parameter_group
 from memfix.unlearn.reading import PRIOR_ITEMS, check_settings, prior_strength, settings_of, ways_used
-from memfix.unlearn.ways import WAYS
-from memfix.unlearn.wordings import short_of_keep
+from memfix.unlearn.train.checkpoint import LATEST, chosen_step
+from memfix.variants.table import WAYS
+from memfix.variants.wordings import short_of_keep
 
 GIVEN = frozenset({KEEP, SHOWN})
 BACKWARD = 2  # forward passes that a backward pass takes as long as

@@ -13,13 +13,13 @@ from memfix.inputs.references import read_references
 from memfix.models.context import ContextEdit
 from memfix.records import Pair, Reference, Score, Side
 from memfix.run.header import UnlearnStage
-from memfix.unlearn.given import given_stand_ins, given_to_keep
-from memfix.unlearn.methods import Method, Need, check_data
-from memfix.unlearn.pairs import build_pairs, stock_of
+from memfix.unlearn.data.given import given_stand_ins, given_to_keep
+from memfix.unlearn.data.keep_images import Sampler, keep_variants, reword
+from memfix.unlearn.data.pairs import build_pairs, stock_of
+from memfix.unlearn.data.surrogates import make_stand_ins
+from memfix.unlearn.objective.methods import Method, Need, check_data
 from memfix.unlearn.reading import drawn_mixture, prior_strength, settings_of, ways_used
-from memfix.unlearn.resample import Sampler, keep_variants, reword
-from memfix.unlearn.stand_ins import make_stand_ins
-from memfix.unlearn.ways import WAYS
+from memfix.variants.table import WAYS
 
 PAIRS, VARIANTS, STAND_INS = "pairs.jsonl", "variants", "stand-ins"
 KEEP, SHOWN = "keep_pictures", "stand_in_pictures"

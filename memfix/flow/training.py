@@ -18,15 +18,15 @@ from memfix.models.model import DiffusionModel
 from memfix.records import Ending, Label, Look, Pair, Role, Side, Step
 from memfix.run.folder import MODEL, Run
 from memfix.run.header import UnlearnStage
-from memfix.unlearn.bank import Bank, Target
-from memfix.unlearn.checkpoint import Checkpoints
-from memfix.unlearn.looks import Monitor
-from memfix.unlearn.methods import Method
-from memfix.unlearn.prepare import with_texts
-from memfix.unlearn.ranks import Ranks
-from memfix.unlearn.resample import Sampler
-from memfix.unlearn.stopping import Decision, best, decide, diverged
-from memfix.unlearn.trainer import Trainer
+from memfix.unlearn.data.bank import Bank, Target
+from memfix.unlearn.data.encode import with_texts
+from memfix.unlearn.data.keep_images import Sampler
+from memfix.unlearn.objective.methods import Method
+from memfix.unlearn.train.checkpoint import Checkpoints
+from memfix.unlearn.train.ranks import Ranks
+from memfix.unlearn.train.stopping import Decision, best, decide, diverged
+from memfix.unlearn.train.trainer import Trainer
+from memfix.unlearn.train.validation import Monitor
 
 K = TypeVar("K", Step, Look)
 STEPS, LOOKS, CHECKPOINTS, APART = "training.jsonl", "looks.jsonl", "checkpoints", "adapters"

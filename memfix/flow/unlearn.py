@@ -17,11 +17,11 @@ from memfix.models.device import peak_memory
 from memfix.records import Role
 from memfix.run.folder import MODEL, Run
 from memfix.run.header import UnlearnStage
-from memfix.unlearn.methods import Method
-from memfix.unlearn.prepare import build_bank, encode_pairs
-from memfix.unlearn.ranks import Ranks
-from memfix.unlearn.resample import Sampler
-from memfix.unlearn.sharding import check_sharding
+from memfix.unlearn.data.encode import build_bank, encode_pairs
+from memfix.unlearn.data.keep_images import Sampler
+from memfix.unlearn.objective.methods import Method
+from memfix.unlearn.train.ranks import Ranks
+from memfix.unlearn.train.sharding import check_sharding
 
 
 def unlearn(

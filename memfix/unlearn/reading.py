@@ -10,10 +10,10 @@ from torch import nn
 
 from memfix.config import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
-from memfix.unlearn import terms
-from memfix.unlearn.methods import METHODS, Method, window
-from memfix.unlearn.trainer import adam
-from memfix.unlearn.ways import get_ways
+from memfix.unlearn.objective import terms
+from memfix.unlearn.objective.methods import METHODS, Method, window
+from memfix.unlearn.train.trainer import adam
+from memfix.variants.table import get_ways
 
 OWN = frozenset(name for method in METHODS.values() for name in method.reads)
 PRIOR_ITEMS = frozenset({"prior_batch_size", "prior_target"})

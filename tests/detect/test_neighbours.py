@@ -13,7 +13,7 @@ from memfix.console import Talk
 from memfix.demo import list_path
 from memfix.detect.aim import Aim
 from memfix.detect.check import Check
-from memfix.detect.neighbours import Trial, nearest_wordings, try_neighbours
+from memfix.detect.similar import Trial, nearest_wordings, try_neighbours
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
 from memfix.measures.copy_rule import CopyRule

@@ -7,7 +7,7 @@ from PIL import Image
 
 from memfix.config import DetectSettings
 from memfix.detect.check import Check
-from memfix.detect.stand_ins import as_references, stand_in
+from memfix.detect.medoids import as_references, stand_in
 from memfix.measures import get_measure
 from memfix.measures.copy_rule import CopyRule
 from memfix.records import Label, Sample, Verdict

@@ -19,9 +19,9 @@ from memfix.records import Prompt
 from memfix.screens import SCREENS
 from memfix.screens.bright_ending import bright_ending_with_masks
 from memfix.screens.sampling import Sampling
-from memfix.unlearn.bank import Bank, Target
-from memfix.unlearn.methods import METHODS
-from memfix.unlearn.trainer import Trainer
+from memfix.unlearn.data.bank import Bank, Target
+from memfix.unlearn.objective.methods import METHODS
+from memfix.unlearn.train.trainer import Trainer
 
 HEIGHT, WIDTH = 8, 12  # of latents; pictures are twice as large
 PLAN = plan_samples([Prompt(id="p", text="a cat")], [3, 4], steps=4, guidance=3.0)

@@ -8,7 +8,7 @@ import torch
 from tiny import Net
 
 from memfix.config import UnlearnSettings
-from memfix.unlearn.bank import Bank, Batch
+from memfix.unlearn.data.bank import Bank, Batch
 
 
 class Naive:

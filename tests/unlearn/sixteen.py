@@ -15,9 +15,9 @@ from torch import nn
 
 from memfix.config import UnlearnSettings
 from memfix.models.denoiser import network_of
-from memfix.unlearn.bank import Bank, Target
-from memfix.unlearn.methods import get_method
-from memfix.unlearn.trainer import Trainer
+from memfix.unlearn.data.bank import Bank, Target
+from memfix.unlearn.objective.methods import get_method
+from memfix.unlearn.train.trainer import Trainer
 
 SHAPE = (1, 4, 4)
 STEPS = 100  # timesteps of training noise, every fourth of them sampled

@@ -4,7 +4,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
 
-from memfix.unlearn.averages import Averages
+from memfix.unlearn.train.averages import Averages
 
 
 def test_averages_are_those_of_diffusers() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny import Noise, Words, bank_of
 
-from memfix.unlearn.bank import Bank, Batch, Target
-from memfix.unlearn.draws import Draw
+from memfix.unlearn.data.bank import Bank, Batch, Target
+from memfix.unlearn.data.draws import Draw
 
 
 def draw(window: tuple[int, int] = (0, 100), seed: int = 3, mixture: float = 0.5, **values) -> Batch:

@@ -8,9 +8,9 @@ from tiny import Net, bank_of, parts
 
 from memfix.config import UnlearnSettings
 from memfix.errors import MemfixError
-from memfix.unlearn.checkpoint import OPTIMIZER, Checkpoints
-from memfix.unlearn.methods import METHODS
-from memfix.unlearn.trainer import Trainer
+from memfix.unlearn.objective.methods import METHODS
+from memfix.unlearn.train.checkpoint import OPTIMIZER, Checkpoints
+from memfix.unlearn.train.trainer import Trainer
 
 
 def training(folder: Path, limit: int | None = None, **values) -> tuple[Net, Trainer, Checkpoints]:

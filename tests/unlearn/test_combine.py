@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from memfix.unlearn.combine import bome, global_norm, inner, project, rescale, weighted_sum
+from memfix.unlearn.objective.combine import bome, global_norm, inner, project, rescale, weighted_sum
 
 
 def two(a: float, b: float) -> list[torch.Tensor]:

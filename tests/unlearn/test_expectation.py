@@ -7,10 +7,10 @@ import torch
 from tiny import Noise, Words
 from torch import nn
 
-from memfix.unlearn.bank import Bank, Target
-from memfix.unlearn.draws import Draw
-from memfix.unlearn.methods import SISS_TERMS
-from memfix.unlearn.terms import View
+from memfix.unlearn.data.bank import Bank, Target
+from memfix.unlearn.data.draws import Draw
+from memfix.unlearn.objective.methods import SISS_TERMS
+from memfix.unlearn.objective.terms import View
 
 SHAPE = (1, 2, 2)
 WINDOW = (30, 34)

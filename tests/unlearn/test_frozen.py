@@ -12,11 +12,11 @@ from memfix.models import loading
 from memfix.models.conditioning import Conditioning
 from memfix.models.denoiser import frozen, network_of
 from memfix.models.prediction import target
-from memfix.unlearn.bank import Bank
-from memfix.unlearn.draws import Draw
-from memfix.unlearn.methods import METHODS
-from memfix.unlearn.modifiers import parameter_group
-from memfix.unlearn.trainer import Trainer
+from memfix.unlearn.data.bank import Bank
+from memfix.unlearn.data.draws import Draw
+from memfix.unlearn.objective.methods import METHODS
+from memfix.unlearn.objective.modifiers import parameter_group
+from memfix.unlearn.train.trainer import Trainer
 
 
 def points(channels: int, side: int, width: int) -> tuple[torch.Tensor, torch.Tensor, Conditioning]:

@@ -11,7 +11,7 @@ from memfix.measures.pixels import Ssim
 from memfix.records import Pair, Reference, Side
 from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
-from memfix.unlearn.given import given_stand_ins, given_to_keep
+from memfix.unlearn.data.given import given_stand_ins, given_to_keep
 from tests.conftest import picture
 
 

@@ -16,8 +16,8 @@ from memfix.models.sampling import plan_samples
 from memfix.records import Prompt, Reference, Score
 from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
-from memfix.unlearn.looks import FIRST_SEED, Monitor, skew, spread
-from memfix.unlearn.resample import Sampler
+from memfix.unlearn.data.keep_images import Sampler
+from memfix.unlearn.train.validation import FIRST_SEED, Monitor, skew, spread
 
 TARGET, CONTROL = Prompt(id="p1", text="a"), Prompt(id="c1", text="sky")
 DETECTED = DetectSettings(num_samples=4, num_inference_steps=3, batch_size=4, mixed_precision="no")

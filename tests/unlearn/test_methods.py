@@ -8,11 +8,11 @@ from torch import nn
 
 from memfix.config import UnlearnSettings
 from memfix.errors import MemfixError
-from memfix.unlearn.bank import Bank, Batch, Target
-from memfix.unlearn.draws import Draw
-from memfix.unlearn.methods import METHODS, check_data, get_method
-from memfix.unlearn.terms import View, siss_forget, siss_keep, uniform_forget
-from memfix.unlearn.trainer import _gradients
+from memfix.unlearn.data.bank import Bank, Batch, Target
+from memfix.unlearn.data.draws import Draw
+from memfix.unlearn.objective.methods import METHODS, check_data, get_method
+from memfix.unlearn.objective.terms import View, siss_forget, siss_keep, uniform_forget
+from memfix.unlearn.train.trainer import _gradients
 
 KINDS = ["epsilon", "v_prediction", "flow_prediction"]
 

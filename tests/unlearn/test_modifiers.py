@@ -7,10 +7,10 @@ from tiny import Net, bank_of, gradient
 from torch import nn
 
 from memfix.errors import MemfixError
-from memfix.unlearn.bank import Bank, Target
-from memfix.unlearn.draws import Draw
-from memfix.unlearn.importance import forget_sensitivity, keep_fisher
-from memfix.unlearn.modifiers import (
+from memfix.unlearn.data.bank import Bank, Target
+from memfix.unlearn.data.draws import Draw
+from memfix.unlearn.objective.importance import forget_sensitivity, keep_fisher
+from memfix.unlearn.objective.modifiers import (
     Mask,
     ParameterPrior,
     parameter_group,
@@ -18,7 +18,7 @@ from memfix.unlearn.modifiers import (
     top_share,
     with_first_factors,
 )
-from memfix.unlearn.terms import View
+from memfix.unlearn.objective.terms import View
 
 
 def conditional() -> UNet2DConditionModel:
@@ -141,7 +141,7 @@ def test_fisher_prior_pulls_where_the_keep_loss_is_sensitive() -> None:
 
 def test_sensitivities_are_of_their_own_side(monkeypatch: pytest.MonkeyPatch) -> None:
     """One item each: |∇| of a forget image, and ∇² of a keep image."""
-    monkeypatch.setattr("memfix.unlearn.importance.ITEMS", 1)
+    monkeypatch.setattr("memfix.unlearn.objective.importance.ITEMS", 1)
     bank, model, view = bank_of("epsilon"), Net(), View("epsilon")
     parameters = list(model.parameters())
 

@@ -14,9 +14,9 @@ from tiny import Net, bank_of, parts
 from memfix.config import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.models import loading
-from memfix.unlearn.checkpoint import Checkpoints
-from memfix.unlearn.methods import METHODS
-from memfix.unlearn.trainer import Trainer, adam
+from memfix.unlearn.objective.methods import METHODS
+from memfix.unlearn.train.checkpoint import Checkpoints
+from memfix.unlearn.train.trainer import Trainer, adam
 
 
 def trainer(model: torch.nn.Module, **values) -> Trainer:

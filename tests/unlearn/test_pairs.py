@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from memfix.records import Label, Prompt, Reference, Role, Score, Side, Verdict
-from memfix.unlearn.pairs import build_pairs
+from memfix.unlearn.data.pairs import build_pairs
 
 
 def score(prompt: str, seed: int, copy: bool, reference: str = "r0.png") -> Score:

@@ -14,9 +14,9 @@ from torch.multiprocessing import spawn
 from memfix.config import UnlearnSettings
 from memfix.models.denoiser import frozen
 from memfix.records import Step
-from memfix.unlearn.methods import METHODS
-from memfix.unlearn.ranks import Ranks
-from memfix.unlearn.trainer import Trainer
+from memfix.unlearn.objective.methods import METHODS
+from memfix.unlearn.train.ranks import Ranks
+from memfix.unlearn.train.trainer import Trainer
 from memfix.world import World
 
 WORLD = 2

@@ -7,10 +7,10 @@ from tiny import bank_of
 
 from memfix.config import UnlearnSettings
 from memfix.errors import MemfixError
-from memfix.unlearn.draws import Draw
-from memfix.unlearn.methods import METHODS
+from memfix.unlearn.data.draws import Draw
+from memfix.unlearn.objective.methods import METHODS
 from memfix.unlearn.reading import OWN, SOME, check_settings, drawn_mixture, settings_of, ways_used
-from memfix.unlearn.ways import WAYS
+from memfix.variants.table import WAYS
 
 
 class Seen:

@@ -14,8 +14,8 @@ from memfix.models import loading
 from memfix.records import SAME, Pair, Reference, Sample, Score, Side
 from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
-from memfix.unlearn.resample import Asked, Drawn, Kept, Sampler, keep_variants, reword
-from memfix.unlearn.ways import get_ways
+from memfix.unlearn.data.keep_images import Asked, Drawn, Kept, Sampler, keep_variants, reword
+from memfix.variants.table import get_ways
 from tests.conftest import picture
 
 TEXTS = {"p1": "owl by a", "p2": "cat by b"}

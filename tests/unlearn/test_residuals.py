@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from memfix.unlearn.residuals import squared_error
+from memfix.unlearn.objective.residuals import squared_error
 
 
 def test_low_pass_by_hand() -> None:

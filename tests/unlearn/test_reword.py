@@ -8,8 +8,8 @@ from diffusers import StableDiffusionPipeline
 
 from memfix.models import loading
 from memfix.models.context import ContextEdit, build_in, readers
-from memfix.unlearn import reword
-from memfix.unlearn.reword import random_texts, solve
+from memfix.unlearn import rewording as reword
+from memfix.unlearn.rewording import random_texts, solve
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -11,7 +11,7 @@ from torch.multiprocessing import spawn
 
 from memfix.config import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
-from memfix.unlearn.sharding import BLOCKS, check_sharding, gather, shard
+from memfix.unlearn.train.sharding import BLOCKS, check_sharding, gather, shard
 
 WORLD = 2
 

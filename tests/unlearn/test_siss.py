@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from memfix.unlearn import siss
+from memfix.unlearn.objective import siss
 
 
 def test_weights_by_hand() -> None:

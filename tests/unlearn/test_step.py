@@ -13,11 +13,11 @@ from tiny import Net, bank_of, parts
 
 from memfix.config import UnlearnSettings
 from memfix.models.denoiser import frozen
-from memfix.unlearn.bank import Bank, Batch
-from memfix.unlearn.draws import Draw
-from memfix.unlearn.importance import ITEMS
-from memfix.unlearn.methods import METHODS
-from memfix.unlearn.trainer import Trainer
+from memfix.unlearn.data.bank import Bank, Batch
+from memfix.unlearn.data.draws import Draw
+from memfix.unlearn.objective.importance import ITEMS
+from memfix.unlearn.objective.methods import METHODS
+from memfix.unlearn.train.trainer import Trainer
 
 KINDS = ["epsilon", "v_prediction", "flow_prediction"]
 RATE = 0.1

@@ -5,7 +5,7 @@ import pytest
 from memfix.config import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.records import Ending, Look
-from memfix.unlearn.stopping import best, decide, diverged
+from memfix.unlearn.train.stopping import best, decide, diverged
 
 SETTINGS = UnlearnSettings(max_train_steps=100, clean_looks=2, max_drift=0.2, max_broken=0.25)
 

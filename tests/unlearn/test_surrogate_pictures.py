@@ -14,9 +14,9 @@ from memfix.models import loading
 from memfix.records import Pair, Reference, Sample, Score, Side
 from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
-from memfix.unlearn.prepare import build_bank, encode_pairs
-from memfix.unlearn.resample import Sampler
-from memfix.unlearn.stand_ins import LAST_TRIES, STRENGTHS, make_stand_ins
+from memfix.unlearn.data.encode import build_bank, encode_pairs
+from memfix.unlearn.data.keep_images import Sampler
+from memfix.unlearn.data.surrogates import LAST_TRIES, STRENGTHS, make_stand_ins
 from tests.conftest import picture
 
 

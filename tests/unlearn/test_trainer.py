@@ -12,10 +12,10 @@ from memfix.config import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.models import loading
 from memfix.models.model import DiffusionModel
-from memfix.unlearn.bank import Bank, Target
-from memfix.unlearn.draws import Draw
-from memfix.unlearn.methods import METHODS
-from memfix.unlearn.trainer import Trainer, lr_factor
+from memfix.unlearn.data.bank import Bank, Target
+from memfix.unlearn.data.draws import Draw
+from memfix.unlearn.objective.methods import METHODS
+from memfix.unlearn.train.trainer import Trainer, lr_factor
 
 
 def bank_for(model: DiffusionModel) -> Bank:

@@ -10,7 +10,7 @@ from memfix.errors import MemfixError
 from memfix.models import loading
 from memfix.models.sampling import plan_samples
 from memfix.records import Prompt
-from memfix.unlearn.ways import DESCENT, NOISE, WAYS, Subject, Variant, descent, get_ways
+from memfix.variants.table import DESCENT, NOISE, WAYS, Subject, Variant, descent, get_ways
 
 SETTINGS = DetectSettings(num_inference_steps=2, guidance_scale=3.0, mixed_precision="no")
 

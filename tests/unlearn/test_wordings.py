@@ -3,7 +3,7 @@
 from collections import Counter
 
 from memfix.records import Pair, Side
-from memfix.unlearn.wordings import (
+from memfix.variants.wordings import (
     MOST_WORDINGS,
     TIMES,
     framed,

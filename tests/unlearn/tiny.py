@@ -9,7 +9,7 @@ from torch import nn
 
 from memfix.models.conditioning import Conditioning
 from memfix.models.denoiser import Network, network_of
-from memfix.unlearn.bank import Bank, Target
+from memfix.unlearn.data.bank import Bank, Target
 
 WIDTH = 6
 

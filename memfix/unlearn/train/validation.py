@@ -15,10 +15,10 @@ from memfix.measures.quality import broken_share, detail_range
 from memfix.models.denoiser import Network
 from memfix.models.sampling import batches, plan_samples
 from memfix.records import Look, Prompt, Score
-from memfix.unlearn.bank import Bank, Items
-from memfix.unlearn.draws import Draw
-from memfix.unlearn.resample import Sampler
-from memfix.unlearn.terms import View, errors
+from memfix.unlearn.data.bank import Bank, Items
+from memfix.unlearn.data.draws import Draw
+from memfix.unlearn.data.keep_images import Sampler
+from memfix.unlearn.objective.terms import View, errors
 
 FIRST_SEED = 200_000  # neither the detection nor the re-check goes so far
 CONTROLS = 12  # more say little more of a mean drift

@@ -9,7 +9,7 @@ import torch
 from memfix.inputs.references import open_image
 from memfix.models.model import DiffusionModel
 from memfix.records import Pair, Side
-from memfix.unlearn.bank import Bank, Target
+from memfix.unlearn.data.bank import Bank, Target
 
 
 def encode_pairs(model: DiffusionModel, pairs: Sequence[Pair]) -> Iterator[torch.Tensor]:

@@ -12,11 +12,11 @@ import torch
 from memfix.config import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 from memfix.records import Word
-from memfix.unlearn import terms
-from memfix.unlearn.bank import Bank, Batch
-from memfix.unlearn.combine import Combiner, bome, project, rescale, weighted_sum
-from memfix.unlearn.retrack import nearest_keep
-from memfix.unlearn.terms import Term, View
+from memfix.unlearn.data.bank import Bank, Batch
+from memfix.unlearn.objective import terms
+from memfix.unlearn.objective.combine import Combiner, bome, project, rescale, weighted_sum
+from memfix.unlearn.objective.retrack import nearest_keep
+from memfix.unlearn.objective.terms import Term, View
 
 ENOUGH = 0.95  # of the cap; from MUCS (arXiv 2605.17938)
 

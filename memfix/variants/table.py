@@ -13,7 +13,7 @@ from memfix.config import DetectSettings
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 from memfix.models.conditioning import Conditioning
 from memfix.models.model import DiffusionModel
-from memfix.unlearn import wordings
+from memfix.variants import wordings
 
 NOISE = (1.0, 2.0, 4.0)  # of an embedding's own spread
 CLOSER = (0.5, 0.0)  # of what the guidance adds to the prompt's own prediction

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from memfix.unlearn.bank import Bank, Target
+from memfix.unlearn.data.bank import Bank, Target
 
 
 def posterior_weights(m: torch.Tensor, near: torch.Tensor, signal: float, noise: float) -> torch.Tensor:

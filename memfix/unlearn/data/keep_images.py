@@ -20,9 +20,9 @@ from memfix.models.model import DiffusionModel
 from memfix.models.sampling import batches, plan_samples
 from memfix.records import SAME, Condition, Pair, Prompt, Rewording, Sample, Score, Side, Yield
 from memfix.references.judge import Judge
-from memfix.unlearn.reword import random_texts, solve
-from memfix.unlearn.ways import Subject, Variant, Way
-from memfix.unlearn.wordings import safe_wordings, short_of_keep
+from memfix.unlearn.rewording import random_texts, solve
+from memfix.variants.table import Subject, Variant, Way
+from memfix.variants.wordings import safe_wordings, short_of_keep
 
 
 class Asked(NamedTuple):

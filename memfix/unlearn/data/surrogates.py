@@ -8,7 +8,7 @@ from pathlib import Path
 
 from memfix.inputs.references import open_image
 from memfix.records import Pair, Sample, Score, Side
-from memfix.unlearn.resample import Sampler
+from memfix.unlearn.data.keep_images import Sampler
 
 STRENGTHS = (0.8, 0.9, 1.0)  # with less noise than that, most copies stay (research/unlearning_runs.md)
 LAST_TRIES = 8  # from noise alone, under the empty prompt

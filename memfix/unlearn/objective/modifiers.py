@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from memfix.errors import MemfixError
 from memfix.models.denoiser import GROUPS
 from memfix.models.lora import FIRST, SECOND
-from memfix.unlearn.combine import total
+from memfix.unlearn.objective.combine import total
 
 SMALLEST_SHARE = 1e-3  # of the mean variance: a weight that never moved is held, not nailed down
 BISECTIONS = 60

@@ -13,11 +13,11 @@ import torch
 
 from memfix.models.denoiser import Network
 from memfix.models.prediction import implied_noise, target
-from memfix.unlearn import siss
-from memfix.unlearn.bank import Batch, Items
-from memfix.unlearn.residuals import min_snr, squared_error
-from memfix.unlearn.retrack import posterior_mean
-from memfix.unlearn.surrogate import weight_of_time
+from memfix.unlearn.data.bank import Batch, Items
+from memfix.unlearn.objective import siss
+from memfix.unlearn.objective.residuals import min_snr, squared_error
+from memfix.unlearn.objective.retrack import posterior_mean
+from memfix.unlearn.objective.surrogate import weight_of_time
 
 Term: TypeAlias = Callable[[Batch, Network, "View"], torch.Tensor]
 

@@ -14,7 +14,7 @@ from random import Random
 import torch
 
 from memfix.models.context import ContextEdit
-from memfix.unlearn.wordings import known_words
+from memfix.variants.wordings import known_words
 
 KNOWN = 50.0  # weight of the run's other texts, which must not move, against what must
 ANYTHING = 0.1  # weight of texts out of the model's vocabulary: what nobody listed must not move either

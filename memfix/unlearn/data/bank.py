@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from memfix.models.conditioning import Conditioning
-from memfix.unlearn.draws import Draw
+from memfix.unlearn.data.draws import Draw
 
 
 class Schedule(Protocol):

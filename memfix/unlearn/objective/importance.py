@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from memfix.models.denoiser import Network
-from memfix.unlearn.bank import Bank, Items
-from memfix.unlearn.draws import Draw
-from memfix.unlearn.terms import View, errors
+from memfix.unlearn.data.bank import Bank, Items
+from memfix.unlearn.data.draws import Draw
+from memfix.unlearn.objective.terms import View, errors
 
 ITEMS = 64  # enough for a ranking of weights; each is one forward and backward
 

@@ -20,15 +20,15 @@ from memfix.models.denoiser import Network
 from memfix.models.device import autocast_dtype
 from memfix.models.prediction import implied_clean
 from memfix.records import Step
-from memfix.unlearn.averages import Averages
-from memfix.unlearn.bank import Bank, Batch, Items
-from memfix.unlearn.combine import Combined, global_norm
-from memfix.unlearn.draws import Draw
-from memfix.unlearn.importance import forget_sensitivity, keep_fisher
-from memfix.unlearn.methods import Composition, Method, check_data, window
-from memfix.unlearn.modifiers import Mask, ParameterPrior, parameter_group, salient, with_first_factors
-from memfix.unlearn.ranks import Ranks
-from memfix.unlearn.terms import Term, View
+from memfix.unlearn.data.bank import Bank, Batch, Items
+from memfix.unlearn.data.draws import Draw
+from memfix.unlearn.objective.combine import Combined, global_norm
+from memfix.unlearn.objective.importance import forget_sensitivity, keep_fisher
+from memfix.unlearn.objective.methods import Composition, Method, check_data, window
+from memfix.unlearn.objective.modifiers import Mask, ParameterPrior, parameter_group, salient, with_first_factors
+from memfix.unlearn.objective.terms import Term, View
+from memfix.unlearn.train.averages import Averages
+from memfix.unlearn.train.ranks import Ranks
 
 ALONE = Ranks()
 LOSS_SCALE, LEAST_SCALE = 2.0**16, 2.0**-16  # of losses in fp16; powers of two leave all digits alone

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from memfix.errors import MemfixError
 from memfix.files import atomic_folder, remove_folder
-from memfix.unlearn.trainer import Trainer
+from memfix.unlearn.train.trainer import Trainer
 
 LATEST = "latest"
 WEIGHTS, OPTIMIZER, AVERAGES = "weights.safetensors", "optimizer.safetensors", "averages.safetensors"

@@ -1,0 +1,1 @@
+"""What a step minimises: terms, combiners and modifiers, which methods are made of."""
