@@ -11,7 +11,8 @@ from torch.multiprocessing import spawn
 
 from memfix.config import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
-from memfix.unlearn.train.sharding import BLOCKS, check_sharding, gather, shard
+from memfix.models.sharding import BLOCKS, gather, shard
+from memfix.unlearn.train.sharding import check_sharding
 
 WORLD = 2
 
@@ -51,11 +52,11 @@ def test_each_rank_holds_its_part_and_the_first_gets_all(tmp_path: Path) -> None
 
 def test_what_weights_in_parts_cannot_do_is_refused() -> None:
     check_sharding(UnlearnSettings(weights="full"), going_on=False)
-    with pytest.raises(MemfixError, match="LoRA leaves nothing to shard") as caught:
+    with pytest.raises(MemfixError, match="too small to need sharding") as caught:
         check_sharding(UnlearnSettings(weights="lora"), going_on=False)
     assert caught.value.exit_code is ExitCode.USAGE
-    with pytest.raises(MemfixError, match="--validation-steps, --checkpointing-steps: not with") as caught:
+    with pytest.raises(MemfixError, match="--validation-steps, --checkpointing-steps: this cannot be used") as caught:
         check_sharding(UnlearnSettings(weights="full", validation_steps=5, checkpointing_steps=5), going_on=False)
     assert "Leave them out" in caught.value.hint
-    with pytest.raises(MemfixError, match="cannot go on from a checkpoint"):
+    with pytest.raises(MemfixError, match="cannot resume from a checkpoint"):
         check_sharding(UnlearnSettings(weights="full"), going_on=True)
