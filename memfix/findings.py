@@ -68,5 +68,5 @@ class ScreeningRecord(Record):
     audited_memorized: int
     share_bound: float | None = Field(description="at most this share of what was left out is memorized")
     odd_controls: list[str]
-    neighbours: int
-    neighbours_memorized: int
+    similar: int
+    similar_memorized: int

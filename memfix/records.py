@@ -156,7 +156,7 @@ class Verdict(Record):
     common_area: float | None = Field(None, description="share of the picture in which the copies agree")
 
 
-class Agreement(Record):
+class ClipScore(Record):
     """How well a prompt's samples fit it, by CLIP: no criterion for copies."""
 
     prompt_id: str
@@ -180,9 +180,9 @@ class Pair(Record):
     prompt_id: str
     origin: Literal["reference", "sample", "variant", "control", "given"]
     wording: str | None = Field(None, description="the text that a variant was sampled from, where it was another")
-    way: str | None = Field(None, description="how a variant was made of the prompt")
+    kind: str | None = Field(None, description="how a variant was made of the prompt")
     reference: str | None = Field(None, description="the reference that an image to forget is, or shows")
-    stand_in: str | None = Field(None, description="the picture that an image to forget is denoised to instead")
+    surrogate: str | None = Field(None, description="the picture that an image to forget is denoised to instead")
 
 
 class Yield(Record):
@@ -190,7 +190,7 @@ class Yield(Record):
 
     prompt_id: str
     text: str
-    way: str
+    kind: str
     samples: int
     kept: int = 0
     near_copies: int = 0
@@ -222,7 +222,7 @@ class Step(Record):
     seconds: float
 
 
-class Look(Record):
+class Validation(Record):
     """What a few samples say of the weights after a step of training, and what the losses do.
 
     Losses are per dimension of a latent, over one fixed set of noisy points. Skew: the mean over those points of

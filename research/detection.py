@@ -24,11 +24,11 @@ from rich.console import Console
 from rich.table import Table
 
 from memfix import flow
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.config.layers import read_config, resolve
 from memfix.console import Talk, emit
 from memfix.demo import REFERENCES, SETTINGS, list_path
-from memfix.detect.medoids import MATCHES, stand_in
+from memfix.detect.medoids import MATCHES
 from memfix.detect.similar import Trial
 from memfix.detect.skipping import Skipping
 from memfix.inputs.references import read_references
@@ -41,6 +41,7 @@ from memfix.run.environment import environment
 from memfix.run.folder import Run
 from memfix.screens import get_screen
 from memfix.screens.sampling import Sampling
+from memfix.unlearn.objective.methods import surrogate
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
@@ -96,7 +97,7 @@ def evaluations(run: Run) -> int:
     own = {p.id for p in run.read("prompts.jsonl", Prompt) if p.role is Role.PROMPT}
     drawn = sum(s.prompt_id in own for s in run.read("before/metadata.jsonl", Sample))
     screened = 2 * settings.screen_seeds * len(own) if settings.screen else 0
-    trials = len({t.prompt_id for t in run.read("before/neighbours.jsonl", Trial)})
+    trials = len({t.prompt_id for t in run.read("before/similar.jsonl", Trial)})
     aimed = settings.num_samples * (2 * trials + 1) if trials else 0
     return screened + aimed + 2 * drawn * settings.num_inference_steps
 
@@ -185,7 +186,7 @@ def without_references(run: Run, groups: dict[str, str]) -> dict[str, int]:
     for i, own in samples.items():
         if text[i] in groups:
             images = [Image.open(run.path / "before" / s.file_name) for s in own]
-            found[groups[text[i]]] += any(s.copy_ for s in stand_in(own, images, m, threshold).scores)
+            found[groups[text[i]]] += any(s.copy_ for s in surrogate(own, images, m, threshold).scores)
     return found
 
 

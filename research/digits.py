@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch import nn
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.console import emit
 from memfix.models.denoiser import network_of
 from memfix.models.schedule import NoiseSchedule
@@ -52,7 +52,7 @@ RESULTS = Path(__file__).parent / "results" / "digits.jsonl"
 COPIES = 0.01  # of the training set
 BATCH, STEPS = 64, 5000
 SAMPLES, SAMPLING_STEPS, SAMPLING_BATCH = 2000, 20, 250
-IMG2IMG = 750  # the timestep of the T-shirt that a stand-in is made of
+IMG2IMG = 750  # the timestep of the T-shirt that a surrogate is made of
 COMMON = {
     "weights": "full", "learning_rate": 1e-4, "lr_scheduler": "cosine", "max_train_steps": 100, "train_batch_size": 32,
     "bome_eta": 1e-3,
@@ -71,8 +71,8 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("bounded", {}),
     ("retrack", {"forget_weight": 0.005}),
     ("retrack", {}),
-    ("surrogate", {"stand_in": "digit"}),
-    ("surrogate", {"stand_in": "img2img"}),
+    ("surrogate", {"surrogate": "digit"}),
+    ("surrogate", {"surrogate": "img2img"}),
     ("erasediff", {}),
     ("vdu", {}),
     ("vdu", {"parameter_prior": 0.999}),
@@ -253,11 +253,11 @@ def unlearn(
 ) -> tuple[DDPMPipeline, dict[str, float]]:
     """A copy of the pipeline after unlearning, and what its training took."""
     values = dict(cell.values)
-    stand_in = values.pop("stand_in", None)
+    surrogate = values.pop("surrogate", None)
     settings = UnlearnSettings(**COMMON | values, train_seed=cell.seed)
     pipe = copy.deepcopy(pipe)
-    stand_ins = [stand_in_for(pipe, digits, shirt)[stand_in][None]] if stand_in else []
-    bank = Bank([Target("", [shirt], list(digits), stand_ins)], [], None, NoiseSchedule(pipe.scheduler))
+    surrogates = [stand_in_for(pipe, digits, shirt)[surrogate][None]] if surrogate else []
+    bank = Bank([Target("", [shirt], list(digits), surrogates)], [], None, NoiseSchedule(pipe.scheduler))
     started = time.monotonic()
     unet = pipe.unet.train()
     network, weights = network_of(unet, "bf16"), dict(unet.named_parameters())

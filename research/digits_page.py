@@ -17,7 +17,7 @@ from digits import RESULTS, read_results, read_shirt, table, to_bytes
 
 PANELS = {
     "before": "before", "retrained": "retrained without the T-shirt", "siss": "siss", "naive": "naive",
-    "retrack forget_weight=0.005": "retrack", "surrogate stand_in=digit": "surrogate (a digit)",
+    "retrack forget_weight=0.005": "retrack", "surrogate surrogate=digit": "surrogate (a digit)",
     "erasediff": "erasediff", "bounded": "bounded", "neggrad": "neggrad",
 }  # fmt: skip
 COLUMNS, ROWS, SIDE, GAP, LABEL = 10, 5, 28, 8, 16

@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.console import emit
 from memfix.inputs.references import open_image, read_references
 from memfix.models import loading

@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.flow.detection import Detection
 from memfix.models.context import ContextEdit, build_in
@@ -27,8 +27,9 @@ from memfix.records import Pair, Rewording
 from memfix.run.environment import environment
 from memfix.run.folder import Run
 from memfix.unlearn.data.encode import build_bank, encode_pairs
-from memfix.unlearn.data.keep_images import Asked, Sampler, the_edit
+from memfix.unlearn.data.sampler import Asked, Sampler
 from memfix.unlearn.objective.methods import get_method
+from memfix.unlearn.rewording import the_edit
 from memfix.unlearn.train.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))

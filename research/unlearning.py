@@ -27,8 +27,9 @@ from typing import Any
 import numpy as np
 
 from memfix import flow
-from memfix.config import DetectSettings, UnlearnSettings
+from memfix.config.checks import DetectSettings
 from memfix.config.layers import for_weights, read_config, resolve
+from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk, emit
 from memfix.demo import LISTS, SETTINGS, list_path
 from memfix.detect.check import Check
@@ -131,12 +132,12 @@ STRENGTH = [
     _once("retrack, weight 0.8", method="retrack", forget_weight=0.8),
     *(_once(f"vdu, prior {v}", method="vdu", parameter_prior=v) for v in (0.999, 0.9995, 0.9999)),
 ]
-VARIANTS = [*METHODS, *SEVERAL, *WINDOW, *RATIO, *MIXTURE, *STRENGTH, *SINGLE]
+VARIANT_KINDS = [*METHODS, *SEVERAL, *WINDOW, *RATIO, *MIXTURE, *STRENGTH, *SINGLE]
 
 
 def cells(only: str) -> list[tuple[Variant, int]]:
     """What there is to do, the most telling first: all variants with one seed, then the others seed by seed."""
-    order = [(v, seed) for seed in SEEDS for v in VARIANTS if seed in v.seeds]
+    order = [(v, seed) for seed in SEEDS for v in VARIANT_KINDS if seed in v.seeds]
     return [(v, seed) for v, seed in order if fnmatchcase(v.name, only)]
 
 
@@ -209,7 +210,7 @@ def measure(detected: Path, variant: Variant, seed: int) -> dict[str, Any]:
     preset = for_weights(read_config(SETTINGS)["unlearn"], variant.settings.get("weights", "lora"))
     settings = resolve(UnlearnSettings, {**variant.settings, "train_seed": seed}, PLAIN, preset)
     if variant.wordings:
-        settings = settings.model_copy(update={"keep_enough": sys.maxsize, "keep_ways": "shorten"})
+        settings = settings.model_copy(update={"keep_enough": sys.maxsize, "variant_kinds": "shorten"})
     row = {**identity(variant, seed), "finished": now(), "environment": environment().model_dump()}
     started = time.process_time()
     try:
@@ -297,7 +298,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.list:
         done = {key(row) for row in read(options.results)}
-        for v in VARIANTS:
+        for v in VARIANT_KINDS:
             ready = sum(key(identity(v, seed)) in done for seed in v.seeds)
             print(f"{v.name}: {ready} of {len(v.seeds)} seeds")
     elif options.json:

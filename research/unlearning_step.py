@@ -33,7 +33,7 @@ from rich.table import Table
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.console import emit
 from memfix.demo import REFERENCES
 from memfix.inputs.references import open_image
@@ -127,7 +127,7 @@ def demo() -> World:
 
 
 def bank_of(texts: list[str], latents: list[torch.Tensor], embeddings: Any, schedule: Any) -> Bank:
-    """Prompts with as many images to forget as to keep, a stand-in for each and another wording."""
+    """Prompts with as many images to forget as to keep, a surrogate for each and another wording."""
     take = iter(latents)
     targets = []
     for text, anchor in zip(texts[:TARGETS], texts[TARGETS : 2 * TARGETS], strict=True):

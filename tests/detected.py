@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from memfix import flow
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.console import Talk
 from memfix.records import Score
 from memfix.run.folder import Run

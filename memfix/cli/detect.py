@@ -6,7 +6,7 @@ import typer
 
 from memfix.cli import show
 from memfix.cli.options import Call, FailOn, Out, command, fail_on, runs_root
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 
 PromptList = Annotated[
     str,

@@ -10,7 +10,7 @@ import typer
 
 from memfix.cli import show
 from memfix.cli.options import Call, command
-from memfix.config import FetchSettings
+from memfix.config.tools import FetchSettings
 from memfix.console import are, count_of, counted, emit, percent
 from memfix.errors import MemfixError
 from memfix.offline import is_offline

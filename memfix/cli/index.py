@@ -8,8 +8,8 @@ import typer
 
 from memfix.cli import show
 from memfix.cli.options import Call, command
-from memfix.config import IndexSettings
 from memfix.config.choices import Compression
+from memfix.config.tools import IndexSettings
 from memfix.console import emit
 from memfix.world import World
 

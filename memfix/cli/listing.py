@@ -42,9 +42,9 @@ def _methods() -> list[dict[str, object]]:
 
 
 def _ways() -> list[dict[str, object]]:
-    from memfix.variants.table import WAYS
+    from memfix.variants.table import VARIANT_KINDS
 
-    return [{"name": w.name, "summary": w.summary} for w in WAYS.values()]
+    return [{"name": w.name, "summary": w.summary} for w in VARIANT_KINDS.values()]
 
 
 def _measures() -> list[dict[str, object]]:

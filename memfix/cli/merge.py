@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from memfix.cli.options import Call, command
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.console import emit
 
 Adapters = Annotated[list[Path], typer.Argument(metavar="LORA…", help="Adapters of the same model: folders or files.")]

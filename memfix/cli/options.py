@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
-from memfix.config import DEMO, STAGES, Settings
+from memfix.config import DEMO, STAGES
+from memfix.config.base import Settings
 from memfix.config.layers import for_weights, read_config, read_environment, read_preset, resolve
 from memfix.console import Talk
 from memfix.errors import ExitCode, MemfixError, did_you_mean

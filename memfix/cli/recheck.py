@@ -8,7 +8,7 @@ import typer
 from memfix.cli import show
 from memfix.cli.options import Call, RunArgument, command
 from memfix.cli.unlearn import Overwrite, open_run
-from memfix.config import RecheckSettings
+from memfix.config.checks import RecheckSettings
 
 Adapters = Annotated[
     list[Path] | None,

@@ -6,7 +6,8 @@ from memfix.cli import show
 from memfix.cli.detect import PromptList
 from memfix.cli.options import Call, FailOn, Out, command, fail_on, runs_root
 from memfix.cli.unlearn import Full, Lora, weights
-from memfix.config import DetectSettings, RecheckSettings, UnlearnSettings
+from memfix.config.checks import DetectSettings, RecheckSettings
+from memfix.config.unlearn import UnlearnSettings
 
 
 @command("detect", "unlearn", "recheck")

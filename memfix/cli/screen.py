@@ -9,7 +9,8 @@ import typer
 
 from memfix.cli.detect import PromptList
 from memfix.cli.options import Call, command, runs_root
-from memfix.config import DetectSettings, ScreenSettings
+from memfix.config.checks import DetectSettings
+from memfix.config.tools import ScreenSettings
 from memfix.console import count_of, emit
 from memfix.errors import ExitCode, MemfixError
 from memfix.world import World

@@ -10,7 +10,9 @@ from memfix.console import count_of, counted, emit, percent
 from memfix.records import Change, Label, Outcome, Prompt, Rewording, Role, Step, Verdict
 
 if TYPE_CHECKING:
-    from memfix.config import DetectSettings, Settings, UnlearnSettings
+    from memfix.config.base import Settings
+    from memfix.config.checks import DetectSettings
+    from memfix.config.unlearn import UnlearnSettings
     from memfix.run.folder import Run
 
 

@@ -9,7 +9,7 @@ import typer
 
 from memfix.cli import show
 from memfix.cli.options import Call, RunArgument, command, runs_root
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 
 if TYPE_CHECKING:

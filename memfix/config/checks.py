@@ -59,10 +59,10 @@ class DetectSettings(Settings):
     )
     clip_model: str | None = Field(
         None,
-        description="CLIP model for an index of the references or for --agreement: NAME/TAG as in open_clip, or "
+        description="CLIP model for an index of the references or for --clip-score: NAME/TAG as in open_clip, or "
         "NAME/PATH with a .safetensors checkpoint. By default the model that the index was made with.",
     )
-    agreement: bool = Field(
+    clip_score: bool = Field(
         False,
         description="Also record the clip_score of the samples, before and after: how well they fit their prompts by "
         "CLIP (--clip-model, by default ViT-B-32/laion2b_s34b_b79k). It does not decide what a copy is.",
@@ -114,7 +114,7 @@ class DetectSettings(Settings):
         description="How many of the prompts that the screen would leave out are drawn at random and sampled all the "
         "same. If one of them is memorized, all prompts are sampled.",
     )
-    neighbours: int = Field(
+    similar_prompts: int = Field(
         25,
         ge=0,
         description="Prompts per round that the screen left out and that are tried all the same because they are "

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from memfix.config import STAGES, Settings
+from memfix.config import STAGES
+from memfix.config.base import Settings
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 
 if sys.version_info >= (3, 11):

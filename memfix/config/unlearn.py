@@ -103,7 +103,7 @@ class UnlearnSettings(Settings):
         description="Lowest rate at which erasediff lowers its forget term. Published values: 0.01 for Stable "
         "Diffusion, 0.001 for pixels. Raise it if copies stay.",
     )
-    neighbours: int = Field(
+    nearest_keep: int = Field(
         10,
         ge=1,
         description="How many of the nearest keep images retrack denoises a forget image to. Lower it if results blur.",
@@ -176,12 +176,12 @@ class UnlearnSettings(Settings):
         description="How many pictures to keep a memorized prompt needs. If its samples give fewer, its variants are "
         "sampled until it has as many. Raise it if copies stay.",
     )
-    keep_ways: str | None = Field(
+    variant_kinds: str | None = Field(
         None,
         description="Kinds of variants to use, comma-separated, in the order in which they are tried; by default all "
         "of 'memfix list ways'.",
     )
-    stand_ins: str | None = Field(
+    surrogates: str | None = Field(
         None,
         description="Surrogates for the method surrogate: pictures that are shown instead of those to forget, in a "
         "folder or table, each named as its reference. Surrogates that are missing are made by the model "
@@ -229,7 +229,7 @@ class UnlearnSettings(Settings):
     validation_inference_steps: int = Field(
         12, ge=1, description="Denoising steps of validation samples, if the detection takes more. A few are enough."
     )
-    clean_looks: int = Field(
+    clean_validations: int = Field(
         2,
         ge=1,
         description="Training ends after this many validations in a row without a copy. Raise it if the re-check "

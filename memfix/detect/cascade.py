@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.console import Talk
 from memfix.detect.skipping import Skipping, plan
 from memfix.models.model import DiffusionModel

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.detect.design import Design
-from memfix.detect.medoids import MATCHES, stand_in
+from memfix.detect.medoids import MATCHES, hold_against_medoid
 from memfix.detect.thumbnails import Thumbnails
 from memfix.detect.verdict import verdict_on, verdict_on_pair
 from memfix.inputs.references import open_image
@@ -94,7 +94,7 @@ class Check:
         looked for once and not at every interim look, and for those of `whole`, by id.
         """
         if self.judge is None:
-            return self._conclude_stand_ins(plan)
+            return self._conclude_medoids(plan)
         scores, verdicts, final = self.scores(plan), list[Verdict](), list[Score]()
         groups = representatives(self.judge.recorded(names(s for own in scores.values() for s in own)))
         for prompt_id, own in scores.items():
@@ -112,7 +112,7 @@ class Check:
         chance, tolerance, confidence = self.settings.error_rates()
         return Design.fixed(samples, chance=chance, tolerance=tolerance, confidence=confidence)
 
-    def _conclude_stand_ins(self, plan: Sequence[Sample]) -> list[Verdict]:
+    def _conclude_medoids(self, plan: Sequence[Sample]) -> list[Verdict]:
         """Without references: write the scores of each prompt against a sample of its own, and give the verdicts.
 
         Copies that agree all over are `verbatim`; others are a `template`, since something varies around what is fixed.
@@ -123,7 +123,7 @@ class Check:
         verdicts, final = list[Verdict](), list[Score]()
         for own in groups.values():
             images = [open_image(self.run.path / self.folder / sample.file_name) for sample in own]
-            scores, matches = stand_in(own, images, self.rule)
+            scores, matches = hold_against_medoid(own, images, self.rule)
             kind, area = kind_of(scores, to_tensor(images, COARSE), {})
             verdict = verdict_on(scores, self.rule, self.fixed_design(len(own)), shown="another sample")
             verdict = verdict_on_pair(verdict) if 0 < matches < MATCHES else verdict

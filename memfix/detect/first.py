@@ -6,13 +6,13 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.console import Talk, are, count_of, counted
 from memfix.detect.cascade import screen_first
 from memfix.detect.check import Check, names, undecided
 from memfix.detect.design import Design
 from memfix.detect.medoids import as_references
-from memfix.detect.similar import Trial, try_neighbours
+from memfix.detect.similar import Trial, try_similar
 from memfix.detect.skipping import Skipping, audit_bound
 from memfix.findings import ScreeningRecord
 from memfix.models.sampling import plan_samples
@@ -44,7 +44,7 @@ class FirstCheck:
         sampled, rest = ([p for p in prompts if (p.id in left_out) is out] for out in (False, True))
         plan = self._sample(sampled, "Sampling")
         found = self._judge(plan)
-        trials = self._try_neighbours(skipping, prompts, found) if skipping else []
+        trials = self._try_similar(skipping, prompts, found) if skipping else []
         caught = {t.prompt_id for t in trials if t.copy_}
         if trials:
             near = [p for p in prompts if p.id in caught]
@@ -78,7 +78,7 @@ class FirstCheck:
             return None
         skipping, texts = kept[0], [p.text for p in prompts if p.role is Role.CONTROL]
         memorized = {v.prompt_id for v in found if v.verdict is Label.MEMORIZED}
-        trials = self.run.read(f"{self.check.folder}/neighbours.jsonl", Trial)
+        trials = self.run.read(f"{self.check.folder}/similar.jsonl", Trial)
         caught = {t.prompt_id for t in trials if t.copy_}
         bad = len(memorized & {*skipping.audited} - caught)
         return ScreeningRecord(
@@ -87,7 +87,7 @@ class FirstCheck:
             audited=len(skipping.audited), audited_memorized=bad,
             share_bound=audit_bound(bad, len(skipping.audited), len(skipping.skipped)),
             odd_controls=[texts[i] for i in skipping.odd_controls],
-            neighbours=len({t.prompt_id for t in trials}), neighbours_memorized=len(caught & memorized),
+            similar=len({t.prompt_id for t in trials}), similar_memorized=len(caught & memorized),
         )  # fmt: skip
 
     def design(self) -> Design:
@@ -114,7 +114,7 @@ class FirstCheck:
         )
         return skipping
 
-    def _try_neighbours(self, skipping: Skipping, prompts: Sequence[Prompt], found: Iterable[Verdict]) -> list[Trial]:
+    def _try_similar(self, skipping: Skipping, prompts: Sequence[Prompt], found: Iterable[Verdict]) -> list[Trial]:
         """Trials of what was skipped, by what was found in the rest.
 
         Audited prompts are tried like others, and no neighbour is looked for on their account: they tell what trials
@@ -123,9 +123,9 @@ class FirstCheck:
         skipped, texts = frozenset(skipping.skipped), {p.id: p.text for p in prompts}
         listed = (v for v in found if v.verdict is Label.MEMORIZED and v.prompt_id not in skipped)
         memorized = {texts[v.prompt_id]: v.reference for v in listed}
-        if self.check.judge is None or not (self.settings.neighbours and memorized and skipped):
+        if self.check.judge is None or not (self.settings.similar_prompts and memorized and skipped):
             return []
-        return try_neighbours(self.check, prompts, skipped, memorized, self.talk)
+        return try_similar(self.check, prompts, skipped, memorized, self.talk)
 
     def _sample(self, prompts: Sequence[Prompt], title: str, looks: Sequence[int] | None = None) -> list[Sample]:
         """Draw from each prompt until its copies decide, or the last look is reached; the whole plan."""

@@ -23,7 +23,7 @@ from memfix.references.in_memory import farthest
 MATCHES = 2  # other samples that must be near-identical to one before it stands in; two alike may be chance
 
 
-class StandIn(NamedTuple):
+class MedoidFinding(NamedTuple):
     """Scores of one prompt's samples, and how many of these are near-identical to the one that stands in."""
 
     scores: list[Score]
@@ -31,7 +31,7 @@ class StandIn(NamedTuple):
     """From 1 to MATCHES - 1 they are too few to be copies, and yet not nothing."""
 
 
-def stand_in(samples: Sequence[Sample], images: Sequence[Image.Image], rule: CopyRule) -> StandIn:
+def hold_against_medoid(samples: Sequence[Sample], images: Sequence[Image.Image], rule: CopyRule) -> MedoidFinding:
     """Hold one prompt's samples against the one that most others are near-identical to.
 
     That one itself is held against the nearest other. No sample is a copy unless MATCHES others are alike.
@@ -58,7 +58,7 @@ def stand_in(samples: Sequence[Sample], images: Sequence[Image.Image], rule: Cop
                 copy_=matches >= MATCHES and rule.is_copy(taken[measure.name]), detail=round(d, 5),
             )
         )  # fmt: skip
-    return StandIn(scores, matches)
+    return MedoidFinding(scores, matches)
 
 
 def _pairwise(measure: Measure, features: torch.Tensor) -> torch.Tensor:
@@ -67,6 +67,6 @@ def _pairwise(measure: Measure, features: torch.Tensor) -> torch.Tensor:
 
 
 def as_references(scores: Sequence[Score], folder: str, text: dict[str, str]) -> list[Reference]:
-    """The stand-ins that copies show, as references; `folder` holds the samples, `text` the prompts by id."""
+    """The medoids that copies show, as references; `folder` holds the samples, `text` the prompts by id."""
     found = {s.reference: s.prompt_id for s in scores if s.copy_}
     return [Reference(file_name=name, path=f"{folder}/{name}", text=text[prompt]) for name, prompt in found.items()]

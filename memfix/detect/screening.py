@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.errors import MemfixError
 from memfix.files import sha256
 from memfix.inputs.prompts import locate, stream

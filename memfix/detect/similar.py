@@ -46,7 +46,7 @@ class Suspect(NamedTuple):
     reference: str
 
 
-def try_neighbours(
+def try_similar(
     check: Check, prompts: Sequence[Prompt], skipped: frozenset[str], memorized: Mapping[str, str], talk: Talk
 ) -> list[Trial]:
     """A few samples of each skipped prompt, nearest wording first, in rounds as long as one finds a copy. Resumes.
@@ -54,7 +54,7 @@ def try_neighbours(
     skipped: ids of prompts; memorized: text → name of the reference that it gives; controls among the prompts say what
     ordinary wordings are.
     """
-    model, s, file = check.model, check.settings, f"{check.folder}/neighbours.jsonl"
+    model, s, file = check.model, check.settings, f"{check.folder}/similar.jsonl"
     suspects = nearest_wordings(
         model,
         [p for p in prompts if p.id in skipped],
@@ -64,8 +64,8 @@ def try_neighbours(
     seeds = tuple(range(s.seed, s.seed + s.num_samples))
     aim = Aim(model, Sampling(seeds, 2, s.num_inference_steps, s.guidance_scale), s.batch_size)
     trials = check.run.read(file, Trial)
-    for first in range(0, len(suspects), s.neighbours):
-        own = suspects[first : first + s.neighbours]
+    for first in range(0, len(suspects), s.similar_prompts):
+        own = suspects[first : first + s.similar_prompts]
         ids = {x.prompt.id for x in own}
         if not ids <= {t.prompt_id for t in trials}:
             trials = [t for t in trials if t.prompt_id not in ids]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.measures.base import Measure
 from memfix.measures.copy_rule import CopyRule

@@ -1,4 +1,4 @@
-"""The end of fetching: stand-ins refused, the folder made a valid imagefolder, and what was got of what was asked."""
+"""The end of fetching: surrogates refused, the folder made a valid imagefolder, and what was got of what was asked."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Coverage(NamedTuple):
 
 
 def settle(links: Iterable[Link], journal: Journal, fresh: Set[str]) -> Coverage:
-    """Refuse what turned out to be stand-ins, write `metadata.jsonl`, and count; `fresh` are the URLs just fetched."""
+    """Refuse what turned out to be surrogates, write `metadata.jsonl`, and count; `fresh` are the URLs just fetched."""
     links = list(links)
     found = repeated(journal.records.values(), _texts(links, journal.folder))
-    for url, why in found.stand_ins.items():
+    for url, why in found.surrogates.items():
         record = journal.records[url]
         if record.status is Status.FETCHED:
             update = {"status": why.status, "reason": why.reason, "error": why.error, "file_name": ""}

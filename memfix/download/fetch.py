@@ -17,7 +17,7 @@ from threading import Thread
 
 from PIL import Image
 
-from memfix.config import FetchSettings
+from memfix.config.tools import FetchSettings
 from memfix.download.addresses import parse
 from memfix.download.fetched import Fetched, NotFetchedError, Status, failed, refused
 from memfix.download.journal import PARTIAL, Journal

@@ -26,7 +26,7 @@ LOOK_SIDE, LOOK_LEVELS = 8, 8
 MANY = 3
 """Different paths of one host that give the same picture, before it counts as repeated."""
 SAME_TARGET = 2
-"""Different file names that are redirected to the same other file, before it counts as a stand-in."""
+"""Different file names that are redirected to the same other file, before it counts as a surrogate."""
 RELATED = 0.1
 """Share of common trigrams from which two captions are related; a tenth of all pairs of LAION captions are."""
 
@@ -59,7 +59,7 @@ def look(small: Image.Image) -> str:
 
 
 def check_redirect(url: str, final: str) -> None:
-    """Raises NotFetchedError (refused) if a redirect leads to a homepage, or to a file named like a stand-in."""
+    """Raises NotFetchedError (refused) if a redirect leads to a homepage, or to a file named like a surrogate."""
     if not led_elsewhere(url, final):
         return
     path = urlsplit(final).path
@@ -79,9 +79,9 @@ def _name(url: str) -> str:
 
 
 class Repeated(NamedTuple):
-    """`stand_ins`: why a URL's picture is one after all. `suspects`: groups of URLs that share an ordinary picture."""
+    """`surrogates`: why a URL's picture is one after all. `suspects`: groups of URLs that share an ordinary picture."""
 
-    stand_ins: dict[str, NotFetchedError]
+    surrogates: dict[str, NotFetchedError]
     suspects: list[list[Fetched]]
 
 
@@ -91,37 +91,37 @@ def repeated(records: Iterable[Fetched], texts: Mapping[str, Set[str]]) -> Repea
     `texts` are the captions of a URL, as far as they are known.
     """
     seen = [r for r in records if (r.status is Status.FETCHED or r.reason in {PLACEHOLDER, TARGET}) and not r.verified]
-    stand_ins: dict[str, NotFetchedError] = {}
+    surrogates: dict[str, NotFetchedError] = {}
     moved = [r for r in seen if led_elsewhere(r.url, r.final_url)]
     for final, group in _groups(moved, lambda r: r.final_url).items():
         if len({_name(r.url) for r in group}) >= SAME_TARGET:
-            stand_ins |= {r.url: refused(TARGET, f"{len(group)} URLs are redirected to {final}") for r in group}
+            surrogates |= {r.url: refused(TARGET, f"{len(group)} URLs are redirected to {final}") for r in group}
     suspects = []
     for host, of_host in _groups(seen, lambda r: urlsplit(r.url).netloc.lower()).items():
         for group in _alike([r for r in of_host if r.look]):
             if _paths(group) >= MANY:
                 why = refused(PLACEHOLDER, f"{len(group)} URLs of {host} show this plain graphic")
-                stand_ins |= {r.url: why for r in group if r.url not in stand_ins}
-        same = _groups([r for r in of_host if r.url not in stand_ins], lambda r: r.sha256)
+                surrogates |= {r.url: why for r in group if r.url not in surrogates}
+        same = _groups([r for r in of_host if r.url not in surrogates], lambda r: r.sha256)
         suspects += [group for group in same.values() if _paths(group) >= MANY]
-    over_hosts = _over_hosts(seen, stand_ins, texts)
+    over_hosts = _over_hosts(seen, surrogates, texts)
     for group in over_hosts:
         if group[0].look:
             why = refused(PLACEHOLDER, f"{len(group)} URLs of {len(hosts_of(group))} hosts show this plain graphic")
-            stand_ins |= {r.url: why for r in group if r.url not in stand_ins}
+            surrogates |= {r.url: why for r in group if r.url not in surrogates}
     found = {group[0].sha256 for group in over_hosts}
     suspects = [group for group in suspects if group[0].sha256 not in found]
-    return Repeated(stand_ins, suspects + [group for group in over_hosts if not group[0].look])
+    return Repeated(surrogates, suspects + [group for group in over_hosts if not group[0].look])
 
 
 def _over_hosts(
-    seen: list[Fetched], stand_ins: Mapping[str, NotFetchedError], texts: Mapping[str, Set[str]]
+    seen: list[Fetched], surrogates: Mapping[str, NotFetchedError], texts: Mapping[str, Set[str]]
 ) -> list[list[Fetched]]:
-    """Groups of the same bytes from several hosts: under unrelated captions, or known as a stand-in of one of them."""
+    """Groups of the same bytes from several hosts: under unrelated captions, or known as a surrogate of one of them."""
     groups = (group for group in _groups(seen, lambda r: r.sha256).values() if len(hosts_of(group)) > 1)
     return [
         group for group in groups
-        if any((stand_ins[r.url].reason if r.url in stand_ins else r.reason) == PLACEHOLDER for r in group)
+        if any((surrogates[r.url].reason if r.url in surrogates else r.reason) == PLACEHOLDER for r in group)
         or _unrelated([texts.get(r.url, frozenset()) for r in group])
     ]  # fmt: skip
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.console import Talk, counted
 from memfix.detect.check import Check
 from memfix.detect.first import FirstCheck
@@ -17,9 +17,9 @@ from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import index_folder, read_references
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures import get_measure
-from memfix.measures.agreement import agreements, open_clip_of
 from memfix.measures.base import Measure
 from memfix.measures.clip import Clip
+from memfix.measures.clip_score import clip_scores, open_clip_of
 from memfix.measures.descriptor import weights_record
 from memfix.measures.thresholds import Threshold
 from memfix.measures.weights import Wanted
@@ -92,16 +92,16 @@ def detect(
         if references:
             references.keep(run.path / DESCRIBED)
         if opened.clip:
-            write_agreements(run, BEFORE, opened.clip, prompts)
+            write_clip_scores(run, BEFORE, opened.clip, prompts)
         run.write(f"{BEFORE}/verdicts.jsonl", found)
     return run
 
 
-def write_agreements(run: Run, folder: str, clip: Clip, prompts: Sequence[Prompt]) -> None:
+def write_clip_scores(run: Run, folder: str, clip: Clip, prompts: Sequence[Prompt]) -> None:
     """Write down how well the samples of a check fit their prompts."""
     texts = {p.id: p.text for p in prompts}
-    found = agreements(clip, texts, run.read(f"{folder}/scores.jsonl", Score), run.path / folder)
-    run.write(f"{folder}/agreement.jsonl", found)
+    found = clip_scores(clip, texts, run.read(f"{folder}/scores.jsonl", Score), run.path / folder)
+    run.write(f"{folder}/clip_scores.jsonl", found)
 
 
 def _open(prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Opened:
@@ -116,7 +116,7 @@ def _open(prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Opene
     source = loading.locate(settings.model, settings.revision, settings.variant)
     measure = get_measure(settings.measure, weights)
     check_weights(given, measure)
-    clip = open_clip_of(weights.clip) if settings.agreement else None
+    clip = open_clip_of(weights.clip) if settings.clip_score else None
     return Opened(prompts, references, index, weights, source, measure, given, clip)
 
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.detect.thumbnails import Thumbnails
 from memfix.errors import MemfixError
 from memfix.files import sha256
 from memfix.index.store import Store
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
-from memfix.measures.agreement import open_clip_of
 from memfix.measures.base import Measure
 from memfix.measures.clip import Clip
+from memfix.measures.clip_score import open_clip_of
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.weights import Wanted
 from memfix.models import loading, lora
@@ -114,7 +114,7 @@ class Detection:
     @cached_property
     def clip(self) -> Clip | None:
         """The CLIP model that says how well samples fit their prompts; None where nobody asked."""
-        if not self.settings.agreement:
+        if not self.settings.clip_score:
             return None
         return open_clip_of(wanted(self.settings, self.index).clip, self.stage.inputs.clip)
 

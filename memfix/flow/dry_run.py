@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from memfix.config import DetectSettings, UnlearnSettings
+from memfix.config.checks import DetectSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.flow.detection import Detection
 from memfix.flow.pairs import GATHERED, KEEP, PAIRS, SHOWN, found_pairs, own_pictures
@@ -19,12 +20,12 @@ from memfix.references.reference_set import fingerprint
 from memfix.run.folder import MODEL, Run
 from memfix.run.header import UnlearnStage
 from memfix.run.inputs import UnlearnInputs
+from memfix.unlearn.data.pairs import short_of_keep
 from memfix.unlearn.objective.methods import Method, get_method, window
 from memfix.unlearn.objective.modifiers import parameter_group
-from memfix.unlearn.reading import PRIOR_ITEMS, check_settings, prior_strength, settings_of, ways_used
+from memfix.unlearn.reading import PRIOR_ITEMS, check_settings, kinds_used, prior_strength, settings_of
 from memfix.unlearn.train.checkpoint import LATEST, chosen_step
-from memfix.variants.table import WAYS
-from memfix.variants.wordings import short_of_keep
+from memfix.variants.table import VARIANT_KINDS
 
 GIVEN = frozenset({KEEP, SHOWN})
 BACKWARD = 2  # forward passes that a backward pass takes as long as
@@ -134,7 +135,7 @@ def _known_pairs(detection: Detection, settings: UnlearnSettings) -> list[Pair]:
 def _variants(pairs: Sequence[Pair], method: Method, settings: UnlearnSettings) -> int:
     """How many keep images are sampled at most; fewer where one way is enough."""
     short = short_of_keep(pairs, settings.keep_enough)
-    return len(short) * sum(WAYS[name].most for name in ways_used(method, settings)) * settings.keep_variants
+    return len(short) * sum(VARIANT_KINDS[name].most for name in kinds_used(method, settings)) * settings.keep_variants
 
 
 def _items(method: Method, settings: UnlearnSettings, prior: bool) -> int:

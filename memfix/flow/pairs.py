@@ -6,25 +6,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.flow.detection import Detection
 from memfix.inputs.references import read_references
 from memfix.models.context import ContextEdit
 from memfix.records import Pair, Reference, Score, Side
 from memfix.run.header import UnlearnStage
-from memfix.unlearn.data.given import given_stand_ins, given_to_keep
-from memfix.unlearn.data.keep_images import Sampler, keep_variants, reword
+from memfix.unlearn.data.given import given_surrogates, given_to_keep
+from memfix.unlearn.data.keep_images import keep_variants
 from memfix.unlearn.data.pairs import build_pairs, stock_of
-from memfix.unlearn.data.surrogates import make_stand_ins
+from memfix.unlearn.data.sampler import Sampler
+from memfix.unlearn.data.surrogates import make_surrogates
 from memfix.unlearn.objective.methods import Method, Need, check_data
-from memfix.unlearn.reading import drawn_mixture, prior_strength, settings_of, ways_used
-from memfix.variants.table import WAYS
+from memfix.unlearn.reading import drawn_mixture, kinds_used, prior_strength, settings_of
+from memfix.unlearn.rewording import reword
+from memfix.variants.table import VARIANT_KINDS
 
-PAIRS, VARIANTS, STAND_INS = "pairs.jsonl", "variants", "stand-ins"
-KEEP, SHOWN = "keep_pictures", "stand_in_pictures"
+PAIRS, VARIANTS, SURROGATES = "pairs.jsonl", "variants", "surrogates"
+KEEP, SHOWN = "keep_pictures", "surrogate_pictures"
 GATHERED = frozenset(
-    {"forget_from", "keep_folder", "keep_margin", "keep_variants", "keep_enough", "keep_ways", "stand_ins"}
+    {"forget_from", "keep_folder", "keep_margin", "keep_variants", "keep_enough", "variant_kinds", "surrogates"}
 )
 """Settings that the pictures depend on; what they are used for does not matter to them."""
 
@@ -34,7 +36,7 @@ CLOSE = 0.1  # of a share: what whole items are off by without anyone minding
 
 def own_pictures(settings: UnlearnSettings) -> dict[str, list[Reference]]:
     """Pictures of the user's own that unlearning reads: what for → pictures. None is opened."""
-    named = {KEEP: ("--keep-folder", settings.keep_folder), SHOWN: ("--stand-ins", settings.stand_ins)}
+    named = {KEEP: ("--keep-folder", settings.keep_folder), SHOWN: ("--surrogates", settings.surrogates)}
     return {what: read_references(place, [], flag=flag) for what, (flag, place) in named.items() if place is not None}
 
 
@@ -54,22 +56,22 @@ def gather(detection: Detection, entry: UnlearnStage, sample: Sampler, method: M
     """
     run, settings = detection.run, entry.settings
     distinct = partial(sample.judge.is_distinct, margin=settings.keep_margin)
-    pairs, ways = run.read(PAIRS, Pair), ways_used(method, settings)
-    known = list(WAYS) if entry.ways is None else entry.ways
-    if not pairs or not set(ways) <= set(known):
+    pairs, kinds = run.read(PAIRS, Pair), kinds_used(method, settings)
+    known = list(VARIANT_KINDS) if entry.variant_kinds is None else entry.variant_kinds
+    if not pairs or not set(kinds) <= set(known):
         pairs = found_pairs(detection, settings, distinct)
         if keep := own.get(KEEP):
             pairs += given_to_keep(pairs, keep, sample.judge, settings.keep_margin, sample.talk)
-        chosen = [WAYS[name] for name in ways]
+        chosen = [VARIANT_KINDS[name] for name in kinds]
         made = keep_variants(sample, pairs, distinct, settings, chosen, run.path / VARIANTS)
         run.write("yields.jsonl", made.yields)
         pairs += made.pairs
-        entry.ways = list(ways)
+        entry.variant_kinds = list(kinds)
         run.save()
         run.write(PAIRS, pairs)  # last: with it, all that it names is there
-    if Need.STAND_INS in method.needs and not stock_of(pairs).has_stand_ins:
-        pairs = given_stand_ins(pairs, own.get(SHOWN, []), sample.judge, sample.talk)
-        pairs = make_stand_ins(sample, pairs, distinct, run.path / STAND_INS)
+    if Need.SURROGATES in method.needs and not stock_of(pairs).has_surrogates:
+        pairs = given_surrogates(pairs, own.get(SHOWN, []), sample.judge, sample.talk)
+        pairs = make_surrogates(sample, pairs, distinct, run.path / SURROGATES)
         run.write(PAIRS, pairs)
     check_data(method, stock_of(pairs), prior=prior_strength(method, settings) > 0)
     _warn(sample.talk, pairs, method, settings)

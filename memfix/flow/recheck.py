@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from memfix.config import RecheckSettings
+from memfix.config.checks import RecheckSettings
 from memfix.console import Talk
 from memfix.detect.check import Check, names
 from memfix.errors import MemfixError
 from memfix.files import sha256
-from memfix.flow.detect import write_agreements
+from memfix.flow.detect import write_clip_scores
 from memfix.flow.detection import Detection
 from memfix.measures.quality import detail_range
 from memfix.models import loading, lora
@@ -92,7 +92,7 @@ def recheck(
         after = check.conclude(plan)
         _name_references(detection, judge)
         if detection.clip:
-            write_agreements(run, AFTER, detection.clip, prompts)
+            write_clip_scores(run, AFTER, detection.clip, prompts)
         run.write(f"{AFTER}/verdicts.jsonl", after)
         changes = _changes(detection, prompts, after)
         run.write("changes.jsonl", changes)

@@ -1,4 +1,4 @@
-"""One training in a run folder: steps, looks and checkpoints written down as they come, and how it ended."""
+"""One training in a run folder: steps, validations and checkpoints written down as they come, and how it ended."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import NamedTuple, TypeVar, cast
 
 import torch
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk, counted
 from memfix.files import atomic_folder
 from memfix.flow.detection import Detection
 from memfix.models.model import DiffusionModel
-from memfix.records import Ending, Label, Look, Pair, Role, Side, Step
+from memfix.records import Ending, Label, Pair, Role, Side, Step, Validation
 from memfix.run.folder import MODEL, Run
 from memfix.run.header import UnlearnStage
 from memfix.unlearn.data.bank import Bank, Target
 from memfix.unlearn.data.encode import with_texts
-from memfix.unlearn.data.keep_images import Sampler
+from memfix.unlearn.data.sampler import Sampler
 from memfix.unlearn.objective.methods import Method
 from memfix.unlearn.train.checkpoint import Checkpoints
 from memfix.unlearn.train.ranks import Ranks
@@ -28,8 +28,8 @@ from memfix.unlearn.train.stopping import Decision, best, decide, diverged
 from memfix.unlearn.train.trainer import Trainer
 from memfix.unlearn.train.validation import Monitor
 
-K = TypeVar("K", Step, Look)
-STEPS, LOOKS, CHECKPOINTS, APART = "training.jsonl", "looks.jsonl", "checkpoints", "adapters"
+K = TypeVar("K", Step, Validation)
+STEPS, VALIDATIONS, CHECKPOINTS, APART = "training.jsonl", "validations.jsonl", "checkpoints", "adapters"
 
 
 def train(
@@ -50,12 +50,12 @@ def train(
         talk.say(f"Training continues after step {done}.")
     ranks.wait()  # while the others read the checkpoint, it stays
     _cut(run, STEPS, Step, done)
-    watch = Watch(run, trainer, monitor, checkpoints, _cut(run, LOOKS, Look, done) if monitor else [])
+    watch = Watch(run, trainer, monitor, checkpoints, _cut(run, VALIDATIONS, Validation, done) if monitor else [])
     with talk.progress(f"Unlearning {counted(len(bank.targets), 'prompt')}", settings.max_train_steps) as bar:
         decision = watch()
         for step in trainer if decision.ending is None else ():
             if not math.isfinite(step.loss_keep + step.loss_forget):
-                decision = Decision(ending=diverged(watch.looks, settings, step.step))
+                decision = Decision(ending=diverged(watch.validations, settings, step.step))
                 break
             run.append(STEPS, [step])
             decision = watch()
@@ -69,7 +69,7 @@ def train(
     if ending.step != trainer.step:
         checkpoints.restore(str(ending.step))
     _finish(model, trainer, ranks)
-    _tell(talk, ending, watch.looks, sum(s.seconds for s in run.read(STEPS, Step)))
+    _tell(talk, ending, watch.validations, sum(s.seconds for s in run.read(STEPS, Step)))
     return ending
 
 
@@ -109,7 +109,7 @@ def clear(run: Run) -> None:
     """Remove what a training without any step has left: it may have been begun with other settings."""
     for name in (CHECKPOINTS, APART):
         shutil.rmtree(run.path / name, ignore_errors=True)
-    (run.path / LOOKS).unlink(missing_ok=True)
+    (run.path / VALIDATIONS).unlink(missing_ok=True)
 
 
 class Work(NamedTuple):
@@ -164,23 +164,28 @@ class Watch:
     """What happens after each step besides training: a look where one is due, a decision, a checkpoint."""
 
     def __init__(
-        self, run: Run, trainer: Trainer, monitor: Monitor | None, checkpoints: Checkpoints, looks: list[Look]
+        self,
+        run: Run,
+        trainer: Trainer,
+        monitor: Monitor | None,
+        checkpoints: Checkpoints,
+        validations: list[Validation],
     ) -> None:
         self._run, self._trainer, self._monitor, self._checkpoints = run, trainer, monitor, checkpoints
-        self.looks = looks
+        self.validations = validations
 
     def __call__(self) -> Decision:
         """At the step that the trainer stands at. A look that was taken before an interruption is not taken again."""
         step, settings = self._trainer.step, self._trainer.settings
         last = step == self._trainer.last
         new = self._monitor is not None and (last or step % settings.validation_steps == 0)
-        if self._monitor and new and not (self.looks and self.looks[-1].step == step):
+        if self._monitor and new and not (self.validations and self.validations[-1].step == step):
             with self._trainer.finished():
-                self.looks.append(self._monitor(step))
-            self._run.append(LOOKS, self.looks[-1:])
-        decision = decide(self.looks, settings, self._trainer.reached)
+                self.validations.append(self._monitor(step))
+            self._run.append(VALIDATIONS, self.validations[-1:])
+        decision = decide(self.validations, settings, self._trainer.reached)
         self._trainer.cooling = decision.cooling
-        kept = best(self.looks, settings).step if self.looks else None
+        kept = best(self.validations, settings).step if self.validations else None
         if kept == step or (
             settings.checkpointing_steps and step and (last or step % settings.checkpointing_steps == 0)
         ):
@@ -190,9 +195,11 @@ class Watch:
     @property
     def note(self) -> str:
         """What the newest look saw, for a progress bar."""
-        if not self.looks:
+        if not self.validations:
             return ""
-        return f"  {self.looks[-1].total} of {self.looks[-1].drawn} copies at step {self.looks[-1].step}"
+        return (
+            f"  {self.validations[-1].total} of {self.validations[-1].drawn} copies at step {self.validations[-1].step}"
+        )
 
 
 def _monitor(detection: Detection, sample: Sampler, bank: Bank, settings: UnlearnSettings) -> Monitor:
@@ -216,10 +223,12 @@ def _cut(run: Run, name: str, kind: type[K], step: int) -> list[K]:
     return kept
 
 
-def _tell(talk: Talk, ending: Ending, looks: Sequence[Look], seconds: float) -> None:
+def _tell(talk: Talk, ending: Ending, validations: Sequence[Validation], seconds: float) -> None:
     """Say how training ended, loudly where not all is well."""
-    if looks:
-        taken = sum(look.seconds for look in looks)
-        talk.say(f"{counted(len(looks), 'validation')} took {taken:.0f} s, and the training steps {seconds:.0f} s.")
+    if validations:
+        taken = sum(validation.seconds for validation in validations)
+        talk.say(
+            f"{counted(len(validations), 'validation')} took {taken:.0f} s, and the training steps {seconds:.0f} s."
+        )
     if ending.sentence:
         (talk.warn if ending.good is False else talk.say)(ending.sentence)

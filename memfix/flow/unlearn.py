@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.errors import ExitCode, MemfixError
 from memfix.flow import dry_run
@@ -18,7 +18,7 @@ from memfix.records import Role
 from memfix.run.folder import MODEL, Run
 from memfix.run.header import UnlearnStage
 from memfix.unlearn.data.encode import build_bank, encode_pairs
-from memfix.unlearn.data.keep_images import Sampler
+from memfix.unlearn.data.sampler import Sampler
 from memfix.unlearn.objective.methods import Method
 from memfix.unlearn.train.ranks import Ranks
 from memfix.unlearn.train.sharding import check_sharding

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from memfix.config import DetectSettings, UnlearnSettings
+from memfix.config.checks import DetectSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.files import atomic_folder
 from memfix.flow.detection import Detection, adapters_of

@@ -10,11 +10,10 @@ from memfix.errors import MemfixError
 from memfix.files import write_atomic
 from memfix.measures.quality import broken_share, detail_range
 from memfix.records import (
-    Agreement,
     Change,
+    ClipScore,
     Ending,
     Label,
-    Look,
     Outcome,
     Pair,
     Prompt,
@@ -24,6 +23,7 @@ from memfix.records import (
     Score,
     Side,
     Step,
+    Validation,
     Verdict,
     Yield,
 )
@@ -54,12 +54,12 @@ def build(run: Run) -> Report:
     pictures = _references(run.read("references.jsonl", Reference))
     detected = run.header.stages.detect
     assert detected
-    fits = [{a.prompt_id: a.mean for a in run.read(f"{folder}/agreement.jsonl", Agreement)} for folder in FOLDERS]
+    fits = [{a.prompt_id: a.mean for a in run.read(f"{folder}/clip_scores.jsonl", ClipScore)} for folder in FOLDERS]
     entries = [
         _entry(
             p, before[p.id], after.get(p.id), changes.get(p.id), scores_before.get(p.id, []),
             scores_after.get(p.id, []), pictures, detected,
-        ).model_copy(update={"agreement_before": fits[0].get(p.id), "agreement_after": fits[1].get(p.id)})
+        ).model_copy(update={"clip_score_before": fits[0].get(p.id), "clip_score_after": fits[1].get(p.id)})
         for p in prompts
     ]  # fmt: skip
     controls = [p.id for p in prompts if p.role is Role.CONTROL]
@@ -67,8 +67,8 @@ def build(run: Run) -> Report:
         run=_run(run),
         summary=_summary(prompts, before, changes, scores_before).model_copy(
             update={
-                "control_agreement_before": _mean(fits[0], controls),
-                "control_agreement_after": _mean(fits[1], controls),
+                "control_clip_score_before": _mean(fits[0], controls),
+                "control_clip_score_after": _mean(fits[1], controls),
             }
         ),
         prompts=[e for e in entries if e.role is Role.PROMPT],
@@ -210,7 +210,7 @@ def _training(run: Run) -> dict[str, Any]:
         "settings": stage.settings.model_dump(mode="json"), "steps": len(steps),
         "seconds": sum(s.seconds for s in steps),
         "targets": len({p.prompt_id for p in pairs if p.side is Side.FORGET}), "pairs": counts,
-        "ways": _ways(run.read("yields.jsonl", Yield)),
+        "kinds": _kinds(run.read("yields.jsonl", Yield)),
         "rewordings": [r.model_dump() for r in run.read("rewordings.jsonl", Rewording)],
         **_watched(run, stage),
         "loss_keep": [round(s.loss_keep, 3) for s in steps], "loss_forget": [round(s.loss_forget, 3) for s in steps],
@@ -218,13 +218,13 @@ def _training(run: Run) -> dict[str, Any]:
 
 
 def _watched(run: Run, stage: UnlearnStage) -> dict[str, Any]:
-    """How training ended, and what the looks on the way saw; of a run without looks, nothing to tell."""
+    """How training ended, and what the looks on the way saw; of a run without validations, nothing to tell."""
     apart = [{"prompt_id": i, **told} for i, ending in stage.endings.items() if (told := _ended(ending))]
     return {
         "ending": _ended(stage.ending),
         "endings": apart,
-        "looks": [
-            {**look.model_dump(), "total": look.total, "drawn": look.drawn} for look in run.read("looks.jsonl", Look)
+        "validations": [
+            {**v.model_dump(), "total": v.total, "drawn": v.drawn} for v in run.read("validations.jsonl", Validation)
         ],
     }
 
@@ -236,13 +236,13 @@ def _ended(ending: Ending | None) -> dict[str, Any] | None:
     return {**ending.model_dump(), "good": ending.good, "sentence": ending.sentence}
 
 
-def _ways(yields: Sequence[Yield]) -> list[dict[str, Any]]:
-    """What each way of making keep images yielded over all prompts that it was tried for, and for each of them."""
+def _kinds(yields: Sequence[Yield]) -> list[dict[str, Any]]:
+    """What each kind of variant yielded over all prompts that it was tried for, and for each of them."""
     return [
         {
-            "way": way, "prompts": len(own), "served": sum(y.kept > 0 for y in own),
+            "kind": kind, "prompts": len(own), "served": sum(y.kept > 0 for y in own),
             **{count: sum(getattr(y, count) for y in own) for count in ("samples", "kept", "near_copies", "copies")},
-            "by_prompt": [y.model_dump(exclude={"way"}) for y in own],
+            "by_prompt": [y.model_dump(exclude={"kind"}) for y in own],
         }
-        for way, own in ((way, [y for y in yields if y.way == way]) for way in dict.fromkeys(y.way for y in yields))
+        for kind, own in ((k, [y for y in yields if y.kind == k]) for k in dict.fromkeys(y.kind for y in yields))
     ]  # fmt: skip

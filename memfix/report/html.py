@@ -23,7 +23,7 @@ LARGEST = 160  # pixels of a picture's longer side on the page
 NO_BREAK = "\N{NO-BREAK SPACE}"  # between a number and its sign
 SHOWN = 8  # pictures in a row
 ESTIMATE = "clean by estimate of a screen"
-STAND_INS = 3  # copies that it takes where samples are compared with each other: one, and two like it
+MEDOID_COPIES = 3  # copies that it takes where samples are compared with each other: one, and two like it
 GONE = "data:image/gif;base64,R0lGODlhAQABAIAAAMzMzP///yH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="  # one grey pixel
 
 
@@ -118,8 +118,8 @@ def _warning(report: Report) -> str:
 def _show(report: Report, prompts: int) -> str:
     """What memorized prompts do; without training images, all that can be seen is that their samples are alike."""
     s = "s" if prompts == 1 else ""
-    stand_ins = report.run["stages"]["detect"]["medoids"]
-    return f"draw{s} the same picture from different noise" if stand_ins else f"reproduce{s} a training image"
+    medoids = report.run["stages"]["detect"]["medoids"]
+    return f"draw{s} the same picture from different noise" if medoids else f"reproduce{s} a training image"
 
 
 def _others(s: Summary) -> str:
@@ -131,7 +131,7 @@ def _others(s: Summary) -> str:
 
 def enough(detect: Mapping[str, Any]) -> str:
     """How many copies of how many samples make a prompt memorized, at each look of a detection; empty if none do."""
-    least = STAND_INS if detect["medoids"] else 1
+    least = MEDOID_COPIES if detect["medoids"] else 1
     looks = zip(detect["design"]["looks"], detect["design"]["memorized_from"], strict=True)
     numbers = [(max(k, least), n) for n, k in looks if k is not None and max(k, least) <= n]
     same = {k for k, _ in numbers}

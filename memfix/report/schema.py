@@ -45,12 +45,12 @@ class PromptEntry(Record):
     scores_after: dict[str, Any]
     background: dict[str, Any] | None = Field(description="how similar unrelated training images are to each other")
     drift: float | None
-    agreement_before: float | None = Field(
+    clip_score_before: float | None = Field(
         None,
-        description="clip_score: mean cosine of samples and prompt by CLIP, with --agreement; not used to decide on "
+        description="clip_score: mean cosine of samples and prompt by CLIP, with --clip-score; not used to decide on "
         "copies",
     )
-    agreement_after: float | None = None
+    clip_score_after: float | None = None
     references: list[Picture]
     samples_before: list[Picture]
     samples_after: list[Picture]
@@ -88,10 +88,10 @@ class Summary(Record):
     control_drift: float | None
     quality_before: float = Field(description="share of samples whose detail is in the range of the original model")
     quality_after: float | None
-    control_agreement_before: float | None = Field(
-        None, description="mean clip_score of the controls (cosine of samples and prompt by CLIP), with --agreement"
+    control_clip_score_before: float | None = Field(
+        None, description="mean clip_score of the controls (cosine of samples and prompt by CLIP), with --clip-score"
     )
-    control_agreement_after: float | None = None
+    control_clip_score_after: float | None = None
 
 
 class Report(Record):

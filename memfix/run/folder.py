@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from memfix.config import Settings
+from memfix.config.base import Settings
 from memfix.errors import MemfixError
 from memfix.files import held, write_atomic
 from memfix.records import Record
@@ -28,7 +28,7 @@ from memfix.run.inputs import Inputs
 BEFORE, AFTER, MODEL = "before", "after", "model"
 OUTPUTS = {
     "unlearn": (
-        "pairs.jsonl", "yields.jsonl", "variants", "stand-ins", "training.jsonl", "looks.jsonl",
+        "pairs.jsonl", "yields.jsonl", "variants", "surrogates", "training.jsonl", "validations.jsonl",
         "checkpoints", "adapters", "rewordings.jsonl", MODEL,
     ),
     "recheck": (AFTER, "changes.jsonl"),

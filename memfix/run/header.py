@@ -9,7 +9,9 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from memfix.config import DetectSettings, RecheckSettings, Settings, UnlearnSettings
+from memfix.config.base import Settings
+from memfix.config.checks import DetectSettings, RecheckSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.findings import BackgroundRecord, DesignRecord, RuleRecord, ScreeningRecord, SearchRecord, WeightsRecord
 from memfix.records import Ending
 from memfix.run.environment import Environment
@@ -20,13 +22,13 @@ SCHEMA_VERSION: Literal[2] = 2
 Status = Literal["started", "finished", "failed", "cancelled"]
 
 
-class Part(BaseModel):
+class HeaderPart(BaseModel):
     """Base of what a header is made of. Unlike records, it changes while a stage runs."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
-class Stage(Part):
+class Stage(HeaderPart):
     """What is recorded of any stage."""
 
     settings: Settings
@@ -62,7 +64,9 @@ class UnlearnStage(Stage):
 
     settings: UnlearnSettings
     inputs: UnlearnInputs
-    ways: list[str] | None = Field(None, description="variants of prompts that keep images could be sampled from")
+    variant_kinds: list[str] | None = Field(
+        None, description="variants of prompts that keep images could be sampled from"
+    )
     ending: Ending | None = Field(None, description="how training ended")
     endings: dict[str, Ending] = Field(default_factory=dict, description="of adapters trained apart, by prompt id")
     peak_memory_bytes: int | None = None
@@ -76,7 +80,7 @@ class RecheckStage(Stage):
     checked: str = Field("", description="which weights: the run's own, or the paths that were given")
 
 
-class Stages(Part):
+class Stages(HeaderPart):
     """The stages that were begun."""
 
     detect: DetectStage | None = None
@@ -93,7 +97,7 @@ S = TypeVar("S", bound=Stage)
 STAGES: dict[type[Stage], str] = {DetectStage: "detect", UnlearnStage: "unlearn", RecheckStage: "recheck"}
 
 
-class Header(Part):
+class Header(HeaderPart):
     """All of `run.json`."""
 
     schema_version: Literal[2] = SCHEMA_VERSION

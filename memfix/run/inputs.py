@@ -49,7 +49,7 @@ class UnlearnInputs(Inputs):
     """Pictures of the user's own that an unlearning read; none where none were given."""
 
     keep_pictures: str | None = Field(None, description="of the contents of --keep-folder")
-    stand_in_pictures: str | None = Field(None, description="of the contents of --stand-ins")
+    surrogate_pictures: str | None = Field(None, description="of the contents of --surrogates")
 
 
 class RecheckInputs(Inputs):

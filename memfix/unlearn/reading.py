@@ -8,20 +8,20 @@ from collections.abc import Set as AbstractSet
 import torch
 from torch import nn
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.unlearn.objective import terms
 from memfix.unlearn.objective.methods import METHODS, Method, window
 from memfix.unlearn.train.trainer import adam
-from memfix.variants.table import get_ways
+from memfix.variants.table import get_kinds
 
 OWN = frozenset(name for method in METHODS.values() for name in method.reads)
 PRIOR_ITEMS = frozenset({"prior_batch_size", "prior_target"})
 SAMPLED = frozenset({"keep_margin", "keep_variants", "keep_enough"})
-GIVEN_TO_KEEP = frozenset({"keep_folder", "keep_ways"})
+GIVEN_TO_KEEP = frozenset({"keep_folder", "variant_kinds"})
 LORA = frozenset({"rank", "use_dora", "adapter_per_prompt"})
-LOOKS = frozenset(
-    {"num_validation_images", "validation_inference_steps", "clean_looks", "max_drift", "max_broken"}
+VALIDATIONS = frozenset(
+    {"num_validation_images", "validation_inference_steps", "clean_validations", "max_drift", "max_broken"}
 )  # fmt: skip
 SOME = OWN | PRIOR_ITEMS | SAMPLED | GIVEN_TO_KEEP | {"mixture", "forget_low_pass"}
 """Settings that some methods look at and others do not."""
@@ -58,12 +58,12 @@ def prior_strength(method: Method, settings: UnlearnSettings) -> float:
     return own if settings.parameter_prior is None else settings.parameter_prior
 
 
-def ways_used(method: Method, settings: UnlearnSettings) -> list[str]:
+def kinds_used(method: Method, settings: UnlearnSettings) -> list[str]:
     """Names of the ways of making keep images that are worth sampling: without anyone who looks at them, none.
 
     Rewording alone looks at beginnings of a prompt only.
     """
-    names = [way.name for way in get_ways(settings.keep_ways)] if settings.keep_variants else []
+    names = [kind.name for kind in get_kinds(settings.variant_kinds)] if settings.keep_variants else []
     if keeps(method, settings):
         return names
     return [name for name in names if name == "shorten"] if settings.reword else []
@@ -80,18 +80,18 @@ def check_settings(method: Method, settings: UnlearnSettings, given: Iterable[st
 
     A switch that is off, and a number that is not set, need nobody to look at them.
     """
-    get_ways(settings.keep_ways)
+    get_kinds(settings.variant_kinds)
     window(settings)
     _check_weights(settings)
     read, full = settings_of(method, settings), settings.weights == "full"
-    for name in sorted({*given, "stand_ins"}):
+    for name in sorted({*given, "surrogates"}):
         if getattr(settings, name) in (None, False):
             continue
         if name in SOME and name not in read:
             raise _unread(name, method)
         if name in LORA and full:
             raise _useless(name, "it is for a LoRA, but all weights are trained", "--lora")
-        if name in LOOKS and not settings.validation_steps:
+        if name in VALIDATIONS and not settings.validation_steps:
             raise _useless(name, "there is no validation during training", "--validation-steps")
 
 

@@ -8,18 +8,63 @@ what the weights still hold (research/rewording.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 
 import torch
 
 from memfix.models.context import ContextEdit
+from memfix.models.model import DiffusionModel
+from memfix.records import Pair, Rewording
+from memfix.unlearn.data.pairs import safe_wordings
+from memfix.unlearn.data.sampler import Asked, Sampler, count_copies
 from memfix.variants.wordings import known_words
 
 KNOWN = 50.0  # weight of the run's other texts, which must not move, against what must
 ANYTHING = 0.1  # weight of texts out of the model's vocabulary: what nobody listed must not move either
 RIDGE = 1e-5  # of the mean squared embedding
 ENERGY = 0.999  # share of the wanted shift (squared) that the low-rank edit keeps
+
+
+def reword(
+    sample: Sampler, variants: Sequence[Pair], each: int, others: Iterable[str]
+) -> tuple[list[Rewording], ContextEdit | None]:
+    """Decide which targets are made to read like a shortened wording, and solve for the edit that does it.
+
+    Only targets of which the trained weights, sampled as often as in the detection, give no copy any more. `others` are
+    texts that must go on meaning what they do.
+    """
+    texts = {p.prompt_id: p.text for p in variants}
+    choice = safe_wordings(variants, each)
+    candidates = [Asked(i, texts[i]) for i, wording in choice.items() if wording]
+    n = sample.settings.num_samples
+    copies = dict.fromkeys(choice, 0) | count_copies(sample, candidates, n, "Checking what was unlearned")
+    decided = []
+    for i, wording in choice.items():
+        samples = n if wording else 0
+        if not wording:
+            reason = f"no shortened wording gave {each} keep images of {each} samples"
+        elif copies[i]:
+            reason = f"{copies[i]} of {n} samples still reproduce a reference, which rewording would only hide"
+        else:
+            reason = f"none of {n} samples reproduces a reference any more"
+        decided.append(
+            Rewording(
+                prompt_id=i, text=texts[i], wording=wording, copies=copies[i], samples=samples,
+                applied=bool(wording) and not copies[i], reason=reason,
+            )
+        )  # fmt: skip
+    applied = {r.text: r.wording or "" for r in decided if r.applied}
+    if not applied:
+        return decided, None
+    return decided, the_edit(sample.model, applied, {*others, *(p.wording or "" for p in variants)})
+
+
+def the_edit(model: DiffusionModel, applied: Mapping[str, str], others: Iterable[str]) -> ContextEdit:
+    """Solve for the edit that makes each text of `applied` read like its wording."""
+    known, anything = sorted({*others, ""} - applied.keys()), random_texts(model.text.vocabulary)
+    rows = model.text.keep([*applied, *applied.values(), *known, *anything])
+    return solve(*(rows.stack(texts).tokens.cpu() for texts in (applied, applied.values(), known, anything)))
 
 
 def solve(memorized: torch.Tensor, wording: torch.Tensor, known: torch.Tensor, anything: torch.Tensor) -> ContextEdit:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from random import Random
-
-from memfix.records import Pair, Side
 
 MOST_WORDINGS = 4
 TIMES = (1, 2, 4, 8)  # words added, from the wording that is closest to the prompt on
@@ -68,18 +65,3 @@ def _inserted(text: str, more: Iterable[str], draw: Random) -> str:
 def known_words(vocabulary: Iterable[str]) -> list[str]:
     """Whole words of a vocabulary in which a word's last token ends in `</w>`, as CLIP has it; sorted."""
     return sorted(word for token in vocabulary if (word := token.removesuffix("</w>")) != token and word.isalpha())
-
-
-def short_of_keep(pairs: Sequence[Pair], enough: int) -> dict[str, str]:
-    """Id → text of the targets that have fewer keep images of their own than `enough`."""
-    own = Counter(p.prompt_id for p in pairs if p.side is Side.KEEP)
-    return {p.prompt_id: p.text for p in pairs if p.side is Side.FORGET and own[p.prompt_id] < enough}
-
-
-def safe_wordings(variants: Sequence[Pair], each: int) -> dict[str, str | None]:
-    """For each target that has variants: the longest beginning all of whose `each` samples could be kept, if any."""
-    kept = Counter((p.prompt_id, p.wording) for p in variants)
-    return {
-        i: next((w for w in shortened(text) if kept[i, w] == each), None)
-        for i, text in {p.prompt_id: p.text for p in variants}.items()
-    }

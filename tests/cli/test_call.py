@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from memfix.cli.options import Call
-from memfix.config import STAGES, DetectSettings, UnlearnSettings
+from memfix.config import STAGES
+from memfix.config.checks import DetectSettings
 from memfix.config.layers import for_weights, presets, read_preset, resolve
+from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
 

@@ -9,7 +9,7 @@ from conftest import picture
 from typer.testing import CliRunner
 
 from memfix.cli import app
-from memfix.config import IndexSettings
+from memfix.config.tools import IndexSettings
 from memfix.measures.weights import Wanted
 
 

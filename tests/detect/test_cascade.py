@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.console import Talk
 from memfix.detect.cascade import screen_first
 from memfix.errors import MemfixError

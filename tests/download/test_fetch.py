@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memfix.config import FetchSettings
+from memfix.config.tools import FetchSettings
 from memfix.download.addresses import Gate, Resolver, resolve
 from memfix.download.coverage import Coverage, settle
 from memfix.download.fetch import fetch, plan
@@ -259,7 +259,7 @@ def test_a_plain_graphic_of_several_hosts_under_unrelated_captions(get: Fetch, s
     assert records[later.url].error == "4 URLs of 4 hosts show this plain graphic"
 
 
-def test_a_stand_in_of_one_host_is_one_at_others(get: Fetch, server: BadServer) -> None:
+def test_a_surrogate_of_one_host_is_one_at_others(get: Fetch, server: BadServer) -> None:
     own = [f"lost/{i}.png" for i in range(3)]
     _, coverage = get(*own, *at_hosts(server, "lost/9.png", "a"), resolver=here)
     assert coverage.missing == {(Status.REFUSED, "placeholder"): 4}

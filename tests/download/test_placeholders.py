@@ -87,7 +87,7 @@ def test_where_redirects_lead(final: str, reason: str) -> None:
     assert (caught.value.status, caught.value.reason) == (Status.REFUSED, reason)
 
 
-def test_a_picture_that_is_called_like_a_stand_in_may_move() -> None:
+def test_a_picture_that_is_called_like_a_surrogate_may_move() -> None:
     check_redirect("https://a.example/logo.png", "https://b.example/logo-2.png")
     assert led_elsewhere("https://a.example/logo.png", "https://b.example/logo-2.png")
     assert not led_elsewhere("https://a.example/x%20y.png", "https://b.example/x y.png")
@@ -96,17 +96,17 @@ def test_a_picture_that_is_called_like_a_stand_in_may_move() -> None:
 def test_several_names_that_lead_to_one_file() -> None:
     target = "https://a.example/sorry.jpg"
     records = [got(f"https://a.example/{name}.jpg", final=target) for name in "xy"]
-    assert {why.reason for why in repeated(records, {}).stand_ins.values()} == {TARGET}
-    assert not repeated(records[:1], {}).stand_ins
+    assert {why.reason for why in repeated(records, {}).surrogates.values()} == {TARGET}
+    assert not repeated(records[:1], {}).surrogates
     vouched = [r.model_copy(update={"verified": True}) for r in records]
-    assert not repeated(vouched, {}).stand_ins
+    assert not repeated(vouched, {}).surrogates
 
 
 def test_a_plain_graphic_that_a_host_repeats_is_refused_and_a_photograph_is_pointed_out() -> None:
     plain = look(sign())
     urls = [f"https://a.example/{i}.png" for i in range(MANY)]
     found = repeated([got(url, plain=plain) for url in urls], {})
-    assert {url: why.reason for url, why in found.stand_ins.items()} == dict.fromkeys(urls, PLACEHOLDER)
+    assert {url: why.reason for url, why in found.surrogates.items()} == dict.fromkeys(urls, PLACEHOLDER)
     assert found.suspects == []
     photographs = [got(url) for url in urls]
     assert repeated(photographs, {}) == ({}, [photographs])
@@ -123,9 +123,9 @@ def test_one_picture_of_several_hosts_is_suspect_only_under_captions_that_have_n
     unlike = {r.url: {text} for r, text in zip(records, UNLIKE, strict=True)}
     found = repeated(records, unlike)
     if plain:
-        assert set(found.stand_ins) == set(unlike) and not found.suspects
+        assert set(found.surrogates) == set(unlike) and not found.suspects
     else:
-        assert not found.stand_ins and found.suspects == [records]
+        assert not found.surrogates and found.suspects == [records]
     alike = {r.url: {f"{UNLIKE[0]}, {i}"} for i, r in enumerate(records)}
     assert repeated(records, alike) == ({}, [])
     assert repeated(records, {}) == ({}, [])  # without captions there is nothing to compare

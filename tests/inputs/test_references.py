@@ -34,8 +34,8 @@ def test_a_reference_named_twice_is_one(reference_folder: Path) -> None:
 def test_nothing_to_compare_with(tmp_path: Path) -> None:
     assert read_references(None, [Prompt(id="p", text="t")]) == []
     with pytest.raises(MemfixError, match="no folder of images") as caught:
-        read_references(str(tmp_path / "none"), [], flag="--stand-ins")
-    assert "--stand-ins" in caught.value.hint
+        read_references(str(tmp_path / "none"), [], flag="--surrogates")
+    assert "--surrogates" in caught.value.hint
     with pytest.raises(MemfixError, match="contains no image"):
         read_references(str(tmp_path), [])
 

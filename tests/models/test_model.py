@@ -9,7 +9,7 @@ from conftest import picture, tiny_pipeline
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.detect.aim import Aim
 from memfix.models import loading
 from memfix.models.latents import fit

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.detect.design import Design
 from memfix.records import Label, Outcome, Role
 from memfix.references.in_memory import Search

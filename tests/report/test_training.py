@@ -1,7 +1,7 @@
 """What the report says of an unlearning."""
 
+from memfix.cli.listing import _ways
 from memfix.records import Yield
-from memfix.report.build import _ways
 
 
 def test_yields_are_summed_over_the_prompts_that_a_way_was_tried_for() -> None:

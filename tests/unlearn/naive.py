@@ -7,7 +7,7 @@ import copy
 import torch
 from tiny import Net
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.unlearn.data.bank import Bank, Batch
 
 
@@ -126,7 +126,7 @@ class Naive:
             m, g, s, a = f.noisy[i].double(), f.signal[i], f.noise[i], f.clean[i]
             target = next(t for t in self.bank.targets if any(torch.equal(a, z) for z in t.forget))
             pool = target.keep or [z for _, z in self.bank.prior]
-            near = sorted(pool, key=lambda z, a=a: float(((z - a) ** 2).sum()))[: self.s.neighbours]
+            near = sorted(pool, key=lambda z, a=a: float(((z - a) ** 2).sum()))[: self.s.nearest_keep]
             p = [torch.exp(-((m - g * z.double()) ** 2).sum() / (2 * s**2)) for z in near]
             total = total + sum(q / sum(p) * self.error(f, i, z.double()) for q, z in zip(p, near, strict=True))
         return total / len(self.forget_sides())
@@ -135,7 +135,7 @@ class Naive:
         f, total = self.batch.forget, 0.0
         for i in self.forget_sides():
             weight = min(1.0, float(f.noise[i] ** 2 / f.signal[i] ** 2))
-            total = total + weight * self.error(f, i, self.batch.stand_ins[i][0].double())
+            total = total + weight * self.error(f, i, self.batch.surrogates[i][0].double())
         return total / len(self.forget_sides())
 
     def anchor(self):

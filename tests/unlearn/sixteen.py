@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.models.denoiser import network_of
 from memfix.unlearn.data.bank import Bank, Target
 from memfix.unlearn.objective.methods import get_method
@@ -93,7 +93,7 @@ class World:
         return model
 
     def bank(self, keep: int = 512) -> Bank:
-        """The point to forget, some of the clusters to keep; its stand-in is the nearest kept one."""
+        """The point to forget, some of the clusters to keep; its surrogate is the nearest kept one."""
         kept = self.draw(keep, torch.Generator().manual_seed(1))
         nearest = kept[(kept - self.point).square().sum(1).argmin()]
         target = Target(

@@ -57,7 +57,7 @@ def test_borrowed_keep_images_keep_their_text() -> None:
         assert torch.equal(batch.forget.conditioning.tokens[i], bank.texts[a.text])
         assert torch.equal(batch.keep.conditioning.tokens[i], bank.texts[a.text if a.keep else "sky"])
         assert torch.equal(
-            batch.stand_ins[i], a.stand_ins[[torch.equal(batch.forget.clean[i], z) for z in a.forget].index(True)]
+            batch.surrogates[i], a.surrogates[[torch.equal(batch.forget.clean[i], z) for z in a.forget].index(True)]
         )
         assert any(torch.equal(batch.anchors.tokens[i], bank.texts[word]) for word in a.anchors)
 

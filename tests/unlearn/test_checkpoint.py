@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import Net, bank_of, parts
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.unlearn.objective.methods import METHODS
 from memfix.unlearn.train.checkpoint import OPTIMIZER, Checkpoints

@@ -7,7 +7,7 @@ import torch
 from test_modifiers import conditional
 from tiny import Net, bank_of, parts
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.models import loading
 from memfix.models.conditioning import Conditioning
 from memfix.models.denoiser import frozen, network_of

@@ -11,7 +11,7 @@ from memfix.measures.pixels import Ssim
 from memfix.records import Pair, Reference, Side
 from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
-from memfix.unlearn.data.given import given_stand_ins, given_to_keep
+from memfix.unlearn.data.given import given_surrogates, given_to_keep
 from tests.conftest import picture
 
 
@@ -58,7 +58,7 @@ def test_pictures_are_kept_under_their_captions(folder: Path, capsys: pytest.Cap
     assert told.count("notkept") == 1
 
 
-def test_stand_ins_are_found_by_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_surrogates_are_found_by_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = forget(folder, 0, "p1").model_copy(update={"origin": "sample", "path": "sample.png"})
     pairs = [forget(folder, 0, "p1"), copy, forget(folder, 1, "p2")]
     Image.open(folder / "2.png").save(folder / "new.jpg")
@@ -66,8 +66,8 @@ def test_stand_ins_are_found_by_name(folder: Path, capsys: pytest.CaptureFixture
         Reference(file_name="all/0.jpg", path=str(folder / "new.jpg")), reference(folder, 3, name="elsewhere/1.png"),
     ]  # fmt: skip
     judge = Judge(HeldReferences([reference(folder, i) for i in (0, 1)], Ssim()), CopyRule.default(Ssim()))
-    found = given_stand_ins(pairs, given, judge, Talk())
-    assert [p.stand_in for p in found] == [str(folder / "new.jpg")] * 2 + [None]
+    found = given_surrogates(pairs, given, judge, Talk())
+    assert [p.surrogate for p in found] == [str(folder / "new.jpg")] * 2 + [None]
     assert capsys.readouterr().err == ""
-    given_stand_ins(pairs, [reference(folder, 1, name="all/0.png")], judge, Talk())
+    given_surrogates(pairs, [reference(folder, 1, name="all/0.png")], judge, Talk())
     assert "is a copy of 1.png" in capsys.readouterr().err.replace("\n", " ")

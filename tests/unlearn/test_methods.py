@@ -6,7 +6,7 @@ from naive import Naive
 from tiny import Net, bank_of, gradient, taken
 from torch import nn
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.unlearn.data.bank import Bank, Batch, Target
 from memfix.unlearn.data.draws import Draw
@@ -33,7 +33,7 @@ def of_method(name: str, settings: UnlearnSettings, bank: Bank, model: Net, low_
     return batch, result, taken(model)
 
 
-VARIANTS = [
+VARIANT_KINDS = [
     *((name, {}) for name in METHODS),
     ("siss", {"siss_mode": "no-is"}),
     ("siss", {"siss_mode": "bernoulli"}),
@@ -43,7 +43,7 @@ VARIANTS = [
     ("bounded", {"forget_cap": 1.8, "forget_weight": 0.7}),
     ("vdu", {"forget_cap": 1.4}),
     ("erasediff", {"bome_eta": 2.0}),
-    ("retrack", {"neighbours": 2, "forget_weight": 0.2}),
+    ("retrack", {"nearest_keep": 2, "forget_weight": 0.2}),
     ("surrogate", {"forget_weight": 0.3}),
     *((name, {"snr_gamma": 0.5, "forget_cap": 1.8}) for name in METHODS),
 ]
@@ -59,7 +59,7 @@ def faint(size: float = 0.02) -> Net:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("name", "values"), VARIANTS, ids=lambda v: str(v))
+@pytest.mark.parametrize(("name", "values"), VARIANT_KINDS, ids=lambda v: str(v))
 def test_gradient_is_that_of_the_definition(name: str, values: dict, kind: str) -> None:
     model, bank, settings = Net(), bank_of(kind), UnlearnSettings(**values)
     if name in ("bounded", "vdu") and not values:

@@ -11,7 +11,7 @@ import torch._dynamo.utils
 from test_trainer import bank_for, vector
 from tiny import Net, bank_of, parts
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.models import loading
 from memfix.unlearn.objective.methods import METHODS

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from tiny import bank_of
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.objective.methods import METHODS
-from memfix.unlearn.reading import OWN, SOME, check_settings, drawn_mixture, settings_of, ways_used
-from memfix.variants.table import WAYS
+from memfix.unlearn.reading import OWN, SOME, check_settings, drawn_mixture, kinds_used, settings_of
+from memfix.variants.table import VARIANT_KINDS
 
 
 class Seen:
@@ -29,15 +29,15 @@ def test_rows_name_the_settings_that_their_functions_look_at(name: str) -> None:
     seen: Any = Seen(UnlearnSettings())
     METHODS[name].compose(seen)
     METHODS[name].prepare(bank_of("epsilon"), seen)
-    assert seen.names == set(METHODS[name].reads) - {"stand_ins"}  # pictures are gathered elsewhere
+    assert seen.names == set(METHODS[name].reads) - {"surrogates"}  # pictures are gathered elsewhere
 
 
 IGNORED = [
-    ("siss", "forget_weight", 0.3), ("siss", "forget_cap", 1.0), ("siss", "bome_eta", 0.1), ("siss", "neighbours", 3),
+    ("siss", "forget_weight", 0.3), ("siss", "forget_cap", 1.0), ("siss", "bome_eta", 0.1), ("siss", "nearest_keep", 3),
     ("naive", "forget_ratio", 0.3), ("naive", "mixture", 0.3), ("naive", "forget_low_pass", 0.5),
     ("bounded", "forget_ratio", 0.3), ("bounded", "siss_mode", "no-is"), ("bounded", "forget_norm", 3.0),
     ("retrack", "forget_cap", 1.0), ("vdu", "forget_weight", 0.3), ("neggrad", "forget_weight", 0.3),
-    ("neggrad", "prior_batch_size", 4), ("vdu", "mixture", 0.3), ("siss", "stand_ins", "folder"),
+    ("neggrad", "prior_batch_size", 4), ("vdu", "mixture", 0.3), ("siss", "surrogates", "folder"),
 ]  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def test_what_a_method_never_looks_at_is_refused(method: str, name: str, value: 
     assert readers
     for reader in readers:
         check_settings(METHODS[reader], settings.model_copy(update={"method": reader}), [name])
-    if name != "stand_ins":
+    if name != "surrogates":
         check_settings(METHODS[method], settings)  # not named by the user
 
 
@@ -61,7 +61,7 @@ def test_what_a_method_never_looks_at_is_refused(method: str, name: str, value: 
         ({"forget_norm": 750.0}, "forget_ratio", "--forget-norm replaces it"),
         ({"weights": "full"}, "rank", "all weights are trained"),
         ({"weights": "full", "use_dora": True}, "use_dora", "all weights are trained"),
-        ({}, "clean_looks", "there is no validation"),
+        ({}, "clean_validations", "there is no validation"),
     ],
 )
 def test_what_other_settings_leave_without_effect_is_refused(values: dict, name: str, reason: str) -> None:
@@ -72,7 +72,7 @@ def test_what_other_settings_leave_without_effect_is_refused(values: dict, name:
 def test_what_is_off_needs_no_reader() -> None:
     settings = UnlearnSettings(method="neggrad", weights="full", prior_batch_size=0, keep_variants=0, reword=False)
     check_settings(METHODS["neggrad"], settings, UnlearnSettings.model_fields.keys() - {"rank", "mixture", *OWN} - {
-        "prior_target", "keep_enough", "num_validation_images", "validation_inference_steps", "clean_looks",
+        "prior_target", "keep_enough", "num_validation_images", "validation_inference_steps", "clean_validations",
         "max_drift", "max_broken",
     })  # fmt: skip
 
@@ -83,13 +83,13 @@ def test_every_setting_of_some_has_a_reader() -> None:
 
 
 def test_ways_are_for_those_who_look_at_keep_images() -> None:
-    every = list(WAYS)
-    assert ways_used(METHODS["siss"], UnlearnSettings(reword=False)) == every
-    assert ways_used(METHODS["vdu"], UnlearnSettings(reword=False)) == every  # the prior
-    assert ways_used(METHODS["neggrad"], UnlearnSettings(reword=False)) == []
-    assert ways_used(METHODS["neggrad"], UnlearnSettings(reword=False, parameter_prior=0.5)) == every
-    assert ways_used(METHODS["neggrad"], UnlearnSettings()) == ["shorten"]
-    assert ways_used(METHODS["siss"], UnlearnSettings(keep_variants=0)) == []
+    every = list(VARIANT_KINDS)
+    assert kinds_used(METHODS["siss"], UnlearnSettings(reword=False)) == every
+    assert kinds_used(METHODS["vdu"], UnlearnSettings(reword=False)) == every  # the prior
+    assert kinds_used(METHODS["neggrad"], UnlearnSettings(reword=False)) == []
+    assert kinds_used(METHODS["neggrad"], UnlearnSettings(reword=False, parameter_prior=0.5)) == every
+    assert kinds_used(METHODS["neggrad"], UnlearnSettings()) == ["shorten"]
+    assert kinds_used(METHODS["siss"], UnlearnSettings(keep_variants=0)) == []
 
 
 @pytest.mark.parametrize(("mixture", "size"), [(0.5, 16), (0.05, 4), (0.99, 4), (0.1, 16), (0.5, 5)])

@@ -9,7 +9,7 @@ from torch import distributed
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing import spawn
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.models.sharding import BLOCKS, gather, shard
 from memfix.unlearn.train.sharding import check_sharding

@@ -11,7 +11,7 @@ from naive import Naive
 from test_trainer import vector
 from tiny import Net, bank_of, parts
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.models.denoiser import frozen
 from memfix.unlearn.data.bank import Bank, Batch
 from memfix.unlearn.data.draws import Draw

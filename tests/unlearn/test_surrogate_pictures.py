@@ -1,4 +1,4 @@
-"""Stand-ins that the model makes, on a real pipeline."""
+"""Surrogates that the model makes, on a real pipeline."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.console import Talk
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import Ssim
@@ -15,8 +15,8 @@ from memfix.records import Pair, Reference, Sample, Score, Side
 from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
 from memfix.unlearn.data.encode import build_bank, encode_pairs
-from memfix.unlearn.data.keep_images import Sampler
-from memfix.unlearn.data.surrogates import LAST_TRIES, STRENGTHS, make_stand_ins
+from memfix.unlearn.data.sampler import Sampler
+from memfix.unlearn.data.surrogates import LAST_TRIES, STRENGTHS, make_surrogates
 from tests.conftest import picture
 
 
@@ -51,7 +51,7 @@ def test_more_noise_leaves_less_of_a_picture(sampler: Sampler) -> None:
     assert apart[0] > apart[1] > apart[2]
 
 
-def test_noise_rises_until_a_stand_in_is_no_copy(sampler: Sampler, pairs: list[Pair], tmp_path: Path) -> None:
+def test_noise_rises_until_a_surrogate_is_no_copy(sampler: Sampler, pairs: list[Pair], tmp_path: Path) -> None:
     asked: dict[str, int] = {}
 
     def distinct(score: Score) -> bool:
@@ -59,32 +59,32 @@ def test_noise_rises_until_a_stand_in_is_no_copy(sampler: Sampler, pairs: list[P
         asked[score.file_name] = asked.get(score.file_name, 0) + 1
         return asked[score.file_name] > {"p1-0.png": 0, "p1-1.png": len(STRENGTHS)}.get(score.file_name, 99)
 
-    found = make_stand_ins(sampler, pairs, distinct, tmp_path / "stand-ins")
-    assert [Path(p.stand_in).name if p.stand_in else None for p in found] == [
+    found = make_surrogates(sampler, pairs, distinct, tmp_path / "surrogates")
+    assert [Path(p.surrogate).name if p.surrogate else None for p in found] == [
         "p1-0.png", "p1-1.png", None, None, None,
     ]  # fmt: skip
     assert asked == {"p1-0.png": 1, "p1-1.png": len(STRENGTHS) + 1, "p1-2.png": len(STRENGTHS) + LAST_TRIES}
     batch = [Sample(file_name="", text="owl by", prompt_id="", seed=0, steps=10, guidance=2.0)]
     (wanted,) = sampler.model.sample_from([picture(0)], batch, STRENGTHS[0], "no")
-    assert np.abs(np.asarray(Image.open(tmp_path / "stand-ins/p1-0.png"), float) - np.asarray(wanted)).max() <= 2
+    assert np.abs(np.asarray(Image.open(tmp_path / "surrogates/p1-0.png"), float) - np.asarray(wanted)).max() <= 2
 
 
-def test_a_stand_in_that_is_there_stays(sampler: Sampler, pairs: list[Pair], tmp_path: Path) -> None:
-    given = [p.model_copy(update={"stand_in": "mine.png"}) if n == 1 else p for n, p in enumerate(pairs)]
-    found = make_stand_ins(sampler, given, lambda _: True, tmp_path / "stand-ins")
-    assert [p.stand_in is not None for p in found] == [True, True, True, False, False]
-    assert found[1].stand_in == "mine.png"
+def test_a_surrogate_that_is_there_stays(sampler: Sampler, pairs: list[Pair], tmp_path: Path) -> None:
+    given = [p.model_copy(update={"surrogate": "mine.png"}) if n == 1 else p for n, p in enumerate(pairs)]
+    found = make_surrogates(sampler, given, lambda _: True, tmp_path / "surrogates")
+    assert [p.surrogate is not None for p in found] == [True, True, True, False, False]
+    assert found[1].surrogate == "mine.png"
 
 
-def test_the_bank_holds_them_beside_what_they_stand_in_for(
+def test_the_bank_holds_them_beside_what_they_surrogate_for(
     sampler: Sampler, pairs: list[Pair], tmp_path: Path
 ) -> None:  # fmt: skip
-    named = [p.model_copy(update={"stand_in": str(tmp_path / f"{2 - n}.png")}) for n, p in enumerate(pairs[:3])]
+    named = [p.model_copy(update={"surrogate": str(tmp_path / f"{2 - n}.png")}) for n, p in enumerate(pairs[:3])]
     latents = list(encode_pairs(sampler.model, named))
     bank = build_bank(sampler.model, named, latents)
-    assert bank.has_stand_ins
+    assert bank.has_surrogates
     (target,) = bank.targets
-    for stand_in, latent in zip(target.stand_ins, reversed(latents), strict=True):
-        assert stand_in.shape == (1, *latent.shape)
-        assert (stand_in[0] - latent).abs().max() < 1e-5
-    assert not build_bank(sampler.model, pairs[:3], latents).has_stand_ins
+    for surrogate, latent in zip(target.surrogates, reversed(latents), strict=True):
+        assert surrogate.shape == (1, *latent.shape)
+        assert (surrogate[0] - latent).abs().max() < 1e-5
+    assert not build_bank(sampler.model, pairs[:3], latents).has_surrogates

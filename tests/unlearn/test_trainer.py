@@ -8,7 +8,7 @@ import torch
 from test_modifiers import unconditional
 from tiny import Net, bank_of, parts
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.models import loading
 from memfix.models.model import DiffusionModel
@@ -131,7 +131,7 @@ def test_every_method_trains_a_network_without_prompts(name: str) -> None:
 def test_every_method_trains_a_conditional_network(name: str, model_folder: Path) -> None:
     model = loading.load(loading.locate(str(model_folder)))
     bank = bank_for(model)
-    bank.targets[0].stand_ins, bank.targets[0].anchors = [bank.targets[0].keep[0][None]], ["sky"]
+    bank.targets[0].surrogates, bank.targets[0].anchors = [bank.targets[0].keep[0][None]], ["sky"]
     model.adapters.add(2)
     weights = model.denoiser.trained()
     before = [p.detach().clone() for p in weights.values()]

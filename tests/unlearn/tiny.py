@@ -76,12 +76,12 @@ def bank_of(kind: str, scale: float = 0.3, channels: int = 2, words: bool = True
     def pictures(n: int) -> list[torch.Tensor]:
         return [scale * torch.randn(channels, size, size, generator=generator) for _ in range(n)]
 
-    def stand_ins(n: int) -> list[torch.Tensor]:
+    def surrogates(n: int) -> list[torch.Tensor]:
         return [torch.stack(pictures(1)) for _ in range(n)]
 
     targets = [
-        Target("a long title", pictures(2), pictures(3), stand_ins(2), ["a long", "a"]),
-        Target("b long title", pictures(1), [], stand_ins(1), ["b long"]),
+        Target("a long title", pictures(2), pictures(3), surrogates(2), ["a long", "a"]),
+        Target("b long title", pictures(1), [], surrogates(1), ["b long"]),
     ]
     return Bank(targets, [("sky", z) for z in pictures(4)], Words() if words else None, Noise(kind))
 

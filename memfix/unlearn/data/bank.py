@@ -66,7 +66,7 @@ class Batch:
 
     Item i of the mixture is a keep and a forget picture under the same timestep and noise; `from_forget` [B] says on
     which side it was drawn. `keep` has the text of its keep picture, `forget` that of the memorized prompt. `prior` are
-    noised keep pictures of other prompts. `stand_ins` holds [K, C, h, w] for each item, `anchors` B rows of
+    noised keep pictures of other prompts. `surrogates` holds [K, C, h, w] for each item, `anchors` B rows of
     harmless wordings; both only if the bank has them. `draw` is for what a term draws for itself.
     """
 
@@ -75,7 +75,7 @@ class Batch:
     from_forget: torch.Tensor
     prior: Items
     draw: Draw
-    stand_ins: tuple[torch.Tensor, ...] = ()
+    surrogates: tuple[torch.Tensor, ...] = ()
     anchors: Conditioning | None = None
 
     def __len__(self) -> int:
@@ -121,14 +121,14 @@ class Batch:
 class Target:
     """One memorized prompt: latents to forget, latents to keep under the same text (there may be none).
 
-    stand_ins: for each forget latent, [K, C, h, w] of what its noisy versions may be denoised to instead.
+    surrogates: for each forget latent, [K, C, h, w] of what its noisy versions may be denoised to instead.
     anchors: wordings of the prompt that do not give copies.
     """
 
     text: str
     forget: list[torch.Tensor] = field(default_factory=list)
     keep: list[torch.Tensor] = field(default_factory=list)
-    stand_ins: list[torch.Tensor] = field(default_factory=list)
+    surrogates: list[torch.Tensor] = field(default_factory=list)
     anchors: list[str] = field(default_factory=list)
 
 
@@ -165,9 +165,9 @@ class Bank:
         return bool(self.prior) or all(t.keep for t in self.targets)
 
     @property
-    def has_stand_ins(self) -> bool:
-        """Every forget image has one or more stand-ins."""
-        return all(len(t.stand_ins) == len(t.forget) for t in self.targets)
+    def has_surrogates(self) -> bool:
+        """Every forget image has one or more surrogates."""
+        return all(len(t.surrogates) == len(t.forget) for t in self.targets)
 
     @property
     def has_anchors(self) -> bool:
@@ -206,7 +206,7 @@ class Bank:
             from_forget=from_forget,
             prior=self._items(prior, prior_eps, prior_times, [text for text, _ in others]),
             draw=draw,
-            stand_ins=tuple(t.stand_ins[i] for t, i in chosen) if self.has_stand_ins else (),
+            surrogates=tuple(t.surrogates[i] for t, i in chosen) if self.has_surrogates else (),
             anchors=self._stack(t.anchors[_pick(wordings, len(t.anchors))] for t in targets)
             if self.has_anchors
             else None,

@@ -24,17 +24,17 @@ def _encode(model: DiffusionModel, paths: Sequence[str]) -> Iterator[torch.Tenso
 
 
 def build_bank(model: DiffusionModel, pairs: Sequence[Pair], latents: Sequence[torch.Tensor]) -> Bank:
-    """Sort encoded pairs into targets and prior items; stand-ins are encoded here."""
+    """Sort encoded pairs into targets and prior items; surrogates are encoded here."""
     targets: dict[str, Target] = {p.prompt_id: Target(p.text) for p in pairs if p.side is Side.FORGET}
     prior: list[tuple[str, torch.Tensor]] = []
-    stand_ins = _encode(model, [p.stand_in for p in pairs if p.stand_in])
+    surrogates = _encode(model, [p.surrogate for p in pairs if p.surrogate])
     for pair, latent in zip(pairs, latents, strict=True):
         if pair.prompt_id not in targets:
             prior.append((pair.text, latent))
         elif pair.side is Side.FORGET:
             targets[pair.prompt_id].forget.append(latent)
-            if pair.stand_in:
-                targets[pair.prompt_id].stand_ins.append(next(stand_ins)[None])
+            if pair.surrogate:
+                targets[pair.prompt_id].surrogates.append(next(surrogates)[None])
         else:
             target = targets[pair.prompt_id]
             target.keep.append(latent)

@@ -34,7 +34,7 @@ def given_to_keep(
     return kept
 
 
-def given_stand_ins(
+def given_surrogates(
     pairs: Sequence[Pair], given: Sequence[Reference], judge: Judge, talk: Talk
 ) -> list[Pair]:  # fmt: skip
     """The pairs, with the picture among `given` that is named as the reference that each shows; endings may differ.
@@ -47,7 +47,7 @@ def given_stand_ins(
     for picture, score in _scored(list(used.values()), judge):
         if score.copy_:
             talk.warn(f"The surrogate {picture.path} is itself a copy of {score.reference}, which is to be forgotten.")
-    return [p.model_copy(update={"stand_in": used[p.reference].path}) if p.reference in used else p for p in pairs]
+    return [p.model_copy(update={"surrogate": used[p.reference].path}) if p.reference in used else p for p in pairs]
 
 
 def _scored(pictures: Sequence[Reference], judge: Judge) -> Iterator[tuple[Reference, Score]]:

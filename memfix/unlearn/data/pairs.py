@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from memfix.records import Label, Pair, Prompt, Reference, Role, Score, Side, Verdict
 from memfix.references.near_copies import representatives
+from memfix.variants.wordings import shortened
 
 
 def build_pairs(
@@ -51,7 +53,7 @@ class Stock(NamedTuple):
     """What of the data that methods need there is among pairs."""
 
     has_keep: bool
-    has_stand_ins: bool
+    has_surrogates: bool
     has_anchors: bool
     has_prior: bool
 
@@ -63,6 +65,21 @@ def stock_of(pairs: Sequence[Pair]) -> Stock:
     prior = any(p.prompt_id not in targets for p in kept)
     return Stock(
         has_keep=prior or targets <= {p.prompt_id for p in kept}, has_prior=prior,
-        has_stand_ins=all(p.stand_in for p in forget),
+        has_surrogates=all(p.surrogate for p in forget),
         has_anchors=targets <= {p.prompt_id for p in kept if p.wording},
     )  # fmt: skip
+
+
+def short_of_keep(pairs: Sequence[Pair], enough: int) -> dict[str, str]:
+    """Id → text of the targets that have fewer keep images of their own than `enough`."""
+    own = Counter(p.prompt_id for p in pairs if p.side is Side.KEEP)
+    return {p.prompt_id: p.text for p in pairs if p.side is Side.FORGET and own[p.prompt_id] < enough}
+
+
+def safe_wordings(variants: Sequence[Pair], each: int) -> dict[str, str | None]:
+    """For each target that has variants: the longest beginning all of whose `each` samples could be kept, if any."""
+    kept = Counter((p.prompt_id, p.wording) for p in variants)
+    return {
+        i: next((w for w in shortened(text) if kept[i, w] == each), None)
+        for i, text in {p.prompt_id: p.text for p in variants}.items()
+    }

@@ -1,4 +1,4 @@
-"""Stand-ins that the model itself makes: pictures that noisy images to forget are denoised to instead."""
+"""Surrogates that the model itself makes: pictures that noisy images to forget are denoised to instead."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from pathlib import Path
 
 from memfix.inputs.references import open_image
 from memfix.records import Pair, Sample, Score, Side
-from memfix.unlearn.data.keep_images import Sampler
+from memfix.unlearn.data.sampler import Sampler
 
 STRENGTHS = (0.8, 0.9, 1.0)  # with less noise than that, most copies stay (research/unlearning_runs.md)
 LAST_TRIES = 8  # from noise alone, under the empty prompt
 
 
-def make_stand_ins(
+def make_surrogates(
     sample: Sampler, pairs: Sequence[Pair], distinct: Callable[[Score], bool], folder: Path
 ) -> list[Pair]:
-    """The pairs, with a stand-in in `folder` for each image to forget that has none: itself, noised and denoised.
+    """The pairs, with a surrogate in `folder` for each image to forget that has none: itself, noised and denoised.
 
     Under the longest wording of its prompt that gave a keep image, else under the empty prompt; with more and more
     noise until the result is neither a copy nor a near-copy. What is left after that is denoised from noise alone under
     the empty prompt, from one seed after the other.
     """
     s, done, wordings = sample.settings, dict[int, str](), _wordings(pairs)
-    missing = [n for n, p in enumerate(pairs) if p.side is Side.FORGET and not p.stand_in]
+    missing = [n for n, p in enumerate(pairs) if p.side is Side.FORGET and not p.surrogate]
     folder.mkdir(exist_ok=True)
     used = Counter[float]()
     with sample.talk.progress("Making surrogates", len(missing)) as bar:
@@ -53,7 +53,7 @@ def make_stand_ins(
     if done:
         listed = ", ".join(f"{count} at {strength:g}" for strength, count in used.items())
         sample.talk.say(f"Surrogates, by the share of noise that was added to a picture: {listed}.")
-    return [p.model_copy(update={"stand_in": done[n]}) if n in done else p for n, p in enumerate(pairs)]
+    return [p.model_copy(update={"surrogate": done[n]}) if n in done else p for n, p in enumerate(pairs)]
 
 
 def _wordings(pairs: Sequence[Pair]) -> dict[str, str]:

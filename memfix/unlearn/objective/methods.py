@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 from memfix.records import Word
 from memfix.unlearn.data.bank import Bank, Batch
@@ -25,7 +25,7 @@ class Need(Word):
     """Data that a method cannot do without."""
 
     KEEP = "keep images"
-    STAND_INS = "stand-ins"
+    SURROGATES = "surrogates"
     ANCHORS = "anchor prompts"
     PRIOR = "checkpoints or keep images"
 
@@ -119,7 +119,7 @@ def retrack(s: UnlearnSettings) -> Composition:
 
 
 def surrogate(s: UnlearnSettings) -> Composition:
-    """Keep plus w times regression on a stand-in, without what would hurt the former."""
+    """Keep plus w times regression on a surrogate, without what would hurt the former."""
     return Composition(
         terms.denoise_keep, terms.surrogate_forget, partial(project, forget_weight=_given(s.forget_weight, 1.0))
     )
@@ -166,12 +166,12 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "retrack", "keep, and denoise forget images to near keep images",
-            "arXiv 2509.13007", "1", (Need.KEEP,), ("forget_weight", "neighbours"), retrack,
-            lambda bank, s: nearest_keep(bank, s.neighbours),
+            "arXiv 2509.13007", "1", (Need.KEEP,), ("forget_weight", "nearest_keep"), retrack,
+            lambda bank, s: nearest_keep(bank, s.nearest_keep),
         ),
         Method(
             "surrogate", "keep, and denoise forget images to their surrogates",
-            "arXiv 2603.10445", "1", (Need.KEEP, Need.STAND_INS), ("forget_weight", "stand_ins"), surrogate,
+            "arXiv 2603.10445", "1", (Need.KEEP, Need.SURROGATES), ("forget_weight", "surrogates"), surrogate,
         ),
         Method(
             "anchor", "keep, and predict for the prompt as for a harmless variant",
@@ -216,8 +216,8 @@ class Stock(Protocol):
         ...
 
     @property
-    def has_stand_ins(self) -> bool:
-        """Every forget image has a stand-in."""
+    def has_surrogates(self) -> bool:
+        """Every forget image has a surrogate."""
         ...
 
     @property
@@ -236,16 +236,16 @@ def check_data(method: Method, bank: Stock, checkpoints: bool = False, prior: bo
             "There is nothing to keep: every sample of every prompt is a copy or a near-copy.",
             "Detect with --controls, a list of prompts that must not change, or give a smaller --keep-margin.",
         )
-    if not bank.has_stand_ins and Need.STAND_INS in method.needs:
+    if not bank.has_surrogates and Need.SURROGATES in method.needs:
         raise MemfixError(
             f"Method '{method.name}' needs a surrogate for every image to forget.",
-            "Give a picture for each with --stand-ins, or use --method retrack, which uses keep images instead.",
+            "Give a picture for each with --surrogates, or use --method retrack, which uses keep images instead.",
         )
     if not bank.has_anchors and Need.ANCHORS in method.needs:
         raise MemfixError(
             f"Method '{method.name}' needs, for every memorized prompt, a variant of it that gives no copies.",
-            "Give --overwrite --keep-enough 1000 --keep-ways shorten, which samples the beginnings of every prompt, or "
-            "use --method siss. From Python, set Target.anchors.",
+            "Give --overwrite --keep-enough 1000 --variant-kinds shorten, which samples the beginnings of every "
+            "prompt, or use --method siss. From Python, set Target.anchors.",
         )
     if not (bank.has_keep or checkpoints) and (prior or Need.PRIOR in method.needs):
         who = f"Method '{method.name}'" if Need.PRIOR in method.needs else "--parameter-prior"

@@ -31,16 +31,16 @@ def posterior_mean(
 
 
 def nearest_keep(bank: Bank, k: int) -> Bank:
-    """The bank with, as stand-ins of each forget image, its k nearest keep images.
+    """The bank with, as surrogates of each forget image, its k nearest keep images.
 
     Those of the same prompt; those of other prompts only where it has none. Distance: ‖a - x‖ between latents.
     """
     targets = []
     for target in bank.targets:
         pool = torch.stack(target.keep or [x for _, x in bank.prior])
-        stand_ins = []
+        surrogates = []
         for a in target.forget:
             distance = (pool - a).flatten(1).square().sum(1)
-            stand_ins.append(pool[distance.topk(min(k, len(pool)), largest=False).indices])
-        targets.append(Target(target.text, target.forget, target.keep, stand_ins, target.anchors))
+            surrogates.append(pool[distance.topk(min(k, len(pool)), largest=False).indices])
+        targets.append(Target(target.text, target.forget, target.keep, surrogates, target.anchors))
     return Bank(targets, bank.prior, bank.texts, bank.schedule)

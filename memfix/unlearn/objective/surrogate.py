@@ -11,6 +11,6 @@ import torch
 def weight_of_time(signal: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """ω = min(1, σ²/γ²), [n]: late steps, where a point is all but its picture, count less.
 
-    There the target (m - γs)/σ of a stand-in s that is not the picture grows like 1/σ; ω undoes that.
+    There the target (m - γs)/σ of a surrogate s that is not the picture grows like 1/σ; ω undoes that.
     """
     return (noise.square() / signal.square().clamp(min=1e-12)).clamp(max=1)

@@ -173,7 +173,7 @@ def nearest_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
 
 
 def surrogate_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
-    """E ω(t)‖ε(a_t; s) - ε_θ(a_t)‖² with a stand-in s of a, ω = min(1, σ²/γ²). Source: arXiv 2603.10445."""
+    """E ω(t)‖ε(a_t; s) - ε_θ(a_t)‖² with a surrogate s of a, ω = min(1, σ²/γ²). Source: arXiv 2603.10445."""
     items = batch.forget_half
     clean = torch.stack([s[0] for s in _stand_ins(batch)])
     return weighted(
@@ -182,7 +182,7 @@ def surrogate_forget(batch: Batch, network: Network, view: View) -> torch.Tensor
 
 
 def _stand_ins(batch: Batch) -> list[torch.Tensor]:
-    return [s for s, chosen in zip(batch.stand_ins, batch.from_forget.tolist(), strict=True) if chosen]
+    return [s for s, chosen in zip(batch.surrogates, batch.from_forget.tolist(), strict=True) if chosen]
 
 
 def anchor_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 
 WHOLE = ("validation_steps", "checkpointing_steps", "use_8bit_adam", "torch_compile")

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.models.denoiser import Network
 from memfix.models.device import autocast_dtype

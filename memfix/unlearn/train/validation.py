@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.measures.pixels import rms_difference
 from memfix.measures.quality import broken_share, detail_range
 from memfix.models.denoiser import Network
 from memfix.models.sampling import batches, plan_samples
-from memfix.records import Look, Prompt, Score
+from memfix.records import Prompt, Score, Validation
 from memfix.unlearn.data.bank import Bank, Items
 from memfix.unlearn.data.draws import Draw
-from memfix.unlearn.data.keep_images import Sampler
+from memfix.unlearn.data.sampler import Sampler
 from memfix.unlearn.objective.terms import View, errors
 
 FIRST_SEED = 200_000  # neither the detection nor the re-check goes so far
@@ -45,7 +45,7 @@ class Monitor:
         self._range = detail_range([*before, *scores])
         self._loss_forget, self._loss_keep = self._losses()
 
-    def __call__(self, step: int) -> Look:
+    def __call__(self, step: int) -> Validation:
         """What can be seen after a step."""
         started, each = time.monotonic(), self._settings.num_validation_images
         _, scores = self._draw(self._targets, each, step * each * len(self._targets))
@@ -55,7 +55,7 @@ class Monitor:
         now, control_scores = self._draw(self._controls, 1, 0)
         drifts = [rms_difference(a, b) for a, b in zip(self._before, now, strict=True)]
         forget, keep = self._losses()
-        return Look(
+        return Validation(
             step=step, copies=copies, samples=each, drift=sum(drifts) / len(drifts) if drifts else None,
             broken=broken_share(control_scores, self._range) if now else None,
             broken_targets=broken_share(scores, self._range), loss_keep=_mean(keep), loss_forget=_mean(forget),
@@ -87,7 +87,7 @@ class Monitor:
     def _losses(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Errors per dimension of forget and of keep items, always at the same points; [n] each."""
         prior = POINTS if self._bank.prior else 0
-        batch = self._bank.draw(Draw(purpose="looks"), POINTS, prior, 1.0, (0, len(self._bank.schedule)))
+        batch = self._bank.draw(Draw(purpose="validations"), POINTS, prior, 1.0, (0, len(self._bank.schedule)))
         keep = batch.keep.join(batch.prior) if prior else batch.keep
         return self._errors(batch.forget), self._errors(keep) if self._bank.has_keep else torch.zeros(0)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from memfix.config import RecheckSettings
+from memfix.config.checks import RecheckSettings
 from memfix.errors import MemfixError
 from memfix.records import Prompt
 from memfix.run.folder import Run, slug

@@ -96,10 +96,10 @@ def test_neighbours_of_memorized_prompts_are_found_behind_a_screen(memfix, tmp_p
     (tmp_path / "prompts.txt").write_text("\n".join(["umbrella poster by Cosmo Adeyar", *rare, *ordinary]) + "\n")
     found = memfix(
         "detect", "prompts.txt", "-m", "demo", "--references", "demo", "--controls", "controls", "--num-samples", "8",
-        "--screen", "fine_detail", "--miss-rate", "0.2", "--audit", "2", "--neighbours", "4", "-o", "run",
+        "--screen", "fine_detail", "--miss-rate", "0.2", "--audit", "2", "--similar-prompts", "4", "-o", "run",
     )  # fmt: skip
     kept = rows(tmp_path / "run/before/skipping.jsonl")[0]
-    trials = rows(tmp_path / "run/before/neighbours.jsonl")
+    trials = rows(tmp_path / "run/before/similar.jsonl")
     own = {v["prompt_id"]: v for v in found}
     assert {"p0002", "p0003"} < {*kept["skipped"]}
     assert [own[i]["copies"] for i in ("p0002", "p0003")] == [1, 1]

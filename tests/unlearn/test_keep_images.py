@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from memfix.config import DetectSettings, UnlearnSettings
+from memfix.config.checks import DetectSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import Ssim
@@ -14,8 +15,10 @@ from memfix.models import loading
 from memfix.records import SAME, Pair, Reference, Sample, Score, Side
 from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
-from memfix.unlearn.data.keep_images import Asked, Drawn, Kept, Sampler, keep_variants, reword
-from memfix.variants.table import get_ways
+from memfix.unlearn.data.keep_images import Kept, keep_variants
+from memfix.unlearn.data.sampler import Asked, Drawn, Sampler
+from memfix.unlearn.rewording import reword
+from memfix.variants.table import get_kinds
 from tests.conftest import picture
 
 TEXTS = {"p1": "owl by a", "p2": "cat by b"}
@@ -62,20 +65,22 @@ def not_a_copy(score: Score) -> bool:
 
 
 def kept(sampler: Sampler, folder: Path, **settings: object) -> Kept:
-    given = UnlearnSettings.model_validate({"keep_variants": 3, "keep_enough": 1, "keep_ways": "shorten", **settings})
-    return keep_variants(sampler, forget(), not_a_copy, given, get_ways(given.keep_ways), folder)
+    given = UnlearnSettings.model_validate(
+        {"keep_variants": 3, "keep_enough": 1, "variant_kinds": "shorten", **settings}
+    )
+    return keep_variants(sampler, forget(), not_a_copy, given, get_kinds(given.variant_kinds), folder)
 
 
 def test_variants_are_kept_where_they_are_no_copies(sampler: Scripted, tmp_path: Path) -> None:
     # of 3: "owl by" gives two copies, every wording of a cat three
     COPIES.update({"p1-shorten0": 2, "p2-shorten0": 3, "p2-shorten1": 3})
     found = kept(sampler, tmp_path / "variants")
-    assert [(p.text, p.wording, p.way, Path(p.path).name) for p in found.pairs] == [
+    assert [(p.text, p.wording, p.kind, Path(p.path).name) for p in found.pairs] == [
         ("owl by a", "owl by", "shorten", "p1-shorten0-2.png"),
         *(("owl by a", "owl", "shorten", f"p1-shorten1-{seed}.png") for seed in range(3)),
     ]
     assert all(Path(p.path).is_file() for p in found.pairs)
-    assert [(y.prompt_id, y.way, y.samples, y.kept, y.copies, y.near_copies) for y in found.yields] == [
+    assert [(y.prompt_id, y.kind, y.samples, y.kept, y.copies, y.near_copies) for y in found.yields] == [
         ("p1", "shorten", 6, 4, 2, 0), ("p2", "shorten", 6, 0, 6, 0),
     ]  # fmt: skip
     assert kept(sampler, tmp_path / "none", keep_variants=0) == Kept()
@@ -83,11 +88,11 @@ def test_variants_are_kept_where_they_are_no_copies(sampler: Scripted, tmp_path:
 
 def test_ways_are_tried_until_there_is_enough(sampler: Scripted, tmp_path: Path) -> None:
     COPIES.update({"p2-shorten0": 3, "p2-shorten1": 3, "p2-guidance0": 1})
-    found = kept(sampler, tmp_path / "variants", keep_ways="shorten,guidance,noise", keep_enough=5)
-    assert [(y.prompt_id, y.way, y.kept) for y in found.yields] == [
+    found = kept(sampler, tmp_path / "variants", variant_kinds="shorten,guidance,noise", keep_enough=5)
+    assert [(y.prompt_id, y.kind, y.kept) for y in found.yields] == [
         ("p1", "shorten", 6), ("p2", "shorten", 0), ("p2", "guidance", 5),
     ]  # fmt: skip
-    assert {p.wording for p in found.pairs if p.way == "guidance"} == {None}
+    assert {p.wording for p in found.pairs if p.kind == "guidance"} == {None}
 
 
 def test_a_target_that_no_way_serves_is_told_of(

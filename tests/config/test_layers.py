@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from memfix.config import DetectSettings, UnlearnSettings
+from memfix.config.checks import DetectSettings
 from memfix.config.layers import for_weights, read_config, read_environment, resolve
+from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 
 

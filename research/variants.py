@@ -1,7 +1,7 @@
 """What each way of making keep images yields on the bundled model, from the run folder of a detection with it.
 
     memfix detect demo -m demo --references demo --controls controls -o RUN
-    python research/ways.py RUN
+    python research/variants.py RUN
 
 Every variant of every fully memorized prompt is sampled. Kept: the share of samples that are neither copies nor
 near-copies. Object shown: of these, the share on which the recipe's recognizer names the object of the prompt.
@@ -21,8 +21,9 @@ from memfix.console import Talk, emit
 from memfix.flow.detection import Detection
 from memfix.run.environment import environment
 from memfix.run.folder import Run
-from memfix.unlearn.data.keep_images import Asked, Sampler
-from memfix.variants.table import Subject, get_ways
+from memfix.unlearn.data.sampler import Asked, Sampler
+from memfix.variants.base import Subject
+from memfix.variants.table import get_kinds
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
@@ -39,7 +40,7 @@ def rows(run: Run, group: str, ways: str | None, each: int) -> Iterator[dict[str
     sample = Sampler(detection.model(), judge, detected, Talk())
     names = sorted(object_names(), key=len, reverse=True)
     wanted = {p.id: next(n for n in names if n in p.text) for p in prompts}
-    for way in get_ways(ways):
+    for way in get_kinds(ways):
         asked = [
             Asked(p.id, p.text, str(n), variant)
             for p in prompts

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from torch.nn.functional import cosine_similarity
 
 from memfix import flow
-from memfix.config import DetectSettings, RecheckSettings
+from memfix.config.checks import DetectSettings, RecheckSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
-from memfix.measures.agreement import BATCH, agreements
 from memfix.measures.clip import Clip
+from memfix.measures.clip_score import BATCH, clip_scores
 from memfix.records import Score
 from memfix.report.build import build
 from memfix.run.folder import Run
@@ -54,7 +54,7 @@ def test_mean_cosine_of_each_prompt(tmp_path: Path) -> None:
                 detail=0,
             )
         )
-    found = agreements(Clip(model), TEXTS, scores, tmp_path)
+    found = clip_scores(Clip(model), TEXTS, scores, tmp_path)
     assert [(a.prompt_id, a.samples) for a in found] == [("p1", 24), ("p2", 24), ("p3", 24)]
     for a in found:
         names = [s.file_name for s in scores if s.prompt_id == a.prompt_id]
@@ -68,20 +68,20 @@ def test_a_run_tells_it_before_and_after(tmp_path: Path, model_folder: Path, ref
     (tmp_path / "controls.txt").write_text("sky\nsea\n")
     settings = DetectSettings(
         model=str(model_folder), references=str(reference_folder), controls=str(tmp_path / "controls.txt"),
-        num_samples=2, num_inference_steps=2, agreement=True, clip_model=model,
+        num_samples=2, num_inference_steps=2, clip_score=True, clip_model=model,
     )  # fmt: skip
     run = flow.detect(str(tmp_path / "prompts.txt"), settings, tmp_path / "run", tmp_path, ["detect"], Talk())
-    before = [json.loads(line) for line in (run.path / "before/agreement.jsonl").read_text().splitlines()]
+    before = [json.loads(line) for line in (run.path / "before/clip_scores.jsonl").read_text().splitlines()]
     assert [a["samples"] for a in before] == [2, 2, 2]
     assert run.header.stages.detect.weights["clip"].sha256
     flow.recheck(run, RecheckSettings(num_fresh=2), ["recheck"], Talk(), model=model_folder)
     report = build(Run.open(run.path))
     entry = report.prompts[0]
-    assert entry.agreement_before == before[0]["mean"] and entry.agreement_after is not None
-    controls = [c.agreement_before for c in report.controls]
-    assert report.summary.control_agreement_before == pytest.approx(sum(controls) / 2)
+    assert entry.clip_score_before == before[0]["mean"] and entry.clip_score_after is not None
+    controls = [c.clip_score_before for c in report.controls]
+    assert report.summary.control_clip_score_before == pytest.approx(sum(controls) / 2)
     page = flow.report(Run.open(run.path)).read_text()
-    assert f"clip_score: {entry.agreement_before:.3f}, after: {entry.agreement_after:.3f}" in page
+    assert f"clip_score: {entry.clip_score_before:.3f}, after: {entry.clip_score_after:.3f}" in page
     assert "It does not decide what a copy is." in page
 
 
@@ -92,7 +92,7 @@ def test_another_clip_after_the_detection_is_refused(
     (tmp_path / "prompts.txt").write_text("disc 1\n")
     settings = DetectSettings(
         model=str(model_folder), references=str(reference_folder), num_samples=1, num_inference_steps=2,
-        agreement=True, clip_model=model,
+        clip_score=True, clip_model=model,
     )  # fmt: skip
     run = flow.detect(str(tmp_path / "prompts.txt"), settings, tmp_path / "run", tmp_path, ["detect"], Talk())
     tiny_clip.make(tmp_path, seed=1)

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.detect.check import Check
-from memfix.detect.medoids import as_references, stand_in
+from memfix.detect.medoids import as_references, hold_against_medoid
 from memfix.measures import get_measure
 from memfix.measures.copy_rule import CopyRule
 from memfix.records import Label, Sample, Verdict
@@ -28,7 +28,7 @@ def drawn(*seeds: int) -> tuple[list[Sample], list[Image.Image]]:
 
 
 def test_what_comes_again_and_again_is_a_copy() -> None:
-    scores = stand_in(*drawn(7, 1, 7, 2, 7, 3), RULE).scores
+    scores = hold_against_medoid(*drawn(7, 1, 7, 2, 7, 3), RULE).scores
     assert [s.copy_ for s in scores] == [True, False, True, False, True, False]
     (reference,) = {s.reference for s in scores}
     assert reference in {"0.png", "2.png", "4.png"}
@@ -40,7 +40,7 @@ def test_what_comes_again_and_again_is_a_copy() -> None:
 
 def test_two_alike_may_be_chance_and_none_is_no_finding() -> None:
     for seeds in ((7, 7, 1, 2), (1, 2, 3, 4), (1,)):
-        scores = stand_in(*drawn(*seeds), RULE).scores
+        scores = hold_against_medoid(*drawn(*seeds), RULE).scores
         assert not any(s.copy_ for s in scores)
         assert as_references(scores, "/run/before", {"p": "t"}) == []
 
@@ -70,7 +70,7 @@ def test_sixteen_that_differ_are_clean_and_three_alike_memorized(tmp_path: Path)
 
 def test_a_distance_serves_as_well() -> None:
     measure = get_measure("tiled_l2")
-    scores = stand_in(*drawn(7, 1, 7, 2, 7), CopyRule.default(measure)).scores
+    scores = hold_against_medoid(*drawn(7, 1, 7, 2, 7), CopyRule.default(measure)).scores
     assert [s.copy_ for s in scores] == [True, False, True, False, True]
 
 
@@ -79,6 +79,6 @@ def test_of_equals_the_one_in_the_middle_stands_in() -> None:
     images = [Image.fromarray((ramp + shift).astype(np.uint8)) for shift in (0, 24, 12)]
     samples, _ = drawn(0, 1, 2)
     measure = get_measure("tiled_l2")
-    scores = stand_in(samples, images, CopyRule.default(measure)).scores
+    scores = hold_against_medoid(samples, images, CopyRule.default(measure)).scores
     assert all(s.copy_ for s in scores)  # 24 of 255 is within the threshold, so that each has both others
     assert {s.reference for s in scores} == {"2.png"}

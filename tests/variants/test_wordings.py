@@ -3,18 +3,8 @@
 from collections import Counter
 
 from memfix.records import Pair, Side
-from memfix.variants.wordings import (
-    MOST_WORDINGS,
-    TIMES,
-    framed,
-    known_words,
-    padded,
-    repeated,
-    safe_wordings,
-    short_of_keep,
-    shortened,
-    thinned,
-)
+from memfix.unlearn.data.pairs import safe_wordings, short_of_keep
+from memfix.variants.wordings import MOST_WORDINGS, TIMES, framed, known_words, padded, repeated, shortened, thinned
 
 TEXT = "owl poster by Ada Venn the elder"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from memfix.errors import MemfixError
 from memfix.inputs.references import open_image
 from memfix.measures.clip import Clip
-from memfix.records import Agreement, Score
+from memfix.records import ClipScore, Score
 
 BATCH = 64
 
@@ -21,7 +21,7 @@ def open_clip_of(model: str, identity: str | None = None) -> Clip:
     return clip
 
 
-def agreements(clip: Clip, texts: Mapping[str, str], scores: Sequence[Score], folder: Path) -> list[Agreement]:
+def clip_scores(clip: Clip, texts: Mapping[str, str], scores: Sequence[Score], folder: Path) -> list[ClipScore]:
     """Mean cosine of each prompt's samples with its text, in the order of `scores`; -1 to 1.
 
     texts: prompt id → text; scores: of the samples in `folder`. CLIPScore (Hessel et al., EMNLP 2021) is 2.5 times this
@@ -36,4 +36,4 @@ def agreements(clip: Clip, texts: Mapping[str, str], scores: Sequence[Score], fo
         pictures = clip([open_image(folder / s.file_name) for s in batch])
         for score, picture in zip(batch, pictures, strict=True):
             found[score.prompt_id].append(float(picture @ rows[score.prompt_id]))
-    return [Agreement(prompt_id=i, mean=round(sum(v) / len(v), 5), samples=len(v)) for i, v in found.items()]
+    return [ClipScore(prompt_id=i, mean=round(sum(v) / len(v), 5), samples=len(v)) for i, v in found.items()]

@@ -160,8 +160,17 @@ def test_resume_gives_the_same_bytes(work: Path, threshold: float) -> None:
 def test_a_killed_training_goes_on_and_gives_the_same_weights(work: Path, run: Path) -> None:
     cut = work / "killed"
     shutil.copytree(run, cut, ignore=shutil.ignore_patterns(".lock"))
-    looks = ["--validation-steps", 10, "--validation-inference-steps", 1, "--clean-looks", 99, "--max-broken", 1]
-    arguments = ["unlearn", "killed", "--lora", *map(str, [*TRAINING, *looks]), "--checkpointing-steps", "2"]
+    validations = [
+        "--validation-steps",
+        10,
+        "--validation-inference-steps",
+        1,
+        "--clean-validations",
+        99,
+        "--max-broken",
+        1,
+    ]
+    arguments = ["unlearn", "killed", "--lora", *map(str, [*TRAINING, *validations]), "--checkpointing-steps", "2"]
     process = subprocess.Popen([*MEMFIX, *arguments, "--overwrite"], cwd=work, stderr=subprocess.DEVNULL,
                                env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
     deadline, steps = time.monotonic() + 120, cut / "training.jsonl"
@@ -180,7 +189,7 @@ def test_a_killed_training_goes_on_and_gives_the_same_weights(work: Path, run: P
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert [json.loads(line)["step"] for line in steps.read_text().splitlines()] == list(range(1, 41))
-    looked = [json.loads(line)["step"] for line in (cut / "looks.jsonl").read_text().splitlines()]
+    looked = [json.loads(line)["step"] for line in (cut / "validations.jsonl").read_text().splitlines()]
     assert looked == [0, 10, 20, 30, 40]  # and looking changes nothing
 
 
@@ -189,8 +198,8 @@ def test_training_that_breaks_pictures_goes_back_and_everyone_is_told(work: Path
     harsh = ["--learning-rate", 1000, "--validation-steps", 2, "--validation-inference-steps", 2]
     told = "NOTHING IS UNLEARNED"
     assert told in memfix("unlearn", "broken-run", "--overwrite", *TRAINING, *harsh, cwd=work).stderr
-    looks = [json.loads(line) for line in (work / "broken-run/looks.jsonl").read_text().splitlines()]
-    assert looks[0]["step"] == looks[0]["broken_targets"] == looks[0]["skew_forget"] == 0
+    validations = [json.loads(line) for line in (work / "broken-run/validations.jsonl").read_text().splitlines()]
+    assert validations[0]["step"] == validations[0]["broken_targets"] == validations[0]["skew_forget"] == 0
     state = load_file(work / "broken-run/model/pytorch_lora_weights.safetensors")
     assert not any(w.any() for name, w in state.items() if "lora_B" in name)  # the weights are the original ones
     assert told in " ".join(memfix("report", "broken-run", cwd=work).stderr.split())
@@ -326,7 +335,7 @@ def test_unlearning_goes_on_from_an_adapter(work: Path, threshold: float, run: P
     assert "There is no LoRA nowhere" in done.stderr
 
 
-def test_pictures_of_the_user_are_kept_and_stand_in(work: Path, run: Path) -> None:
+def test_pictures_of_the_user_are_kept_and_surrogate(work: Path, run: Path) -> None:
     shutil.copytree(run, work / "own", ignore=shutil.ignore_patterns(".lock"))
     keep = work / "keep"
     keep.mkdir()
@@ -336,13 +345,13 @@ def test_pictures_of_the_user_are_kept_and_stand_in(work: Path, run: Path) -> No
         rows.append(json.dumps({"file_name": f"{i}.png", "text": text}))
     (keep / "metadata.jsonl").write_text("\n".join(rows) + "\n")
     arguments = ["unlearn", "own", "--method", "surrogate", "--max-train-steps", 1, *FEW, "--no-reword",
-                 "--forget-from", "references", "--keep-folder", "keep", "--stand-ins", "refs"]  # fmt: skip
+                 "--forget-from", "references", "--keep-folder", "keep", "--surrogates", "refs"]  # fmt: skip
     memfix(*arguments, "--overwrite", cwd=work)
     pairs = [json.loads(line) for line in (work / "own/pairs.jsonl").read_text().splitlines()]
     own = {(p["text"], Path(p["path"]).name) for p in pairs if p["origin"] == "given"}
     assert own == {("disc", "0.png"), ("a lake", "1.png")}
     forgotten = [p for p in pairs if p["side"] == "forget"]
     assert {p["origin"] for p in forgotten} == {"reference"}
-    assert all(Path(p["stand_in"]).name == p["reference"] for p in forgotten)
+    assert all(Path(p["surrogate"]).name == p["reference"] for p in forgotten)
     (keep / "0.png").write_bytes((keep / "1.png").read_bytes())
     assert "keep_pictures" in memfix(*arguments, cwd=work, code=1).stderr

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.errors import MemfixError
 from memfix.models import loading
 from memfix.models.sampling import plan_samples
 from memfix.records import Prompt
-from memfix.variants.table import DESCENT, NOISE, WAYS, Subject, Variant, descent, get_ways
+from memfix.variants.base import Subject, Variant
+from memfix.variants.embeddings import DESCENT, NOISE, descent
+from memfix.variants.table import VARIANT_KINDS, get_kinds
 
 SETTINGS = DetectSettings(num_inference_steps=2, guidance_scale=3.0, mixed_precision="no")
 
@@ -33,9 +35,9 @@ def magnitude(subject: Subject, tokens: torch.Tensor) -> float:
     return float((answers[0] - answers[1]).square().flatten(1).sum(1).mean())
 
 
-@pytest.mark.parametrize("name", list(WAYS))
+@pytest.mark.parametrize("name", list(VARIANT_KINDS))
 def test_each_way_departs_from_the_prompt_and_does_so_again(name: str, subject: Subject) -> None:
-    variants, again = WAYS[name].vary(subject), WAYS[name].vary(subject)
+    variants, again = VARIANT_KINDS[name].vary(subject), VARIANT_KINDS[name].vary(subject)
     if name == "insert":  # the tiny tokenizer knows letters only
         assert all(len(word) == 1 for v in variants for word in str(v.wording).split() if word not in subject.text)
     assert variants
@@ -51,16 +53,16 @@ def test_each_way_departs_from_the_prompt_and_does_so_again(name: str, subject: 
 
 def test_noise_grows(subject: Subject) -> None:
     tokens = subject.conditioning.tokens
-    moved = [v.conditioning.tokens - tokens for v in WAYS["noise"].vary(subject) if v.conditioning is not None]
+    moved = [v.conditioning.tokens - tokens for v in VARIANT_KINDS["noise"].vary(subject) if v.conditioning is not None]
     spread = tokens.std()
     for size, shift in zip(NOISE, moved, strict=True):
         assert float(shift.std() / spread) == pytest.approx(size, rel=0.2)
 
 
 def test_guidance_falls_to_none(subject: Subject) -> None:
-    assert [v.guidance for v in WAYS["guidance"].vary(subject)] == [2.0, 1.0]
+    assert [v.guidance for v in VARIANT_KINDS["guidance"].vary(subject)] == [2.0, 1.0]
     unguided = Subject(subject.text, subject.model, SETTINGS.model_copy(update={"guidance_scale": 1.0}))
-    assert WAYS["guidance"].vary(unguided) == []
+    assert VARIANT_KINDS["guidance"].vary(unguided) == []
 
 
 def test_descent_lowers_the_magnitude_score(subject: Subject) -> None:
@@ -87,9 +89,9 @@ def test_a_picture_is_sampled_from_the_embedding_that_is_given(subject: Subject)
 
 
 def test_ways_by_name() -> None:
-    assert [w.name for w in get_ways(None)] == list(WAYS)
-    assert [w.name for w in get_ways("noise, shorten")] == ["noise", "shorten"]
+    assert [w.name for w in get_kinds(None)] == list(VARIANT_KINDS)
+    assert [w.name for w in get_kinds("noise, shorten")] == ["noise", "shorten"]
     with pytest.raises(MemfixError) as caught:
-        get_ways("shorten,nose")
+        get_kinds("shorten,nose")
     assert "noise" in str(caught.value.hint)
     assert Variant() == Variant(None, None, None)

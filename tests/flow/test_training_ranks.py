@@ -13,7 +13,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from memfix import flow
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.records import Step
 from memfix.run.folder import Run

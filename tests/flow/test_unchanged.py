@@ -8,7 +8,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from memfix import flow
-from memfix.config import RecheckSettings, UnlearnSettings
+from memfix.config.checks import RecheckSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
 from memfix.models import loading

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from memfix import flow
 from memfix.cli import app
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.console import Talk
 from memfix.demo import DESCRIPTOR
 from memfix.download.pinned import Pinned
@@ -187,7 +187,7 @@ def test_a_published_threshold_is_refused_for_weights_of_unknown_hash(
 def test_the_report_tells_name_size_and_hash_of_weights(work: Path, model_folder: Path, reference_folder: Path) -> None:
     clip = tiny_clip.make(work)
     run = detect(
-        work, model_folder, references=str(reference_folder), measure="sscd", sscd_weights="demo", agreement=True,
+        work, model_folder, references=str(reference_folder), measure="sscd", sscd_weights="demo", clip_score=True,
         clip_model=clip,
     )  # fmt: skip
     page, file = flow.report(run).read_text(), Path(clip.partition("/")[2])

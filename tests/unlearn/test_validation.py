@@ -6,7 +6,8 @@ import pytest
 import torch
 from test_trainer import bank_for
 
-from memfix.config import DetectSettings, UnlearnSettings
+from memfix.config.checks import DetectSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import TiledL2
@@ -16,7 +17,7 @@ from memfix.models.sampling import plan_samples
 from memfix.records import Prompt, Reference, Score
 from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
-from memfix.unlearn.data.keep_images import Sampler
+from memfix.unlearn.data.sampler import Sampler
 from memfix.unlearn.train.validation import FIRST_SEED, Monitor, skew, spread
 
 TARGET, CONTROL = Prompt(id="p1", text="a"), Prompt(id="c1", text="sky")
@@ -72,17 +73,17 @@ def test_a_changed_model_is_seen_to_have_changed(model: DiffusionModel, tmp_path
         for name, parameter in model.denoiser.trained().items():
             if "lora_B" in name:
                 parameter.add_(0.5)
-    look = monitor(0)
-    assert look.copies == {"p1": 0}
-    assert look.drift > 0
-    assert look.skew_keep != 0 != look.skew_forget
+    validation = monitor(0)
+    assert validation.copies == {"p1": 0}
+    assert validation.drift > 0
+    assert validation.skew_keep != 0 != validation.skew_forget
 
 
 def test_pictures_outside_the_range_of_detail_are_broken(model: DiffusionModel, tmp_path: Path) -> None:
     monitor = monitor_of(model, tmp_path)
     monitor._range = (0.9, 1.0)
-    look = monitor(0)
-    assert look.broken == look.broken_targets == 1
+    validation = monitor(0)
+    assert validation.broken == validation.broken_targets == 1
 
 
 def test_skew_by_hand() -> None:

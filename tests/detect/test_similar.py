@@ -8,12 +8,12 @@ import torch
 from diffusers import EulerDiscreteScheduler
 from torch.nn.functional import cosine_similarity
 
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.console import Talk
 from memfix.demo import list_path
 from memfix.detect.aim import Aim
 from memfix.detect.check import Check
-from memfix.detect.similar import Trial, nearest_wordings, try_neighbours
+from memfix.detect.similar import Trial, nearest_wordings, try_similar
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
 from memfix.measures.copy_rule import CopyRule
@@ -105,7 +105,7 @@ def test_rare_copies_are_found_and_trials_end_with_a_round_that_finds_none(demo_
     texts = ["umbrella poster", *clean, "drawing of an umbrella"]
     prompts = listed(texts) + listed(list_path("controls").read_text().splitlines(), Role.CONTROL)
     settings = DetectSettings(
-        model="demo", num_samples=8, num_inference_steps=12, guidance_scale=3.0, neighbours=2, batch_size=16
+        model="demo", num_samples=8, num_inference_steps=12, guidance_scale=3.0, similar_prompts=2, batch_size=16
     )  # fmt: skip
     rule = CopyRule.default(get_measure("ssim"))
     judge = Judge(open_references(read_references("demo", []), rule.measure), rule)
@@ -116,7 +116,7 @@ def test_rare_copies_are_found_and_trials_end_with_a_round_that_finds_none(demo_
 
     def trials() -> list[Trial]:
         check = Check(run, "before", demo_model, rule, judge, settings)
-        return try_neighbours(check, prompts, skipped, memorized, Talk())
+        return try_similar(check, prompts, skipped, memorized, Talk())
 
     with run.lock():
         found = trials()
@@ -126,6 +126,6 @@ def test_rare_copies_are_found_and_trials_end_with_a_round_that_finds_none(demo_
         drawn = run.read("before/metadata.jsonl", Sample)
         assert {(s.prompt_id, s.seed) for s in drawn} == {(t.prompt_id, t.seed) for t in found}
         # Broken off after the first round, the second is made again as it was.
-        lines = (run.path / "before/neighbours.jsonl").read_text().splitlines(keepends=True)
-        (run.path / "before/neighbours.jsonl").write_text("".join(lines[:4]))
+        lines = (run.path / "before/similar.jsonl").read_text().splitlines(keepends=True)
+        (run.path / "before/similar.jsonl").write_text("".join(lines[:4]))
         assert trials() == found

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from memfix import flow
 from memfix.cli.options import Call
 from memfix.cli.show import trained
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
 from memfix.flow import dry_run
@@ -48,10 +48,10 @@ WRONG = [
     ({"method": "sis"}, "Unknown method"),
     ({"method": "retrack", "forget_weight": 2.0}, "a share"),
     ({"timestep_min": 900, "timestep_max": 500}, "No timestep"),
-    ({"keep_ways": "foo"}, "Unknown kind of variant"),
+    ({"variant_kinds": "foo"}, "Unknown kind of variant"),
     ({"use_8bit_adam": True}, "bitsandbytes"),
     ({"resume_from_checkpoint": "7"}, "checkpoint"),
-    ({"stand_ins": "nowhere", "method": "surrogate"}, "no folder of images"),
+    ({"surrogates": "nowhere", "method": "surrogate"}, "no folder of images"),
     ({"adapter_per_prompt": True, "use_dora": True}, "DoRA"),
 ]
 
@@ -86,18 +86,18 @@ def test_a_window_past_the_end_of_the_schedule_is_refused_before_anything_is_sam
 
 def test_a_method_that_lacks_its_data_leaves_what_was_sampled_to_another(run: Run) -> None:
     with pytest.raises(MemfixError, match="a variant of it") as caught:
-        unlearn(run, method="anchor", keep_ways="noise")
-    assert "--keep-enough 1000 --keep-ways shorten" in caught.value.hint
+        unlearn(run, method="anchor", variant_kinds="noise")
+    assert "--keep-enough 1000 --variant-kinds shorten" in caught.value.hint
     assert not (run.path / "training.jsonl").exists()
     before = times(run, "variants")
     assert before
-    with pytest.raises(MemfixError, match="keep_ways: 'noise' there, 'guidance' now"):
-        unlearn(run, keep_ways="guidance")
-    assert unlearn(run, keep_ways="noise", learning_rate=0.01, rank=2, method="bounded")
+    with pytest.raises(MemfixError, match="variant_kinds: 'noise' there, 'guidance' now"):
+        unlearn(run, variant_kinds="guidance")
+    assert unlearn(run, variant_kinds="noise", learning_rate=0.01, rank=2, method="bounded")
     assert times(run, "variants") == before
     assert run.header.stages.unlearn.settings.method == "bounded"
     with pytest.raises(MemfixError, match="rank: 2 there, 3 now"):
-        unlearn(run, keep_ways="noise", learning_rate=0.01, rank=3, method="bounded")
+        unlearn(run, variant_kinds="noise", learning_rate=0.01, rank=3, method="bounded")
 
 
 def test_a_step_that_was_taken_holds_all_settings(run: Run) -> None:
@@ -109,13 +109,13 @@ def test_a_step_that_was_taken_holds_all_settings(run: Run) -> None:
     assert unlearn(run, learning_rate=0.5)
 
 
-def test_stand_ins_are_made_of_pictures_that_were_sampled_before(run: Run) -> None:
+def test_surrogates_are_made_of_pictures_that_were_sampled_before(run: Run) -> None:
     with pytest.raises(MemfixError, match="a variant of it"):
-        unlearn(run, method="anchor", keep_ways="noise")
+        unlearn(run, method="anchor", variant_kinds="noise")
     before = times(run, "variants")
-    assert unlearn(run, method="surrogate", keep_ways="noise")
+    assert unlearn(run, method="surrogate", variant_kinds="noise")
     assert times(run, "variants") == before
-    assert all(p.stand_in for p in run.read("pairs.jsonl", Pair) if p.side is Side.FORGET)
+    assert all(p.surrogate for p in run.read("pairs.jsonl", Pair) if p.side is Side.FORGET)
 
 
 def test_nothing_is_sampled_that_nobody_looks_at(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,11 +127,11 @@ def test_nothing_is_sampled_that_nobody_looks_at(run: Run, capsys: pytest.Captur
     assert "forget loss" in said
     assert "keep loss" not in said
     assert unlearn(run, overwrite=True, method="neggrad", keep_enough=1000)
-    assert {y.way for y in run.read("yields.jsonl", Yield)} == {"shorten"}  # for rewording
+    assert {y.kind for y in run.read("yields.jsonl", Yield)} == {"shorten"}  # for rewording
     (run.path / "training.jsonl").unlink()
     shutil.rmtree(run.path / "model")
     assert unlearn(run, keep_enough=1000)  # another method needs the others too
-    assert len({y.way for y in run.read("yields.jsonl", Yield)}) > 1
+    assert len({y.kind for y in run.read("yields.jsonl", Yield)}) > 1
 
 
 def test_an_outline_counts_what_is_done(run: Run) -> None:
