@@ -57,7 +57,7 @@ def test_clean_needs_enough_samples() -> None:
     few = verdict([0.4] * 4)
     assert few.verdict is Label.UNDECIDED
     assert few.reason == (
-        "none of 4 samples reproduces a reference, but 4 are too few to bound the share of copies at 25 %"
+        "none of 4 samples reproduces a reference, but 4 samples are too few to show that at most 25 % are copies"
     )
 
 
@@ -83,21 +83,21 @@ def test_sequential_design_stops_early_and_widens_its_interval() -> None:
 def test_design_brings_its_own_confidence() -> None:
     found = verdict([0.4] * 16, design=Design.fixed(16, confidence=0.9, tolerance=0.1))
     assert (found.verdict, found.confidence) == (Label.UNDECIDED, 0.9)
-    assert "at 10 %" in found.reason
+    assert "at most 10 %" in found.reason
 
 
 def test_what_chance_explains_is_undecided() -> None:
     found = verdict([0.1] + [0.4] * 63)
     assert found.verdict is Label.UNDECIDED
-    assert found.reason == "1 of 64 samples passes the threshold, which chance alone might do (0.1 % a sample)"
+    assert found.reason == "1 of 64 samples passes the threshold, which may be due to chance (0.1 % per sample)"
     more = verdict([0.1] * 2 + [0.4] * 14, chance=0.03)
-    assert more.reason == "2 of 16 samples pass the threshold, which chance alone might do (3 % a sample)"
+    assert more.reason == "2 of 16 samples pass the threshold, which may be due to chance (3 % per sample)"
 
 
 def test_sampling_that_was_broken_off_is_undecided() -> None:
     found = verdict([0.4] * 4, design=Design.doubling(4, 16))
     assert found.verdict is Label.UNDECIDED
-    assert found.reason.endswith("sampling was broken off, it was planned to go on to 16 at most")
+    assert found.reason.endswith("sampling was interrupted, up to 16 samples were planned")
     with pytest.raises(ValueError, match="no outcome"):
         verdict([0.4] * 5, design=Design.doubling(4, 16))
 

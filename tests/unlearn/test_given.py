@@ -70,4 +70,4 @@ def test_surrogates_are_found_by_name(folder: Path, capsys: pytest.CaptureFixtur
     assert [p.surrogate for p in found] == [str(folder / "new.jpg")] * 2 + [None]
     assert capsys.readouterr().err == ""
     given_surrogates(pairs, [reference(folder, 1, name="all/0.png")], judge, Talk())
-    assert "is a copy of 1.png" in capsys.readouterr().err.replace("\n", " ")
+    assert "is itself a copy of 1.png" in " ".join(capsys.readouterr().err.split())

@@ -9,7 +9,7 @@ from memfix.config.checks import DetectSettings
 from memfix.errors import MemfixError
 from memfix.models import loading
 from memfix.models.sampling import plan_samples
-from memfix.records import Prompt
+from memfix.records import SAME, Prompt
 from memfix.variants.base import Subject, Variant
 from memfix.variants.embeddings import DESCENT, NOISE, descent
 from memfix.variants.table import VARIANT_KINDS, get_kinds
@@ -80,8 +80,8 @@ def test_a_picture_is_sampled_from_the_embedding_that_is_given(subject: Subject)
         subject.model.sample(batch, "no", instead)[0].tobytes()
         for batch, instead in [
             (plan, None),
-            (plan, {"p": another}),
-            ([plan[0].model_copy(update={"text": "another"})], {"q": another}),
+            (plan, {("p", SAME): another}),
+            ([plan[0].model_copy(update={"text": "another"})], {("q", SAME): another}),
         ]
     )
     assert usual != given
