@@ -1,7 +1,7 @@
 """What the report says of an unlearning."""
 
-from memfix.report.build import _kinds
 from memfix.records import Yield
+from memfix.report.build import _kinds
 
 
 def test_yields_are_summed_over_the_prompts_that_a_kind_was_tried_for() -> None:
