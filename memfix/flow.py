@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from memfix.measures.gallery import descriptors
 from memfix.measures.quality import detail_range
 from memfix.measures.reference_set import ReferenceSet, fingerprint, open_gallery
 from memfix.models import lora, pipeline
-from memfix.models.device import peak_memory
+from memfix.models.device import memory_for, peak_memory
 from memfix.models.sampling import plan_samples
 from memfix.opening import adapters_of, clip_of, detect_settings, gallery_of, load, wanted
 from memfix.recheck.outcomes import change, rms_difference
@@ -41,6 +41,8 @@ from memfix.unlearn.prepare import build_bank, encode_pairs
 from memfix.unlearn.ranks import Ranks
 from memfix.unlearn.resample import Sampler
 from memfix.unlearn.sharding import check_sharding
+
+LARGER = "Close other programs that use the GPU, or take a larger one."
 
 
 def detect(
@@ -77,7 +79,9 @@ def detect(
         inputs["adapter_sha256"] = sha256(map(lora.file_of, adapters))
     name = f"{slug(Path(prompt_list).stem)}-{digest(settings.model_dump_json(), *map(str, inputs.values()))}"
     run = Run.create(out or root / name)
-    with run.lock(), run.stage("detect", settings, inputs, argv) as entry, _timed(entry):
+    less = f"Lower --batch-size ({settings.batch_size})." if settings.batch_size > 1 else LARGER
+    memory = memory_for("in the detection", less)
+    with run.lock(), run.stage("detect", settings, inputs, argv) as entry, _timed(entry), memory:
         entry["wrong_rows"] = wrong.count
         if (run.path / BEFORE / "verdicts.jsonl").exists():
             talk.say(f"Detection in {run.path} is complete already; nothing to do.")
@@ -154,7 +158,7 @@ def unlearn(
     if overwrite:  # now that nothing speaks against what takes its place
         run.discard("unlearn", "recheck")
     free = planning.changeable(run)
-    with run.lock(), run.stage("unlearn", settings, inputs, argv, free) as entry, _timed(entry):
+    with run.lock(), run.stage("unlearn", settings, inputs, argv, free) as entry, _timed(entry), _sampling(detected):
         if (run.path / MODEL).exists():
             talk.say(f"{run.path / MODEL} is there already; nothing to do.")
             ranks.shared(None)
@@ -194,7 +198,7 @@ def recheck(
             f"{run.path} holds no unlearned model.", "Run 'memfix unlearn' first, or give --lora or --model."
         )
     inputs = {"lora": ", ".join(map(str, adapters)), "model": str(model or "")}
-    with run.lock(), run.stage("recheck", settings, inputs, argv) as entry, _timed(entry):
+    with run.lock(), run.stage("recheck", settings, inputs, argv) as entry, _timed(entry), _sampling(detected):
         if (run.path / "changes.jsonl").exists():
             talk.say(f"The re-check in {run.path} is complete already; nothing to do.")
             return run.read("changes.jsonl", Change)
@@ -237,6 +241,12 @@ def _timed(entry: dict[str, Any]) -> Iterator[None]:
     started = time.monotonic()
     yield
     entry["timings"].setdefault("seconds", round(time.monotonic() - started, 2))
+
+
+def _sampling(detected: DetectSettings) -> AbstractContextManager[None]:
+    """What samples as the detection did, and takes as much memory."""
+    less = f"It samples in batches of the detection: detect in a new run with --batch-size below {detected.batch_size}."
+    return memory_for("while sampling", less if detected.batch_size > 1 else LARGER)
 
 
 def _agreements(run: Run, folder: str, clip: Clip, prompts: Sequence[Prompt]) -> None:

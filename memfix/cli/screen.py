@@ -35,6 +35,7 @@ def screen(
     from memfix.detect import shares
     from memfix.detect.screening import Screening
     from memfix.inputs.wrong_rows import WrongRows
+    from memfix.models.device import memory_for
     from memfix.screens import get_screen
     from memfix.screens.sampling import Sampling
 
@@ -49,7 +50,9 @@ def screen(
         return
     if not merge:
         call.talk.say(f"Model {settings.model}, {work.evaluations} UNet evaluations a prompt → {folder}")
-        with shares.open_folder(folder, share, work.identity(share.world)), call.talk.progress("Screening") as bar:
+        memory = memory_for("while screening", f"Lower --batch-size ({settings.batch_size}).")
+        opened = shares.open_folder(folder, share, work.identity(share.world))
+        with opened, call.talk.progress("Screening") as bar, memory:
             for done in work.run(folder, share):
                 bar.at(done)
         for line in work.wrong.told():
