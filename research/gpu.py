@@ -21,16 +21,13 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*sys.path[:2], os.environ.get("PYTHONPATH")]))
-
 from rich.console import Console
 
 from gpu_pieces import lines, tables
 from gpu_pieces.piece import Here, Machine, Piece
 from gpu_pieces.processes import FAILED, OK, SKIPPED, Processes, Result
 
+HERE = Path(__file__).parent
 MACHINE = "machine"  # a piece before all others: what there is, and whether it can be used
 START = 120  # seconds for it
 
@@ -51,10 +48,13 @@ def options() -> argparse.Namespace:
 
 
 def prepare(device: str) -> None:
-    """Settings of libraries that they read when they are imported."""
+    """Paths, also of processes to come, and settings that libraries read when they are imported."""
+    own = [str(HERE.parent), str(HERE)]
+    sys.path[:0] = own
+    os.environ["PYTHONPATH"] = os.pathsep.join([*own, *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = (
-        "1"  # or imports would touch the GPU, and no process forked after that
+        "1"  # else imports touch the GPU, which no forked process can use then
     )
     os.environ.setdefault("OMP_NUM_THREADS", "4" if device == "cuda" else "1")  # pieces run beside each other
     if device == "cpu":

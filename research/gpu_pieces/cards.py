@@ -20,7 +20,7 @@ LIMIT = 90
 
 @dataclass(frozen=True)
 class Fit:
-    """A setting. Of a training the items of a pass, of a sampling the images at once; 16 items make an optimizer step."""
+    """A setting; `items` of a pass of a training, of which 16 items make a step, or images at once of a sampling."""
 
     card: int
     """GiB"""

@@ -59,7 +59,6 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "missing"
-    sys.path.insert(0, str(ROOT))
     from memfix import __version__
 
     return {**found, "memfix": __version__}

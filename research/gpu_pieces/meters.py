@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 import torch
+import torch._dynamo  # which the count of operations needs; here, so that it is imported once for all pieces
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -57,18 +57,19 @@ FULL = {
     "sdxl": Architecture("SDXL, 1024²", 1024, {}, {}, loads=False),
 }  # fmt: skip
 NARROW = {
-    "block_out_channels": (32, 32, 32, 32), "layers_per_block": 1, "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4, "latent_channels": 4, "sample_size": 64,
+    "block_out_channels": (32, 32), "layers_per_block": 1, "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "up_block_types": ("UpDecoderBlock2D",) * 2, "latent_channels": 4, "sample_size": 16,
 }  # fmt: skip
 NARROW_TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 NARROW_UNET = {
-    "sample_size": 8, "cross_attention_dim": 32, "block_out_channels": (32, 32, 64, 64), "attention_head_dim": 2,
-    "layers_per_block": 1,
+    "sample_size": 8, "cross_attention_dim": 32, "block_out_channels": (32, 64), "attention_head_dim": 2,
+    "layers_per_block": 1, "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
 }  # fmt: skip
 TINY = {
-    "sd1": Architecture("narrow SD 1.x", 64, NARROW_UNET, NARROW_TEXT, vae=NARROW),
+    "sd1": Architecture("narrow SD 1.x", 16, NARROW_UNET, NARROW_TEXT, vae=NARROW),
     "sd2": Architecture(
-        "narrow SD 2.x", 64, {**NARROW_UNET, "attention_head_dim": [1, 1, 2, 2], "use_linear_projection": True},
+        "narrow SD 2.x", 16, {**NARROW_UNET, "attention_head_dim": [1, 2], "use_linear_projection": True},
         NARROW_TEXT, "v_prediction", NARROW,
     ),
     "sdxl": FULL["sdxl"],
@@ -93,7 +94,7 @@ def build(architecture: Architecture, device: str) -> StableDiffusionPipeline:
         vae, encoder = AutoencoderKL(**architecture.vae), CLIPTextModel(text)
     scheduler = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
-        prediction_type=architecture.prediction_type,
+        steps_offset=1, prediction_type=architecture.prediction_type,
     )  # fmt: skip
     tokenizer = CLIPTokenizer(vocab={t: i for i, t in enumerate(tokens)}, merges=[], model_max_length=TOKENS)
     pipe = StableDiffusionPipeline(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -19,8 +20,8 @@ from memfix.errors import MemfixError
 
 BATCHES, STEPS, ALONE = (1, 8, 32), 20, 8
 """Images at once; denoising steps, fewer than the 50 of a detection to save time; prompts of the loop."""
-WARM, TIMED = 2, 4
-"""Optimizer steps before and in which time is taken."""
+WARM, TIMED = 1, 4
+"""Optimizer steps before time is taken, and in which it is."""
 
 
 class Way(NamedTuple):
@@ -36,6 +37,7 @@ WAYS = {
     "accumulated_checkpointing": Way(2, 8, True),
 }  # fmt: skip
 """A mixture has two items at the least, one drawn on each side, which pass the network one after the other."""
+TINY_WAYS = {"batch16": Way(4, 1, False), "accumulated_checkpointing": Way(2, 2, True)}
 
 
 def sampling(here: Here, model: str) -> None:
@@ -78,7 +80,7 @@ def _measure(
     here: Here, pipe: StableDiffusionPipeline, title: str, images: int, steps: int, work: Callable[[], list[Any]],
     pixels: list[np.ndarray],
 ) -> None:  # fmt: skip
-    """Note images per second, image steps per second and the UNet's share of the time, after a first time unmeasured."""
+    """Note images and image steps per second and the UNet's share of the time, after a first time unmeasured."""
     fresh(here.device)
     pixels += [np.asarray(image) for image in work()]
     with Clock(here.device).on(pipe.unet) as clock:
@@ -99,11 +101,10 @@ def training(here: Here, model: str, weights: str) -> None:
     train = Training(pipe, weights)
     here.note(trained_weights=train.trained_weights)
     lacking = []
-    for title, (items, passes, checkpointing) in _ways(here.tiny).items():
-        make = lambda way=(items, passes, checkpointing): train.siss(*way)  # noqa: E731  # runs before the next one is made
-        lacking += _steps(here, title, make, peak)
+    for title, way in (TINY_WAYS if here.tiny else WAYS).items():
+        lacking += _steps(here, title, partial(train.siss, *way), peak)
         if title == "batch16":
-            lacking += _steps(here, "published", lambda items=items: train.published(items), peak)
+            lacking += _steps(here, "published", partial(train.published, way.items), peak)
     if "batch16_steps_per_second" in here.values and "published_steps_per_second" in here.values:
         mine, theirs = (float(here.values[f"{n}_steps_per_second"]) for n in ("batch16", "published"))
         here.note(batch16_over_published=mine / theirs)
@@ -111,17 +112,18 @@ def training(here: Here, model: str, weights: str) -> None:
         raise WrongResultError(f"out of memory: {', '.join(lacking)}")
 
 
-def _ways(tiny: bool) -> dict[str, Way]:
-    return {k: Way(4 if w.items > 2 else 2, min(w.passes, 2), w.checkpointing) if tiny else w for k, w in WAYS.items()}
-
-
 def _steps(here: Here, title: str, make: Callable[[], Callable[[], list[float]]], peak: float) -> list[str]:
-    """Note what steps take; the title if they take more memory than there is."""
+    """Note what steps take; the title if they take more memory than there is.
+
+    Operations are counted once for SISS, whose steps all do the same: what checkpointing does again is none of them.
+    """
     fresh(here.device)
     try:
         step = make()
-        flops = operations(step)
-        numbers = [x for _ in range(WARM - 1) for x in step()]
+        key = "published_tflop_per_step" if title == "published" else "tflop_per_step"
+        if key not in here.values:
+            here.note(**{key: operations(step) / 1e12})
+        numbers = [x for _ in range(WARM) for x in step()]
         fresh(here.device)  # the count of operations holds more than a step does
         taken = []
         for _ in range(1 if here.tiny else TIMED):
@@ -134,9 +136,9 @@ def _steps(here: Here, title: str, make: Callable[[], Callable[[], list[float]]]
     allocated, reserved = peaks(here.device)
     if not all(map(math.isfinite, numbers)):
         raise WrongResultError(f"{title}: losses or norms are no finite numbers")
-    speed = 1 / median(taken)
+    speed, flops = 1 / median(taken), 1e12 * float(here.values[key])
     here.note(**{
         f"{title}_steps_per_second": speed, f"{title}_peak_gib": allocated, f"{title}_reserved_gib": reserved,
-        f"{title}_tflop_per_step": flops / 1e12, f"{title}_share_of_bf16_peak": flops * speed / peak,
+        f"{title}_share_of_bf16_peak": flops * speed / peak,
     })  # fmt: skip
     return []

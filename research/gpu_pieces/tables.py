@@ -107,10 +107,11 @@ def readme_part(lines: Iterable[Line]) -> str:
     found = newest(line for line in real if (line["device_name"], line["code"]) == (last["device_name"], last["code"]))
     bad = [f"`{name}` {line['status']}" for name, line in found.items() if line["status"] != OK]
     where = f"commit {last['commit'][:7]}" if last["commit"] else f"code {last['code']}"
-    head = f"`python research/gpu.py` on one {last['device_name']}, {last['date'][:10]}, {where}, torch {last['versions']['torch']}: "
-    head += (
-        f"{len(found) - len(bad)} of {len(found)} pieces ended well{'' if not bad else ' (' + ', '.join(bad) + ')'}."
+    head = (
+        f"`python research/gpu.py` on one {last['device_name']}, {last['date'][:10]}, {where}, torch "
+        f"{last['versions']['torch']}: {len(found) - len(bad)} of {len(found)} pieces ended well"
     )
+    head += f" ({', '.join(bad)})." if bad else "."
     rows = [f"| {w.what} | {w.words} | {' | '.join(met(w, found))} |" for w in WANTED]
     return "\n".join([head, "", "| | wanted | measured | |", "|---|---|---|---|", *rows])
 

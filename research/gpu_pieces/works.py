@@ -21,6 +21,7 @@ from gpu_pieces.piece import Here, WrongResultError
 
 EXPECTED = RESULTS / "demo_verdicts.json"
 FLAT = 1e-4  # of `detail`: a picture of one colour, which NaN becomes
+OUTCOMES = ("mitigated", "persistent", "damaged", "changed")
 CHAIN = 6  # prompts, and as many controls
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 TINY = [
@@ -90,7 +91,7 @@ def judge(here: Here, run: Path, expected: str) -> None:
     steps = _lines(run / "training.jsonl")
     here.note(
         prompts=len(found), memorized=sum(f["before"] == "memorized" for f in found.values()),
-        **{word: sum(c["outcome"] == word for c in changes) for word in ("mitigated", "persistent", "damaged", "changed")},
+        **{word: sum(c["outcome"] == word for c in changes) for word in OUTCOMES},
         pictures=len(pictures), blank_pictures=sum(p["detail"] < FLAT for p in pictures), steps=len(steps),
         numbers_that_are_none=sum(not_numbers(x) for x in (*pictures, *steps, *changes)),
         **{f"{name}_seconds": entry["timings"].get("seconds", 0.0) for name, entry in stages.items()},
@@ -149,7 +150,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
 
 
 def adapter(here: Here) -> None:
-    """The LoRA of the demo in plain diffusers, against memfix's own sampling of it, and against the model without it."""
+    """The LoRA of the demo in plain diffusers, held against memfix's own sampling of it and the model without it."""
     from gpu_pieces import internals
 
     run = here.work / "demo"
