@@ -92,5 +92,4 @@ def fit(here: Here, setting: Fit) -> None:
             )
             here.note(loss_keep=[step(), step()][-1][0])  # AdamW makes its state in the first step
     finally:
-        allocated, reserved = peaks(here.device)
-        here.note(peak_gib=allocated, reserved_gib=reserved)
+        here.note(**peaks(here.device))

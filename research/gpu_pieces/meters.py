@@ -41,11 +41,12 @@ def fresh(device: str) -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def peaks(device: str) -> tuple[float, float]:
-    """GiB: the most that tensors held, and the most that the process had of the GPU for them; 0 without one."""
+def peaks(device: str, title: str = "") -> dict[str, float]:
+    """The most that tensors held, and the most that the process had of the GPU for them; nothing without one."""
     if device != "cuda":
-        return 0.0, 0.0
-    return torch.cuda.max_memory_allocated() / GIB, torch.cuda.max_memory_reserved() / GIB
+        return {}
+    held = {"peak_gib": torch.cuda.max_memory_allocated(), "reserved_gib": torch.cuda.max_memory_reserved()}
+    return {f"{title}_{name}" if title else name: size / GIB for name, size in held.items()}
 
 
 def operations(work: Callable[[], Any]) -> float:

@@ -132,16 +132,14 @@ def kill(process: BaseProcess) -> None:
 def _child(run: Callable[[Here], None], here: Here, log: Path) -> None:
     """The whole life of a piece's process."""
     os.setpgid(0, 0)
-    with log.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    sys.stdout = sys.stderr = file = log.open("w", buffering=1)
+    os.dup2(file.fileno(), 1)
+    os.dup2(file.fileno(), 2)
     try:
         run(here)
     except BaseException as error:  # whatever it is becomes the result of the piece, which nobody else would record
         traceback.print_exc()
         here.note(**{REASON: said(error)})
-    sys.stdout.flush()
-    sys.stderr.flush()
 
 
 def said(error: BaseException) -> str:

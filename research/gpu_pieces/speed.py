@@ -85,11 +85,9 @@ def _measure(
     pixels += [np.asarray(image) for image in work()]
     with Clock(here.device).on(pipe.unet) as clock:
         taken = seconds(work, here.device)
-    allocated, reserved = peaks(here.device)
     here.note(**{
         f"{title}_images_per_second": images / taken, f"{title}_image_steps_per_second": images * steps / taken,
-        f"{title}_unet_share": clock.seconds / taken, f"{title}_peak_gib": allocated,
-        f"{title}_reserved_gib": reserved,
+        f"{title}_unet_share": clock.seconds / taken, **peaks(here.device, title),
     })  # fmt: skip
 
 
@@ -129,16 +127,14 @@ def _steps(here: Here, title: str, make: Callable[[], Callable[[], list[float]]]
         for _ in range(1 if here.tiny else TIMED):
             taken.append(seconds(lambda: numbers.extend(step()), here.device))
     except (torch.OutOfMemoryError, MemfixError) as error:
-        allocated, _ = peaks(here.device)
-        here.note(**{f"{title}_out_of_memory": f"{error} Held at most {allocated:.1f} GiB."})
+        here.note(**{f"{title}_out_of_memory": str(error)}, **peaks(here.device, title))
         return [title]
     synchronize(here.device)
-    allocated, reserved = peaks(here.device)
     if not all(map(math.isfinite, numbers)):
         raise WrongResultError(f"{title}: losses or norms are no finite numbers")
     speed, flops = 1 / median(taken), 1e12 * float(here.values[key])
     here.note(**{
-        f"{title}_steps_per_second": speed, f"{title}_peak_gib": allocated, f"{title}_reserved_gib": reserved,
-        f"{title}_share_of_bf16_peak": flops * speed / peak,
+        f"{title}_steps_per_second": speed, f"{title}_share_of_bf16_peak": flops * speed / peak,
+        **peaks(here.device, title),
     })  # fmt: skip
     return []

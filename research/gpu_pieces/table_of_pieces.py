@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from gpu_pieces import cards, speed, works
@@ -10,6 +11,12 @@ from gpu_pieces.piece import Machine, Piece
 
 CHAIN_GIB = 10.0  # of one chain on the bundled model, with room to spare
 NOT_YET = "memfix does not load such models yet"
+SLOW = "half precision takes a CPU minutes"
+
+
+def _slow(precision: str) -> Callable[[Machine], str]:
+    """Why a chain is not run, if it is not."""
+    return lambda machine: SLOW if machine.device == "cpu" and precision != "fp32" else ""
 
 
 def _of(model: str) -> list[Piece]:
@@ -30,10 +37,8 @@ PIECES: list[Piece] = [
     Piece("tests", 150, works.tests),
     *_of("sd1"),
     *(
-        Piece(
-            f"chain-{precision}-{weights}", 180, partial(works.chain, precision=precision, weights=weights), CHAIN_GIB
-        )
-        for precision in works.PRECISIONS
+        Piece(f"chain-{p}-{weights}", 180, partial(works.chain, precision=p, weights=weights), CHAIN_GIB, _slow(p))
+        for p in works.PRECISIONS
         for weights in ("lora", "full")
     ),
     Piece("adapter", 60, works.adapter),

@@ -81,13 +81,15 @@ def met(wanted: Wanted, found: dict[str, Line]) -> tuple[str, str]:
 
 
 def show(lines: Sequence[Line], console: Console) -> None:
-    """All pieces, and what was wanted."""
+    """All pieces, and what was wanted where that is what was measured: on a GPU, at true size."""
     found = newest(lines)
     table = Table("piece", "status", "seconds", "found", box=None, pad_edge=False)
     for name, line in found.items():
         values = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in line["values"].items())
         table.add_row(name, line["status"], str(line["seconds"]), "; ".join(filter(None, [line["reason"], values])))
     console.print(table, markup=False)
+    if not any(line["device"] == "cuda" and not line["tiny"] for line in lines):
+        return
     wanted = Table("wanted on one H100 or H200", "", "measured", "", box=None, pad_edge=False)
     for row in WANTED:
         wanted.add_row(row.what, row.words, *met(row, found))
