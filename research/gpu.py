@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -63,8 +64,10 @@ def prepare(device: str) -> None:
 
 def all_pieces() -> list[Piece]:
     """In the order of importance. What imports torch is imported here."""
+    import memfix.flow  # which commands import when they run; here, so that it is imported once for all pieces
     from gpu_pieces.table_of_pieces import PIECES
 
+    assert memfix.flow
     return PIECES
 
 
@@ -134,6 +137,7 @@ def run(chosen: Sequence[Piece], given: argparse.Namespace, deadline: float) -> 
 
 def main() -> None:
     given = options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is running is ended too
     deadline = time.monotonic() + 60 * given.minutes
     if given.readme:
         tables.write_readme(HERE.parent / "README.md", lines.read(given.out / lines.NAME))

@@ -65,6 +65,8 @@ def sampling(here: Here, model: str) -> None:
         image for i in range(alone) for image in _alone(pipe, i, steps)
     ], pixels)  # fmt: skip
     here.note(flat_pictures=sum(float(np.std(p)) < 1 for p in pixels), pictures=len(pixels))
+    if lacking := [k for k in here.values if k.endswith("_out_of_memory")]:
+        raise WrongResultError(", ".join(lacking))
     if here.values["flat_pictures"] or len(bf16) != alone:
         raise WrongResultError(f"{here.values['flat_pictures']} of {len(pixels)} pictures show nothing")
 
@@ -82,7 +84,11 @@ def _measure(
 ) -> None:  # fmt: skip
     """Note images and image steps per second and the UNet's share of the time, after a first time unmeasured."""
     fresh(here.device)
-    pixels += [np.asarray(image) for image in work()]
+    try:
+        pixels += [np.asarray(image) for image in work()]
+    except torch.OutOfMemoryError as error:
+        here.note(**{f"{title}_out_of_memory": str(error)}, **peaks(here.device, title))
+        return
     with Clock(here.device).on(pipe.unet) as clock:
         taken = seconds(work, here.device)
     here.note(**{

@@ -19,6 +19,10 @@ def _slow(precision: str) -> Callable[[Machine], str]:
     return lambda machine: SLOW if machine.device == "cpu" and precision != "fp32" else ""
 
 
+def _without_gpu(machine: Machine) -> str:
+    return "" if machine.device == "cuda" else "there is no GPU"
+
+
 def _of(model: str) -> list[Piece]:
     """Speed and memory of a model of true size."""
 
@@ -34,7 +38,7 @@ def _of(model: str) -> list[Piece]:
 
 PIECES: list[Piece] = [
     Piece("demo", 240, works.demo),
-    Piece("tests", 150, works.tests),
+    Piece("tests", 120, partial(works.tests, chosen="not compiled")),
     *_of("sd1"),
     *(
         Piece(f"chain-{p}-{weights}", 180, partial(works.chain, precision=p, weights=weights), CHAIN_GIB, _slow(p))
@@ -42,6 +46,7 @@ PIECES: list[Piece] = [
         for weights in ("lora", "full")
     ),
     Piece("adapter", 60, works.adapter),
+    Piece("compile", 150, partial(works.tests, chosen="compiled"), skip=_without_gpu),
     *cards.pieces(),
     *_of("sd2"),
     *_of("sdxl"),

@@ -189,9 +189,10 @@ def _plain(here: Here, texts: list[str], steps: int, folder: Path) -> list[Any]:
 
 
 class Counter:
-    """Counts how tests ended, as a plugin of pytest."""
+    """Counts how tests ended, as a plugin of pytest; what is killed keeps the counts so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, here: Here) -> None:
+        self._here = here
         self.counts = {"passed": 0, "failed": 0, "skipped": 0}
         self.failed: list[str] = []
 
@@ -199,19 +200,21 @@ class Counter:
         """Of a test's three parts, its call, or what kept it from being called."""
         if report.when == "call" or report.outcome != "passed":
             self.counts[report.outcome] += 1
+            self._here.note(**{f"tests_{word}": n for word, n in self.counts.items()})
             if report.failed:
                 self.failed.append(report.nodeid.split("::")[-1])
 
 
-def tests(here: Here) -> None:
-    """The tests that are marked for a GPU; without one a few of the same tests on the CPU."""
+def tests(here: Here, chosen: str) -> None:
+    """Tests that are marked for a GPU, by words of their names; without one a few of the same tests on the CPU."""
     import pytest
 
-    counter = Counter()
-    chosen = ["-m", "gpu"] if here.device == "cuda" else ["-m", "not gpu", "-k", "noise or autocast"]
+    counter = Counter(here)
+    mark, names = ("gpu", chosen) if here.device == "cuda" else ("not gpu", "noise or autocast")
     folder = str(ROOT / "tests" / "gpu")
-    code = pytest.main([folder, f"--rootdir={ROOT}", "-p", "no:cacheprovider", "-rs", *chosen], plugins=[counter])
-    here.note(**{f"tests_{word}": n for word, n in counter.counts.items()})
+    code = pytest.main(
+        [folder, f"--rootdir={ROOT}", "-p", "no:cacheprovider", "-rs", "-m", mark, "-k", names], plugins=[counter]
+    )
     if code or not counter.counts["passed"]:
         raise WrongResultError(
             f"pytest ended with code {int(code)}: {', '.join(counter.failed) or 'no test passed'}"[:500]

@@ -69,7 +69,8 @@ def test_pictures_are_those_of_the_cpu(on: str, pipe, model_folder) -> None:
     found = samples(pipe)
     with running_on("cpu"):
         wanted = samples(pipeline.load(pipeline.locate(str(model_folder))))
-    assert np.abs(found - wanted).max() <= 3
+    assert np.abs(found - wanted).mean() < 1  # convolutions of fp32 are in tf32 there
+    assert np.abs(found - wanted).max() <= 16
 
 
 @ONLY_CUDA

@@ -118,7 +118,7 @@ def test_precisions_agree(on: str, pipe) -> None:
 
 @DEVICES
 @pytest.mark.parametrize("weights", ["lora", "full"])
-def test_training_goes_on_bit_for_bit(on: str, pipe, tmp_path: Path, weights: str) -> None:
+def test_training_goes_on_bit_for_bit(on: str, pipe, tmp_path: Path, weights: str, repeatable: None) -> None:
     first = trainer_of(pipe, weights)
     start = weights_of(first)
     take(first, 2)
