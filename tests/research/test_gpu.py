@@ -26,12 +26,13 @@ REASONS = {"there is no GPU", "memfix does not load such models yet", "half prec
 def script(*args: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(ROOT / "research" / "gpu.py"), *map(str, args)], capture_output=True, text=True,
-        timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=1500, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_piece_runs_on_the_cpu_and_none_twice(tmp_path: Path) -> None:
-    again = ["--device", "cpu", "--tiny", "--out", tmp_path, "--work", tmp_path / "work"]
+    again = ["--device", "cpu", "--tiny", "--out", tmp_path, "--work", tmp_path / "work", "--minutes", 24]
     done = script(*again)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{_read(tmp_path / 'gpu.log')}"
     found = {line["piece"]: line for line in lines.read(tmp_path / "gpu.jsonl")}
