@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,7 +78,7 @@ def controls(folder: Path, most: int) -> Path:
     lines = (ROOT / "prompts" / "controls.txt").read_text().splitlines()[:most]
     file = folder / f"controls-{most}.txt"
     if not file.exists():
-        beside = file.with_suffix(f".{id(lines)}.tmp")  # pieces that run beside each other write it too
+        beside = file.with_suffix(f".{os.getpid()}.tmp")  # pieces that run beside each other write it too
         beside.write_text("\n".join(lines) + "\n")
         beside.replace(file)
     return file
