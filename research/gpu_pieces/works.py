@@ -234,7 +234,7 @@ def expect(work: Path, device: str = "cpu") -> None:
     for weights in ("lora", "full"):
         chain_to(work / f"chain-fp32-{weights}", here, "no", weights)
     folders = {"demo": "demo", **{f"chain-{w}": f"chain-fp32-{w}" for w in ("lora", "full")}}
-    data = {name: {"prompts": verdicts(work / folder)} for name, folder in folders.items()}
+    data: dict[str, Any] = {name: {"prompts": verdicts(work / folder)} for name, folder in folders.items()}
     EXPECTED.parent.mkdir(parents=True, exist_ok=True)
     EXPECTED.write_text(
         json.dumps({**data, "environment": environment().model_dump()}, indent=1, ensure_ascii=False) + "\n"

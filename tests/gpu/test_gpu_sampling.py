@@ -5,6 +5,7 @@ import pytest
 import torch
 from gpu_devices import DEVICES, ONLY_CUDA, running_on
 
+from memfix.models import loading
 from memfix.models.device import autocast_dtype, device
 from memfix.models.sampling import plan_samples
 from memfix.records import Prompt
