@@ -76,7 +76,7 @@ def test_what_another_process_holds_is_refused_at_once_or_waited_for(tmp_path: P
     assert other.stdin and other.stdout and other.stdout.readline() == "held\n"
     with pytest.raises(MemfixError, match="in use by another memfix process") as caught, held(tmp_path):
         pass
-    assert "-o another folder" in caught.value.hint
+    assert "another folder to -o" in caught.value.hint
     with pytest.raises(MemfixError) as caught, held(tmp_path, hint="Come back."):
         pass
     assert caught.value.hint == "Come back."

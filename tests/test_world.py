@@ -33,6 +33,6 @@ def test_rank_comes_from_the_environment() -> None:
 
 @pytest.mark.parametrize(("rank", "size"), [("2", "2"), ("-1", "2"), ("x", "2"), ("0", "0"), ("1", "")])
 def test_ranks_that_cannot_be_are_refused(rank: str, size: str) -> None:
-    with pytest.raises(MemfixError, match=f"RANK {rank} of WORLD_SIZE {size} is no rank") as caught:
+    with pytest.raises(MemfixError, match=f"RANK {rank} of WORLD_SIZE {size} is not a valid rank") as caught:
         World.from_environment({"RANK": rank, "WORLD_SIZE": size})
     assert caught.value.exit_code is ExitCode.USAGE

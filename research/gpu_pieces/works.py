@@ -28,7 +28,7 @@ PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 TINY = [
     "--limit", "2", "--num-samples", "3", "--num-inference-steps", "6", "--num-fresh", "1", "--max-train-steps", "2",
     "--train-batch-size", "2", "--prior-batch-size", "2", "--keep-enough", "1", "--keep-variants", "1",
-    "--keep-ways", "shorten", "--no-reword",
+    "--variant-kinds", "shorten", "--no-reword",
 ]  # fmt: skip
 SHOWN = 4  # seeds of each prompt that are compared with plain diffusers
 
@@ -136,7 +136,8 @@ def verdicts(run: Path) -> dict[str, dict[str, str]]:
 def not_numbers(record: dict[str, Any]) -> int:
     """How many numbers of a record are none: infinite, NaN, or null, which a record's NaN is written as."""
     return sum(
-        (value is None and name not in ("part",)) or (isinstance(value, float) and not math.isfinite(value))
+        (value is None and name not in ("part", "known_part"))
+        or (isinstance(value, float) and not math.isfinite(value))
         for name, value in _flat(record)
     )
 

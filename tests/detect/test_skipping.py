@@ -200,7 +200,7 @@ def test_controls_that_calibrate_nothing_are_refused() -> None:
     with pytest.raises(MemfixError, match="at least 20 controls; there are 19") as few:
         plan(scores, CONTROLS[:19], 0.05, 0, 0, screen="magnitude")
     assert "--controls FILE with 20 or more" in few.value.hint
-    with pytest.raises(MemfixError, match="at least 20 controls, there are 0"):
+    with pytest.raises(MemfixError, match="at least 20 controls; there are 0"):
         plan(scores, [], 0.05, 0, 0, screen="magnitude")
     with pytest.raises(MemfixError, match="same score"):
         plan(scores, [1.0] * 30, 0.05, 0, 0, screen="magnitude")

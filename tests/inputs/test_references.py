@@ -13,6 +13,7 @@ from memfix.index.store import Store
 from memfix.inputs.captions import captions
 from memfix.inputs.references import index_folder, open_image, read_references
 from memfix.inputs.wrong_rows import WrongRows
+from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import Pixels
 from memfix.measures.pixels import Ssim
 from memfix.records import Prompt
@@ -176,7 +177,7 @@ def test_a_broken_reference_is_left_out_and_counted(tmp_path: Path) -> None:
         HeldReferences(references, Ssim(), wrong=WrongRows())
     assert "--skip-invalid" in caught.value.hint
     gallery = HeldReferences(references, Ssim(), wrong=wrong)
-    assert [r.file_name for r in gallery.recorded()] == ["a.png"] and wrong.pictures == 2
+    assert [r.file_name for r in gallery.recorded(CopyRule.default(Ssim()))] == ["a.png"] and wrong.pictures == 2
     assert wrong.told()[1].endswith("b.png cannot be read as a picture: UnidentifiedImageError; it is left out")
     with pytest.raises(MemfixError, match="None of 1 references can be read"):
         HeldReferences(references[1:], Ssim(), wrong=WrongRows(skip=True))
