@@ -31,8 +31,8 @@ FOREIGN = {"--use-fsdp", "--num-processes", "--cpu", "--nproc-per-node"}
 
 
 def fences(page: str) -> list[str]:
-    """Lines of code blocks, without comments; lines that end in a backslash are joined with the next one."""
-    blocks = re.findall(r"```(?:sh|bash)?\n(.*?)```", page, re.S)
+    """Lines of code blocks of a shell or of no language, without comments; a backslash at the end joins two lines."""
+    blocks = [code for kind, code in re.findall(r"```(\w*)\n(.*?)```", page, re.S) if kind in ("", "sh", "bash")]
     return [line.split("  #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
 
 
