@@ -175,7 +175,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(MemfixError, match="is the index of"):
         built(tmp_path / "empty", out)
-    with pytest.raises(MemfixError, match="holds no picture"):
+    with pytest.raises(MemfixError, match="contains no picture"):
         built(tmp_path / "empty", tmp_path / "nothing")
     with pytest.raises(MemfixError, match="not empty"):
         built(folder, folder)
