@@ -44,7 +44,7 @@ from memfix.run.environment import environment
 from memfix.unlearn.data.bank import Bank, Batch, Target
 from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.objective.methods import get_method
-from memfix.unlearn.objective.siss import NEGLIGIBLE, Weights, importance_weights, log_density_ratio
+from memfix.unlearn.objective.siss import NEGLIGIBLE, ImportanceWeights, importance_weights, log_density_ratio
 from memfix.unlearn.train.trainer import Trainer
 
 RATE = 1e-9  # the weights stay where they are, so that all steps are taken from the same ones
@@ -236,7 +236,7 @@ def drawn(world: World, window: tuple[int, int] = (0, 1000), seed: int | None = 
     return world.bank.draw(Draw(random.getrandbits(31) if seed is None else seed), world.batch, 0, 0.5, window)
 
 
-def weights_of(batch: Batch) -> Weights:
+def weights_of(batch: Batch) -> ImportanceWeights:
     m = batch.points
     ratio = log_density_ratio(m.noisy, batch.keep.clean, batch.forget.clean, m.signal, m.noise)
     return importance_weights(ratio, batch.mixture)

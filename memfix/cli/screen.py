@@ -45,7 +45,7 @@ def screen(
     from memfix.detect.screening import Screening
     from memfix.inputs.wrong_rows import WrongRows
     from memfix.screens import get_screen
-    from memfix.screens.folder import merge as merged
+    from memfix.screens.folder import merge_ranks as merged
     from memfix.screens.folder import open_folder, read_settings
     from memfix.screens.sampling import Sampling
 

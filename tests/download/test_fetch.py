@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from memfix.config.tools import FetchSettings
-from memfix.download.addresses import Gate, Resolver, resolve
+from memfix.download.addresses import Gate, Resolver, resolve_host
 from memfix.download.coverage import Coverage, settle
-from memfix.download.fetch import fetch, plan
+from memfix.download.fetch import fetch, plan_jobs
 from memfix.download.fetched import Fetched, NotFetchedError, Status
 from memfix.download.journal import NAME, Journal
 from memfix.download.pictures import SUFFIX, check_picture
@@ -47,14 +47,14 @@ def get(server: BadServer, tmp_path: Path) -> Fetch:
         *paths: str | Link,
         settings: FetchSettings = QUICK,
         retry: bool = False,
-        resolver: Resolver = resolve,
+        resolver: Resolver = resolve_host,
         **limits: float,
     ):
         links = [p if isinstance(p, Link) else Link(f"{server.base}/{p}", f"text of {p}") for p in paths]
         gate = Gate(lambda address, port: port == server.server_port, frozenset({server.server_port, 22}), resolver)
         client = Client(gate, Limits(**{"bytes": 1 << 20, **limits}))  # type: ignore[arg-type]
         with Journal.open(tmp_path / "refs") as journal:
-            fresh = {r.url for r in fetch(plan(links, journal, retry), journal, settings, client)}
+            fresh = {r.url for r in fetch(plan_jobs(links, journal, retry), journal, settings, client)}
             coverage = settle(links, journal, fresh)
             return {u.removeprefix(f"{server.base}/"): r for u, r in journal.records.items()}, coverage
 

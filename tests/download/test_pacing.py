@@ -6,10 +6,10 @@ from threading import Lock, Thread
 
 import pytest
 
-from memfix.download.pacing import MAX_BACKOFF, Schedule, backoff
+from memfix.download.pacing import MAX_BACKOFF, HostQueue, backoff
 
 
-def drain(schedule: Schedule[int], threads: int, seconds: float) -> tuple[list[tuple[float, str, int]], Counter[str]]:
+def drain(schedule: HostQueue[int], threads: int, seconds: float) -> tuple[list[tuple[float, str, int]], Counter[str]]:
     """Starts (time, host, job) and the most jobs of each host at once."""
     starts: list[tuple[float, str, int]] = []
     running, most, lock = Counter[str](), Counter[str](), Lock()
@@ -37,22 +37,22 @@ def drain(schedule: Schedule[int], threads: int, seconds: float) -> tuple[list[t
 
 def test_concurrency_of_a_host() -> None:
     jobs = [("a", i) for i in range(20)] + [("b", i) for i in range(20)]
-    starts, most = drain(Schedule(jobs, per_host=3, interval=0), 16, 0.01)
+    starts, most = drain(HostQueue(jobs, per_host=3, interval=0), 16, 0.01)
     assert sorted((host, job) for _, host, job in starts) == sorted(jobs)
     assert most == {"a": 3, "b": 3}
 
 
 def test_rate_of_a_host_and_no_wait_for_the_others() -> None:
     begun = time.monotonic()
-    starts, _ = drain(Schedule([("slow", i) for i in range(5)], per_host=2, interval=0.1), 2, 0)
+    starts, _ = drain(HostQueue([("slow", i) for i in range(5)], per_host=2, interval=0.1), 2, 0)
     assert all(t - begun > 0.1 * place for place, t in enumerate(sorted(t for t, _, _ in starts)))
     others = [(f"h{i}", i) for i in range(50)]
-    schedule = Schedule([("slow", 0), ("slow", 1), *others], per_host=2, interval=3000)
+    schedule = HostQueue([("slow", 0), ("slow", 1), *others], per_host=2, interval=3000)
     assert {schedule.take() for _ in range(51)} == {("slow", 0), *others}
 
 
 def test_a_job_that_waits_and_a_host_that_asks_for_rest() -> None:
-    schedule = Schedule([("a", 1), ("a", 2), ("b", 3)], per_host=1, interval=0)
+    schedule = HostQueue([("a", 1), ("a", 2), ("b", 3)], per_host=1, interval=0)
     begun = time.monotonic()
     assert schedule.take() == ("a", 1)
     schedule.again("a", 1, wait=3000)
@@ -67,7 +67,7 @@ def test_a_job_that_waits_and_a_host_that_asks_for_rest() -> None:
 
 
 def test_stop_wakes_everybody() -> None:
-    schedule = Schedule([("a", 1)], per_host=1, interval=0)
+    schedule = HostQueue([("a", 1)], per_host=1, interval=0)
     schedule.take()
     waiting = Thread(target=schedule.take)
     waiting.start()
