@@ -103,6 +103,7 @@ def test_a_list_of_any_length_is_its_distinct_scores() -> None:
     assert together.mean.mean() == pytest.approx(apart.mean.mean(), rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mean", "sd"), [(3, 1), (4, 2), (6, 2), (12, 5)])
 @pytest.mark.parametrize(("prompts", "share"), [(100, 0.1), (400, 0.05), (400, 0.5)])
 def test_realised_miss_rate_is_within_the_asked_one(prompts: int, share: float, mean: float, sd: float) -> None:
@@ -134,6 +135,7 @@ def test_plan_skips_what_lies_below_the_threshold_lowest_first() -> None:
     assert found.expected_missed <= 0.05 * found.expected_memorized
 
 
+@pytest.mark.slow
 def test_more_is_skipped_where_more_may_be_missed() -> None:
     scores, _ = mixture(2, 200, 0.2, 4, 2)
     plans = [planned(scores, rate) for rate in (0.001, 0.01, 0.05, 0.2, 0.9)]
@@ -168,6 +170,7 @@ def test_scores_that_may_be_negative_are_taken_as_they_are() -> None:
     assert found.threshold == pytest.approx(math.log(planned(scores).threshold))
 
 
+@pytest.mark.slow
 def test_a_list_without_memorized_prompts_is_skipped_with_care() -> None:
     plans = [planned(mixture(seed, 200, 0, 0, 1)[0]) for seed in range(12)]
     assert all(p.expected_missed <= 0.05 * max(1, p.expected_memorized) for p in plans)

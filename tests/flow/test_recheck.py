@@ -17,6 +17,8 @@ from memfix.records import Label, Outcome, Role, Sample
 from memfix.run.folder import Run
 from tests.detected import FEW, detected_run
 
+pytestmark = pytest.mark.slow  # a detection, a training and re-checks
+
 FRESH = RecheckSettings(num_fresh=2, fresh_seed=500)
 
 

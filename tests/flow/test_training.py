@@ -24,6 +24,8 @@ from memfix.unlearn.objective.methods import get_method
 from tests.detected import FEW, detected_run
 from tests.flow.working import opened, sampler, unlearning
 
+pytestmark = pytest.mark.slow  # whole trainings
+
 SISS = get_method("siss")
 
 

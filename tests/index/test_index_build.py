@@ -97,6 +97,7 @@ def test_processes_may_run_at_once(folder: Path, tmp_path: Path) -> None:
     assert shard_bytes(tmp_path / "one") == shard_bytes(tmp_path / "many")
 
 
+@pytest.mark.slow
 def test_killed_builds_go_on_behind_the_last_finished_shard(folder: Path, tmp_path: Path) -> None:
     script = (
         "import sys, time; sys.path[:0] = sys.argv[1:3]; from pathlib import Path; import test_index_build as t\n"

@@ -51,6 +51,7 @@ def two(model_folder: Path, tmp_path: Path) -> list[Path]:
     return [own, other]
 
 
+@pytest.mark.slow
 def test_merged_adapters_answer_as_all_of_them(model_folder: Path, two: list[Path], tmp_path: Path) -> None:
     wanted = answer_of(model_folder, *two)
     for path in two:
@@ -65,12 +66,14 @@ def test_merged_adapters_answer_as_all_of_them(model_folder: Path, two: list[Pat
     torch.testing.assert_close(answer(alone.unet), wanted, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_merged_adapter_may_take_the_place_of_one_of_its_parts(model_folder: Path, two: list[Path]) -> None:
     wanted = answer_of(model_folder, *two)
     loaded(model_folder).adapters.save_sum(two[1], two)
     torch.testing.assert_close(answer_of(model_folder, two[1]), wanted, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_edit_is_one_more_change(model_folder: Path, two: list[Path], tmp_path: Path) -> None:
     torch.manual_seed(3)
     edit = ContextEdit(0.3 * torch.randn(2, 16), 0.3 * torch.randn(16, 2))

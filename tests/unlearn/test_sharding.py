@@ -14,6 +14,8 @@ from memfix.errors import ExitCode, MemfixError
 from memfix.models.sharding import BLOCKS, shard, unsharded
 from memfix.unlearn.train.sharding import check_sharding
 
+pytestmark = pytest.mark.slow  # processes that hold a network together
+
 WORLD = 2
 
 
