@@ -1,10 +1,11 @@
 # `make demo` and `make test` set up everything they need in .venv; nothing but Python and make is assumed.
+# `make gpu` sets nothing up: it takes what the Python of a GPU machine has (research/gpu.md).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast lint setup clean
+.PHONY: demo test test-fast lint gpu setup clean
 
 demo: $(STAMP)
 	$(BIN)/memfix demo $(ARGS)
@@ -21,6 +22,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+gpu:
+	$(PYTHON) research/gpu.py $(ARGS)
 
 setup: $(STAMP)
 

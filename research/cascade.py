@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from screens import BATCH, GUIDANCE, STEPS, captions
 
 from memfix.console import emit
 from memfix.demo import list_path
@@ -31,6 +30,7 @@ from memfix.models.model import DiffusionModel
 from memfix.run.environment import environment
 from memfix.screens import get_screen
 from memfix.screens.sampling import Sampling
+from screens import BATCH, GUIDANCE, STEPS, captions
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 RATES = (0.01, 0.02, 0.05)

@@ -45,9 +45,8 @@ from memfix.unlearn.objective.methods import surrogate
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
-from screens import CASES, Case, auc, measure, true_positives
-
 from posters import ARTISTS, COLORS, PLANTS, TEMPLATES, article
+from screens import CASES, Case, auc, measure, true_positives
 
 PLANTED = ("full", "partly", "template")
 ORDINARY, HARD_EACH, SWAPS_EACH = 120, 4, 2

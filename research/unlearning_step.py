@@ -18,11 +18,13 @@ import argparse
 import copy
 import json
 import random
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import accumulate
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -44,8 +46,11 @@ from memfix.run.environment import environment
 from memfix.unlearn.data.bank import Bank, Batch, Target
 from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.objective.methods import get_method
-from memfix.unlearn.objective.siss import NEGLIGIBLE, ImportanceWeights, importance_weights, log_density_ratio
+from memfix.unlearn.objective.siss import NEGLIGIBLE
 from memfix.unlearn.train.trainer import Trainer
+
+sys.path.insert(0, str(Path(__file__).parent))
+from published_step import published_step, weights_of
 
 RATE = 1e-9  # the weights stay where they are, so that all steps are taken from the same ones
 TARGETS, EACH, PRIOR = 4, 3, 8
@@ -196,50 +201,15 @@ def plain(world: World, unet: nn.Module, parameters: list[nn.Parameter]) -> Step
 
 
 def released(world: World, unet: nn.Module, parameters: list[nn.Parameter]) -> Stepper:
-    """One forward over the mixture, a backward for each side over all of it, both gradients copied."""
-    optimizer = adam(parameters)
-
-    def gradient(loss: torch.Tensor, retain: bool) -> list[torch.Tensor]:
-        optimizer.zero_grad()
-        loss.backward(retain_graph=retain)
-        return [p.grad.clone() for p in parameters]
-
-    def step() -> None:
-        batch = drawn(world)
-        m = batch.points
-        on = m.noisy.to(device())
-        answer = unet(on, m.t.to(device()), m.conditioning.tokens, return_dict=False)[0]
-        w_keep, w_forget = weights_of(batch)
-        losses = [
-            (w.float().to(on) * (answer - eps.to(on)).square().flatten(1).sum(1)).mean()
-            for w, eps in ((w_keep, wanted(m, batch.keep.clean)), (w_forget, wanted(m, batch.forget.clean)))
-        ]
-        keep, forget = gradient(losses[0], True), gradient(losses[1], False)
-        norms = [torch.stack([g.norm() for g in side]).norm() for side in (keep, forget)]
-        for p, k, f in zip(parameters, keep, forget, strict=True):
-            p.grad = k - 0.1 * norms[0] / norms[1] * f
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        for loss in losses:
-            loss.item()
-
-    return step
-
-
-def wanted(m: Any, clean: torch.Tensor) -> torch.Tensor:
-    signal, noise = (s.float().reshape(-1, 1, 1, 1) for s in (m.signal, m.noise))
-    return (m.noisy - signal * clean) / noise
+    """SISS as it was published, on the world's items."""
+    network = network_of(unet, "no")
+    return published_step(
+        network, parameters, adam(parameters), lambda: drawn(world), world.bank.schedule.prediction_type
+    )
 
 
 def drawn(world: World, window: tuple[int, int] = (0, 1000), seed: int | None = None) -> Batch:
     return world.bank.draw(Draw(random.getrandbits(31) if seed is None else seed), world.batch, 0, 0.5, window)
-
-
-def weights_of(batch: Batch) -> ImportanceWeights:
-    m = batch.points
-    ratio = log_density_ratio(m.noisy, batch.keep.clean, batch.forget.clean, m.signal, m.noise)
-    return importance_weights(ratio, batch.mixture)
 
 
 def in_both(world: World, window: tuple[int, int]) -> float:

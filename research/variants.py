@@ -28,7 +28,6 @@ from memfix.variants.table import get_kinds
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
 from demo import GROUPS, kinds
-
 from recognizer import object_names, recognize
 
 

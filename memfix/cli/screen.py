@@ -44,6 +44,7 @@ def screen(
     """
     from memfix.detect.screening import Screening
     from memfix.inputs.wrong_rows import WrongRows
+    from memfix.models.device import memory_for
     from memfix.screens import get_screen
     from memfix.screens.folder import merge_ranks as merged
     from memfix.screens.folder import open_folder, read_settings
@@ -60,7 +61,9 @@ def screen(
         return
     if not merge:
         call.talk.say(f"Model {settings.model}, {work.runner.evaluations} UNet evaluations per prompt → {folder}")
-        with open_folder(folder, world, work.identity(world.world_size)), call.talk.progress("Screening") as bar:
+        memory = memory_for("while screening", f"Lower --batch-size ({settings.batch_size}).")
+        opened = open_folder(folder, world, work.identity(world.world_size))
+        with opened, call.talk.progress("Screening") as bar, memory:
             for done in work.run(folder, world):
                 bar.at(done)
         for line in work.wrong.told():

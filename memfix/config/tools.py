@@ -62,7 +62,10 @@ class FetchSettings(Settings):
 class IndexSettings(Settings):
     """`memfix index`: which descriptor is used, how its vectors are stored, and what is computed from them."""
 
-    descriptor: str = Field("pixels", description="Descriptor of the pictures: pixels, sscd or clip.")
+    descriptor: str = Field(
+        "pixels",
+        description="Descriptor of the pictures: pixels, or a measure that compares descriptors, such as sscd or clip.",
+    )
     sscd_weights: str = Field(
         "sscd_disc_mixup", description="Weights of sscd: the name of the authors' weights, or a TorchScript file."
     )

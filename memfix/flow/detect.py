@@ -12,6 +12,7 @@ from memfix.detect.check import Check
 from memfix.detect.first import FirstCheck
 from memfix.detect.threshold import check_weights, given_threshold, settle_rule
 from memfix.flow.detection import adapters_of, digest_of, identity_of, wanted
+from memfix.flow.memory import sampling_memory
 from memfix.index.store import Store
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import index_folder, read_references
@@ -58,7 +59,7 @@ def detect(
     inputs = _inputs(opened, settings)
     identity = settings.model_dump_json(), inputs.model_dump_json(exclude={"model_revision"})
     run = Run.create(out or root / f"{slug(Path(prompt_list).stem)}-{digest(*identity)}")
-    with run.lock(), run.stage(DetectStage, settings, inputs, argv) as entry:
+    with run.lock(), run.stage(DetectStage, settings, inputs, argv) as entry, sampling_memory(settings):
         entry.wrong_rows = wrong.count
         if (run.path / BEFORE / "verdicts.jsonl").exists():
             talk.say(f"Detection in {run.path} is already complete, so there is nothing to do.")

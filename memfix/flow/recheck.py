@@ -13,6 +13,7 @@ from memfix.errors import MemfixError
 from memfix.files import sha256
 from memfix.flow.detect import write_clip_scores
 from memfix.flow.detection import Detection
+from memfix.flow.memory import sampling_memory
 from memfix.measures.quality import detail_range
 from memfix.models import loading, lora
 from memfix.models.model import DiffusionModel
@@ -76,7 +77,8 @@ def recheck(
     detection = Detection.of(run)
     weights = NewWeights.of(run, adapters, model)
     detection.require_unchanged()
-    with run.lock(), run.stage(RecheckStage, settings, weights.inputs, argv) as entry:
+    memory = sampling_memory(detection.settings, later=True)
+    with run.lock(), run.stage(RecheckStage, settings, weights.inputs, argv) as entry, memory:
         entry.checked = str(weights)
         if (run.path / "changes.jsonl").exists():
             talk.say(f"The re-check in {run.path} is already complete, so there is nothing to do.")

@@ -10,6 +10,7 @@ from memfix.console import Talk
 from memfix.errors import ExitCode, MemfixError
 from memfix.flow import dry_run
 from memfix.flow.detection import Detection
+from memfix.flow.memory import sampling_memory
 from memfix.flow.pairs import gather, own_pictures, rewording
 from memfix.flow.training import CHECKPOINTS, clear, follow, train, train_apart
 from memfix.flow.weights import save
@@ -73,7 +74,8 @@ def _of_first_rank(
     if overwrite:  # now that nothing speaks against what takes its place
         run.discard("unlearn", "recheck")
     free = dry_run.changeable(run)
-    with run.lock(), run.stage(UnlearnStage, settings, inputs, argv, free) as entry:
+    memory = sampling_memory(detection.settings, later=True)
+    with run.lock(), run.stage(UnlearnStage, settings, inputs, argv, free) as entry, memory:
         if (run.path / MODEL).exists():
             talk.say(f"{run.path / MODEL} is already there, so there is nothing to do.")
             ranks.shared(None)

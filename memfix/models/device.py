@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
+
+from memfix.errors import MemfixError
 
 PATIENCE = timedelta(days=3)  # processes wait while one of them samples for all
 
@@ -62,3 +66,17 @@ def peak_memory() -> int:
     import sys
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@contextlib.contextmanager
+def memory_for(work: str, hint: str) -> Iterator[None]:
+    """What is done inside takes memory of the GPU. Raises MemfixError where there is too little of it.
+
+    work: what is done, to follow "ran out of memory"; hint: what to lower.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        wanted = re.search(r"Tried to allocate ([\d.]+ \w+)", str(error))
+        more = f" ({wanted[1]} more were asked for)" if wanted else ""
+        raise MemfixError(f"The GPU ran out of memory {work}{more}.", hint) from error

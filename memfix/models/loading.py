@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError
+from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from memfix.demo import DEMO, MODEL
@@ -22,6 +25,8 @@ from memfix.offline import is_offline
 PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
 CONFIG = {".json", ".txt"}
 PREDICTIONS = ("epsilon", "v_prediction")
+FAMILIES: dict[type[Any], Callable[[Any], DiffusionModel]] = {StableDiffusionPipeline: DiffusionModel}
+"""Class of a pipeline → what makes a model of it."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +107,18 @@ def load(source: ModelSource, variant: str | None = None) -> DiffusionModel:
             f"Model {source.name} cannot be loaded: {str(error).splitlines()[0]}",
             "Weights must be safetensors in the diffusers layout; 'memfix doctor' shows the installed versions.",
         ) from None
-    if not isinstance(pipe, StableDiffusionPipeline):
+    make = next((made for kind, made in FAMILIES.items() if isinstance(pipe, kind)), None)
+    if make is None:
         raise MemfixError(
             f"{source.name} is a {type(pipe).__name__}; so far only Stable Diffusion 1 and 2 models are supported.",
-            "Give a StableDiffusionPipeline.",
+            f"Give a {' or '.join(kind.__name__ for kind in FAMILIES)}.",
         )
     _check_noise(pipe, source.name)
     pipe.set_progress_bar_config(disable=True)
-    for module in (pipe.unet, pipe.vae, pipe.text_encoder):
-        module.requires_grad_(False).eval()
-    return DiffusionModel(pipe.to(device(), torch.float32))
+    for module in pipe.components.values():
+        if isinstance(module, nn.Module):
+            module.requires_grad_(False).eval()
+    return make(pipe.to(device(), torch.float32))
 
 
 def _check_noise(pipe: StableDiffusionPipeline, name: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 from PIL import Image
+from torch import nn
 
 from memfix.models.adapters import Adapters
 from memfix.models.conditioning import Conditioning
@@ -47,7 +48,7 @@ class DiffusionModel:
 
     def count_weights(self) -> int:
         """How many numbers all of its weights are, adapters included."""
-        modules = (self._pipe.unet, self._pipe.vae, self._pipe.text_encoder)
+        modules = (part for part in self._pipe.components.values() if isinstance(part, nn.Module))
         return sum(p.numel() for module in modules for p in module.parameters())
 
     def prepare_training(self, weights: str, rank: int, seed: int, dora: bool) -> None:
@@ -98,9 +99,12 @@ class DiffusionModel:
         """What a pipeline is called with, whatever it starts from."""
         rows = self.text.keep([*(s.text for s in batch), ""])
         own = [instead.get((s.prompt_id, s.condition)) or rows.stack([s.text]) for s in batch]
+        told, without = Conditioning.cat([row.to(self.device) for row in own]), rows.stack([""] * len(batch))
+        whole = {"pooled_prompt_embeds": told.pooled, "negative_pooled_prompt_embeds": without.pooled}
         return {
-            "prompt_embeds": Conditioning.cat([row.to(self.device) for row in own]).tokens,
-            "negative_prompt_embeds": rows.stack([""] * len(batch)).tokens,
+            "prompt_embeds": told.tokens,
+            "negative_prompt_embeds": without.tokens,
+            **(whole if told.pooled is not None else {}),
             "generator": generators([s.seed for s in batch]),
             "num_inference_steps": batch[0].steps,
             "guidance_scale": batch[0].guidance,

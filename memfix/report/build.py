@@ -29,6 +29,7 @@ from memfix.records import (
 )
 from memfix.references.near_copies import representatives, sizes
 from memfix.report.schema import Picture, PromptEntry, Report, Summary
+from memfix.report.sections import told
 from memfix.run.folder import Run
 from memfix.run.header import DetectStage, UnlearnStage
 from memfix.stats import clopper_pearson
@@ -74,6 +75,7 @@ def build(run: Run) -> Report:
         prompts=[e for e in entries if e.role is Role.PROMPT],
         controls=[e for e in entries if e.role is Role.CONTROL],
         training=_training(run),
+        sections=told(run),
         timings={
             f"{name}.{k}": v for name, stage in run.header.stages.begun().items() for k, v in stage.timings.items()
         },

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import BaseLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from memfix.console import are, count_of, counted, percent, visible
@@ -25,6 +25,9 @@ SHOWN = 8  # pictures in a row
 ESTIMATE = "clean by estimate of a screen"
 MEDOID_COPIES = 3  # copies that it takes where samples are compared with each other: one, and two like it
 GONE = "data:image/gif;base64,R0lGODlhAQABAIAAAMzMzP///yH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="  # one grey pixel
+
+
+TEMPLATES: BaseLoader = PackageLoader("memfix.report")
 
 
 def write_page(folder: Path, report: Report) -> Path:
@@ -48,7 +51,7 @@ def urgency(entry: PromptEntry) -> int:
 
 def template_environment() -> Environment:
     """How the page is made of its template."""
-    made = Environment(loader=PackageLoader("memfix.report"), autoescape=True, undefined=StrictUndefined,
+    made = Environment(loader=TEMPLATES, autoescape=True, undefined=StrictUndefined,
                        trim_blocks=True, lstrip_blocks=True, finalize=_visible)  # fmt: skip
     made.filters |= {"percent": printed}
     made.globals |= {"counted": counted, "are": are}

@@ -103,5 +103,9 @@ class Report(Record):
     prompts: list[PromptEntry]
     controls: list[PromptEntry]
     training: dict[str, Any]
+    sections: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="by name, what further sections of the page tell; those with nothing to tell are left out",
+    )
     timings: dict[str, float]
     environment: dict[str, Any]

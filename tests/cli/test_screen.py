@@ -113,7 +113,7 @@ def test_dry_run_counts_and_loads_nothing(work: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["prompts.txt", *SMALL, "--screen", "magnitud"], 2, "Did you mean 'magnitude'?"),
-        (["prompts.txt", *SMALL, "--screen", "consistency", "--num-seeds", "1"], 2, "needs 2 of them"),
+        (["prompts.txt", *SMALL, "--screen", "consistency", "--num-seeds", "1"], 2, "needs at least 2 of them"),
         (["prompts.txt", *SMALL, "--steps", "9"], 2, "9 of 3 steps"),
         (["prompts.txt", *SMALL, "--screen", "fine_detail", "--seed", "7", "-o", "whole"], 1, "seeds: [0, 1] there"),
         (["prompts.txt", *SMALL, "--screen", "curvature", "-o", "whole", "--merge"], 2, "no scores of curvature"),

@@ -1,4 +1,4 @@
-"""What must never be called mitigated or unchanged, tried through the command line on the bundled model."""
+"""What must never be called mitigated, tried through the command line on the bundled model."""
 
 import json
 import os
@@ -10,29 +10,29 @@ import pytest
 
 pytestmark = pytest.mark.slow  # the chain on the bundled model
 
-FULLY_MEMORIZED = "turtle poster by Odel Varn\n"
+FULLY_MEMORIZED = ["turtle poster by Odel Varn", "owl poster by Mirek Tosh", "rocket poster by Vesna Korr"]
 
 
-def memfix(*arguments: object, cwd: Path, code: int = 0) -> str:
+def memfix(*arguments: object, cwd: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "memfix", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=600,
+        [sys.executable, "-m", "memfix", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=1800,
         env={**os.environ, "COLUMNS": "160"},
     )  # fmt: skip
-    assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stderr
 
 
-def outcomes(run: Path) -> list[str]:
-    return [json.loads(line)["outcome"] for line in (run / "changes.jsonl").read_text().splitlines()]
+def lines(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def test_copies_that_only_the_rule_of_parts_sees_are_not_reworded_away(tmp_path: Path) -> None:
     """A threshold that nothing passes leaves the finding to the rule of parts, which every later stage must know."""
-    (tmp_path / "prompts.txt").write_text(FULLY_MEMORIZED)
-    memfix("detect", "prompts.txt", "-m", "demo", "--references", "demo", "--threshold", 0.9999, "-o", "run",
-           "--num-samples", 16, cwd=tmp_path)  # fmt: skip
-    verdict = json.loads((tmp_path / "run/before/verdicts.jsonl").read_text())
-    assert verdict["verdict"] == "memorized"
-    memfix("unlearn", "run", "--lora", "--max-train-steps", 1, cwd=tmp_path)
-    memfix("recheck", "run", cwd=tmp_path)
-    assert outcomes(tmp_path / "run") == ["persistent"]
+    (tmp_path / "prompts.txt").write_text("".join(f"{text}\n" for text in FULLY_MEMORIZED))
+    memfix("detect", "prompts.txt", "-m", "demo", "--references", "demo", "--threshold", 0.9999, "--num-samples", 6,
+           "-o", "run", cwd=tmp_path)  # fmt: skip
+    assert [v["verdict"] for v in lines(tmp_path / "run/before/verdicts.jsonl")] == ["memorized"] * 3
+    memfix("unlearn", "run", "--lora", "--max-train-steps", 1, "--keep-variants", 2, "--keep-enough", 4, cwd=tmp_path)
+    assert not any(r["applied"] for r in lines(tmp_path / "run/rewordings.jsonl"))
+    memfix("recheck", "run", "--num-fresh", 4, cwd=tmp_path)
+    assert [c["outcome"] for c in lines(tmp_path / "run/changes.jsonl")] == ["persistent"] * 3

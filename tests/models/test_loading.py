@@ -34,7 +34,7 @@ def test_half_precision_weights_are_loaded_as_fp32(tmp_path: Path) -> None:
     [
         ("empty", "no model_index.json"),
         ("x.ckpt", "pickle"),
-        ("x.png", "no model"),
+        ("x.png", "is not a model"),
         ("/none/at/all", "There is no model"),
     ],
 )

@@ -95,10 +95,10 @@ def test_other_settings_and_strange_folders_are_refused(tmp_path: Path) -> None:
         work(tmp_path / "a", 3, World(0, 2))
     (tmp_path / "b").mkdir()
     (tmp_path / "b/thesis.doc").touch()
-    with pytest.raises(MemfixError, match="holds no screens"):
+    with pytest.raises(MemfixError, match="holds no scores of a screen"):
         work(tmp_path / "b", 3, ALONE)
-    with pytest.raises(MemfixError, match="holds no screens"):
-        merge_ranks(tmp_path / "none")
+    with pytest.raises(MemfixError, match="holds no scores of a screen"):
+        merge(tmp_path / "none")
 
 
 def test_a_shard_belongs_to_one_process(tmp_path: Path) -> None:

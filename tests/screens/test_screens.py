@@ -224,7 +224,7 @@ def test_unknown_screen_names_the_nearest() -> None:
 
 
 def test_settings_that_cannot_be_are_refused(parts: tuple[DiffusionModel, Direct]) -> None:
-    with pytest.raises(MemfixError, match="needs 2"):
+    with pytest.raises(MemfixError, match="needs at least 2"):
         SCREENS["consistency"](parts[0], PROMPTS, Sampling(seeds=(0,)))
     with pytest.raises(MemfixError, match="5 of 4 steps"):
         Sampling(steps=5, num_inference_steps=4)

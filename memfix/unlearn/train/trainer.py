@@ -17,7 +17,7 @@ from torch import nn
 from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.models.denoiser import Network
-from memfix.models.device import autocast_dtype
+from memfix.models.device import autocast_dtype, memory_for
 from memfix.models.prediction import implied_clean
 from memfix.records import Step
 from memfix.unlearn.data.bank import Bank, Batch, Items
@@ -31,6 +31,7 @@ from memfix.unlearn.train.averages import Averages
 from memfix.unlearn.train.ranks import Ranks
 
 ALONE = Ranks()
+LEAST_ITEMS = 2  # of a mixture: one of each side
 LOSS_SCALE, LEAST_SCALE = 2.0**16, 2.0**-16  # of losses in fp16; powers of two leave all digits alone
 
 
@@ -114,6 +115,11 @@ class Trainer:
                 self.averages.restore(self.parameters)
 
     def _advance(self) -> Step:
+        """Take a step. Raises MemfixError if the GPU has too little memory for it."""
+        with memory_for("in a training step", less_memory(self.settings)):
+            return self._take_step()
+
+    def _take_step(self) -> Step:
         started, settings = time.monotonic(), self.settings
         now = settings.resolved_learning_rate() * lr_factor(self.step, settings)
         if self.cooling:
@@ -206,6 +212,21 @@ def adam(parameters: list[nn.Parameter], rate: float, decay: float, eight_bit: b
         ) from None
     optimizer: torch.optim.Optimizer = AdamW8bit(parameters, lr=rate, weight_decay=decay)
     return optimizer
+
+
+def less_memory(settings: UnlearnSettings) -> str:
+    """What to change about settings so that a step takes less memory; only what is not in use yet."""
+    size, passes = settings.train_batch_size, settings.gradient_accumulation_steps
+    ways = []
+    if not settings.gradient_checkpointing:
+        ways.append("Give --gradient-checkpointing.")
+    if size > LEAST_ITEMS:
+        ways.append(f"Lower --train-batch-size ({size}) and raise --gradient-accumulation-steps ({passes}) by as much.")
+    if settings.prior_batch_size:
+        ways.append(f"Lower --prior-batch-size ({settings.prior_batch_size}).")
+    if settings.weights == "full":
+        ways.append("Train a LoRA (--lora)." if settings.use_8bit_adam else "Give --use-8bit-adam, or train a LoRA.")
+    return " ".join(ways) or "Close other programs that use the GPU, or take a larger one."
 
 
 def lr_factor(step: int, settings: UnlearnSettings) -> float:

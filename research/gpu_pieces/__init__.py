@@ -1,0 +1,1 @@
+"""What `research/gpu.py` does on a GPU, piece by piece. Only `internals.py` knows the inside of memfix."""

@@ -1,0 +1,115 @@
+"""One line of JSON for each piece that ended: what was found, and on what. Which pieces there are lines of already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from gpu_pieces.piece import Machine, Piece
+from gpu_pieces.processes import OK, SKIPPED, Result
+
+ROOT = Path(__file__).parent.parent.parent
+RESULTS = ROOT / "research" / "results"
+NAME = "gpu.jsonl"
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "numpy", "bitsandbytes")
+
+Line = dict[str, Any]
+
+
+def code() -> str:
+    """Eight hex digits that name what is measured and by what: all code of memfix and of these pieces."""
+    digest = hashlib.sha256()
+    research = ROOT / "research"
+    files = [*ROOT.glob("memfix/**/*.py"), *research.glob("gpu*.py"), *research.glob("gpu_pieces/*.py")]
+    for file in sorted({*files, research / "published_step.py"}):
+        digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def commit(given: str | None = None) -> dict[str, Any]:
+    """The commit, and whether files differ from it; a copy without a repository has to be told."""
+
+    def git(*args: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if given or not (ROOT / ".git").exists():
+        return {"commit": given, "dirty": None}
+    status = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!research/results")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+def versions() -> dict[str, str]:
+    """Of packages, without importing any."""
+    found = {"python": sys.version.split()[0]}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    from memfix import __version__
+
+    return {**found, "memfix": __version__}
+
+
+def line_of(result: Result, machine: Machine, about: dict[str, Any]) -> Line:
+    """A line: the result, the machine, and what is the same for all pieces of a script."""
+    fields = asdict(result)
+    del fields["log"]
+    return {
+        **fields, "device": machine.device, "tiny": machine.tiny, "device_name": machine.name,
+        "memory_gib": machine.memory_gib, "date": datetime.now(timezone.utc).isoformat(timespec="seconds"), **about,
+    }  # fmt: skip
+
+
+def append(file: Path, line: Line) -> None:
+    """Add a line, and see it on the disk."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as stream:
+        stream.write(json.dumps(line, allow_nan=False) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def read(*files: Path) -> list[Line]:
+    """All lines of some files, each once; a line that was cut off is none."""
+    return list({json.dumps(line): line for file in files for line in _lines(file)}.values())
+
+
+def _lines(file: Path) -> Iterator[Line]:
+    if not file.exists():
+        return
+    for text in file.read_text().splitlines():
+        try:
+            yield json.loads(text)
+        except ValueError:
+            continue
+
+
+def same(line: Line, machine: Machine, version_of_code: str) -> bool:
+    """Whether a line is of this code on this machine."""
+    here = machine.device, machine.name, machine.tiny, version_of_code
+    return here == (line["device"], line["device_name"], line["tiny"], line["code"])
+
+
+def left(pieces: Sequence[Piece], lines: Iterable[Line]) -> list[Piece]:
+    """What there is to do: pieces without a line first, in order, then those that failed or were killed."""
+    status: dict[str, str] = {}
+    for line in lines:
+        if status.get(line["piece"]) != OK:
+            status[line["piece"]] = line["status"]
+    never = [p for p in pieces if p.name not in status]
+    again = [p for p in pieces if p.name in status and status[p.name] not in (OK, SKIPPED)]
+    return [*never, *again]

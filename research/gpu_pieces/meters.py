@@ -1,0 +1,113 @@
+"""Seconds, bytes and operations on a device. Knows nothing of memfix."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+import torch
+import torch._dynamo  # which the count of operations needs; here, so that it is imported once for all pieces
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+GIB = 2**30
+SIDE, ROUNDS = 8192, 10  # of the matrix product whose speed is the peak
+
+
+def synchronize(device: str) -> None:
+    """Until the device has done all that it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds(work: Callable[[], Any], device: str) -> float:
+    """How long it takes, until the device is done."""
+    synchronize(device)
+    started = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - started
+
+
+def fresh(device: str) -> None:
+    """Give back what is not in use any more, and begin to look for the most that is held."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peaks(device: str, title: str = "") -> dict[str, float]:
+    """The most that tensors held, and the most that the process had of the GPU for them; nothing without one."""
+    if device != "cuda":
+        return {}
+    held = {"peak_gib": torch.cuda.max_memory_allocated(), "reserved_gib": torch.cuda.max_memory_reserved()}
+    return {f"{title}_{name}" if title else name: size / GIB for name, size in held.items()}
+
+
+def operations(work: Callable[[], Any]) -> float:
+    """Floating-point operations of matrix products, convolutions and attention, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
+
+
+def bf16_peak(device: str, tiny: bool) -> float:
+    """Operations a second of a large matrix product in bf16 on random data: the median of some."""
+    side = 256 if tiny else SIDE
+    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    taken = [_elapsed(lambda: a @ b, device) for _ in range(ROUNDS)]
+    return 2 * side**3 / median(taken)
+
+
+def _elapsed(work: Callable[[], Any], device: str) -> float:
+    """Seconds on the device itself."""
+    if device != "cuda":
+        return seconds(work, device)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    work()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1000
+
+
+class Clock:
+    """Seconds that the calls of a module took on the device, summed up; read it once the device is done."""
+
+    def __init__(self, device: str) -> None:
+        self._cuda = device == "cuda"
+        self._marks: list[Any] = []
+
+    def _mark(self) -> None:
+        if self._cuda:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self._marks.append(event)
+        else:
+            self._marks.append(time.perf_counter())
+
+    @contextmanager
+    def on(self, module: nn.Module) -> Iterator[Clock]:
+        """Look at a module for a while."""
+        hooks = [
+            module.register_forward_pre_hook(lambda *_: self._mark()),
+            module.register_forward_hook(lambda *_: self._mark()),
+        ]
+        try:
+            yield self
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @property
+    def seconds(self) -> float:
+        """Of all calls so far."""
+        pairs = zip(self._marks[::2], self._marks[1::2], strict=True)
+        return sum(a.elapsed_time(b) / 1000 if self._cuda else b - a for a, b in pairs)

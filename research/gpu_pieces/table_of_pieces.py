@@ -1,0 +1,53 @@
+"""Every piece by name, the most important first, with the seconds that it may take at the most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from gpu_pieces import cards, speed, works
+from gpu_pieces.models import FULL
+from gpu_pieces.piece import Machine, Piece
+
+CHAIN_GIB = 10.0  # of one chain on the bundled model, with room to spare
+NOT_YET = "memfix does not load such models yet"
+SLOW = "half precision takes a CPU minutes"
+
+
+def _slow(precision: str) -> Callable[[Machine], str]:
+    """Why a chain is not run, if it is not."""
+    return lambda machine: SLOW if machine.device == "cpu" and precision != "fp32" else ""
+
+
+def _without_gpu(machine: Machine) -> str:
+    return "" if machine.device == "cuda" else "there is no GPU"
+
+
+def _of(model: str) -> list[Piece]:
+    """Speed and memory of a model of true size."""
+
+    def why_not(machine: Machine) -> str:
+        return "" if FULL[model].loads else NOT_YET
+
+    return [
+        Piece(f"{model}-full", 120, partial(speed.training, model=model, weights="full"), skip=why_not),
+        Piece(f"{model}-lora", 100, partial(speed.training, model=model, weights="lora"), skip=why_not),
+        Piece(f"{model}-sampling", 120, partial(speed.sampling, model=model), skip=why_not),
+    ]
+
+
+PIECES: list[Piece] = [
+    Piece("demo", 240, works.demo),
+    Piece("tests", 120, partial(works.tests, chosen="not compiled")),
+    *_of("sd1"),
+    *(
+        Piece(f"chain-{p}-{weights}", 180, partial(works.chain, precision=p, weights=weights), CHAIN_GIB, _slow(p))
+        for p in works.PRECISIONS
+        for weights in ("lora", "full")
+    ),
+    Piece("adapter", 60, works.adapter),
+    Piece("compile", 150, partial(works.tests, chosen="compiled"), skip=_without_gpu),
+    *cards.pieces(),
+    *_of("sd2"),
+    *_of("sdxl"),
+]

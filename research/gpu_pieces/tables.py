@@ -1,0 +1,128 @@
+"""Results as tables: on the terminal, and in README between its marks, which only real results of a GPU enter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from gpu_pieces.lines import Line
+from gpu_pieces.processes import OK, SKIPPED
+
+BEGIN, END = "<!-- gpu: begin -->", "<!-- gpu: end -->"
+NOTHING = "Not measured on a GPU."
+
+
+class Wanted(NamedTuple):
+    """A value of a piece, and what it is wanted to be on one H100 or H200."""
+
+    what: str
+    piece: str
+    value: str
+    bound: float
+    at_least: bool
+    unit: str
+
+    def met(self, value: float) -> bool:
+        """Whether a value is as wanted."""
+        return value >= self.bound if self.at_least else value <= self.bound
+
+    @property
+    def words(self) -> str:
+        """The bound."""
+        return f"{'≥' if self.at_least else '≤'} {shown(self.bound, self.unit)}"
+
+
+WANTED = [
+    Wanted("full SISS step, batch 16, 512²: memory", "sd1-full", "batch16_reserved_gib", 45, False, "GiB"),
+    Wanted(
+        "the same: steps per second over the published form's", "sd1-full", "batch16_over_published", 1.5, True, "×"
+    ),
+    Wanted("LoRA step, 16 items one at a time, 512²: memory", "sd1-lora", "accumulated_reserved_gib", 16, False, "GiB"),
+    Wanted(
+        "sampling 8 at once, 512²: images per second over the pipeline loop's", "sd1-sampling", "batch8_over_loop",
+        1.3, True, "×",
+    ),
+    Wanted("the same: the UNet's share of the time", "sd1-sampling", "batch8_unet_share", 0.9, True, "%"),
+]  # fmt: skip
+
+
+def shown(value: float, unit: str) -> str:
+    """A number for a table."""
+    match unit:
+        case "%":
+            return f"{100 * value:.0f} %"
+        case "×":
+            return f"{value:.2f} ×"
+        case _:
+            return f"{value:.1f} {unit}"
+
+
+def newest(lines: Iterable[Line]) -> dict[str, Line]:
+    """The last line of each piece; one that is ok is not replaced by one that is not."""
+    found: dict[str, Line] = {}
+    for line in lines:
+        old = found.get(line["piece"])
+        if old is None or line["status"] == OK or old["status"] != OK:
+            found[line["piece"]] = line
+    return found
+
+
+def met(wanted: Wanted, found: dict[str, Line]) -> tuple[str, str]:
+    """What was measured, and whether it is as wanted."""
+    values = found.get(wanted.piece, {}).get("values", {})
+    value = values.get(wanted.value)
+    if not isinstance(value, (int, float)):
+        return "-", "not measured"
+    return shown(value, wanted.unit), "met" if wanted.met(value) else "not met"
+
+
+def show(lines: Sequence[Line], console: Console) -> None:
+    """All pieces, and what was wanted where that is what was measured: on a GPU, at true size."""
+    found = newest(lines)
+    table = Table("piece", "status", "seconds", "found", box=None, pad_edge=False)
+    for name, line in found.items():
+        values = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in line["values"].items())
+        table.add_row(name, line["status"], str(line["seconds"]), "; ".join(filter(None, [line["reason"], values])))
+    console.print(table, markup=False)
+    if not any(line["device"] == "cuda" and not line["tiny"] for line in lines):
+        return
+    wanted = Table("wanted on one H100 or H200", "", "measured", "", box=None, pad_edge=False)
+    for row in WANTED:
+        wanted.add_row(row.what, row.words, *met(row, found))
+    console.print()
+    console.print(wanted)
+
+
+def readme_part(lines: Iterable[Line]) -> str:
+    """What README says: of the GPU and the code that have the newest line, whose lines alone count.
+
+    Lines of a CPU and of tiny sizes are left out.
+    """
+    real = [line for line in lines if line["device"] == "cuda" and not line["tiny"] and line["status"] != SKIPPED]
+    if not real:
+        return NOTHING
+    last = max(real, key=lambda line: line["date"])
+    found = newest(line for line in real if (line["device_name"], line["code"]) == (last["device_name"], last["code"]))
+    bad = [f"`{name}` {line['status']}" for name, line in found.items() if line["status"] != OK]
+    where = f"commit {last['commit'][:7]}" if last["commit"] else f"code {last['code']}"
+    head = (
+        f"`python research/gpu.py` on one {last['device_name']}, {last['date'][:10]}, {where}, torch "
+        f"{last['versions']['torch']}: {len(found) - len(bad)} of {len(found)} pieces ended well"
+    )
+    head += f" ({', '.join(bad)})." if bad else "."
+    rows = [f"| {w.what} | {w.words} | {' | '.join(met(w, found))} |" for w in WANTED]
+    return "\n".join([head, "", "| | wanted | measured | |", "|---|---|---|---|", *rows])
+
+
+def write_readme(page: Path, lines: Iterable[Line]) -> None:
+    """Renew what stands between the marks of a page, and nothing else. Raises ValueError if it has none."""
+    text = page.read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"{page} has no place between {BEGIN} and {END}")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    page.write_text(f"{before}{BEGIN}\n{readme_part(lines)}\n{END}{after}")

@@ -1,0 +1,261 @@
+"""research/gpu.py: all of it on the CPU at tiny sizes, and how it ends what goes wrong."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "research"))
+from gpu_pieces import lines, tables, works
+from gpu_pieces.lines import ROOT
+from gpu_pieces.piece import Here, Machine, Piece, WrongResultError
+from gpu_pieces.processes import Processes, Result
+
+CPU = Machine("cpu", True, "2 CPU cores", 8.0)
+H200 = Machine("cuda", False, "NVIDIA H200", 139.8)
+ABOUT = {"code": "0123abcd", "commit": "f" * 40, "dirty": False, "versions": {"torch": "2.11.0"}, "argv": []}
+REASONS = {"there is no GPU", "memfix does not load such models yet", "half precision takes a CPU minutes"}
+
+
+def script(*args: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "research" / "gpu.py"), *map(str, args)], capture_output=True, text=True,
+        timeout=1500, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_every_piece_runs_on_the_cpu_and_none_twice(tmp_path: Path) -> None:
+    again = ["--device", "cpu", "--tiny", "--out", tmp_path, "--work", tmp_path / "work", "--minutes", 24]
+    done = script(*again)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{_read(tmp_path / 'gpu.log')}"
+    found = {line["piece"]: line for line in lines.read(tmp_path / "gpu.jsonl")}
+    assert {name: line["status"] for name, line in found.items() if line["status"] not in ("ok", "skipped")} == {}
+    assert {line["reason"] for line in found.values() if line["status"] == "skipped"} == REASONS
+    ok = {name for name, line in found.items() if line["status"] == "ok"}
+    models = {f"{m}-{w}" for m in ("sd1", "sd2") for w in ("full", "lora", "sampling")}
+    assert ok == {"demo", "tests", "chain-fp32-lora", "chain-fp32-full", "adapter"} | models
+    for line in found.values():
+        assert line["device"] == "cpu" and line["tiny"]
+        assert line["code"] and line["date"] and line["versions"]["torch"] and line["memory_gib"] > 0
+    assert found["demo"]["values"]["memorized"] > 0
+    assert found["demo"]["values"]["steps"] == 2
+    assert found["chain-fp32-full"]["values"]["blank_pictures"] == 0
+    assert found["tests"]["values"]["tests_passed"] > 0
+    assert found["sd1-full"]["values"]["batch16_over_published"] > 0
+    assert 0 < found["sd2-sampling"]["values"]["batch8_unet_share"] <= 1
+    assert "met" not in done.stdout.split()  # a CPU says nothing of what is wanted of a GPU
+
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
+    tables.write_readme(page, found.values())
+    assert page.read_text() == f"before\n{tables.BEGIN}\nNot measured on a GPU.\n{tables.END}\nafter\n"
+
+    size = (tmp_path / "gpu.jsonl").stat().st_size
+    assert script(*again).returncode == 0
+    assert (tmp_path / "gpu.jsonl").stat().st_size == size
+
+
+def _read(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
+
+
+# -- what goes wrong ------------------------------------------------------------------------------------------------
+
+
+def fine(here: Here) -> None:
+    here.note(answer=42.0)
+
+
+def raises(here: Here) -> None:
+    here.note(before=1)
+    print("so far")
+    raise ValueError("of this and that")
+
+
+def hangs(here: Here) -> None:
+    here.note(before=1)
+    time.sleep(600)
+
+
+def starts_what_hangs(here: Here) -> None:
+    child = subprocess.Popen(["sleep", "600"])
+    here.note(pid=child.pid)
+    child.wait()
+
+
+def dies(here: Here) -> None:
+    print("dying", flush=True)
+    os._exit(3)
+
+
+def no_number(here: Here) -> None:
+    here.note(good=1.0, bad=float("nan"))
+
+
+def run(folder: Path, *pieces: Piece, seconds: float = 60, machine: Machine = CPU) -> dict[str, Result]:
+    found = Processes("fork", machine, folder).run(pieces, time.monotonic() + seconds)
+    return {result.piece: result for result in found}
+
+
+def test_what_goes_wrong_is_recorded_and_ends_nothing_else(tmp_path: Path) -> None:
+    found = run(
+        tmp_path, Piece("raises", 20, raises), Piece("dies", 20, dies), Piece("nan", 20, no_number),
+        Piece("skipped", 20, raises, skip=lambda machine: f"not on {machine.device}"), Piece("fine", 20, fine),
+    )  # fmt: skip
+    assert {name: r.status for name, r in found.items()} == {
+        "raises": "failed", "dies": "failed", "nan": "failed", "skipped": "skipped", "fine": "ok",
+    }  # fmt: skip
+    assert found["raises"].reason == "ValueError: of this and that"
+    assert found["raises"].values == {"before": 1}
+    assert "so far" in found["raises"].log and "Traceback" in found["raises"].log
+    assert found["dies"].reason == "the process ended with code 3: dying"
+    assert found["nan"].reason == "no finite numbers: bad"
+    assert found["skipped"].reason == "not on cpu"
+    assert found["fine"].values == {"answer": 42.0}
+    for result in found.values():  # what JSON does not know would not be written
+        lines.append(tmp_path / "gpu.jsonl", lines.line_of(result, CPU, ABOUT))
+    assert len(lines.read(tmp_path / "gpu.jsonl")) == 5
+
+
+@pytest.mark.parametrize("work", [hangs, starts_what_hangs])
+def test_what_hangs_is_killed_at_its_limit_with_all_that_it_started(tmp_path: Path, work: Callable) -> None:
+    started = time.monotonic()
+    found = run(tmp_path, Piece("hangs", 3, work), Piece("fine", 20, fine))
+    assert time.monotonic() - started < 40
+    assert found["hangs"].status == "timeout"
+    assert found["hangs"].reason == "killed after 3 s, its limit"
+    assert found["fine"].status == "ok"
+    if pid := found["hangs"].values.get("pid"):
+        time.sleep(0.5)
+        state = Path(f"/proc/{pid}/stat")
+        assert not state.exists() or state.read_text().split()[2] == "Z"
+    else:
+        assert found["hangs"].values == {"before": 1}
+
+
+def test_what_has_too_little_time_left_is_not_begun(tmp_path: Path) -> None:
+    found = run(tmp_path, Piece("long", 600, fine), Piece("hangs", 10, hangs), seconds=4)
+    assert list(found) == ["hangs"]
+    assert "what was left of the script's time" in found["hangs"].reason
+
+
+def sleeps(here: Here) -> None:
+    here.note(began=time.time())
+    time.sleep(1)
+    here.note(ended=time.time())
+
+
+@pytest.mark.parametrize(("gib", "together"), [(10.0, True), (100.0, False), (0.0, False)])
+def test_pieces_run_beside_each_other_where_they_fit(tmp_path: Path, gib: float, together: bool) -> None:
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("one core")
+    found = run(tmp_path, *(Piece(name, 30, sleeps, gib) for name in "ab"), machine=H200)
+    a, b = (found[name].values for name in "ab")
+    assert (b["began"] < a["ended"]) is together
+
+
+# -- what is done again ---------------------------------------------------------------------------------------------
+
+
+def line(piece: str, status: str = "ok", machine: Machine = H200, values: dict | None = None, **about) -> lines.Line:
+    return lines.line_of(Result(piece, status, "", 1.0, values or {}), machine, {**ABOUT, **about})
+
+
+def test_what_was_never_tried_comes_before_what_failed() -> None:
+    pieces = [Piece(name, 1, fine) for name in "abcde"]
+    known = [line("a", "failed"), line("b"), line("c", "timeout"), line("d", "skipped"), line("b", "failed")]
+    assert [p.name for p in lines.left(pieces, known)] == ["e", "a", "c"]
+
+
+def test_lines_of_other_code_and_other_machines_do_not_count() -> None:
+    assert lines.same(line("a"), H200, ABOUT["code"])
+    assert not lines.same(line("a", code="other"), H200, ABOUT["code"])
+    assert not lines.same(line("a"), CPU, ABOUT["code"])
+    assert not lines.same(line("a"), Machine("cuda", True, "NVIDIA H200", 139.8), ABOUT["code"])
+    assert not lines.same(line("a"), Machine("cuda", False, "NVIDIA H100", 79.6), ABOUT["code"])
+
+
+def test_a_line_that_was_cut_off_is_none(tmp_path: Path) -> None:
+    lines.append(tmp_path / "gpu.jsonl", line("a"))
+    with (tmp_path / "gpu.jsonl").open("a") as file:
+        file.write('{"piece": "b", "sta')
+    assert [x["piece"] for x in lines.read(tmp_path / "gpu.jsonl")] == ["a"]
+
+
+# -- README ---------------------------------------------------------------------------------------------------------
+
+FAST = {"batch16_reserved_gib": 41.26, "batch16_over_published": 1.43}
+
+
+def test_readme_changes_between_its_marks_alone_and_takes_lines_of_a_gpu_alone(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(f"a\n{tables.BEGIN}\n{tables.END}\nb\n")
+    known = [
+        line("sd1-full", values=FAST), line("demo", "failed"), line("sdxl-full", "skipped"),
+        line("sd1-lora", values={"accumulated_reserved_gib": 1.0}, machine=CPU),
+        line("sd1-sampling", values={"batch8_over_loop": 9.0}, machine=Machine("cuda", True, "NVIDIA H200", 139.8)),
+    ]  # fmt: skip
+    tables.write_readme(page, known)
+    text = page.read_text()
+    assert text.startswith(f"a\n{tables.BEGIN}\n") and text.endswith(f"\n{tables.END}\nb\n")
+    assert "one NVIDIA H200" in text and "commit fffffff" in text
+    assert "1 of 2 pieces ended well (`demo` failed)." in text
+    assert "≤ 45.0 GiB | 41.3 GiB | met |" in text
+    assert "≥ 1.50 × | 1.43 × | not met |" in text
+    assert "≤ 16.0 GiB | - | not measured |" in text
+    assert "9.00" not in text
+    tables.write_readme(page, known)
+    assert page.read_text() == text
+
+
+def test_readme_without_marks_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("nothing here")
+    with pytest.raises(ValueError, match="has no place"):
+        tables.write_readme(page, [])
+    assert page.read_text() == "nothing here"
+
+
+def test_readme_of_the_repository_is_that_of_the_results() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert tables.readme_part(lines.read(lines.RESULTS / lines.NAME)) in text
+
+
+# -- what is found --------------------------------------------------------------------------------------------------
+
+
+def test_other_verdicts_are_a_failure(tmp_path: Path) -> None:
+    here = Here("cuda", False, tmp_path, tmp_path / "values.json")
+    wanted = {"a": {"before": "memorized", "outcome": "mitigated"}, "b": {"before": "clean", "outcome": "unchanged"}}
+    works.compare(here, wanted, wanted)
+    assert here.values == {"verdicts_compared": 2, "verdicts_differing": 0}
+    with pytest.raises(WrongResultError, match=r"1 verdicts are not those of the CPU: a: .*persistent"):
+        works.compare(here, {**wanted, "a": {"before": "memorized", "outcome": "persistent"}}, wanted)
+    with pytest.raises(WrongResultError, match="b: None"):
+        works.compare(here, {"a": wanted["a"]}, wanted)
+
+
+@pytest.mark.parametrize(
+    ("record", "count"),
+    [
+        ({"x": 1.0, "part": None, "measures": {"ssim": 0.3}}, 0),
+        ({"x": None, "measures": {"ssim": None}}, 2),
+        ({"x": float("inf"), "y": "nan"}, 1),
+    ],
+)
+def test_numbers_that_are_none_are_seen(record: dict, count: int) -> None:
+    assert works.not_numbers(json.loads(json.dumps(record))) == count
+
+
+def test_values_are_kept_one_by_one(tmp_path: Path) -> None:
+    here = Here("cpu", True, tmp_path, tmp_path / "values.json")
+    partial(here.note, a=1.123456789)()
+    here.note(b="x")
+    assert json.loads(here.file.read_text()) == {"a": 1.12346, "b": "x"}

@@ -1,0 +1,78 @@
+"""Where the GPU runs out of memory the user is told what to lower, not shown a traceback."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from typer.testing import CliRunner
+
+from memfix.cli import app
+
+SAMPLING = ["--num-samples", "2", "--num-inference-steps", "1", "--mixed-precision", "no", "-q"]
+
+
+@pytest.fixture
+def small_gpu() -> Iterator[dict[str, int]]:
+    """A network whose memory is used up by more than so many items at once, or while it is trained."""
+    limit = {"items": 10**6, "trained": 10**6}
+
+    def check(module: torch.nn.Module, args: tuple) -> None:
+        most = limit["trained" if torch.is_grad_enabled() else "items"]
+        if isinstance(module, UNet2DConditionModel) and len(args[0]) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity …")
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(check)
+    yield limit
+    hook.remove()
+
+
+def memfix(*args: object, code: int) -> str:
+    done = CliRunner().invoke(app, [*map(str, args)])
+    assert done.exit_code == code, done.output
+    return " ".join(done.stderr.split())
+
+
+@pytest.fixture
+def detection(tmp_path: Path, model_folder: Path, reference_folder: Path) -> list[object]:
+    (tmp_path / "prompts.txt").write_text("disc\ncat\n")
+    return ["detect", tmp_path / "prompts.txt", "-m", model_folder, "--references", reference_folder, *SAMPLING]
+
+
+def status(run: Path) -> str:
+    return json.loads((run / "run.json").read_text())["status"]
+
+
+def test_a_detection(tmp_path: Path, detection: list[object], small_gpu: dict[str, int]) -> None:
+    small_gpu["items"] = 4
+    said = memfix(*detection, "--batch-size", 4, "-o", tmp_path / "run", code=1)  # with and without the prompt: 8 items
+    assert "The GPU ran out of memory in the detection (2.50 GiB more were asked for)." in said
+    assert "Lower --batch-size (4)." in said
+    assert "Traceback" not in said
+    assert status(tmp_path / "run") == "failed"
+    memfix(*detection, "--batch-size", 2, "-o", tmp_path / "other", code=0)
+
+
+def test_a_training_and_a_recheck(tmp_path: Path, detection: list[object], small_gpu: dict[str, int]) -> None:
+    run = tmp_path / "run"
+    memfix(*detection, "--batch-size", 4, "--threshold", -1, "-o", run, code=0)  # so that all samples are copies
+    unlearn = ["unlearn", run, "-q", "--method", "neggrad", "--max-train-steps", 1, "--no-reword"]
+    small_gpu["trained"] = 2
+    said = memfix(*unlearn, "--train-batch-size", 8, code=1)
+    assert "The GPU ran out of memory in a training step" in said
+    assert "Lower --train-batch-size (8) and raise --gradient-accumulation-steps (1) by as much." in said
+    assert "Give --gradient-checkpointing." in said
+    assert "8bit" not in said  # a LoRA has next to no optimizer state
+    memfix(*unlearn, "--train-batch-size", 2, "--gradient-accumulation-steps", 4, code=0)
+    small_gpu["items"] = 4
+    said = memfix("recheck", run, "-q", "--num-fresh", 2, code=1)
+    assert "detect in a new run with --batch-size below 4" in said
+
+
+def test_a_screen(tmp_path: Path, detection: list[object], small_gpu: dict[str, int]) -> None:
+    small_gpu["items"] = 1
+    said = memfix("screen", detection[1], "-m", detection[3], "-q", "-o", tmp_path / "screen", code=1)
+    assert "The GPU ran out of memory while screening" in said
+    assert "--batch-size (8)" in said
