@@ -98,7 +98,7 @@ def test_other_settings_and_strange_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MemfixError, match="holds no scores of a screen"):
         work(tmp_path / "b", 3, ALONE)
     with pytest.raises(MemfixError, match="holds no scores of a screen"):
-        merge(tmp_path / "none")
+        merge_ranks(tmp_path / "none")
 
 
 def test_a_shard_belongs_to_one_process(tmp_path: Path) -> None:
