@@ -23,7 +23,7 @@ from rich.table import Table
 
 from memfix.console import emit
 from memfix.demo import list_path
-from memfix.detect.skipping import Skipping, decide, expect
+from memfix.detect.skipping import Skipping, expect, lowest_skipped
 from memfix.errors import MemfixError
 from memfix.models import loading
 from memfix.models.model import DiffusionModel
@@ -99,7 +99,7 @@ def simulated(case: Case, rates: tuple[float, ...], lists: int) -> dict[str, Any
             refused += 1
             continue
         for rate in rates:
-            skipped = np.array([int(i) for i in decide(expected, rate, 0, 0, screen="simulated").skipped], int)
+            skipped = np.array([int(i) for i in lowest_skipped(expected, rate, 0, 0, screen="simulated").skipped], int)
             missed[rate] += int(truth[skipped].sum())
             spared[rate] += float((~truth[skipped]).sum()) / max(1, int((~truth).sum())) / lists
     shares = {rate: missed[rate] / memorized if memorized else None for rate in rates}
@@ -141,7 +141,7 @@ def on_the_model(rates: tuple[float, ...]) -> Iterator[dict[str, Any]]:
         scores = screened(model, [*groups, *controls], first_seed)
         expected = expect(dict(zip(groups, scores, strict=False)), scores[len(groups) :])
         for rate in rates:
-            decided = decide(expected, rate, AUDIT, 0, screen="fine_detail")
+            decided = lowest_skipped(expected, rate, AUDIT, 0, screen="fine_detail")
             yield {
                 "seeds": f"{first_seed}–{first_seed + SEEDS - 1}", "rate": rate,
                 "spared": len(ordinary & set(decided.skipped)) / len(ordinary),

@@ -11,7 +11,7 @@ from torch import nn
 from memfix.models.denoiser import Network
 from memfix.models.prediction import target
 from memfix.unlearn.data.bank import Batch
-from memfix.unlearn.objective.siss import Weights, importance_weights, log_density_ratio
+from memfix.unlearn.objective.siss import ImportanceWeights, importance_weights, log_density_ratio
 
 RATIO = 0.1  # of the norm of the forget gradient to that of the keep gradient
 
@@ -47,7 +47,7 @@ def published_step(
     return step
 
 
-def weights_of(batch: Batch) -> Weights:
+def weights_of(batch: Batch) -> ImportanceWeights:
     """Importance weights of the points of a mixture."""
     m = batch.points
     ratio = log_density_ratio(m.noisy, batch.keep.clean, batch.forget.clean, m.signal, m.noise)

@@ -39,7 +39,7 @@ from memfix.flow.recheck import NewWeights
 from memfix.measures.quality import broken_share, detail_range
 from memfix.models import loading
 from memfix.models.sampling import plan_samples
-from memfix.recheck.outcomes import change, rms_difference
+from memfix.recheck.outcomes import change, file_difference
 from memfix.records import (
     FRESH,
     Label,
@@ -276,7 +276,7 @@ def harm(
     """Pictures that show what their prompt names, before and after from the same noise, and how far they moved."""
     names = {s.file_name for s in old}
     own = [s for s in scores if s.file_name in names]
-    drifts = [rms_difference(run.path / folder / s.file_name, run.path / AFTER / s.file_name) for s in own]
+    drifts = [file_difference(run.path / folder / s.file_name, run.path / AFTER / s.file_name) for s in own]
     return {
         "samples": len(own), "shown_before": count(shows(run.path / folder, old, texts).values()),
         "shown_after": count(shows(run.path / AFTER, own, texts).values()), "drift": round(float(np.mean(drifts)), 4),

@@ -181,6 +181,7 @@ def test_every_page_is_in_the_list_of_pages() -> None:
         assert page.name == "README.md" or f"]({page.name})" in listed, page.name
 
 
+@pytest.mark.slow
 def test_the_example_without_prompts_runs(tmp_path: Path) -> None:
     torch.manual_seed(0)
     unet = UNet2DModel(

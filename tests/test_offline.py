@@ -32,7 +32,7 @@ def test_every_word_of_the_hub_library() -> None:
 def test_commands_do_not_try_the_network(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     (tmp_path / "links.txt").write_text("https://example.invalid/a.png\n")
     done = subprocess.run(
-        [sys.executable, "-m", "memfix", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-m", "memfix", *words], cwd=tmp_path, capture_output=True, text=True, timeout=300,
         env={**os.environ, "HF_HUB_OFFLINE": "Yes", "COLUMNS": "160"},
     )  # fmt: skip
     assert done.returncode == 1

@@ -129,3 +129,71 @@ def test_only_models_know_diffusers_and_transformers() -> None:
         read += 1
     assert read > 100
     assert PARTS_OF_A_MODEL.search("StableDiffusionPipeline") and PARTS_OF_A_MODEL.search("self.pipe.unet")
+
+
+TESTS = PACKAGE.parent / "tests"
+LONG = 100  # lines from which on a module needs a test of its own
+
+# Commands: what they are is what a user types, so that their tests start memfix as a process and import nothing of it.
+TESTED_AS_PROCESSES = {
+    "memfix.cli.screen": ("cli/test_screen.py", "screen"),
+    "memfix.cli.fetch": ("cli/test_fetch_command.py", "fetch"),
+    "memfix.cli.index": ("index/test_index_command.py", "index"),
+}
+
+
+def imported_by_tests() -> set[str]:
+    """Modules from which a test file imports something, itself or a name in it."""
+    found = set[str]()
+    for path in TESTS.rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {a.name for a in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
+    return found
+
+
+def test_every_long_module_has_a_test_of_its_own() -> None:
+    """A package's `__init__` counts where a name is imported from the package itself."""
+    long = {module_name(p) for p in PACKAGE.rglob("*.py") if len(p.read_text().splitlines()) > LONG}
+    assert len(long) > 40
+    assert long - imported_by_tests() <= TESTED_AS_PROCESSES.keys()
+    for module, (file, word) in TESTED_AS_PROCESSES.items():
+        assert module in long and module not in imported_by_tests(), f"{module} needs no exception"
+        assert f'"{word}"' in (TESTS / file).read_text(), f"{file} does not run {word}"
+
+
+# Public names that several modules define, each for one thing that all of them mean by it.
+ONE_MEANING: dict[str, tuple[str, set[str]]] = {
+    **{
+        name: ("a command, and the work that it stands for", {f"cli.{name}", f"flow.{name}"})
+        for name in ("detect", "unlearn", "recheck", "report")
+    },
+    "fetch": ("a command, and the work that it stands for", {"cli.fetch", "download.fetch"}),
+    "list_": ("the command `list`, at the top and under `prompts`", {"cli.listing", "cli.prompts"}),
+    # `inside` picks the kind of container by the address, and the others know one kind each
+    "container": ("the file that holds a picture", {"inputs.inside", "inputs.tars", "inputs.embedded"}),
+    "read": ("the bytes of a picture", {"inputs.inside", "inputs.tars", "inputs.embedded"}),
+    "build": ("make what the module is named after", {"report.build", "index.build", "index.approximate"}),
+}
+
+
+def public_names() -> dict[str, list[str]]:
+    """Public classes and functions at the top of modules → the modules that define them."""
+    found: dict[str, list[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and node.name[0] != "_":
+                found.setdefault(node.name, []).append(module_name(path))
+    return found
+
+
+def test_a_public_name_is_defined_once() -> None:
+    """Two things have two names; a name for one thing in several modules is listed above with what it means."""
+    names = public_names()
+    assert len(names) > 300
+    several = {
+        name: {m.removeprefix("memfix.") for m in modules} for name, modules in names.items() if len(modules) > 1
+    }
+    assert several == {name: modules for name, (_, modules) in ONE_MEANING.items()}

@@ -22,7 +22,7 @@ def detect(call: Call, prompts: PromptList, out: Out = None, fail: FailOn = None
     """Sample every prompt, compare the samples with the training images, and give a verdict on each prompt."""
     settings = call.settings(DetectSettings)
     if call.dry_run:
-        show.plan(call, prompts, settings)
+        show.detection_plan(call, prompts, settings)
         return
     from memfix import flow
 

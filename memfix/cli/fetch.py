@@ -63,7 +63,7 @@ def fetch(
         _plan(call, settings, folder, [fetching.Job(url) for url in dict.fromkeys(link.url for link in links)])
         return
     with Journal.open(folder) as journal:
-        jobs = fetching.plan(links, journal, retry)
+        jobs = fetching.plan_jobs(links, journal, retry)
         if call.dry_run:
             _plan(call, settings, folder, jobs)
             return

@@ -8,7 +8,7 @@ import typer
 
 from memfix.cli.options import Call, command
 from memfix.console import emit
-from memfix.download.published import BASE, PUBLISHED, fetch, get_published
+from memfix.download.published import BASE, PUBLISHED, fetch_list, get_published
 
 app = typer.Typer(no_args_is_help=True, help="List published prompt lists, memorized and ordinary, and download them.")
 
@@ -42,7 +42,7 @@ def get(
     if call.dry_run:
         call.talk.say(f"{entry.url(mirror)} (sha256 {entry.sha256}) → {target}")
         return
-    fresh = fetch(entry, target, mirror)
+    fresh = fetch_list(entry, target, mirror)
     if call.json:
         emit({**asdict(entry), "url": entry.url(), "file": str(target), "downloaded": fresh})
     call.talk.say(

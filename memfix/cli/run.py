@@ -30,7 +30,7 @@ def chain(call: Call, prompts: str, out: Path | None) -> int:
     given = call.named(UnlearnSettings, unlearning.weights)
     dry_run.check(unlearning, given)
     if call.dry_run:
-        show.plan(call, prompts, detecting, {"unlearn": unlearning, "recheck": rechecking})
+        show.detection_plan(call, prompts, detecting, {"unlearn": unlearning, "recheck": rechecking})
         return 0
     from memfix import flow
 

@@ -46,7 +46,7 @@ def screen(
     from memfix.inputs.wrong_rows import WrongRows
     from memfix.models.device import memory_for
     from memfix.screens import get_screen
-    from memfix.screens.folder import merge as merged
+    from memfix.screens.folder import merge_ranks as merged
     from memfix.screens.folder import open_folder, read_settings
     from memfix.screens.sampling import Sampling
 

@@ -28,7 +28,7 @@ def settings(call: Call, stages: dict[str, Settings], **more: Any) -> None:
         call.talk.table(f"[{name}]", ["setting", "value"], [[k, str(v)] for k, v in values.items()])
 
 
-def outline(call: Call, unlearning: UnlearnSettings, todo: dict[str, Any]) -> None:
+def unlearning_plan(call: Call, unlearning: UnlearnSettings, todo: dict[str, Any]) -> None:
     """`--dry-run` of an unlearning: what there is to do, and what it takes."""
     if not call.json:
         rows = [[key.replace("_", " "), _readable(key, value)] for key, value in todo.items()]
@@ -46,7 +46,9 @@ def _readable(key: str, value: int | str | None) -> str:
     return f"{value / 2**30:.2f} GiB" if "bytes" in key else f"{value:,}"
 
 
-def plan(call: Call, prompt_list: str, detecting: DetectSettings, later: dict[str, Settings] | None = None) -> None:
+def detection_plan(
+    call: Call, prompt_list: str, detecting: DetectSettings, later: dict[str, Settings] | None = None
+) -> None:
     """`--dry-run` of a detection: rows read and images to come."""
     from memfix.inputs.prompts import read_prompts
     from memfix.inputs.references import index_folder, read_references

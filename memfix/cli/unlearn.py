@@ -49,7 +49,7 @@ def unlearn(
     if call.dry_run:
         from memfix.flow import dry_run
 
-        show.outline(call, settings, dry_run.outline(opened, settings, given, overwrite))
+        show.unlearning_plan(call, settings, dry_run.outline(opened, settings, given, overwrite))
         return
     from memfix import flow
 

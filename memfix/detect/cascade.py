@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from memfix.config.checks import DetectSettings
 from memfix.console import Talk
-from memfix.detect.skipping import Skipping, plan
+from memfix.detect.skipping import Skipping, plan_skipping
 from memfix.models.model import DiffusionModel
 from memfix.records import Prompt, Role
 from memfix.run.folder import Run
@@ -44,4 +44,4 @@ def screen_first(
     scores = [line.scores[screen.name] for line in read_scores(file)]
     own = {p.id: score for p, score in zip(prompts, scores, strict=True) if p.role is Role.PROMPT}
     controls = [score for p, score in zip(prompts, scores, strict=True) if p.role is Role.CONTROL]
-    return plan(own, controls, settings.miss_rate, settings.audit, settings.seed, screen=screen.name)
+    return plan_skipping(own, controls, settings.miss_rate, settings.audit, settings.seed, screen=screen.name)

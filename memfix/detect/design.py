@@ -38,7 +38,7 @@ class Operating(NamedTuple):
     samples: float
 
 
-class Stage(NamedTuple):
+class Look(NamedTuple):
     """One look. `orders[k]` counts the orders of k copies among `samples` that no earlier look has stopped."""
 
     samples: int
@@ -169,7 +169,7 @@ class Design:
             chance=self.chance, chance_memorized=self.operating(self.chance).memorized,
         )  # fmt: skip
 
-    def _stage(self, k: int, n: int) -> Stage:
+    def _stage(self, k: int, n: int) -> Look:
         if n not in self.looks or not 0 <= k <= n:
             raise ValueError(f"{k} copies in {n} samples are no outcome of looks at {self.looks}")
         stage = _stages(self)[self.looks.index(n)]
@@ -188,15 +188,15 @@ def _probability(orders: int, k: int, n: int, p: float) -> float:
 
 
 @lru_cache(maxsize=256)
-def _stages(design: Design) -> tuple[Stage, ...]:
+def _stages(design: Design) -> tuple[Look, ...]:
     """All looks of a design, with the orders that reach each and its boundaries."""
-    stages: list[Stage] = []
+    stages: list[Look] = []
     before, drawn, spent = [1], 0, 0.0
     for look, n in enumerate(design.looks):
         orders = _drawn_on(before, n - drawn)
         clean = clopper_pearson(0, n, design.confidence)[1] <= design.tolerance
         left = design.budget(look) - spent
-        stage = Stage(n, orders, _boundary(orders, n, design.chance, left), clean)
+        stage = Look(n, orders, _boundary(orders, n, design.chance, left), clean)
         spent += stage.memorized(design.chance)
         stages.append(stage)
         before, drawn = stage.going_on(), n

@@ -13,7 +13,7 @@ from typing import Any
 from memfix.config.checks import DetectSettings
 from memfix.errors import MemfixError
 from memfix.files import sha256
-from memfix.inputs.prompts import locate, stream
+from memfix.inputs.prompts import list_file, stream
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.models import loading
 from memfix.models.model import DiffusionModel
@@ -43,7 +43,7 @@ class Screening:
     @cached_property
     def path(self) -> Path:
         """The file of the prompt list."""
-        return locate(self.prompt_list)
+        return list_file(self.prompt_list)
 
     @cached_property
     def source(self) -> loading.ModelSource:

@@ -48,7 +48,7 @@ GRID = 2
 
 
 class Skipping(Record):
-    """What `plan` decides. A prompt is skipped if its score lies below `threshold`."""
+    """What `plan_skipping` decides. A prompt is skipped if its score lies below `threshold`."""
 
     screen: str
     miss_rate: float = Field(description="the share of memorized prompts that may be missed, as asked")
@@ -107,7 +107,7 @@ class Expected(NamedTuple):
     odd_controls: tuple[int, ...]
 
 
-def plan(
+def plan_skipping(
     scores: Mapping[str, float], controls: Sequence[float], miss_rate: float, audit: int, seed: int, *, screen: str
 ) -> Skipping:
     """Skip prompts from the lowest score up, as long as few enough memorized prompts are expected among them.
@@ -115,11 +115,11 @@ def plan(
     `controls` are scores, by the same screen, of prompts known to be clean. `audit` of the skipped prompts are drawn
     with `seed`. The same input gives the same plan. Raises MemfixError where controls are too few or calibrate nothing.
     """
-    return decide(expect(scores, controls), miss_rate, audit, seed, screen=screen)
+    return lowest_skipped(expect(scores, controls), miss_rate, audit, seed, screen=screen)
 
 
 def expect(scores: Mapping[str, float], controls: Sequence[float]) -> Expected:
-    """What is expected of a list, whatever miss rate is asked. Raises MemfixError as `plan` does."""
+    """What is expected of a list, whatever miss rate is asked. Raises MemfixError as `plan_skipping` does."""
     x, known, unit = _standardised(np.array(list(scores.values()), float), np.array(controls, float))
     values, place, counts = np.unique(np.round(x, GRID), return_inverse=True, return_counts=True)
     groups, odds = posterior(values, counts, known)
@@ -148,7 +148,7 @@ def _compare(controls: Array, groups: Groups) -> None:
         )
 
 
-def decide(expected: Expected, miss_rate: float, audit: int, seed: int, *, screen: str) -> Skipping:
+def lowest_skipped(expected: Expected, miss_rate: float, audit: int, seed: int, *, screen: str) -> Skipping:
     """Skip while the expected number of missed prompts is at most `miss_rate` of the memorized ones expected.
 
     With less than one expected, a share of them means nothing: then `miss_rate` bounds the expected number of missed

@@ -41,7 +41,7 @@ def check_weights(given: Threshold | None, measure: Measure) -> None:
             )
 
 
-def settle(
+def settle_rule(
     references: ReferenceSet | None, measure: Measure, given: Threshold | None, settings: DetectSettings
 ) -> tuple[CopyRule, Background | None]:
     """The rule of a copy that a detection goes by, and how alike unrelated references are; none without references.

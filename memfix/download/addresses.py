@@ -47,7 +47,7 @@ CLOUD = _networks("100.100.100.200/32", "fd00:ec2::254/128", "fd20:ce::254/128")
 NAT64 = IPv6Network("64:ff9b::/96")
 
 
-class Target(NamedTuple):
+class Destination(NamedTuple):
     """A URL taken apart. `host` is ASCII without brackets, `path` is quoted and has the query."""
 
     scheme: str
@@ -67,7 +67,7 @@ class Target(NamedTuple):
         return f"{self.scheme}://{self.netloc}{self.path}"
 
 
-def parse(url: str) -> Target:
+def parse(url: str) -> Destination:
     """Take a URL apart. Raises NotFetchedError (refused) for one that is no plain web address."""
     text = url.strip()
     if len(text) > MAX_URL:
@@ -84,7 +84,7 @@ def parse(url: str) -> Target:
     path = quote(parts.path or "/", safe=KEPT_IN_PATH, errors="replace")
     if parts.query:
         path += "?" + quote(parts.query, safe=f"{KEPT_IN_PATH}?", errors="replace")
-    return Target(parts.scheme, _ascii(host), DEFAULT_PORT[parts.scheme] if port is None else port, path)
+    return Destination(parts.scheme, _ascii(host), DEFAULT_PORT[parts.scheme] if port is None else port, path)
 
 
 def _ascii(host: str) -> str:
@@ -127,7 +127,7 @@ def _in(address: Address, networks: tuple[Network, ...]) -> bool:
     return any(address in network for network in networks)
 
 
-def resolve(host: str, port: int) -> list[str]:
+def resolve_host(host: str, port: int) -> list[str]:
     """Addresses of a host, best first. Raises socket.gaierror."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -139,9 +139,9 @@ class Gate:
 
     allows: Policy = is_public
     ports: frozenset[int] = PORTS
-    resolver: Resolver = resolve
+    resolver: Resolver = resolve_host
 
-    def addresses(self, target: Target) -> list[str]:
+    def addresses(self, target: Destination) -> list[str]:
         """Addresses to connect to. Raises NotFetchedError if the port or any address of the host is not allowed."""
         if target.port not in self.ports:
             raise refused("port", f"port {target.port} is not one of {', '.join(map(str, sorted(self.ports)))}")

@@ -21,7 +21,7 @@ METADATA = "metadata.jsonl"
 OWN_NAME = re.compile(r"[0-9a-f]{64}\.\w{3}")
 
 
-class Row(NamedTuple):
+class PictureRow(NamedTuple):
     """A line of `metadata.jsonl`: one a picture and text."""
 
     file_name: str
@@ -45,7 +45,7 @@ class Coverage(NamedTuple):
 
 
 def settle(links: Iterable[Link], journal: Journal, fresh: Set[str]) -> Coverage:
-    """Refuse what turned out to be surrogates, write `metadata.jsonl`, and count; `fresh` are the URLs just fetched."""
+    """Refuse what turned out to be placeholders, write `metadata.jsonl`, and count. `fresh`: URLs just fetched."""
     links = list(links)
     found = repeated(journal.records.values(), _texts(links, journal.folder))
     for url, why in found.surrogates.items():
@@ -66,7 +66,7 @@ def settle(links: Iterable[Link], journal: Journal, fresh: Set[str]) -> Coverage
 def _texts(links: list[Link], folder: Path) -> dict[str, set[str]]:
     """Captions of every URL, of this list and of earlier ones."""
     texts = defaultdict[str, set[str]](set)
-    known: list[Link | Row] = [*links, *_earlier(folder)]
+    known: list[Link | PictureRow] = [*links, *_earlier(folder)]
     for row in known:
         texts[row.url].add(row.text)
     return texts
@@ -76,18 +76,18 @@ def _write_metadata(links: list[Link], journal: Journal) -> None:
     """Rows of this list first, then those of earlier ones whose pictures are still here."""
     files = {r.url: r.file_name for r in journal.records.values() if r.status is Status.FETCHED}
     present = set(files.values())
-    rows = [Row(files[link.url], link.text, link.url) for link in links if link.url in files]
+    rows = [PictureRow(files[link.url], link.text, link.url) for link in links if link.url in files]
     rows += [row for row in _earlier(journal.folder) if row.file_name in present]
     once = {(row.file_name, row.text): row for row in reversed(rows)}
     texts = "".join(json.dumps(row._asdict(), ensure_ascii=False) + "\n" for row in reversed(once.values()))
     write_atomic(journal.folder / METADATA, texts)
 
 
-def _earlier(folder: Path) -> Iterator[Row]:
+def _earlier(folder: Path) -> Iterator[PictureRow]:
     path = folder / METADATA
     if path.exists():
         for _, cells in tables.rows(path, WrongRows()):
-            yield Row(str(cells.get("file_name", "")), str(cells.get("text", "")), str(cells.get("url", "")))
+            yield PictureRow(str(cells.get("file_name", "")), str(cells.get("text", "")), str(cells.get("url", "")))
 
 
 def _drop_others(journal: Journal) -> None:

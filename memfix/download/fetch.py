@@ -1,6 +1,6 @@
 """Reference pictures by URL into a folder: what is still to do, and doing it with many threads. Knows nothing of lists.
 
-`plan`, then `fetch`, then `coverage.settle`, all under one open Journal; to resume, do the same again.
+`plan_jobs`, then `fetch`, then `coverage.settle`, all under one open Journal; to resume, do the same again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from memfix.config.tools import FetchSettings
 from memfix.download.addresses import parse
 from memfix.download.fetched import Fetched, NotFetchedError, Status, failed, refused
 from memfix.download.journal import PARTIAL, Journal
-from memfix.download.pacing import Schedule, backoff
+from memfix.download.pacing import HostQueue, backoff
 from memfix.download.pictures import check_picture
 from memfix.download.placeholders import check_redirect
 from memfix.download.safe_http import Client
@@ -47,7 +47,7 @@ class _Done:
     partial: Path
 
 
-def plan(links: Iterable[Link], journal: Journal, retry: bool = False) -> list[Job]:
+def plan_jobs(links: Iterable[Link], journal: Journal, retry: bool = False) -> list[Job]:
     """Each URL that is new, failed in passing, or whose file is gone; with `retry` all that gave no picture."""
     hashes: dict[str, frozenset[str]] = {}
     for link in links:
@@ -70,7 +70,7 @@ def fetch(jobs: list[Job], journal: Journal, settings: FetchSettings, client: Cl
 
     Files are named by the sha256 of their bytes. What goes wrong with a URL is in its record; a full disk is raised.
     """
-    schedule = Schedule(((host_of(job.url), job) for job in jobs), settings.per_host, 1 / settings.per_second)
+    schedule = HostQueue(((host_of(job.url), job) for job in jobs), settings.per_host, 1 / settings.per_second)
     results: SimpleQueue[_Done | Exception] = SimpleQueue()
     numbers = itertools.count()
 

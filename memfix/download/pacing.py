@@ -28,7 +28,7 @@ class _Host(Generic[J]):
     version: int = 0  # entries of the schedule's heap with an older one are void
 
 
-class Schedule(Generic[J]):
+class HostQueue(Generic[J]):
     """Jobs by host; threads take them one by one. A job that must wait, and a host that is busy, hold up no thread."""
 
     def __init__(self, jobs: Iterable[tuple[Hashable, J]], per_host: int, interval: float) -> None:

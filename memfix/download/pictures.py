@@ -18,7 +18,7 @@ SMALL = 64  # pixels of the side at which a picture is looked at
 DECODERS = BoundedSemaphore(4)  # pictures decoded at once: each takes up to 4 bytes a pixel
 
 
-class Picture(NamedTuple):
+class CheckedPicture(NamedTuple):
     """A file that is one. Sides in pixels; `look` as in Fetched."""
 
     suffix: str
@@ -27,7 +27,7 @@ class Picture(NamedTuple):
     look: str
 
 
-def check_picture(path: Path, max_pixels: int, min_side: int) -> Picture:
+def check_picture(path: Path, max_pixels: int, min_side: int) -> CheckedPicture:
     """Decode a file's first frame, after a look at its size.
 
     Raises NotFetchedError (refused) for anything but a picture that is worth keeping.
@@ -50,7 +50,7 @@ def check_picture(path: Path, max_pixels: int, min_side: int) -> Picture:
         raise refused("broken picture", f"{type(error).__name__} {error}".strip()) from None
     if is_blank(small):
         raise refused("blank", "one colour, or nearly")
-    return Picture(suffix, width, height, look(small))
+    return CheckedPicture(suffix, width, height, look(small))
 
 
 def _small(image: Image.Image) -> Image.Image:

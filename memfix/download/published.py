@@ -86,7 +86,7 @@ def get_published(name: str) -> PublishedList:
     return PUBLISHED[name]
 
 
-def fetch(entry: PublishedList, target: Path, base: str = BASE) -> bool:
+def fetch_list(entry: PublishedList, target: Path, base: str = BASE) -> bool:
     """Put a list at `target`, whole and of the pinned sha256; False if it was there already.
 
     Raises MemfixError, and leaves nothing behind, for any other content, a failed transfer or a taken name.

@@ -20,7 +20,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse
 from urllib.parse import urljoin
 
 from memfix import __version__
-from memfix.download.addresses import Gate, Target, parse
+from memfix.download.addresses import Destination, Gate, parse
 from memfix.download.fetched import NotFetchedError, Status, failed, refused
 
 CHUNK = 1 << 16
@@ -135,7 +135,7 @@ class Client:
             url = _location(target.url, response)
         raise NotFetchedError(Status.FAILED, "too many redirects", f"more than {self.limits.redirects}, last to {url}")
 
-    def _ask(self, target: Target, clock: _Clock) -> tuple[HTTPResponse, _Timed]:
+    def _ask(self, target: Destination, clock: _Clock) -> tuple[HTTPResponse, _Timed]:
         stream = _Timed(self._connect(target, clock), clock, self.limits.idle_seconds)
         try:
             # It only writes the request and parses the answer: the connection is there
@@ -153,7 +153,7 @@ class Client:
             stream.hang_up()
             raise
 
-    def _connect(self, target: Target, clock: _Clock) -> socket.socket:
+    def _connect(self, target: Destination, clock: _Clock) -> socket.socket:
         """To an address that the gate let pass: the name is not looked up again, so it cannot change in between."""
         last: OSError | None = None
         for address in self.gate.addresses(target)[:MAX_ADDRESSES]:

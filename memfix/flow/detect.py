@@ -10,7 +10,7 @@ from memfix.config.checks import DetectSettings
 from memfix.console import Talk, counted
 from memfix.detect.check import Check
 from memfix.detect.first import FirstCheck
-from memfix.detect.threshold import check_weights, given_threshold, settle
+from memfix.detect.threshold import check_weights, given_threshold, settle_rule
 from memfix.flow.detection import adapters_of, digest_of, identity_of, wanted
 from memfix.flow.memory import sampling_memory
 from memfix.index.store import Store
@@ -72,7 +72,7 @@ def detect(
         talk.say(f"Model {settings.model}, {counted(len(opened.prompts), 'prompt')}, {held} → {run.path}")
         if references is None:
             talk.warn("No training image was given, so the samples of each prompt are compared with each other.")
-        rule, background = settle(references, opened.measure, opened.threshold, settings)
+        rule, background = settle_rule(references, opened.measure, opened.threshold, settings)
         entry.rule, entry.medoids = rule.record(), references is None
         entry.background = background.summary() if background else None
         model = loading.load(opened.source, settings.variant)

@@ -18,7 +18,7 @@ from memfix.measures.quality import detail_range
 from memfix.models import loading, lora
 from memfix.models.model import DiffusionModel
 from memfix.models.sampling import plan_samples
-from memfix.recheck.outcomes import change, rms_difference
+from memfix.recheck.outcomes import change, file_difference
 from memfix.records import FRESH, SAME, Change, Prompt, Sample, Score, Verdict
 from memfix.references.judge import Judge
 from memfix.run.folder import AFTER, MODEL, Run
@@ -127,7 +127,7 @@ def _changes(detection: Detection, prompts: Sequence[Prompt], after: Sequence[Ve
     for prompt in prompts:
         own = [s for s in scores if s.prompt_id == prompt.id]
         drifts = [
-            rms_difference(detection.folder / s.file_name, detection.run.path / AFTER / s.file_name)
+            file_difference(detection.folder / s.file_name, detection.run.path / AFTER / s.file_name)
             for s in own if s.condition == SAME
         ]  # fmt: skip
         drift = sum(drifts) / len(drifts)

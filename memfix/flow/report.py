@@ -12,5 +12,5 @@ def report(run: Run) -> Path:
     """Write report.json, report.html and the model card; the path of the page."""
     result = build.build(run)
     if run.finished("unlearn"):
-        card.write(run.path / MODEL, result)
-    return html.write(run.path, result)
+        card.write_card(run.path / MODEL, result)
+    return html.write_page(run.path, result)

@@ -27,7 +27,7 @@ CHUNK = 256  # queries whose candidates are scored at once
 
 
 @dataclass(frozen=True)
-class Report:
+class Approximation:
     """What a file of candidates is, and how often its nearest vector is the nearest one (`recall`, at rank 1)."""
 
     content: str
@@ -47,7 +47,7 @@ class Approximate:
 
         hint = f"Write it: memfix index {store.manifest.folder} --out {store.path} --approximate sq8"
         try:
-            self.report = Report(**json.loads(_report(store).read_text()))
+            self.report = Approximation(**json.loads(_report(store).read_text()))
             index: Any = faiss.read_index(str(_candidates(store)))
         except (OSError, ValueError, TypeError, RuntimeError):
             raise MemfixError(f"{store.path} has no approximate index.", hint) from None
@@ -61,7 +61,7 @@ class Approximate:
         return _search(self._store, self._index, checked(self._store, queries), k)
 
 
-def build(store: Store, compression: Compression, target: float = 0.95, seed: int = 0) -> Report:
+def build(store: Store, compression: Compression, target: float = 0.95, seed: int = 0) -> Approximation:
     """Train on a sample, add every vector block by block, probe as many lists as `target` recall at rank 1 takes.
 
     Memory: the candidates, d + 8 (`sq8`) or up to 72 (`pq`) bytes a vector, and the sample, 39 vectors a list.
@@ -85,15 +85,15 @@ def build(store: Store, compression: Compression, target: float = 0.95, seed: in
         faiss.write_index(index, file.name)  # by the name that it has until it is whole
         size = Path(file.name).stat().st_size
         _report(store).unlink(missing_ok=True)  # a report beside another file's candidates would lie
-    report = Report(store.content, compression, lists, probed, recall, round(size / len(store), 1))
+    report = Approximation(store.content, compression, lists, probed, recall, round(size / len(store), 1))
     write_atomic(_report(store), json.dumps(asdict(report), indent=1) + "\n")
     return report
 
 
-def fresh(store: Store, compression: Compression, target: float) -> Report | None:
+def fresh(store: Store, compression: Compression, target: float) -> Approximation | None:
     """The report of the file that is there, if it fits the store as it is and reaches the target."""
     try:
-        report = Report(**json.loads(_report(store).read_text()))
+        report = Approximation(**json.loads(_report(store).read_text()))
     except (OSError, ValueError, TypeError):
         return None
     wanted = (store.content, compression)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from memfix.errors import MemfixError
 from memfix.files import atomic_file, held, held_in_turn
-from memfix.index.pictures import READ_AHEAD, Looked, ahead, batches, decoded, look
+from memfix.index.pictures import READ_AHEAD, Looked, ahead, decoded, examine, picture_batches
 from memfix.index.plan import Counts, Plan, commit, compare, make_plan
 from memfix.index.rows import Row, as_line, write_lines
 from memfix.index.store import Store
-from memfix.index.walk import walk
+from memfix.index.walk import walk_folder
 from memfix.measures.descriptor import Descriptor
 from memfix.world import ALONE, World
 
@@ -68,7 +68,7 @@ def prepare(store: Store, folder: Path) -> tuple[Store, Plan | None, bool]:
         store = Store.open(store.path)
         if (store.path / "plan").exists():
             return store, Plan(store.path / "plan"), True
-        found = walk(folder)
+        found = walk_folder(folder)
         first = next(found, None)
         if first is None:
             raise MemfixError(f"{folder} contains no picture.", "Give a folder of images or of webdataset tars.")
@@ -78,7 +78,7 @@ def prepare(store: Store, folder: Path) -> tuple[Store, Plan | None, bool]:
 def preview(store: Store, folder: Path) -> Counts:
     """What a build would find, without writing anything."""
     counts = Counts()
-    for _ in compare(store, walk(folder), counts):
+    for _ in compare(store, walk_folder(folder), counts):
         pass
     return counts
 
@@ -118,10 +118,10 @@ class _Shard:
         """Carry over what is as it was, describe the rest, write the files."""
         open_places = [i for i, planned in enumerate(self._planned) if not self._settle(i, planned.row)]
         yield len(self._rows) - len(open_places)
-        looked = ahead(pool, lambda i: look(self._path(i)), open_places, READ_AHEAD)
+        looked = ahead(pool, lambda i: examine(self._path(i)), open_places, READ_AHEAD)
         fresh = ((i, found) for i, found in looked if not self._settle(i, self._seen(i, found)))
         done = 0
-        for batch in decoded(pool, batches(fresh, batch_size), self._path):
+        for batch in decoded(pool, picture_batches(fresh, batch_size), self._path):
             images = [(i, image) for i, image in batch if not isinstance(image, str)]
             for i, reason in batch:
                 if isinstance(reason, str):

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from memfix.errors import MemfixError
-from memfix.index.pictures import look
+from memfix.index.pictures import examine
 from memfix.index.rows import Row
 from memfix.index.store import Store
 from memfix.inputs.references import open_image
@@ -44,7 +44,7 @@ class Originals:
             time = container(address).stat().st_mtime_ns
         except OSError:
             raise self._gone(address) from None
-        if time != row.mtime_ns and look(address).sha256 != row.sha256:
+        if time != row.mtime_ns and examine(address).sha256 != row.sha256:
             raise MemfixError(
                 f"{address} has changed since {self._store.path} was made.",
                 f"Restore it, or {self._update(str(self.folder))}",

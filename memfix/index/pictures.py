@@ -33,7 +33,7 @@ class Looked(NamedTuple):
     reason: str
 
 
-def look(path: str) -> Looked:
+def examine(path: str) -> Looked:
     """Hash a file, or a member of a tar, and read the size of its picture."""
     try:
         inside = read(path)
@@ -74,7 +74,9 @@ def ahead(pool: Executor, function: Callable[[T], R], items: Iterable[T], depth:
             future.cancel()
 
 
-def batches(looked: Iterable[tuple[T, Looked]], size: int, pixels: int = PIXELS) -> Iterator[list[tuple[T, Looked]]]:
+def picture_batches(
+    looked: Iterable[tuple[T, Looked]], size: int, pixels: int = PIXELS
+) -> Iterator[list[tuple[T, Looked]]]:
     """Groups of up to `size` pictures that hold up to `pixels` together; a larger picture is alone."""
     batch: list[tuple[T, Looked]] = []
     total = 0

@@ -79,7 +79,7 @@ class Walk:
         return row
 
 
-def merge(old: list[Row], walk: Walk, counts: Counts) -> Iterator[Planned]:
+def merge_shard(old: list[Row], walk: Walk, counts: Counts) -> Iterator[Planned]:
     """The rows of a shard and the files up to its last row: what the shard becomes."""
     for place, row in enumerate(old):
         while walk.head is not None and walk.head.key < row.key:
@@ -122,7 +122,7 @@ def compare(store: Store, found: Iterable[Row], counts: Counts) -> Iterator[tupl
     names = [shard.name for shard in store.manifest.shards]
     for name in names:
         before = counts.differences
-        for piece in cut(merge(store.rows(name), walk, counts), store.manifest.shard_size):
+        for piece in cut(merge_shard(store.rows(name), walk, counts), store.manifest.shard_size):
             yield name, None if counts.differences == before else piece
     yield from ((None, piece) for piece in cut(rest(walk, counts), store.manifest.shard_size))
 

@@ -46,7 +46,7 @@ def _search(store: Store, queries: Vectors, k: int, block: int) -> Neighbours:
     best = nothing(len(queries), k)
     for start, vectors in store.blocks(block):
         scores, ids = faiss.knn(queries, vectors, min(k, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)
-        best = merge(best, Neighbours(scores, ids + start))
+        best = best_of_both(best, Neighbours(scores, ids + start))
     return best
 
 
@@ -55,7 +55,7 @@ def nothing(queries: int, k: int) -> Neighbours:
     return Neighbours(np.full((queries, k), -np.inf, np.float32), np.full((queries, k), -1, np.int64))
 
 
-def merge(first: Neighbours, second: Neighbours) -> Neighbours:
+def best_of_both(first: Neighbours, second: Neighbours) -> Neighbours:
     """The best k of both, k being that of the first, which wins ties."""
     scores = np.concatenate([first.scores, second.scores], axis=1)
     ids = np.concatenate([first.ids, second.ids], axis=1)

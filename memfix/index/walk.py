@@ -11,7 +11,7 @@ from memfix.index.rows import Row
 from memfix.inputs.references import SUFFIXES, TAR, read_references
 
 
-def walk(folder: Path) -> Iterator[Row]:
+def walk_folder(folder: Path) -> Iterator[Row]:
     """Every picture, files and members of webdataset tars, ordered by the parts of its name.
 
     Memory is that of the largest single folder or tar. Links to files are followed, links to folders are not.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from memfix.errors import MemfixError
 from memfix.inputs import columns, tables
-from memfix.inputs.prompts import locate
+from memfix.inputs.prompts import list_file
 from memfix.inputs.wrong_rows import WrongRows
 
 HASHES = {"sha256": re.compile(r"[0-9a-f]{64}"), "md5": re.compile(r"[0-9a-f]{32}")}
@@ -30,7 +30,7 @@ def read_links(source: str, wrong: WrongRows | None = None, limit: int | None = 
 
     Raises MemfixError, naming file and line, for a missing or malformed list and for one without URLs.
     """
-    path = locate(source)
+    path = list_file(source)
     found: dict[Link, None] = {}
     for number, row in enumerate(_rows(path, wrong or WrongRows())):
         if number == limit:

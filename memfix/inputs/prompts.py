@@ -37,7 +37,7 @@ def read_prompts(
     empty or malformed list; `wrong` says what becomes of single wrong rows.
     """
     wrong = wrong or WrongRows()
-    path = locate(source)
+    path = list_file(source)
     merged: dict[str, PromptRow] = {}
     for row in stream(path, wrong):
         known = merged.get(row.text)
@@ -57,7 +57,7 @@ def read_prompts(
     ]  # fmt: skip
 
 
-def locate(source: str) -> Path:
+def list_file(source: str) -> Path:
     """The file of a prompt list: a bundled one by its name, a file, or the table of an imagefolder."""
     path = list_path(source) if source in LISTS and not Path(source).exists() else Path(source)
     if path.is_dir():

@@ -30,14 +30,14 @@ FILE = re.compile(r"\S+\.(?:png|jpe?g|webp|bmp|gif|tiff?)", re.IGNORECASE)
 Line = tuple[int, str]
 
 
-class Record(NamedTuple):
+class RawRow(NamedTuple):
     """Cells as they stand in the file, and the line that they begin on."""
 
     line: int
     cells: list[str]
 
 
-def rows(path: Path, numbered: Iterable[Line], wrong: WrongRows) -> Iterator[tuple[int, dict[str, str]]]:
+def separated_rows(path: Path, numbered: Iterable[Line], wrong: WrongRows) -> Iterator[tuple[int, dict[str, str]]]:
     """The line and the cells, by normal column name, of every row; `numbered` are the file's lines with their ends.
 
     Raises MemfixError for a first row that cannot be read: without names of columns no other row can.
@@ -49,7 +49,7 @@ def rows(path: Path, numbered: Iterable[Line], wrong: WrongRows) -> Iterator[tup
     source.give_back([head])
     separator = max(SEPARATORS, key=head[1].count)
     read = _tsv if path.suffix.lower() == ".tsv" and separator == "\t" else _csv
-    before, names = Record(0, []), list[str]()
+    before, names = RawRow(0, []), list[str]()
     while True:
         try:
             record = read(source, separator, len(names), before)
@@ -93,7 +93,7 @@ class _Lines(Iterator[Line]):
         self._back.extendleft(reversed(lines))
 
 
-def _tsv(source: _Lines, separator: str, width: int, before: Record) -> Record | None:
+def _tsv(source: _Lines, separator: str, width: int, before: RawRow) -> RawRow | None:
     """The row on the next line, or None at the end. Tabs inside quotes count as text only where a row is too long."""
     line = next(source, None)
     if line is None:
@@ -104,7 +104,7 @@ def _tsv(source: _Lines, separator: str, width: int, before: Record) -> Record |
         cells = QUOTED_OR_NOT.findall(text)
     elif len(cells) < width and _opens(cells[-1]):
         raise _WrongRowError(line[0], "opens a quote and ends inside of it")
-    return Record(line[0], [m[1].replace('""', '"') if (m := QUOTED.fullmatch(cell)) else cell for cell in cells])
+    return RawRow(line[0], [m[1].replace('""', '"') if (m := QUOTED.fullmatch(cell)) else cell for cell in cells])
 
 
 def _opens(cell: str) -> bool:
@@ -112,7 +112,7 @@ def _opens(cell: str) -> bool:
     return cell.lstrip().startswith('"') and not QUOTED.fullmatch(cell)
 
 
-def _csv(source: _Lines, separator: str, width: int, before: Record) -> Record | None:
+def _csv(source: _Lines, separator: str, width: int, before: RawRow) -> RawRow | None:
     """The row that begins on the next line, or None at the end. `before` is the last row that was read.
 
     Of a row that fails, all lines but the first are given back: they are read as rows of their own.
@@ -122,7 +122,7 @@ def _csv(source: _Lines, separator: str, width: int, before: Record) -> Record |
         return None
     number, text = first
     if '"' not in text:
-        return Record(number, [cell.lstrip(" ") for cell in text.rstrip("\r\n").split(separator)])
+        return RawRow(number, [cell.lstrip(" ") for cell in text.rstrip("\r\n").split(separator)])
     taken = [first]
 
     def feed() -> Iterator[str]:
@@ -137,13 +137,13 @@ def _csv(source: _Lines, separator: str, width: int, before: Record) -> Record |
     except csv.Error as error:
         cells, problem = [], f"is not a row of a table: {error}"
     if not problem:
-        return Record(number, cells)
+        return RawRow(number, cells)
     source.give_back(taken[1:])
     over = f" (its quote was followed to line {taken[-1][0]}; read on from line {taken[1][0]})" if taken[1:] else ""
     raise _WrongRowError(number, problem + over)
 
 
-def _takes_rows(taken: Sequence[Line], separator: str, width: int, before: Record) -> bool:
+def _takes_rows(taken: Sequence[Line], separator: str, width: int, before: RawRow) -> bool:
     """Whether a row over several lines is rather several rows, the first of them with a quote that was never closed.
 
     That is so if a line below the first looks as rows of this table do: a URL, a number, a file name in its place. And

@@ -19,18 +19,18 @@ METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 BATCH = 1024  # rows of parquet in memory at once
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """Cells by normal column name. `line` is the first line of the row; in JSON and parquet its number, from 1."""
 
     line: int
     cells: dict[str, Any]
 
 
-def rows(path: Path, wrong: WrongRows) -> Iterator[Row]:
+def rows(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
     """The rows of a table, by its suffix (one of SUFFIXES); all but JSON are streamed."""
     match path.suffix.lower():
         case ".csv" | ".tsv":
-            return (Row(*row) for row in separated.rows(path, lines(path, wrong), wrong))
+            return (TableRow(*row) for row in separated.separated_rows(path, lines(path, wrong), wrong))
         case ".jsonl" | ".ndjson":
             return _jsonl(path, wrong)
         case ".json":
@@ -81,7 +81,7 @@ def lines(path: Path, wrong: WrongRows) -> Iterator[tuple[int, str]]:
             yield number, text
 
 
-def _jsonl(path: Path, wrong: WrongRows) -> Iterator[Row]:
+def _jsonl(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
     for number, text in lines(path, wrong):
         if not text.strip():
             continue
@@ -96,7 +96,7 @@ def _jsonl(path: Path, wrong: WrongRows) -> Iterator[Row]:
         yield from _item(path, number, item, wrong)
 
 
-def _json(path: Path, wrong: WrongRows) -> Iterator[Row]:
+def _json(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
     try:
         data = json.loads(path.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -109,11 +109,11 @@ def _json(path: Path, wrong: WrongRows) -> Iterator[Row]:
         yield from _item(path, number, item, wrong)
 
 
-def _item(path: Path, number: int, item: Any, wrong: WrongRows) -> Iterator[Row]:
+def _item(path: Path, number: int, item: Any, wrong: WrongRows) -> Iterator[TableRow]:
     if isinstance(item, str):
-        yield Row(number, {"text": item})
+        yield TableRow(number, {"text": item})
     elif isinstance(item, dict):
-        yield Row(number, {columns.normal(name): cell for name, cell in item.items()})
+        yield TableRow(number, {columns.normal(name): cell for name, cell in item.items()})
     else:
         wrong.add(f"{path}:{number}", "is not a JSON object", 'Write {"text": "…"} there.')
 
@@ -156,7 +156,7 @@ def _transposed(path: Path, held: dict[str, list[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(held, row, strict=True)) for row in zip(*held.values(), strict=True)]
 
 
-def _parquet(path: Path, wrong: WrongRows) -> Iterator[Row]:
+def _parquet(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
     """Known columns of text and lists of text; pictures inside the table are `file_name`s: their addresses."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -176,7 +176,7 @@ def _parquet(path: Path, wrong: WrongRows) -> Iterator[Row]:
                         continue
                     held = embedded.named(path, pictures, number, cells.pop(pictures)) if pictures else []
                     named = {columns.normal(name): cell for name, cell in cells.items()}
-                    yield Row(number, named | ({columns.IMAGE[0]: held} if held else {}))
+                    yield TableRow(number, named | ({columns.IMAGE[0]: held} if held else {}))
     except (pa.ArrowException, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise MemfixError(f"{path} cannot be read as parquet: {reason}", "Replace the file.") from None

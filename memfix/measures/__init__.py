@@ -19,7 +19,7 @@ PIXELS: dict[str, Measure] = {m.name: m for m in (TiledL2(), Ssim())}
 
 
 @dataclass(frozen=True)
-class Row:
+class MeasureRow:
     """A measure as it is listed; `load` may fetch weights. `decides`: whether it may say what a copy is."""
 
     name: str
@@ -30,8 +30,8 @@ class Row:
     decides: bool = True
 
 
-def _pixels(measure: Measure) -> Row:
-    return Row(measure.name, measure.threshold, measure.higher_is_closer, measure.source, lambda _: measure)
+def _pixels(measure: Measure) -> MeasureRow:
+    return MeasureRow(measure.name, measure.threshold, measure.higher_is_closer, measure.source, lambda _: measure)
 
 
 def _sscd(wanted: Wanted) -> Measure:
@@ -46,12 +46,12 @@ def _sscd(wanted: Wanted) -> Measure:
 SSCD_COPY = THRESHOLDS["sscd-precision-90"].value
 SSCD = "Pizzi et al., CVPR 2022; README of their code: past 0.75 pairs of DISC are copies with 90 % precision"
 OTHER = "0.75 is for the weights of Pizzi et al., CVPR 2022; for these nobody has set one"
-MEASURES: dict[str, Row] = {
+MEASURES: dict[str, MeasureRow] = {
     row.name: row
     for row in (
         *map(_pixels, PIXELS.values()),
-        Row("sscd", SSCD_COPY, True, SSCD, _sscd),
-        Row(
+        MeasureRow("sscd", SSCD_COPY, True, SSCD, _sscd),
+        MeasureRow(
             "clip", None, True, "open_clip; what a picture is of, so no criterion for copies",
             lambda wanted: Embedding(get_descriptor("clip", wanted), 1.0, 0.0, "open_clip"), decides=False,
         ),

@@ -74,7 +74,7 @@ class Denoiser:
 
     def gather(self) -> None:
         """Put the parts together again, on the first rank; the others keep theirs. All call this."""
-        if (whole := sharding.gather(self._pipe.unet)) is not None:
+        if (whole := sharding.unsharded(self._pipe.unet)) is not None:
             self._pipe.unet = whole
 
 

@@ -27,7 +27,7 @@ def shard(unet: UNet2DConditionModel) -> None:
     fully_shard(unet, mesh=mesh)
 
 
-def gather(unet: UNet2DConditionModel) -> UNet2DConditionModel | None:
+def unsharded(unet: UNet2DConditionModel) -> UNet2DConditionModel | None:
     """An ordinary network with the weights of a sharded one, on the first rank; None on the others. All call this."""
     weights = get_model_state_dict(unet, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if not weights:

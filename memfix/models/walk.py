@@ -11,7 +11,7 @@ from memfix.models.conditioning import Conditioning
 from memfix.models.model import DiffusionModel
 
 
-class Step(NamedTuple):
+class WalkStep(NamedTuple):
     """One step of a walk. Items are prompt by prompt, the seeds of a prompt side by side: n = P·S."""
 
     number: int
@@ -64,7 +64,7 @@ class Pull:
 @torch.no_grad()
 def walk(
     model: DiffusionModel, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float
-) -> Iterator[Step]:
+) -> Iterator[WalkStep]:
     """Denoise P prompts from S seeds each with classifier-free guidance, yielding every step before it is taken.
 
     The denoiser runs only as far as the caller iterates. A sampler that evaluates it several times a step yields as
@@ -75,7 +75,7 @@ def walk(
         latents, t = course.latents, round(course.time)
         with_prompt, without = pull.answers(latents, course.time)
         guided = without + guidance * (with_prompt - without)
-        yield Step(
+        yield WalkStep(
             course.number, t, latents, model.schedule.noise(with_prompt, latents, t),
             model.schedule.noise(without, latents, t), model.schedule.clean(guided, latents, t),
         )  # fmt: skip

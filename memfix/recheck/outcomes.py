@@ -14,7 +14,7 @@ from memfix.records import FRESH, SAME, Change, Condition, Label, Outcome, Promp
 MOST_BROKEN = 0.25  # a prompt is damaged when more than this share of its samples is broken
 
 
-def rms_difference(a: Path, b: Path) -> float:
+def file_difference(a: Path, b: Path) -> float:
     """Root mean square difference of two picture files of one size, 0 to 1."""
     return pixels.rms_difference(Image.open(a), Image.open(b))
 

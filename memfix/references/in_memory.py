@@ -67,7 +67,7 @@ class HeldReferences:
         self._measures = {**PIXELS, measure.name: measure}
         self._search = search_measure(measure)
         self.references = list(references)
-        known = kept.read(described, references, self._measures) if described else None
+        known = kept.read_described(described, references, self._measures) if described else None
         self._described = self._describe(wrong) if known is None else known
         self._features = kept.features_of(self._described, self._measures)
 
@@ -85,7 +85,7 @@ class HeldReferences:
 
     def keep(self, file: Path) -> None:
         """Write down what the references were described as."""
-        kept.write(file, self._described, self.references, self._measures)
+        kept.write_described(file, self._described, self.references, self._measures)
 
     def __len__(self) -> int:
         """The number of references."""

@@ -47,7 +47,7 @@ def features_of(tensors: Mapping[str, torch.Tensor], measures: Mapping[str, Meas
     return {name: measures[name].features(_pictures(kept)) if name in SIDES else kept for name, kept in tensors.items()}
 
 
-def write(
+def write_described(
     file: Path, tensors: Mapping[str, torch.Tensor], references: Sequence[Reference], measures: Mapping[str, Measure]
 ) -> None:
     """Write descriptions down, with the names of the references and the identity of each measure."""
@@ -57,7 +57,7 @@ def write(
         out.write(save({name: kept.contiguous() for name, kept in tensors.items()}, metadata))
 
 
-def read(
+def read_described(
     file: Path, references: Sequence[Reference], measures: Mapping[str, Measure]
 ) -> dict[str, torch.Tensor] | None:
     """Descriptions that were written down; None if these are of other references or measures, or cannot be read."""

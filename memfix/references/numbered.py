@@ -12,7 +12,7 @@ from PIL import Image
 
 from memfix.errors import MemfixError
 from memfix.index.originals import Originals
-from memfix.index.search import Neighbours, merge, nothing, search
+from memfix.index.search import Neighbours, best_of_both, nothing, search
 from memfix.index.store import Ids, Store, Vectors
 from memfix.inputs.captions import captions
 from memfix.inputs.references import open_image, opened
@@ -91,7 +91,7 @@ class IndexReferences:
         """The k references of largest cosine for each of [q, d] queries."""
         found = search(self._store, queries, k)
         cosines = queries @ self._other_vectors.T
-        return merge(found, Neighbours(cosines, np.broadcast_to(self.others, cosines.shape)))
+        return best_of_both(found, Neighbours(cosines, np.broadcast_to(self.others, cosines.shape)))
 
     def unrelated(self, numbers: Ids, k: int, picture: Callable[[int], Collection[int]]) -> Neighbours:
         """For each of m references the k unrelated ones nearest to it; -1 where the nearest LAST hold fewer.
@@ -105,7 +105,7 @@ class IndexReferences:
             found = self.neighbours(queries[short], looked_at)
             related = self._related([picture(n) for n in numbers[short].tolist()], found.ids)
             found = Neighbours(np.where(related, -np.inf, found.scores), np.where(related, -1, found.ids))
-            best.scores[short], best.ids[short] = merge(nothing(len(short), k), found)
+            best.scores[short], best.ids[short] = best_of_both(nothing(len(short), k), found)
             short = short[best.ids[short, -1] < 0]
         return best
 

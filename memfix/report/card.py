@@ -11,7 +11,7 @@ from memfix.files import write_atomic
 from memfix.report.schema import Report
 
 
-def write(folder: Path, report: Report) -> Path:
+def write_card(folder: Path, report: Report) -> Path:
     """Write `folder`/README.md."""
     environment = Environment(loader=PackageLoader("memfix.report"), undefined=StrictUndefined, trim_blocks=True)
     environment.filters |= {"percent": percent, "line": _line}

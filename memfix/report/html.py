@@ -30,9 +30,9 @@ GONE = "data:image/gif;base64,R0lGODlhAQABAIAAAMzMzP///yH5BAAAAAAALAAAAAABAAEAAA
 TEMPLATES: BaseLoader = PackageLoader("memfix.report")
 
 
-def write(folder: Path, report: Report) -> Path:
+def write_page(folder: Path, report: Report) -> Path:
     """Render a report beside its pictures in `folder`."""
-    made = environment()
+    made = template_environment()
     made.globals |= {"picture": Pictures(folder).inline, "curve": curve, "enough": enough, "one_of": one_of,
                      "shown": SHOWN, "listed": sorted(report.prompts, key=urgency)}  # fmt: skip
     page = made.get_template("report.html.j2").render(r=report, s=report.summary, headline=headline(report))
@@ -49,7 +49,7 @@ def urgency(entry: PromptEntry) -> int:
     return len(bad) + before.index(entry.verdict_before) + (not entry.sampled)
 
 
-def environment() -> Environment:
+def template_environment() -> Environment:
     """How the page is made of its template."""
     made = Environment(loader=TEMPLATES, autoescape=True, undefined=StrictUndefined,
                        trim_blocks=True, lstrip_blocks=True, finalize=_visible)  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 from memfix.errors import ExitCode, MemfixError
 from memfix.models.latents import generators
 from memfix.models.model import DiffusionModel
-from memfix.models.walk import Pull, Step, walk
+from memfix.models.walk import Pull, WalkStep, walk
 from memfix.screens.sampling import Sampling
 
 ScreenFunction = Callable[[DiffusionModel, Sequence[str], Sampling], torch.Tensor]
@@ -44,7 +44,7 @@ class Screen:
             )
 
 
-def probe(model: DiffusionModel, prompts: Sequence[str], sampling: Sampling) -> Iterator[Step]:
+def probe(model: DiffusionModel, prompts: Sequence[str], sampling: Sampling) -> Iterator[WalkStep]:
     """Every step of P prompts × S seeds as the settings have them; only as far as the caller iterates."""
     return walk(model, prompts, sampling.seeds, sampling.num_inference_steps, sampling.guidance_scale)
 

@@ -74,7 +74,7 @@ def _marker(folder: Path, world: World) -> Path:
     return folder / f".{world.file_name(RESULT)}.done"
 
 
-def merge(folder: Path) -> bool:
+def merge_ranks(folder: Path) -> bool:
     """Put the files of all ranks together in the order of the list; False while a rank is still at work."""
     world = World(0, int(read_settings(folder)["ranks"]))
     with held_in_turn(folder, ".merge.lock"):

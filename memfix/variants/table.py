@@ -19,7 +19,7 @@ def _worded(reword: Callable[[str], list[str]]) -> Callable[[Subject], list[Vari
 def padded(subject: Subject) -> list[Variant]:
     """With words of the model's own vocabulary put in."""
     known = wordings.known_words(subject.model.text.vocabulary)
-    return _worded(lambda text: wordings.padded(text, known))(subject) if known else []
+    return _worded(lambda text: wordings.paddings(text, known))(subject) if known else []
 
 
 def guided_less(subject: Subject) -> list[Variant]:
@@ -32,10 +32,10 @@ def guided_less(subject: Subject) -> list[Variant]:
 VARIANT_KINDS: dict[str, VariantKind] = {
     kind.name: kind
     for kind in [
-        VariantKind("shorten", "beginnings of the prompt", _worded(wordings.shortened), wordings.MOST_WORDINGS),
+        VariantKind("shorten", "beginnings of the prompt", _worded(wordings.beginnings), wordings.MOST_WORDINGS),
         VariantKind("template", "the prompt inside a sentence", _worded(wordings.framed), len(wordings.TEMPLATES)),
         VariantKind("insert", "the prompt with random words inserted", padded, len(wordings.TIMES)),
-        VariantKind("repeat", "the prompt with some words repeated", _worded(wordings.repeated), len(wordings.TIMES)),
+        VariantKind("repeat", "the prompt with some words repeated", _worded(wordings.echoes), len(wordings.TIMES)),
         VariantKind("delete", "the prompt without some words", _worded(wordings.thinned), wordings.MOST_WORDINGS),
         VariantKind("magnitude", "its embedding, moved to a lower magnitude score", descended, len(DESCENT)),
         VariantKind("noise", "its embedding with noise added", noised, len(NOISE)),

@@ -10,7 +10,7 @@ TIMES = (1, 2, 4, 8)  # words added, from the wording that is closest to the pro
 TEMPLATES = ("a picture of {}", "{}, another version", "art inspired by {}", "something like {}, but different")
 
 
-def shortened(text: str) -> list[str]:
+def beginnings(text: str) -> list[str]:
     """Beginnings of a text, longest first: wordings that say the same with less, and may not be memorized.
 
     At most MOST_WORDINGS, spread over its length.
@@ -26,7 +26,7 @@ def shortened(text: str) -> list[str]:
 def thinned(text: str) -> list[str]:
     """The text without one word, without two, and so on: words drawn at random, the same ones each time.
 
-    At most MOST_WORDINGS, each with one word or more. Beginnings of the text are left to `shortened`.
+    At most MOST_WORDINGS, each with one word or more. Beginnings of the text are left to `beginnings`.
     """
     words, draw = text.split(), Random(text)
     out = draw.sample(range(len(words)), len(words))
@@ -38,13 +38,13 @@ def thinned(text: str) -> list[str]:
     return wordings
 
 
-def padded(text: str, vocabulary: Sequence[str]) -> list[str]:
+def paddings(text: str, vocabulary: Sequence[str]) -> list[str]:
     """The text with 1, 2, 4 and 8 words of the vocabulary put in at random places (Somepalli et al., NeurIPS 2023)."""
     draw = Random(text)
     return [_inserted(text, draw.choices(vocabulary, k=n), draw) for n in TIMES]
 
 
-def repeated(text: str) -> list[str]:
+def echoes(text: str) -> list[str]:
     """The text with 1, 2, 4 and 8 of its own words once more, at random places (Somepalli et al., NeurIPS 2023)."""
     draw = Random(text)
     return [_inserted(text, draw.choices(text.split(), k=n), draw) for n in TIMES]

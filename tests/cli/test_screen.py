@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # one process per command
+
 MEMFIX = [sys.executable, "-m", "memfix", "screen"]
 SMALL = [
     "-m",
@@ -29,7 +31,7 @@ ENVIRONMENT = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
 
 def screen(cwd: Path, *args: str, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [*MEMFIX, *args], cwd=cwd, capture_output=True, text=True, timeout=300, env=ENVIRONMENT | env
+        [*MEMFIX, *args], cwd=cwd, capture_output=True, text=True, timeout=600, env=ENVIRONMENT | env
     )  # fmt: skip
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
@@ -67,7 +69,7 @@ def test_every_prompt_has_a_line_and_the_highest_come_first(work: Path, whole: P
 def test_a_killed_process_is_resumed_to_the_same_bytes(work: Path, whole: Path) -> None:
     arguments = ["prompts.txt", *SMALL, "--screen", "fine_detail", "--screen", "magnitude", "-o", "killed"]
     process = subprocess.Popen([*MEMFIX, *arguments], cwd=work, stderr=subprocess.PIPE, env=ENVIRONMENT)
-    file, deadline = work / "killed/screens.jsonl", time.monotonic() + 120
+    file, deadline = work / "killed/screens.jsonl", time.monotonic() + 300
     while process.poll() is None and not (file.exists() and file.stat().st_size > 2000) and time.monotonic() < deadline:
         time.sleep(0.005)
     assert process.poll() is None, process.stderr and process.stderr.read()

@@ -40,6 +40,7 @@ def without_means(latents: torch.Tensor) -> torch.Tensor:
     return (latents - latents.mean((-1, -2), keepdim=True)).flatten()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("batch_size", [1, 16, 24])
 def test_seeds_are_those_that_lead_nearest_after_two_steps(prediction_type: str, batch_size: int) -> None:
@@ -100,6 +101,7 @@ def demo_model() -> DiffusionModel:
     return loading.load(loading.locate("demo"))
 
 
+@pytest.mark.slow
 def test_rare_copies_are_found_and_trials_end_with_a_round_that_finds_none(demo_model, tmp_path: Path) -> None:
     clean = ["a chicken wire fence on green", "a panda on red", "an acorn drawing", "a lamp", "print of a boat"]
     texts = ["umbrella poster", *clean, "drawing of an umbrella"]

@@ -8,7 +8,17 @@ import pytest
 from scipy.stats import beta, binom, invgamma, norm
 
 from memfix.detect import skipping
-from memfix.detect.skipping import Expected, Groups, Skipping, audit_bound, decide, draw_audit, expect, plan, posterior
+from memfix.detect.skipping import (
+    Expected,
+    Groups,
+    Skipping,
+    audit_bound,
+    draw_audit,
+    expect,
+    lowest_skipped,
+    plan_skipping,
+    posterior,
+)
 from memfix.errors import MemfixError
 
 CONTROLS = np.exp(norm.ppf((np.arange(24) + 0.5) / 24)).tolist()
@@ -24,7 +34,7 @@ def mixture(seed: int, prompts: int, share: float, mean: float, sd: float) -> tu
 
 
 def planned(scores: dict[str, float], miss_rate: float = 0.05, audit: int = 0, seed: int = 0) -> Skipping:
-    return plan(scores, CONTROLS, miss_rate, audit, seed, screen="magnitude")
+    return plan_skipping(scores, CONTROLS, miss_rate, audit, seed, screen="magnitude")
 
 
 def test_expected_missed_by_hand() -> None:
@@ -40,14 +50,14 @@ def test_decision_by_hand() -> None:
     scores = {"a": 3.0, "b": 1.0, "c": 2.0, "d": 4.0}
     missed = np.array([1.0, 0.02, 0.06, 1.01])
     # 5 % of 20 expected memorized prompts is one prompt
-    found = decide(Expected(scores, missed, 20, 9, ()), 0.05, 0, 0, screen="magnitude")
+    found = lowest_skipped(Expected(scores, missed, 20, 9, ()), 0.05, 0, 0, screen="magnitude")
     assert (found.threshold, found.skipped, found.expected_missed) == (4, ("b", "c", "a"), 1)
     assert found.expected_miss_rate == 0.05
     # where half of one is expected, 5 % of one
-    found = decide(Expected(scores, missed, 0.5, 9, ()), 0.05, 0, 0, screen="magnitude")
+    found = lowest_skipped(Expected(scores, missed, 0.5, 9, ()), 0.05, 0, 0, screen="magnitude")
     assert (found.threshold, found.skipped, found.expected_miss_rate) == (2, ("b",), 0.02)
     # what reaches the limit is generated, whatever may be missed
-    found = decide(Expected(scores, missed, 20, 3, ()), 0.9, 0, 0, screen="magnitude")
+    found = lowest_skipped(Expected(scores, missed, 20, 3, ()), 0.9, 0, 0, screen="magnitude")
     assert (found.threshold, found.skipped) == (3, ("b", "c"))
 
 
@@ -93,6 +103,7 @@ def test_a_list_of_any_length_is_its_distinct_scores() -> None:
     assert together.mean.mean() == pytest.approx(apart.mean.mean(), rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mean", "sd"), [(3, 1), (4, 2), (6, 2), (12, 5)])
 @pytest.mark.parametrize(("prompts", "share"), [(100, 0.1), (400, 0.05), (400, 0.5)])
 def test_realised_miss_rate_is_within_the_asked_one(prompts: int, share: float, mean: float, sd: float) -> None:
@@ -103,7 +114,7 @@ def test_realised_miss_rate_is_within_the_asked_one(prompts: int, share: float, 
         controls = np.exp(np.random.default_rng(1000 + seed).normal(0, 1, 30)).tolist()
         expected, memorized = expect(scores, controls), memorized + len(truth)
         for rate in rates:
-            missed[rate] += len(truth & set(decide(expected, rate, 0, 0, screen="magnitude").skipped))
+            missed[rate] += len(truth & set(lowest_skipped(expected, rate, 0, 0, screen="magnitude").skipped))
     for rate in rates:  # and what chance adds to a rate that is just kept, once in a thousand cases
         assert missed[rate] <= binom.isf(0.001, memorized, rate)
 
@@ -124,6 +135,7 @@ def test_plan_skips_what_lies_below_the_threshold_lowest_first() -> None:
     assert found.expected_missed <= 0.05 * found.expected_memorized
 
 
+@pytest.mark.slow
 def test_more_is_skipped_where_more_may_be_missed() -> None:
     scores, _ = mixture(2, 200, 0.2, 4, 2)
     plans = [planned(scores, rate) for rate in (0.001, 0.01, 0.05, 0.2, 0.9)]
@@ -143,7 +155,7 @@ def test_the_highest_clean_prompts_are_generated_whatever_may_be_missed() -> Non
 def test_scores_in_other_units_give_the_same_plan() -> None:
     scores, _ = mixture(4, 100, 0.1, 6, 2)
     found = planned(scores)
-    scaled = plan(
+    scaled = plan_skipping(
         {i: 1000 * s for i, s in scores.items()}, [1000 * s for s in CONTROLS], 0.05, 0, 0, screen="magnitude"
     )
     assert scaled.skipped == found.skipped
@@ -153,11 +165,12 @@ def test_scores_in_other_units_give_the_same_plan() -> None:
 def test_scores_that_may_be_negative_are_taken_as_they_are() -> None:
     scores, _ = mixture(5, 100, 0.1, 6, 2)
     logs = {i: math.log(s) for i, s in scores.items()}
-    found = plan(logs, np.log(CONTROLS).tolist(), 0.05, 0, 0, screen="agreement")
+    found = plan_skipping(logs, np.log(CONTROLS).tolist(), 0.05, 0, 0, screen="agreement")
     assert found.skipped == planned(scores).skipped
     assert found.threshold == pytest.approx(math.log(planned(scores).threshold))
 
 
+@pytest.mark.slow
 def test_a_list_without_memorized_prompts_is_skipped_with_care() -> None:
     plans = [planned(mixture(seed, 200, 0, 0, 1)[0]) for seed in range(12)]
     assert all(p.expected_missed <= 0.05 * max(1, p.expected_memorized) for p in plans)
@@ -190,7 +203,7 @@ def test_equal_scores_share_their_fate() -> None:
 
 def test_an_odd_control_is_named_and_widens_nothing() -> None:
     scores, _ = mixture(8, 200, 0.1, 8, 1)
-    found = plan(scores, [*CONTROLS, math.exp(9)], 0.05, 0, 0, screen="magnitude")
+    found = plan_skipping(scores, [*CONTROLS, math.exp(9)], 0.05, 0, 0, screen="magnitude")
     assert found.odd_controls == (24,)
     assert found.threshold == pytest.approx(planned(scores).threshold, rel=0.2)
 
@@ -198,19 +211,19 @@ def test_an_odd_control_is_named_and_widens_nothing() -> None:
 def test_controls_that_calibrate_nothing_are_refused() -> None:
     scores, _ = mixture(9, 50, 0.1, 6, 2)
     with pytest.raises(MemfixError, match="at least 20 controls; there are 19") as few:
-        plan(scores, CONTROLS[:19], 0.05, 0, 0, screen="magnitude")
+        plan_skipping(scores, CONTROLS[:19], 0.05, 0, 0, screen="magnitude")
     assert "--controls FILE with 20 or more" in few.value.hint
     with pytest.raises(MemfixError, match="at least 20 controls; there are 0"):
-        plan(scores, [], 0.05, 0, 0, screen="magnitude")
+        plan_skipping(scores, [], 0.05, 0, 0, screen="magnitude")
     with pytest.raises(MemfixError, match="same score"):
-        plan(scores, [1.0] * 30, 0.05, 0, 0, screen="magnitude")
+        plan_skipping(scores, [1.0] * 30, 0.05, 0, 0, screen="magnitude")
     odd = [*CONTROLS, *(math.exp(8 + i / 10) for i in range(5))]
     with pytest.raises(MemfixError, match="5 of 29 controls score like memorized prompts: number 25, 26, 27, 28, 29"):
-        plan(scores, odd, 0.05, 0, 0, screen="magnitude")
+        plan_skipping(scores, odd, 0.05, 0, 0, screen="magnitude")
     with pytest.raises(MemfixError, match=r"controls score lower than the prompts of the list that look clean, by 0.8"):
-        plan({i: 4.5 * s for i, s in scores.items()}, CONTROLS, 0.05, 0, 0, screen="magnitude")
+        plan_skipping({i: 4.5 * s for i, s in scores.items()}, CONTROLS, 0.05, 0, 0, screen="magnitude")
     with pytest.raises(MemfixError, match="not a finite number"):
-        plan({"a": math.nan}, CONTROLS, 0.05, 0, 0, screen="magnitude")
+        plan_skipping({"a": math.nan}, CONTROLS, 0.05, 0, 0, screen="magnitude")
 
 
 @pytest.mark.parametrize("rate", [0, 1, -0.1, math.nan])

@@ -10,7 +10,7 @@ import time
 import zlib
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import ClassVar
 
 import numpy as np
@@ -121,6 +121,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(200, zlib.compress(photo(1)), **{"Content-Encoding": "gzip"})
         if mode == "loop":
             return self.send(302, b"", Location=f"/loop/{int(rest or 0) + 1}")
+        if mode == "held" and sum(self.server.asked.values()) > self.server.open_to:  # the later ones wait
+            self.server.gate.wait()
         if mode == "slow":
             time.sleep(0.05)
         number = int("".join(c for c in rest if c.isdecimal()) or 0)
@@ -155,6 +157,7 @@ class BadServer(ThreadingHTTPServer):
         self.lock = Lock()
         self.running = self.most = 0
         self.closing = False
+        self.open_to, self.gate = 0, Event()  # so many answers of "held" before the gate must be opened
         self.base = f"http{'s' if tls else ''}://127.0.0.1:{self.server_port}"
         Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -163,5 +166,6 @@ class BadServer(ThreadingHTTPServer):
 
     def stop(self) -> None:
         self.closing = True
+        self.gate.set()
         self.shutdown()
         self.server_close()

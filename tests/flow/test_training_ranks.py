@@ -19,6 +19,8 @@ from memfix.records import Step
 from memfix.run.folder import Run
 from tests.detected import detected_run
 
+pytestmark = pytest.mark.slow  # processes that train together
+
 TRAINING = {
     "train_batch_size": 4, "prior_batch_size": 2, "keep_margin": 0.0, "keep_variants": 0, "max_train_steps": 4,
     "learning_rate": 0.01, "checkpointing_steps": 2, "checkpoints_total_limit": 2,
@@ -87,7 +89,7 @@ def test_ranks_go_on_from_a_checkpoint(together: tuple[Path, str]) -> None:
     shutil.copytree(two, cut := two.parent / "cut")
     shutil.rmtree(cut / "model")
     shutil.rmtree(cut / "checkpoints/checkpoint-4")
-    assert "goes on after step 2" in unlearn_together(cut)
+    assert "continues after step 2" in unlearn_together(cut)
     assert all(torch.equal(weight, adapter(two)[key]) for key, weight in adapter(cut).items())
 
 

@@ -97,16 +97,21 @@ def test_processes_may_run_at_once(folder: Path, tmp_path: Path) -> None:
     assert shard_bytes(tmp_path / "one") == shard_bytes(tmp_path / "many")
 
 
+@pytest.mark.slow
 def test_killed_builds_go_on_behind_the_last_finished_shard(folder: Path, tmp_path: Path) -> None:
     script = (
         "import sys, time; sys.path[:0] = sys.argv[1:3]; from pathlib import Path; import test_index_build as t\n"
         "class Slow(t.Pixels):\n"
-        "    def __call__(self, images): time.sleep(0.4); return super().__call__(images)\n"
+        "    seen = 0\n"
+        "    def __call__(self, images):\n"
+        "        self.seen += len(images)\n"
+        "        if self.seen > 2 * t.SIZE: time.sleep(3000)\n"
+        "        return super().__call__(images)\n"
         "t.built(Path(sys.argv[3]), Path(sys.argv[4]), descriptor=Slow())"
     )
     here, out = Path(__file__).parent, tmp_path / "killed"
     victim = subprocess.Popen([sys.executable, "-c", script, str(here), str(here.parent), str(folder), str(out)])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(list((out / "shards").glob("[0-9]*.jsonl"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(victim.pid, signal.SIGKILL)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from memfix.index.plan import Counts, Plan, Planned, Walk, commit, compare, cut, make_plan, merge, rest
+from memfix.index.plan import Counts, Plan, Planned, Walk, commit, compare, cut, make_plan, merge_shard, rest
 from memfix.index.rows import Row, as_line, write_lines
 from memfix.index.store import Store
 from memfix.measures.descriptor import Pixels
@@ -23,7 +23,7 @@ def names(planned: list[Planned]) -> list[str]:
 def test_a_shard_is_merged_with_what_is_there_up_to_its_last_row() -> None:
     old = [row("b"), row("d"), row("f")]
     walk, counts = Walk([row("a"), row("b"), row("c"), row("f", time=2), row("g")]), Counts()
-    found = list(merge(old, walk, counts))
+    found = list(merge_shard(old, walk, counts))
     assert names(found) == ["a", "b", "c", "f"]
     assert [p.old for p in found] == [None, 0, None, 2]
     assert found[3].row.mtime_ns == 2  # as the file is now
@@ -35,7 +35,7 @@ def test_a_shard_is_merged_with_what_is_there_up_to_its_last_row() -> None:
 def test_a_folder_comes_where_its_name_does() -> None:
     """`a/z` is a file of folder `a`, which comes before the file `a-b`, though the character `-` is less than `/`."""
     walk, counts = Walk([row("a/z"), row("a-b")]), Counts()
-    assert names(list(merge([row("a/z"), row("a-b")], walk, counts))) == ["a/z", "a-b"]
+    assert names(list(merge_shard([row("a/z"), row("a-b")], walk, counts))) == ["a/z", "a-b"]
     assert counts == Counts(same=2)
 
 

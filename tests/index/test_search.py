@@ -10,7 +10,7 @@ from stores import make_store, unit
 from memfix.config.choices import Precision
 from memfix.errors import MemfixError
 from memfix.index.build import build
-from memfix.index.search import Neighbours, merge, search
+from memfix.index.search import Neighbours, best_of_both, search
 from memfix.index.store import Store
 from memfix.measures.descriptor import Pixels
 
@@ -55,9 +55,9 @@ def test_fewer_vectors_than_neighbours(tmp_path: Path) -> None:
 def test_merge_by_hand() -> None:
     first = Neighbours(np.array([[0.9, 0.5]], np.float32), np.array([[1, 2]]))
     second = Neighbours(np.array([[0.7, 0.5]], np.float32), np.array([[8, 9]]))
-    both = merge(first, second)
+    both = best_of_both(first, second)
     assert both.ids.tolist() == [[1, 8]] and both.scores.tolist() == [[np.float32(0.9), np.float32(0.7)]]
-    assert merge(first, Neighbours(second.scores - 0.3, second.ids)).ids.tolist() == [[1, 2]]
+    assert best_of_both(first, Neighbours(second.scores - 0.3, second.ids)).ids.tolist() == [[1, 2]]
 
 
 def test_pictures_by_name(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from conftest import picture
 
 from memfix.index.rows import Row, as_line, from_line, read_lines, write_lines
-from memfix.index.walk import walk
+from memfix.index.walk import walk_folder
 from memfix.inputs.references import open_image, read_references
 
 
@@ -28,7 +28,7 @@ def test_order_and_names_are_those_of_references(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         picture(0, 16).save(tmp_path / name, "PNG")
     tar(tmp_path / "b/x.tar", ["9.png", "../1.png"])
-    rows = list(walk(tmp_path))
+    rows = list(walk_folder(tmp_path))
     assert [row.file_name for row in rows] == [
         "a.png", "b/1.png", "b/x.tar/1.png", "b/x.tar/9.png", "b-c/1.PNG", "b.png",
     ]  # fmt: skip
@@ -44,7 +44,7 @@ def test_odd_folders(tmp_path: Path) -> None:
     (tmp_path / "link.png").symlink_to("missing")
     with open(os.fsencode(tmp_path) + b"/\xff\n.png", "wb") as file:  # noqa: PTH123  # a name that is no text
         picture(3, 16).save(file, "PNG")
-    rows = {row.file_name: row for row in walk(tmp_path)}
+    rows = {row.file_name: row for row in walk_folder(tmp_path)}
     assert rows.keys() == {"broken.tar", "link.png", "\\udcff\n.png"}
     assert "cannot be read as a tar" in rows["broken.tar"].reason and "No such file" in rows["link.png"].reason
     odd = rows["\\udcff\n.png"]

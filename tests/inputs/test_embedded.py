@@ -12,6 +12,8 @@ import pytest
 from conftest import picture
 
 from memfix.errors import MemfixError
+from memfix.inputs.embedded import container as table_of
+from memfix.inputs.embedded import is_pictures, leaves, named
 from memfix.inputs.inside import container, read
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import open_image, read_references
@@ -115,3 +117,30 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
     (reference,) = read_references(str(write(tmp_path / "a.parquet", [{"bytes": b"<html>", "path": None}])), [])
     with pytest.raises(MemfixError, match=r"a\.parquet#image:1\+0 cannot be read as a picture"):
         open_image(reference.path)
+
+
+def test_columns_of_pictures_are_told_by_their_type() -> None:
+    for kind in (IMAGE, pa.list_(IMAGE), pa.large_list(IMAGE)):
+        assert is_pictures(kind)
+    for other in (pa.binary(), pa.string(), pa.list_(pa.string()), pa.struct([("bytes", pa.binary())])):
+        assert not is_pictures(other)
+
+
+def test_no_picture_is_read_to_list_rows_that_all_have_one(tmp_path: Path) -> None:
+    full = write(tmp_path / "full.parquet", [{"bytes": png(0), "path": "0.png"}] * 2)
+    some = write(tmp_path / "some.parquet", [{"bytes": png(0), "path": "0.png"}, None])
+    assert leaves(pq.ParquetFile(full), "image", 0) == ["image.path"]
+    assert leaves(pq.ParquetFile(some), "image", 0) == ["image"]
+
+
+def test_a_cell_names_what_it_holds_or_what_lies_beside_the_table(tmp_path: Path) -> None:
+    table = tmp_path / "a.parquet"
+    cell = [None, {"path": "unread.png"}, {"bytes": None, "path": "beside.png"}, {"bytes": None, "path": None}]
+    assert named(table, "image", 3, cell) == [f"{table}#image:3+1", "beside.png"]
+    assert named(table, "image", 1, {"bytes": b"x", "path": None}) == [f"{table}#image:1+0"]
+    assert named(table, "image", 1, None) == []
+
+
+def test_an_address_leads_into_a_table_and_a_path_does_not() -> None:
+    assert table_of("/a/b.parquet#image:3+0") == Path("/a/b.parquet")
+    assert table_of("/a/b.parquet") is None

@@ -12,7 +12,7 @@ from conftest import picture
 
 from memfix.errors import MemfixError
 from memfix.inputs.columns import WrongCellError, as_list, urls
-from memfix.inputs.prompts import locate, read_prompts, stream
+from memfix.inputs.prompts import list_file, read_prompts, stream
 from memfix.inputs.references import read_references
 from memfix.inputs.tables import lines
 from memfix.inputs.wrong_rows import KEPT, WrongRows
@@ -124,7 +124,7 @@ def test_imagefolder(tmp_path: Path, name: str) -> None:
 
 def test_a_folder_without_a_table(tmp_path: Path) -> None:
     with pytest.raises(MemfixError, match="no prompt list in the folder"):
-        locate(str(tmp_path))
+        list_file(str(tmp_path))
 
 
 BROKEN = [

@@ -115,6 +115,7 @@ def recalls(
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [planted, drawn])
 def test_copies_under_each_change_are_found_at_one_percent_of_false_alarms(
     make: Callable[[], tuple[Posters, torch.Tensor]],
@@ -124,6 +125,7 @@ def test_copies_under_each_change_are_found_at_one_percent_of_false_alarms(
     assert min(found.values()) >= 0.95, found
 
 
+@pytest.mark.slow
 def test_the_preset_is_stricter_than_that() -> None:
     measure = get_measure("sscd", Wanted(sscd="demo"))
     found = recalls(measure, *planted(), level=measure.threshold)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from memfix.errors import MemfixError
 from memfix.models import loading, lora
+from memfix.models.adapters import Factors
 from memfix.models.context import ContextEdit, build_in
 from memfix.models.model import DiffusionModel
 
@@ -50,6 +51,7 @@ def two(model_folder: Path, tmp_path: Path) -> list[Path]:
     return [own, other]
 
 
+@pytest.mark.slow
 def test_merged_adapters_answer_as_all_of_them(model_folder: Path, two: list[Path], tmp_path: Path) -> None:
     wanted = answer_of(model_folder, *two)
     for path in two:
@@ -64,12 +66,14 @@ def test_merged_adapters_answer_as_all_of_them(model_folder: Path, two: list[Pat
     torch.testing.assert_close(answer(alone.unet), wanted, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_merged_adapter_may_take_the_place_of_one_of_its_parts(model_folder: Path, two: list[Path]) -> None:
     wanted = answer_of(model_folder, *two)
     loaded(model_folder).adapters.save_sum(two[1], two)
     torch.testing.assert_close(answer_of(model_folder, two[1]), wanted, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_edit_is_one_more_change(model_folder: Path, two: list[Path], tmp_path: Path) -> None:
     torch.manual_seed(3)
     edit = ContextEdit(0.3 * torch.randn(2, 16), 0.3 * torch.randn(16, 2))
@@ -92,3 +96,20 @@ def test_what_does_not_add_up_is_refused(model_folder: Path, two: list[Path], tm
     model.adapters.save(tmp_path / "dora")
     with pytest.raises(MemfixError, match="cannot be merged"):
         loaded(model_folder).adapters.read(tmp_path / "dora")
+
+
+def test_factors_are_the_change_that_fusing_makes(model_folder: Path, two: list[Path]) -> None:
+    """Of an adapter at half strength as well, and the model that lent its layers is as it was."""
+    before = {name: p.clone() for name, p in loaded(model_folder).denoiser.module.named_parameters()}
+    for path in two:
+        model = loaded(model_folder)
+        found = model.adapters.read(path)
+        assert found and all(isinstance(factors, Factors) for factors in found.values())
+        assert not model.adapters.present
+        model.adapters.fuse(path)
+        for name, weight in model.denoiser.module.named_parameters():
+            factors = found.get(name.removesuffix(".weight"))
+            if factors is None:
+                assert torch.equal(weight, before[name]), name
+            elif factors.down.ndim == 2:
+                torch.testing.assert_close(weight - before[name], factors.up @ factors.down, atol=1e-5, rtol=1e-4)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from memfix.recheck.outcomes import change, rms_difference
+from memfix.recheck.outcomes import change, file_difference
 from memfix.records import FRESH, SAME, Label, Outcome, Prompt, Role, Score, Verdict
 
 
@@ -64,4 +64,4 @@ def test_outcomes(role: Role, before: Verdict, after: Verdict, scores: list[Scor
 def test_rms_difference_by_hand(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4), (0, 0, 0)).save(tmp_path / "a.png")
     Image.new("RGB", (4, 4), (255, 0, 0)).save(tmp_path / "b.png")
-    assert rms_difference(tmp_path / "a.png", tmp_path / "b.png") == pytest.approx((1 / 3) ** 0.5)
+    assert file_difference(tmp_path / "a.png", tmp_path / "b.png") == pytest.approx((1 / 3) ** 0.5)

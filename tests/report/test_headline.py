@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from memfix.report import card
-from memfix.report.html import environment, headline
+from memfix.report.html import headline, template_environment
 from memfix.report.schema import Report, Summary
 
 DETECTED = {
@@ -82,7 +82,7 @@ def test_one_prompt_is_no_prompts(prompts: int, memorized: int, words: str) -> N
 
 
 def test_hidden_characters_are_shown_on_the_page() -> None:
-    template = environment().from_string("<b title='{{ x }}'>{{ x }}</b>")
+    template = template_environment().from_string("<b title='{{ x }}'>{{ x }}</b>")
     assert template.render(x="a<\u202eb\x1b") == "<b title='a&lt;\\u202eb\ufffd'>a&lt;\\u202eb\ufffd</b>"
 
 
@@ -94,5 +94,5 @@ def test_hidden_characters_are_shown_on_the_card(tmp_path: Path) -> None:
         }
     }
     found = report(mitigated=None).model_copy(update={"run": run, "training": {"targets": 1, "ending": None}})
-    text = card.write(tmp_path, found).read_text(encoding="utf-8")
+    text = card.write_card(tmp_path, found).read_text(encoding="utf-8")
     assert "from `a\\u202eb'`" in text and "\u202e" not in text and "\n1 prompt from" in text

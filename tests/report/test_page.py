@@ -11,7 +11,7 @@ from memfix.config.checks import DetectSettings
 from memfix.detect.design import Design
 from memfix.records import Label, Outcome, Role
 from memfix.references.in_memory import Search
-from memfix.report.html import urgency, write
+from memfix.report.html import urgency, write_page
 from memfix.report.schema import Picture, PromptEntry, Report, Summary
 
 PIXELS, INDEX, SHORTLIST = Search("tiled_l2", 1, "tiled_l2"), Search("sscd", 1, "sscd"), Search("sscd", 8, "tiled_l2")
@@ -46,7 +46,7 @@ def page(
         run={"name": "r", "created": "now", "stages": {"detect": detect}, "unlearned": False, "rechecked": False},
         summary=Summary(**numbers), prompts=[prompt], controls=[], training={}, timings={}, environment={},
     )  # fmt: skip
-    return write(folder, report).read_text()
+    return write_page(folder, report).read_text()
 
 
 def told(folder: Path, design: Design, search: Search | None = PIXELS, **settings: Any) -> str:

@@ -8,7 +8,7 @@ import torch
 
 from memfix.errors import MemfixError
 from memfix.screens.base import Screen
-from memfix.screens.folder import RESULT, fill, highest, merge, open_folder
+from memfix.screens.folder import RESULT, fill, highest, merge_ranks, open_folder
 from memfix.screens.runner import Listed, Runner, count_lines, read_scores
 from memfix.screens.sampling import Sampling
 from memfix.world import ALONE, World
@@ -43,7 +43,7 @@ def test_any_number_of_ranks_gives_the_same_file(tmp_path: Path, count: int, wor
     for rank in reversed(range(world)):
         assert not (tmp_path / "many" / RESULT).exists()
         work(tmp_path / "many", count, World(rank, world))
-        assert merge(tmp_path / "many") is (rank == 0)
+        assert merge_ranks(tmp_path / "many") is (rank == 0)
     assert (tmp_path / "many" / RESULT).read_bytes() == (tmp_path / "one" / RESULT).read_bytes()
     assert count_lines(tmp_path / "one" / RESULT) == count
 
@@ -69,9 +69,9 @@ def test_what_is_not_finished_is_not_merged(tmp_path: Path, world: int) -> None:
     for rank in range(1, world):
         work(tmp_path, 20, World(rank, world))
     work(tmp_path, 20, World(0, world), stop=6)
-    assert not merge(tmp_path)
+    assert not merge_ranks(tmp_path)
     work(tmp_path, 20, World(0, world))
-    assert merge(tmp_path)
+    assert merge_ranks(tmp_path)
     assert count_lines(tmp_path / RESULT) == 20
 
 
@@ -79,7 +79,7 @@ def test_a_result_that_was_deleted_is_not_finished(tmp_path: Path) -> None:
     work(tmp_path, 20, ALONE)
     (tmp_path / RESULT).unlink()
     work(tmp_path, 20, ALONE, stop=6)
-    assert not merge(tmp_path)
+    assert not merge_ranks(tmp_path)
 
 
 def test_highest_are_those_of_a_full_sort(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_other_settings_and_strange_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MemfixError, match="holds no scores of a screen"):
         work(tmp_path / "b", 3, ALONE)
     with pytest.raises(MemfixError, match="holds no scores of a screen"):
-        merge(tmp_path / "none")
+        merge_ranks(tmp_path / "none")
 
 
 def test_a_shard_belongs_to_one_process(tmp_path: Path) -> None:

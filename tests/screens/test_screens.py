@@ -136,6 +136,7 @@ def test_every_screen_has_a_plain_computation() -> None:
     assert PLAIN.keys() == SCREENS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLAIN)
 @torch.no_grad()
 def test_screen_is_the_plain_computation(parts: tuple[DiffusionModel, Direct], name: str) -> None:

@@ -98,6 +98,7 @@ def test_eight_bits_survive_an_interruption(tmp_path: Path) -> None:
     assert torch.equal(go_on(tmp_path / "parts", 6, use_8bit_adam=True), whole)
 
 
+@pytest.mark.slow
 def test_compiled_networks_take_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Captured and differentiated as a graph; what takes a C++ compiler minutes is left out."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))

@@ -19,6 +19,8 @@ from memfix.unlearn.train.ranks import Ranks
 from memfix.unlearn.train.trainer import Trainer
 from memfix.world import World
 
+pytestmark = pytest.mark.slow  # processes that train together
+
 WORLD = 2
 CASES: dict[str, dict] = {
     "siss": {},

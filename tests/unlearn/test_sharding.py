@@ -11,8 +11,10 @@ from torch.multiprocessing import spawn
 
 from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
-from memfix.models.sharding import BLOCKS, gather, shard
+from memfix.models.sharding import BLOCKS, shard, unsharded
 from memfix.unlearn.train.sharding import check_sharding
+
+pytestmark = pytest.mark.slow  # processes that hold a network together
 
 WORLD = 2
 
@@ -29,7 +31,7 @@ def work(rank: int, folder: Path) -> None:
     with torch.no_grad():
         for parameter in parameters.values():
             parameter.mul_(2)
-    gathered = gather(unet)
+    gathered = unsharded(unet)
     told: dict[str, object] = {"held": held, "gathered": gathered is not None}
     if gathered is not None:
         found = dict(gathered.named_parameters())

@@ -5,6 +5,8 @@ import math
 import pytest
 from sixteen import Net, World, unlearn
 
+pytestmark = pytest.mark.slow  # a network is trained, and unlearned by three methods
+
 
 @pytest.fixture(scope="module")
 def learnt() -> tuple[World, Net]:

@@ -4,7 +4,16 @@ from collections import Counter
 
 from memfix.records import Pair, Side
 from memfix.unlearn.data.pairs import safe_wordings, short_of_keep
-from memfix.variants.wordings import MOST_WORDINGS, TIMES, framed, known_words, padded, repeated, shortened, thinned
+from memfix.variants.wordings import (
+    MOST_WORDINGS,
+    TIMES,
+    beginnings,
+    echoes,
+    framed,
+    known_words,
+    paddings,
+    thinned,
+)
 
 TEXT = "owl poster by Ada Venn the elder"
 
@@ -20,9 +29,9 @@ def in_order(words: list[str], text: list[str]) -> bool:
 
 
 def test_shortened_wordings() -> None:
-    assert shortened("owl poster by Ada") == ["owl poster by", "owl poster", "owl"]
-    assert shortened("owl") == []
-    long = shortened(" ".join(str(i) for i in range(40)))
+    assert beginnings("owl poster by Ada") == ["owl poster by", "owl poster", "owl"]
+    assert beginnings("owl") == []
+    long = beginnings(" ".join(str(i) for i in range(40)))
     assert len(long) == MOST_WORDINGS
     assert [len(w.split()) for w in long] == sorted((len(w.split()) for w in long), reverse=True)
 
@@ -39,14 +48,14 @@ def test_thinned_wordings_lack_words_but_are_no_beginnings() -> None:
 
 def test_words_are_put_in_between_those_of_the_prompt() -> None:
     known = ["fish", "tree", "sun"]
-    for wordings, allowed in ((padded(TEXT, known), set(known)), (repeated(TEXT), set(TEXT.split()))):
+    for wordings, allowed in ((paddings(TEXT, known), set(known)), (echoes(TEXT), set(TEXT.split()))):
         for times, wording in zip(TIMES, wordings, strict=True):
             words = wording.split()
             assert in_order(TEXT.split(), words)
             more = Counter(words) - Counter(TEXT.split())
             assert more.total() == times
             assert more.keys() <= allowed
-    assert padded(TEXT, known) == padded(TEXT, known) != padded(f"{TEXT}s", known)
+    assert paddings(TEXT, known) == paddings(TEXT, known) != paddings(f"{TEXT}s", known)
 
 
 def test_framed_wordings_hold_the_prompt() -> None:

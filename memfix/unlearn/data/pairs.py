@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from memfix.records import Label, Pair, Prompt, Reference, Role, Score, Side, Verdict
 from memfix.references.near_copies import representatives
-from memfix.variants.wordings import shortened
+from memfix.variants.wordings import beginnings
 
 
 def build_pairs(
@@ -49,7 +49,7 @@ def build_pairs(
     return pairs
 
 
-class Stock(NamedTuple):
+class PairStock(NamedTuple):
     """What of the data that methods need there is among pairs."""
 
     has_keep: bool
@@ -58,12 +58,12 @@ class Stock(NamedTuple):
     has_prior: bool
 
 
-def stock_of(pairs: Sequence[Pair]) -> Stock:
+def stock_of(pairs: Sequence[Pair]) -> PairStock:
     """The same as of the bank that is made of these pairs, before any of them is encoded."""
     forget = [p for p in pairs if p.side is Side.FORGET]
     targets, kept = {p.prompt_id for p in forget}, [p for p in pairs if p.side is Side.KEEP]
     prior = any(p.prompt_id not in targets for p in kept)
-    return Stock(
+    return PairStock(
         has_keep=prior or targets <= {p.prompt_id for p in kept}, has_prior=prior,
         has_surrogates=all(p.surrogate for p in forget),
         has_anchors=targets <= {p.prompt_id for p in kept if p.wording},
@@ -80,6 +80,6 @@ def safe_wordings(variants: Sequence[Pair], each: int) -> dict[str, str | None]:
     """For each target that has variants: the longest beginning all of whose `each` samples could be kept, if any."""
     kept = Counter((p.prompt_id, p.wording) for p in variants)
     return {
-        i: next((w for w in shortened(text) if kept[i, w] == each), None)
+        i: next((w for w in beginnings(text) if kept[i, w] == each), None)
         for i, text in {p.prompt_id: p.text for p in variants}.items()
     }

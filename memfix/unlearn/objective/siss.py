@@ -20,7 +20,7 @@ SMALLEST_SHARE = 1e-12  # of a side on which nothing is drawn
 NEGLIGIBLE = 1e-7  # an item whose weight on a side is below this adds nothing to that side's float32 gradient
 
 
-class Weights(NamedTuple):
+class ImportanceWeights(NamedTuple):
     """Importance weights of a noisy point on the keep and on the forget side, each [B]."""
 
     keep: torch.Tensor
@@ -38,7 +38,7 @@ def log_density_ratio(
     return (from_keep - from_forget) / (2 * noise.double().to(m.device) ** 2)
 
 
-def importance_weights(log_ratio: torch.Tensor, mixture: float) -> Weights:
+def importance_weights(log_ratio: torch.Tensor, mixture: float) -> ImportanceWeights:
     """w_x = 1/((1-λ) + λe^D) and w_a = 1/((1-λ)e^-D + λ), stable for any D and for λ from 0 to 1.
 
     (1-λ)w_x + λw_a = 1. At λ = 0 or 1 a weight may be astronomical; it is capped at e^80.
@@ -48,11 +48,11 @@ def importance_weights(log_ratio: torch.Tensor, mixture: float) -> Weights:
     log_keep, log_forget = torch.log1p(-share), torch.log(share)
     keep = -torch.logaddexp(log_keep.expand_as(d), log_forget + d)
     forget = -torch.logaddexp(log_keep - d, log_forget.expand_as(d))
-    return Weights(keep.clamp(max=LARGEST_EXPONENT).exp(), forget.clamp(max=LARGEST_EXPONENT).exp())
+    return ImportanceWeights(keep.clamp(max=LARGEST_EXPONENT).exp(), forget.clamp(max=LARGEST_EXPONENT).exp())
 
 
-def one_sided(from_forget: torch.Tensor, mixture: float) -> Weights:
+def one_sided(from_forget: torch.Tensor, mixture: float) -> ImportanceWeights:
     """Weights of points that only the picture they were drawn from explains, as where each side has a text of its own:
     1/(1-λ) for one drawn on the keep side, 1/λ for one drawn on the forget side, 0 on the other side."""
     drawn = from_forget.double()
-    return Weights((1 - drawn) / max(1 - mixture, SMALLEST_SHARE), drawn / max(mixture, SMALLEST_SHARE))
+    return ImportanceWeights((1 - drawn) / max(1 - mixture, SMALLEST_SHARE), drawn / max(mixture, SMALLEST_SHARE))

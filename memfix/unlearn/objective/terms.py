@@ -90,7 +90,7 @@ def siss_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
     return weighted(items, weight, network, view, len(batch))
 
 
-def _importance(batch: Batch) -> siss.Weights:
+def _importance(batch: Batch) -> siss.ImportanceWeights:
     """Weights of the mixture's points. A point is noisy latents and their text: where the two sides of an item have
     different ones, which a borrowed keep picture brings, neither side could have drawn what the other did."""
     m, alike = batch.points, batch.alike
@@ -98,7 +98,7 @@ def _importance(batch: Batch) -> siss.Weights:
     pairs = zip(
         siss.importance_weights(ratio, batch.mixture), siss.one_sided(batch.from_forget, batch.mixture), strict=True
     )
-    return siss.Weights(*(torch.where(alike, mixed, own) for mixed, own in pairs))
+    return siss.ImportanceWeights(*(torch.where(alike, mixed, own) for mixed, own in pairs))
 
 
 def _routed(batch: Batch, weight: torch.Tensor, clean: torch.Tensor) -> tuple[Items, torch.Tensor]:

@@ -1,0 +1,131 @@
+"""Detections on a tiny pipeline: what they read and leave out, and what later stages find again."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from memfix.config.checks import DetectSettings
+from memfix.console import Talk
+from memfix.errors import MemfixError
+from memfix.flow.detect import detect
+from memfix.flow.detection import Detection, adapters_of, digest_of, identity_of, wanted
+from memfix.inputs.references import open_image
+from memfix.measures.weights import Wanted
+from memfix.records import Label, Prompt, Role
+from memfix.run.folder import Run
+from tests.conftest import TOKENS
+from tests.detected import detected_run
+from tests.flow.working import opened
+
+QUIET = Talk(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def detected(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, reference_folder: Path) -> Path:
+    return detected_run(tmp_path_factory.mktemp("detection"), model_folder, reference_folder)
+
+
+@pytest.fixture
+def settings(model_folder: Path, reference_folder: Path, tmp_path: Path) -> DetectSettings:
+    (tmp_path / "controls.txt").write_text("disc\nsea\n")
+    return DetectSettings(
+        model=str(model_folder), references=str(reference_folder), controls=str(tmp_path / "controls.txt"),
+        num_samples=1, num_inference_steps=1, mixed_precision="no", measure="tiled_l2",
+    )  # fmt: skip
+
+
+def prompts(folder: Path, *texts: str) -> str:
+    (folder / "prompts.txt").write_text("\n".join(texts) + "\n")
+    return str(folder / "prompts.txt")
+
+
+def test_a_control_that_is_on_the_list_is_a_prompt_and_long_prompts_are_told(
+    settings: DetectSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "x" * (TOKENS + 3)  # a letter is a token; two places are taken by the beginning and the end
+    run = detect(prompts(tmp_path, "disc", long), settings, tmp_path / "run", tmp_path, [], QUIET)
+    listed = run.read("prompts.jsonl", Prompt)
+    assert [(p.text, p.role, p.cut_tokens) for p in listed] == [
+        ("disc", Role.PROMPT, 0), (long, Role.PROMPT, 5), ("sea", Role.CONTROL, 0)
+    ]  # fmt: skip
+    assert "the prompt is 5 tokens too long" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_finished_detection_is_left_as_it_is_and_other_settings_get_another_folder(
+    settings: DetectSettings, tmp_path: Path
+) -> None:
+    listed = prompts(tmp_path, "disc")
+    run = detect(listed, settings, None, tmp_path, [], QUIET)
+    assert run.path.parent == tmp_path and run.path.name.startswith("prompts-")
+    before = {p: p.stat().st_mtime_ns for p in run.path.rglob("before/*")}
+    assert detect(listed, settings, None, tmp_path, [], QUIET).path == run.path
+    assert before == {p: p.stat().st_mtime_ns for p in run.path.rglob("before/*")}
+    other = settings.model_copy(update={"seed": 9})
+    assert detect(listed, other, None, tmp_path, [], QUIET).path != run.path
+
+
+def test_references_that_cannot_be_read_are_an_error_or_left_out_and_counted(
+    settings: DetectSettings, reference_folder: Path, tmp_path: Path
+) -> None:
+    pictures = Path(shutil.copytree(reference_folder, tmp_path / "pictures"))
+    (pictures / "2.png").write_bytes(b"no picture")
+    broken = settings.model_copy(update={"references": str(pictures)})
+    listed = prompts(tmp_path, "disc")
+    with pytest.raises(MemfixError, match=r"2\.png"):
+        detect(listed, broken, tmp_path / "refused", tmp_path, [], QUIET)
+    some = detect(listed, broken.model_copy(update={"skip_invalid": True}), tmp_path / "run", tmp_path, [], QUIET)
+    header = json.loads((some.path / "run.json").read_text())["stages"]["detect"]
+    assert header["left_out_pictures"] == 1
+    assert {r.file_name for r in Detection.of(some).references} == {"0.png", "1.png", "3.png"}
+
+
+def test_an_unfinished_detection_is_no_detection(detected: Path, tmp_path: Path) -> None:
+    with pytest.raises(MemfixError, match="is not finished"):
+        Detection.of(Run.create(tmp_path / "empty"))
+    shutil.copytree(detected, tmp_path / "run", ignore=shutil.ignore_patterns(".lock"))
+    run = Run.open(tmp_path / "run")
+    assert run.header.stages.detect is not None
+    run.header.stages.detect.status = "started"
+    with pytest.raises(MemfixError, match="is not finished"):
+        Detection.of(run)
+
+
+def test_samples_that_are_judged_again_get_the_scores_that_were_written_down(detected: Path, tmp_path: Path) -> None:
+    detection = opened(detected, tmp_path / "run")
+    assert len(detection.samples) == len(detection.scores) == 4 * len(detection.prompts) == 16
+    images = [open_image(detection.folder / s.file_name) for s in detection.samples]
+    again = {s.file_name: s for s in detection.judge().score(detection.samples, images)}
+    for old in detection.scores:
+        new = again[old.file_name]
+        assert (new.reference, new.measures) == (old.reference, pytest.approx(old.measures, abs=1e-5))
+    assert detection.rule.threshold == detection.settings.threshold
+    found = {v.prompt_id for v in detection.verdicts if v.verdict is Label.MEMORIZED}
+    assert {p.id for role in Role for p in detection.memorized(role)} == found
+    detection.require_unchanged()  # nothing was touched
+
+
+def test_the_identity_of_a_model_has_its_adapter(detected: Path, tmp_path: Path) -> None:
+    detection = opened(detected, tmp_path / "run")
+    bare = identity_of(detection.source, detection.settings)
+    assert bare["adapter_sha256"] is None and adapters_of(detection.settings) == []
+    assert bare["model_sha256"] == detection.stage.inputs.model_sha256
+    model = detection.model()
+    model.adapters.add(2)
+    model.adapters.save(tmp_path / "lora")
+    settings = detection.settings.model_copy(update={"adapter": str(tmp_path / "lora")})
+    assert identity_of(detection.source, settings)["adapter_sha256"] is not None
+    assert adapters_of(settings) == [tmp_path / "lora"]
+
+
+def test_prompts_are_known_by_their_texts_and_order() -> None:
+    a, b = Prompt(id="p0001", text="disc"), Prompt(id="p0002", text="cat")
+    assert digest_of([a, b]) == digest_of([a.model_copy(), b])
+    assert len({digest_of(x) for x in ([a, b], [b, a], [a], [a.model_copy(update={"text": "disk"}), b])}) == 4
+
+
+def test_weights_without_an_index_are_the_usual_ones_or_those_given() -> None:
+    assert wanted(DetectSettings(), None) == Wanted()
+    given = DetectSettings(sscd_weights="demo", clip_model="A/b", trust_weights=True)
+    assert wanted(given, None) == Wanted("demo", "A/b", True)

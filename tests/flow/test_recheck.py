@@ -1,0 +1,79 @@
+"""The re-check on a tiny pipeline: which weights it takes, and that untouched ones are never called mitigated."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from memfix import flow
+from memfix.config.checks import RecheckSettings
+from memfix.config.unlearn import UnlearnSettings
+from memfix.console import Talk
+from memfix.errors import MemfixError
+from memfix.flow.detection import Detection
+from memfix.flow.recheck import NewWeights, recheck
+from memfix.records import Label, Outcome, Role, Sample
+from memfix.run.folder import Run
+from tests.detected import FEW, detected_run
+
+pytestmark = pytest.mark.slow  # a detection, a training and re-checks
+
+FRESH = RecheckSettings(num_fresh=2, fresh_seed=500)
+
+
+@pytest.fixture(scope="module")
+def unlearned(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, reference_folder: Path) -> Path:
+    run = Run.open(detected_run(tmp_path_factory.mktemp("recheck"), model_folder, reference_folder))
+    flow.unlearn(run, UnlearnSettings(**FEW, reword=False), [], Talk(quiet=True))
+    return run.path
+
+
+@pytest.fixture
+def run(unlearned: Path, tmp_path: Path) -> Run:
+    return Run.open(Path(shutil.copytree(unlearned, tmp_path / "run", ignore=shutil.ignore_patterns(".lock"))))
+
+
+def test_the_original_weights_keep_every_copy_and_change_nothing(run: Run, model_folder: Path) -> None:
+    before = {v.prompt_id: v for v in Detection.of(run).verdicts}
+    changes = recheck(run, FRESH, [], Talk(quiet=True), model=model_folder)
+    assert {c.prompt_id for c in changes} == before.keys()
+    for change in changes:
+        assert change.drift == 0 and change.broken == 0
+        assert (change.copies_same, change.samples_same) == (before[change.prompt_id].copies, 4)
+        assert change.samples_fresh == 2
+        if change.before is Label.MEMORIZED and change.role is Role.PROMPT:
+            assert change.outcome is Outcome.PERSISTENT
+    seeds = {s.seed for s in run.read("after/metadata.jsonl", Sample) if s.condition == "fresh"}
+    assert seeds == {500, 501}
+
+
+def test_it_is_done_once_and_refuses_other_weights_then(run: Run, model_folder: Path) -> None:
+    first = recheck(run, FRESH, ["memfix", "recheck"], Talk(quiet=True))
+    assert any(change.drift > 0 for change in first)
+    header = json.loads((run.path / "run.json").read_text())["stages"]["recheck"]
+    assert (header["status"], header["checked"]) == ("finished", str(run.path / "model"))
+    before = (run.path / "changes.jsonl").stat().st_mtime_ns
+    assert recheck(Run.open(run.path), FRESH, [], Talk(quiet=True)) == first
+    assert (run.path / "changes.jsonl").stat().st_mtime_ns == before
+    with pytest.raises(MemfixError, match="weights_sha256"):
+        recheck(Run.open(run.path), FRESH, [], Talk(quiet=True), model=model_folder)
+
+
+def test_weights_that_are_given_come_before_the_runs_own(run: Run, model_folder: Path) -> None:
+    own = run.path / "model"
+    assert NewWeights.of(run).adapters == [own]
+    assert str(NewWeights.of(run, model=model_folder)) == str(model_folder)
+    copy = Path(shutil.copytree(own, run.path.parent / "copy"))
+    assert NewWeights.of(run, [copy]).adapters == [copy]
+    assert NewWeights.of(run, [copy]).inputs == NewWeights.of(run).inputs  # by content
+    assert NewWeights.of(run, [own, copy]).inputs != NewWeights.of(run).inputs
+    assert str(NewWeights.of(run, [own, copy])) == f"{own}, {copy}"
+
+
+def test_a_run_without_an_unlearned_model_has_nothing_to_recheck(run: Run) -> None:
+    run.discard("unlearn")
+    with pytest.raises(MemfixError, match="There is no unlearned model") as caught:
+        recheck(run, FRESH, [], Talk(quiet=True))
+    assert "--lora or --model" in caught.value.hint
+    assert not (run.path / "after").exists()
