@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from memfix.config import DetectSettings
+from memfix.config.checks import DetectSettings
 from memfix.models.device import memory_for
 
 LARGER = "Close other programs that use the GPU, or take a larger one."

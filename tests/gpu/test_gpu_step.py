@@ -8,7 +8,7 @@ import pytest
 import torch
 from gpu_devices import DEVICES, ONLY_CUDA
 
-from memfix.config import UnlearnSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.models.model import DiffusionModel
 from memfix.unlearn.data.bank import Bank, Target
 from memfix.unlearn.objective.methods import METHODS, get_method
