@@ -11,6 +11,7 @@ from memfix.console import Talk, counted
 from memfix.detect.check import Check
 from memfix.detect.first import FirstCheck
 from memfix.detect.threshold import check_weights, given_threshold, settle_rule
+from memfix.files import sha256
 from memfix.flow.detection import adapters_of, digest_of, identity_of, wanted
 from memfix.flow.memory import sampling_memory
 from memfix.index.store import Store
@@ -90,8 +91,9 @@ def detect(
         written = first.references(prompts)
         entry.references_sha256 = None if opened.indexed else fingerprint(written)
         run.write("references.jsonl", written)
-        if references:
+        if references and not opened.indexed:
             references.keep(run.path / DESCRIBED)
+            entry.described_sha256 = sha256([run.path / DESCRIBED])
         if opened.clip:
             write_clip_scores(run, BEFORE, opened.clip, prompts)
         run.write(f"{BEFORE}/verdicts.jsonl", found)

@@ -169,7 +169,13 @@ class Detection:
 
     def _reference_set(self) -> ReferenceSet:
         weights = wanted(self.settings, self.index) if self.index else None
-        return open_references(self.references, self.measure, self.index, weights, described=self.run.path / DESCRIBED)
+        return open_references(self.references, self.measure, self.index, weights, described=self._described())
+
+    def _described(self) -> Path | None:
+        """What the references were described as; None where that is not there, or no longer what was written."""
+        file = self.run.path / DESCRIBED
+        known = file.is_file() and sha256([file]) == self.stage.described_sha256
+        return file if known else None
 
 
 def wanted(settings: DetectSettings, index: Path | None) -> Wanted:

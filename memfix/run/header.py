@@ -54,6 +54,9 @@ class DetectStage(Stage):
     design: DesignRecord | None = None
     search: SearchRecord | None = None
     screening: ScreeningRecord | None = Field(None, description="none without a screen")
+    described_sha256: str | None = Field(
+        None, description="of what the references were described as, references.safetensors; none of an index"
+    )
     references_sha256: str | None = Field(
         None, description="of the contents of the references in references.jsonl, once they are written down"
     )

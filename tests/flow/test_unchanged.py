@@ -12,7 +12,10 @@ from memfix.config.checks import RecheckSettings
 from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
+from memfix.flow.detection import Detection
 from memfix.models import loading
+from memfix.records import Reference
+from memfix.references.in_memory import HeldReferences
 from memfix.run.folder import Run
 from tests.conftest import picture
 from tests.detected import FEW, detected_run
@@ -126,6 +129,20 @@ def test_prompts_that_were_edited_in_the_run_are_refused(run: Run) -> None:
     file.write_text(file.read_text().replace('"text":"disc"', '"text":"disk"'))
     with pytest.raises(MemfixError, match="prompts of this run changed"):
         unlearn(run)
+
+
+def test_descriptions_that_are_not_the_runs_own_are_made_anew(run: Run, tmp_path: Path) -> None:
+    """Otherwise samples would be held against other pictures, and no copy would be found."""
+    others = tmp_path / "others"
+    others.mkdir()
+    for i in range(4):
+        picture(100 + i).save(others / f"{i}.png")
+    detection = Detection.of(run)
+    told = [Reference(file_name=f"{i}.png", path=str(others / f"{i}.png")) for i in range(4)]
+    HeldReferences(told, detection.measure).keep(run.path / "references.safetensors")
+    found = Detection.of(Run.open(run.path)).judge().references.nearest([picture(i) for i in range(4)])
+    assert found.names == ["0.png", "1.png", "2.png", "3.png"]
+    assert found.values["tiled_l2"].max() < 1e-3  # each is the picture itself
 
 
 def test_the_same_model_elsewhere_is_the_same(model: Path, tmp_path: Path) -> None:
