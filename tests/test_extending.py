@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TOKENS, picture, tiny_pipeline
 from detected import detected_run
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from jinja2 import ChoiceLoader, DictLoader
@@ -41,6 +40,7 @@ from memfix.unlearn.objective import methods
 from memfix.unlearn.objective.terms import View, denoise_keep
 from memfix.unlearn.train.trainer import Trainer
 from memfix.variants import table
+from tests.conftest import TOKENS, picture, tiny_pipeline
 
 PAGE = Path(__file__).parent.parent / "docs/extending.md"
 TABLES: list[tuple[ModuleType, str]] = [

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import picture
 from typer.testing import CliRunner
 
 from memfix.cli import app
 from memfix.config.tools import IndexSettings
 from memfix.measures.weights import Wanted
+from tests.conftest import picture
 
 
 @pytest.fixture

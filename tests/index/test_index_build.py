@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import picture
 from PIL import Image
 
 from memfix.config.choices import Precision
@@ -22,6 +21,7 @@ from memfix.index.build import Built, build, finish, prepare
 from memfix.index.store import Store
 from memfix.measures.descriptor import Pixels
 from memfix.world import ALONE, World
+from tests.conftest import picture
 from tests.counting import Counting
 
 SIZE = 4  # rows of a shard

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import picture
 from typer.testing import CliRunner
 
 from memfix.cli import app
+from tests.conftest import picture
 
 
 def run(*arguments: str, code: int = 0, env: dict[str, str] | None = None) -> tuple[str, str]:

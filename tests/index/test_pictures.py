@@ -5,10 +5,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from conftest import picture
-
 from memfix.files import sha256
 from memfix.index.pictures import Looked, ahead, decoded, examine, picture_batches
+from tests.conftest import picture
 
 
 def test_ahead_keeps_the_order_and_the_bound() -> None:

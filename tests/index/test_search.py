@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import picture
 from stores import make_store, unit
 
 from memfix.config.choices import Precision
@@ -13,6 +12,7 @@ from memfix.index.build import build
 from memfix.index.search import Neighbours, best_of_both, search
 from memfix.index.store import Store
 from memfix.measures.descriptor import Pixels
+from tests.conftest import picture
 
 CUTS = (1, 1, 40, 90)  # an empty shard among them
 

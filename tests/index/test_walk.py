@@ -5,11 +5,10 @@ import os
 import tarfile
 from pathlib import Path
 
-from conftest import picture
-
 from memfix.index.rows import Row, as_line, from_line, read_lines, write_lines
 from memfix.index.walk import walk_folder
 from memfix.inputs.references import open_image, read_references
+from tests.conftest import picture
 
 
 def tar(path: Path, names: list[str]) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import picture
 
 from memfix.errors import MemfixError
 from memfix.inputs.embedded import container as table_of
@@ -18,6 +17,7 @@ from memfix.inputs.inside import container, read
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import open_image, read_references
 from memfix.inputs.wrong_rows import WrongRows
+from tests.conftest import picture
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

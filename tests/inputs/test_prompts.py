@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from conftest import picture
 
 from memfix.errors import MemfixError
 from memfix.inputs.prompts import read_prompts
 from memfix.records import Role
+from tests.conftest import picture
 
 
 def write(folder: Path, name: str, text: str) -> str:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import picture
 from PIL import Image
 
 from memfix.errors import MemfixError
@@ -18,6 +17,7 @@ from memfix.measures.descriptor import Pixels
 from memfix.measures.pixels import Ssim
 from memfix.records import Prompt
 from memfix.references.in_memory import HeldReferences
+from tests.conftest import picture
 
 
 def test_folder_with_captions(reference_folder: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import picture
 
 from memfix.errors import MemfixError
 from memfix.inputs.columns import WrongCellError, as_list, urls
@@ -16,6 +15,7 @@ from memfix.inputs.prompts import list_file, read_prompts, stream
 from memfix.inputs.references import read_references
 from memfix.inputs.tables import lines
 from memfix.inputs.wrong_rows import KEPT, WrongRows
+from tests.conftest import picture
 
 
 def write(folder: Path, name: str, content: str | bytes) -> str:

@@ -5,11 +5,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from conftest import picture
 
 from memfix.errors import MemfixError
 from memfix.inputs.references import SUFFIXES, open_image, read_references
 from memfix.inputs.tars import container, members, read
+from tests.conftest import picture
 
 
 def png(seed: int) -> bytes:

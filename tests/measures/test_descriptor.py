@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from conftest import picture
 from PIL import Image, ImageOps
 
 from memfix.errors import MemfixError
 from memfix.measures.descriptor import get_descriptor
+from tests.conftest import picture
 
 
 def test_pixels_by_hand() -> None:

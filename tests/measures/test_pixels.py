@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from conftest import picture
 from PIL import Image
 from skimage.metrics import structural_similarity
 
@@ -11,6 +10,7 @@ from memfix.errors import MemfixError
 from memfix.measures import get_measure
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import Ssim, TiledL2, detail
+from tests.conftest import picture
 
 
 def plain(*color: int, size: int = 64) -> Image.Image:

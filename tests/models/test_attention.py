@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from conftest import tiny_pipeline
 
 from memfix.errors import MemfixError
 from memfix.models.attention import record_cross_attention
+from tests.conftest import tiny_pipeline
 
 
 @pytest.fixture(scope="module")

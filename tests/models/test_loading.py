@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TOKENS, tiny_pipeline
 from diffusers import (
     DDIMScheduler,
     EDMEulerScheduler,
@@ -20,6 +19,7 @@ from memfix.models.model import DiffusionModel
 from memfix.models.sampling import batches, plan_samples
 from memfix.models.schedule import NoiseSchedule
 from memfix.records import Prompt
+from tests.conftest import TOKENS, tiny_pipeline
 
 
 def test_half_precision_weights_are_loaded_as_fp32(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import picture, tiny_pipeline
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
@@ -22,6 +21,7 @@ from memfix.screens.sampling import Sampling
 from memfix.unlearn.data.bank import Bank, Target
 from memfix.unlearn.objective.methods import METHODS
 from memfix.unlearn.train.trainer import Trainer
+from tests.conftest import picture, tiny_pipeline
 
 HEIGHT, WIDTH = 8, 12  # of latents; pictures are twice as large
 PLAN = plan_samples([Prompt(id="p", text="a cat")], [3, 4], steps=4, guidance=3.0)

@@ -5,7 +5,6 @@ from itertools import combinations, islice
 
 import pytest
 import torch
-from conftest import TOKENS, tiny_pipeline
 from diffusers import EulerAncestralDiscreteScheduler
 from direct import Direct, flat_cosine
 
@@ -17,6 +16,7 @@ from memfix.screens.base import probe
 from memfix.screens.bright_ending import bright_ending_with_masks
 from memfix.screens.fine_detail import high_pass
 from memfix.screens.sampling import Sampling
+from tests.conftest import TOKENS, tiny_pipeline
 
 PROMPTS = ["a cat", "dog", "a very long prompt that is cut"]
 SAMPLING = Sampling(seeds=(3, 4, 5), steps=2, num_inference_steps=4, guidance_scale=3.0)

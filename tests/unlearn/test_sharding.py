@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_pipeline
 from torch import distributed
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing import spawn
@@ -13,6 +12,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.models.sharding import BLOCKS, shard, unsharded
 from memfix.unlearn.train.sharding import check_sharding
+from tests.conftest import tiny_pipeline
 
 pytestmark = pytest.mark.slow  # processes that hold a network together
 
