@@ -38,6 +38,7 @@ def evaluated(model: DiffusionModel):
     handle.remove()
 
 
+@pytest.mark.slow
 def test_a_screen_that_was_killed_goes_on(model: DiffusionModel, evaluated: list[int], tmp_path: Path) -> None:
     talk, run = Talk(quiet=True), Run.create(tmp_path / "whole")
     skipping = screen_first(run, "before", model, PROMPTS, SETTINGS, talk)

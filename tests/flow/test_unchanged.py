@@ -20,6 +20,8 @@ from memfix.run.folder import Run
 from tests.conftest import picture
 from tests.detected import FEW, detected_run
 
+pytestmark = pytest.mark.slow  # a detection, trainings and re-checks for each test
+
 UNLEARN = UnlearnSettings(**FEW, reword=False)
 RECHECK = RecheckSettings(num_fresh=2)
 

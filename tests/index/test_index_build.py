@@ -182,7 +182,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         built(folder, folder)
     with held(out, ".rank-0-of-1.lock"), pytest.raises(MemfixError, match="in use by another") as caught:
         built(folder, out)
-    assert "--rank of its own" in caught.value.hint
+    assert "its own --rank" in caught.value.hint
 
 
 def test_a_plan_that_was_carried_out_by_others_disturbs_no_later_one(folder: Path, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_a_broken_reference_is_left_out_and_counted(tmp_path: Path) -> None:
     gallery = HeldReferences(references, Ssim(), wrong=wrong)
     assert [r.file_name for r in gallery.recorded(CopyRule.default(Ssim()))] == ["a.png"] and wrong.pictures == 2
     assert wrong.told()[1].endswith("b.png cannot be read as a picture: UnidentifiedImageError; it is left out")
-    with pytest.raises(MemfixError, match="None of 1 references can be read"):
+    with pytest.raises(MemfixError, match="None of the 1 references can be read"):
         HeldReferences(references[1:], Ssim(), wrong=WrongRows(skip=True))
 
 

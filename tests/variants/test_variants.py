@@ -65,6 +65,7 @@ def test_guidance_falls_to_none(subject: Subject) -> None:
     assert VARIANT_KINDS["guidance"].vary(unguided) == []
 
 
+@pytest.mark.slow
 def test_descent_lowers_the_magnitude_score(subject: Subject) -> None:
     path = list(descent(subject))
     assert len(path) == max(DESCENT)
