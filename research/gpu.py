@@ -103,6 +103,19 @@ def start(device: str, tiny: bool, work: Path) -> tuple[Processes, Machine]:
     sys.exit(f"Device {device} cannot be used.")
 
 
+def check_beforehand(given: argparse.Namespace) -> None:
+    """Exit where results could not be written, or a GPU's verdicts could not be compared with a CPU's."""
+    from gpu_pieces.works import EXPECTED
+
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+        (given.out / lines.NAME).open("a").close()
+    except OSError as error:
+        sys.exit(f"Results cannot be written to {given.out}: {error.strerror}.")
+    if given.device == "cuda" and not given.tiny and not EXPECTED.is_file():
+        sys.exit(f"{EXPECTED} is missing: on a machine with a CPU, run python research/gpu.py --expect first.")
+
+
 def record(result: Result, machine: Machine, about: lines.Line, out: Path) -> None:
     """A line in the file and one on the terminal; what a failed piece printed goes into a log beside the file."""
     lines.append(out / lines.NAME, lines.line_of(result, machine, about))
@@ -119,6 +132,7 @@ def run(chosen: Sequence[Piece], given: argparse.Namespace, deadline: float) -> 
         ["memfix-gpu", code, given.device, *(["tiny"] if given.tiny else [])]
     )
     work.mkdir(parents=True, exist_ok=True)
+    check_beforehand(given)
     processes, machine = start(given.device, given.tiny, work)
     about = {"code": code, **lines.commit(given.commit), "versions": lines.versions(), "argv": sys.argv[1:]}
 

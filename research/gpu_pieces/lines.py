@@ -74,28 +74,36 @@ def line_of(result: Result, machine: Machine, about: dict[str, Any]) -> Line:
     }  # fmt: skip
 
 
+NEEDED = {"piece", "status", "reason", "seconds", "values", "device", "device_name", "tiny", "code", "date", "versions"}
+"""What every line of a piece has."""
+
+
 def append(file: Path, line: Line) -> None:
     """Add a line, and see it on the disk."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    there = file.read_bytes() if file.exists() else b""
+    cut_off = bool(there) and not there.endswith(b"\n")
     with file.open("a") as stream:
-        stream.write(json.dumps(line, allow_nan=False) + "\n")
+        stream.write(("\n" if cut_off else "") + json.dumps(line, allow_nan=False) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
 
 
 def read(*files: Path) -> list[Line]:
-    """All lines of some files, each once; a line that was cut off is none."""
+    """All lines of some files, each once; what was cut off, or is no line of a piece, is left out."""
     return list({json.dumps(line): line for file in files for line in _lines(file)}.values())
 
 
 def _lines(file: Path) -> Iterator[Line]:
     if not file.exists():
         return
-    for text in file.read_text().splitlines():
+    for text in file.read_text(errors="replace").splitlines():
         try:
-            yield json.loads(text)
+            line = json.loads(text)
         except ValueError:
             continue
+        if isinstance(line, dict) and line.keys() >= NEEDED and isinstance(line["values"], dict):
+            yield line
 
 
 def same(line: Line, machine: Machine, version_of_code: str) -> bool:

@@ -103,13 +103,15 @@ class Processes:
         seconds, late = round(time.monotonic() - r.started, 1), r.process.is_alive()
         kill(r.process)  # also what it left running
         values = json.loads(r.here.file.read_text()) if r.here.file.exists() else {}
-        reason = str(values.pop(REASON, ""))
+        reason, done = str(values.pop(REASON, "")), values.pop(DONE, False)
         log = r.log.read_text(errors="replace") if r.log.exists() else ""
         if late:
             what = "what was left of the script's time" if r.cut else "its limit"
             return Result(r.piece.name, TIMEOUT, f"killed after {r.limit:.0f} s, {what}", seconds, values, log)
         if r.process.exitcode and not reason:
             reason = f"the process ended with code {r.process.exitcode}: {_last_lines(log)}"
+        if not (reason or done):
+            reason = "the process ended before the piece did"
         if bad := not_finite(values):
             reason = reason or f"no finite numbers: {', '.join(bad)}"
             values |= {name: str(values[name]) for name in bad}
@@ -117,6 +119,7 @@ class Processes:
 
 
 REASON = "reason"  # among the values of a piece that failed
+DONE = "done"  # among those of one that came to its end
 
 
 def kill(process: BaseProcess) -> None:
@@ -137,6 +140,7 @@ def _child(run: Callable[[Here], None], here: Here, log: Path) -> None:
     os.dup2(file.fileno(), 2)
     try:
         run(here)
+        here.note(**{DONE: True})
     except BaseException as error:  # whatever it is becomes the result of the piece, which nobody else would record
         traceback.print_exc()
         here.note(**{REASON: said(error)})

@@ -39,12 +39,12 @@ def _of(model: str) -> list[Piece]:
 PIECES: list[Piece] = [
     Piece("demo", 240, works.demo),
     Piece("tests", 120, partial(works.tests, chosen="not compiled")),
-    *_of("sd1"),
     *(
         Piece(f"chain-{p}-{weights}", 180, partial(works.chain, precision=p, weights=weights), CHAIN_GIB, _slow(p))
         for p in works.PRECISIONS
         for weights in ("lora", "full")
     ),
+    *_of("sd1"),
     Piece("adapter", 60, works.adapter),
     Piece("compile", 150, partial(works.tests, chosen="compiled"), skip=_without_gpu),
     *cards.pieces(),

@@ -73,10 +73,12 @@ def newest(lines: Iterable[Line]) -> dict[str, Line]:
 
 def met(wanted: Wanted, found: dict[str, Line]) -> tuple[str, str]:
     """What was measured, and whether it is as wanted."""
-    values = found.get(wanted.piece, {}).get("values", {})
-    value = values.get(wanted.value)
+    line = found.get(wanted.piece, {})
+    value = line.get("values", {}).get(wanted.value)
     if not isinstance(value, (int, float)):
         return "-", "not measured"
+    if line["status"] != OK:
+        return shown(value, wanted.unit), f"the piece {line['status']}"
     return shown(value, wanted.unit), "met" if wanted.met(value) else "not met"
 
 
@@ -106,12 +108,17 @@ def readme_part(lines: Iterable[Line]) -> str:
     if not real:
         return NOTHING
     last = max(real, key=lambda line: line["date"])
-    found = newest(line for line in real if (line["device_name"], line["code"]) == (last["device_name"], last["code"]))
+
+    def kind(line: Line) -> tuple[object, ...]:
+        return line["device_name"], line["code"], line["versions"].get("torch")
+
+    found = newest(line for line in real if kind(line) == kind(last))
     bad = [f"`{name}` {line['status']}" for name, line in found.items() if line["status"] != OK]
-    where = f"commit {last['commit'][:7]}" if last["commit"] else f"code {last['code']}"
+    where = f"commit {last['commit'][:7]}" if last.get("commit") else f"code {last['code']}"
+    where += " with local changes" if last.get("dirty") else ""
     head = (
         f"`python research/gpu.py` on one {last['device_name']}, {last['date'][:10]}, {where}, torch "
-        f"{last['versions']['torch']}: {len(found) - len(bad)} of {len(found)} pieces ended well"
+        f"{last['versions'].get('torch')}: {len(found) - len(bad)} of {len(found)} pieces ended well"
     )
     head += f" ({', '.join(bad)})." if bad else "."
     rows = [f"| {w.what} | {w.words} | {' | '.join(met(w, found))} |" for w in WANTED]

@@ -95,6 +95,11 @@ def dies(here: Here) -> None:
     os._exit(3)
 
 
+def ends_early(here: Here) -> None:
+    here.note(half=1)
+    os._exit(0)
+
+
 def no_number(here: Here) -> None:
     here.note(good=1.0, bad=float("nan"))
 
@@ -107,21 +112,23 @@ def run(folder: Path, *pieces: Piece, seconds: float = 60, machine: Machine = CP
 def test_what_goes_wrong_is_recorded_and_ends_nothing_else(tmp_path: Path) -> None:
     found = run(
         tmp_path, Piece("raises", 20, raises), Piece("dies", 20, dies), Piece("nan", 20, no_number),
+        Piece("early", 20, ends_early),
         Piece("skipped", 20, raises, skip=lambda machine: f"not on {machine.device}"), Piece("fine", 20, fine),
     )  # fmt: skip
     assert {name: r.status for name, r in found.items()} == {
-        "raises": "failed", "dies": "failed", "nan": "failed", "skipped": "skipped", "fine": "ok",
+        "raises": "failed", "dies": "failed", "nan": "failed", "skipped": "skipped", "fine": "ok", "early": "failed",
     }  # fmt: skip
     assert found["raises"].reason == "ValueError: of this and that"
     assert found["raises"].values == {"before": 1}
     assert "so far" in found["raises"].log and "Traceback" in found["raises"].log
     assert found["dies"].reason == "the process ended with code 3: dying"
+    assert found["early"].reason == "the process ended before the piece did"
     assert found["nan"].reason == "no finite numbers: bad"
     assert found["skipped"].reason == "not on cpu"
     assert found["fine"].values == {"answer": 42.0}
     for result in found.values():  # what JSON does not know would not be written
         lines.append(tmp_path / "gpu.jsonl", lines.line_of(result, CPU, ABOUT))
-    assert len(lines.read(tmp_path / "gpu.jsonl")) == 5
+    assert len(lines.read(tmp_path / "gpu.jsonl")) == 6
 
 
 @pytest.mark.parametrize("work", [hangs, starts_what_hangs])
@@ -187,6 +194,20 @@ def test_a_line_that_was_cut_off_is_none(tmp_path: Path) -> None:
     with (tmp_path / "gpu.jsonl").open("a") as file:
         file.write('{"piece": "b", "sta')
     assert [x["piece"] for x in lines.read(tmp_path / "gpu.jsonl")] == ["a"]
+    lines.append(tmp_path / "gpu.jsonl", line("c"))  # what comes after it is not lost
+    assert [x["piece"] for x in lines.read(tmp_path / "gpu.jsonl")] == ["a", "c"]
+
+
+def test_what_is_no_line_of_a_piece_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "gpu.jsonl").write_bytes(b'null\n{}\n[1]\n5\n"x"\n{"piece": "a"}\n\xff\xfe\n')
+    lines.append(tmp_path / "gpu.jsonl", line("a"))
+    assert [x["piece"] for x in lines.read(tmp_path / "gpu.jsonl")] == ["a"]
+
+
+def test_results_that_cannot_be_written_are_refused_before_any_piece(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = script("--device", "cpu", "--tiny", "--out", tmp_path / "file", "--work", tmp_path / "work")
+    assert done.returncode == 1 and "Results cannot be written" in done.stderr
 
 
 # -- README ---------------------------------------------------------------------------------------------------------
@@ -210,9 +231,16 @@ def test_readme_changes_between_its_marks_alone_and_takes_lines_of_a_gpu_alone(t
     assert "≤ 45.0 GiB | 41.3 GiB | met |" in text
     assert "≥ 1.50 × | 1.43 × | not met |" in text
     assert "≤ 16.0 GiB | - | not measured |" in text
+    assert "with local changes" not in text
     assert "9.00" not in text
     tables.write_readme(page, known)
     assert page.read_text() == text
+
+
+def test_a_piece_that_failed_meets_nothing_and_local_changes_are_told() -> None:
+    text = tables.readme_part([line("sd1-full", "failed", values=FAST, dirty=True)])
+    assert "≤ 45.0 GiB | 41.3 GiB | the piece failed |" in text and "| met |" not in text
+    assert "with local changes" in text
 
 
 def test_readme_without_marks_is_left_alone(tmp_path: Path) -> None:
