@@ -53,7 +53,7 @@ def test_index(memfix: Any, pictures: str) -> None:
 
 def test_the_rank_of_an_adapter_is_none_of_an_index(memfix: Any, pictures: str) -> None:
     assert memfix("index", pictures, MEMFIX_RANK="4")["complete"]
-    assert "no rank 4 among 2" in memfix("index", pictures, code=2, RANK="4", WORLD_SIZE="2")
+    assert "RANK 4 of WORLD_SIZE 2 is not a valid rank" in memfix("index", pictures, code=2, RANK="4", WORLD_SIZE="2")
 
 
 def test_fetch(memfix: Any) -> None:
@@ -98,13 +98,13 @@ def test_screen(memfix: Any, model_folder: Path) -> None:
     [
         ("[index]\nbatchsize = 4\n", "Unknown setting 'batchsize'.", "Did you mean 'batch_size'?"),
         ("[index]\nrank = 1\n", "Unknown setting 'rank'.", "It is a setting of [unlearn]."),
-        ("[index]\nbatch_size = 0\n", "Setting 'batch_size' is 0:", "--batch-size: Pictures described at once."),
-        ("[index]\nprecision = 'int8'\n", "Setting 'precision' is 'int8':", "--precision: Of the stored vectors"),
+        ("[index]\nbatch_size = 0\n", "Setting 'batch_size' is 0:", "--batch-size: Pictures that are described at once."),
+        ("[index]\nprecision = 'int8'\n", "Setting 'precision' is 'int8':", "--precision: Precision of the stored vectors"),
         ("[fetch]\nper_hosts = 4\n", "Unknown setting 'per_hosts'.", "Did you mean 'per_host'?"),
-        ("[fetch]\nallow_port = ['www']\n", "Setting 'allow_port.0' is 'www':", "--allow-port: A port beside"),
+        ("[fetch]\nallow_port = ['www']\n", "Setting 'allow_port.0' is 'www':", "--allow-port: Allow this port besides"),
         ("[screen]\nscreens = ['magnitude']\n", "Unknown setting 'screens'.", "Did you mean 'screen'?"),
         ("[screen]\nseed = 3\n", "Unknown setting 'seed'.", "It is a setting of [detect]."),
-        ("[screen]\nscreen = []\n", "Setting 'screen' is []:", "--screen: Screen to score by"),
+        ("[screen]\nscreen = []\n", "Setting 'screen' is []:", "--screen: Screen to score prompts with"),
         ("[detect]\nnum_seeds = 3\n", "Unknown setting 'num_seeds'.", "It is a setting of [screen]."),
     ],
 )
@@ -123,7 +123,7 @@ def test_limits_of_flags(memfix: Any, pictures: str) -> None:
 
 def test_commands_without_settings_take_a_file_and_refuse_a_wrong_one(memfix: Any) -> None:
     assert memfix("prompts", "list", toml="[fetch]\nthreads = 2\n")
-    assert "unknown table [fetsh]" in memfix("prompts", "list", toml="[fetsh]\nthreads = 2\n", code=1)
+    assert "the table [fetsh] is unknown" in memfix("prompts", "list", toml="[fetsh]\nthreads = 2\n", code=1)
     assert "no settings file" in memfix("prompts", "list", "--config", "none.toml", code=1)
 
 
