@@ -98,10 +98,22 @@ def test_screen(memfix: Any, model_folder: Path) -> None:
     [
         ("[index]\nbatchsize = 4\n", "Unknown setting 'batchsize'.", "Did you mean 'batch_size'?"),
         ("[index]\nrank = 1\n", "Unknown setting 'rank'.", "It is a setting of [unlearn]."),
-        ("[index]\nbatch_size = 0\n", "Setting 'batch_size' is 0:", "--batch-size: Pictures that are described at once."),
-        ("[index]\nprecision = 'int8'\n", "Setting 'precision' is 'int8':", "--precision: Precision of the stored vectors"),
+        (
+            "[index]\nbatch_size = 0\n",
+            "Setting 'batch_size' is 0:",
+            "--batch-size: Pictures that are described at once.",
+        ),
+        (
+            "[index]\nprecision = 'int8'\n",
+            "Setting 'precision' is 'int8':",
+            "--precision: Precision of the stored vectors",
+        ),
         ("[fetch]\nper_hosts = 4\n", "Unknown setting 'per_hosts'.", "Did you mean 'per_host'?"),
-        ("[fetch]\nallow_port = ['www']\n", "Setting 'allow_port.0' is 'www':", "--allow-port: Allow this port besides"),
+        (
+            "[fetch]\nallow_port = ['www']\n",
+            "Setting 'allow_port.0' is 'www':",
+            "--allow-port: Allow this port besides",
+        ),
         ("[screen]\nscreens = ['magnitude']\n", "Unknown setting 'screens'.", "Did you mean 'screen'?"),
         ("[screen]\nseed = 3\n", "Unknown setting 'seed'.", "It is a setting of [detect]."),
         ("[screen]\nscreen = []\n", "Setting 'screen' is []:", "--screen: Screen to score prompts with"),

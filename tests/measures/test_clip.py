@@ -55,7 +55,7 @@ def test_a_replaced_checkpoint_is_another_model_and_a_moved_one_is_not(model: st
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     assert first.identity.startswith(f"open_clip tiny-clip, sha256 {digest}, 32x32, shortest, bicubic, mean 0.4815")
     assert first.weights == (Path(path), digest, f"{name}/{path}", Path(path).stat().st_size)
-    assert first.weights.record()["bytes"] == Path(path).stat().st_size
+    assert first.weights.record().bytes == Path(path).stat().st_size
     moved = tmp_path / "moved.safetensors"
     moved.write_bytes(Path(path).read_bytes())
     assert Clip(f"{name}/{moved}").identity == first.identity

@@ -81,7 +81,7 @@ def test_a_run_tells_it_before_and_after(tmp_path: Path, model_folder: Path, ref
     controls = [c.clip_score_before for c in report.controls]
     assert report.summary.control_clip_score_before == pytest.approx(sum(controls) / 2)
     page = flow.report(Run.open(run.path)).read_text()
-    assert f"clip_score: {entry.clip_score_before:.3f}, after: {entry.clip_score_after:.3f}" in page
+    assert f": {entry.clip_score_before:.3f}, after: {entry.clip_score_after:.3f}" in page
     assert "It does not decide what a copy is." in page
 
 

@@ -13,11 +13,13 @@ from torchvision import transforms
 from memfix.demo import REFERENCES
 from memfix.errors import MemfixError
 from memfix.measures import get_measure
+from memfix.measures.copy_rule import CopyRule
 from memfix.measures.embedding import Embedding
 from memfix.measures.sscd import Sscd
 from memfix.measures.weights import Wanted, obtain
 from memfix.records import Reference, Sample
 from memfix.references.in_memory import HeldReferences
+from memfix.references.judge import Judge
 from tests.conftest import picture
 
 
@@ -174,7 +176,7 @@ def test_the_nearest_reference_is_the_one_nearest_by_sscd(file: Path, sscd: Sscd
     gallery = HeldReferences(references, measure)
     images = [picture(3), picture(17)]
     samples = [Sample(file_name=f"{i}.png", text="", prompt_id="p", seed=i, steps=1, guidance=1) for i in range(2)]
-    copy, other = gallery.score(samples, images)
+    copy, other = Judge(gallery, CopyRule.default(measure)).score(samples, images)
     table = sscd(images) @ sscd([picture(i) for i in range(6)]).T
     assert copy.reference == "3.png" and copy.copy_
     assert other.reference == f"{int(table[1].argmax())}.png"

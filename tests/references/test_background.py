@@ -68,7 +68,7 @@ def test_what_shares_a_caption_is_related(tmp_path: Path) -> None:
 def test_one_picture_is_not_unrelated_to_itself(tmp_path: Path, captions: list[str]) -> None:
     found = background(gallery(tmp_path, captions))
     assert len(found.values) == 3 and found.values[-1] > 0.05
-    assert found.summary()["references"] == found.summary()["duplicates"] == 3
+    assert found.summary().references == found.summary().duplicates == 3
 
 
 @pytest.mark.parametrize("name", ["ssim", "tiled_l2", "sscd"])

@@ -226,7 +226,7 @@ def test_what_is_recorded(folder: Path) -> None:
     ]  # fmt: skip
     assert held[1].path == str(folder / "in/1.png") and f"{folder}/more.tar#" in held[3].path
     assert judged(index).recorded() == []
-    with pytest.raises(MemfixError, match=r"holds no nothing\.png"):
+    with pytest.raises(MemfixError, match=r"does not contain nothing\.png"):
         judged(index).recorded(["nothing.png"])
 
 
@@ -313,7 +313,7 @@ def test_an_index_that_is_not_ready(folder: Path, tmp_path: Path) -> None:
     assert read_references(str(out), []) == []
     with pytest.raises(MemfixError, match="is not finished") as caught:
         open_references([], get_measure("ssim"), index=out)
-    assert caught.value.hint == f"Finish it: memfix index {folder} --out {out}"
+    assert caught.value.hint == f"Finish it with: memfix index {folder} --out {out}"
     empty = tmp_path / "empty.index"
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "x.png").write_bytes(b"no picture")

@@ -45,7 +45,7 @@ def test_published_weights_of_another_hash_are_refused_by_name() -> None:
     assert wanted_for(INDEX, manifest("sscd", SSCD), "sscd_disc_mixup", None, False) == Wanted()
     with pytest.raises(MemfixError, match=r"made with sscd demo \(sha256 0123\), not with sscd_disc_mixup") as caught:
         wanted_for(INDEX, manifest("sscd", "sha256 0123", "demo"), "sscd_disc_mixup", None, False)
-    assert "Leave --sscd-weights out" in caught.value.hint
+    assert "Leave out --sscd-weights" in caught.value.hint
     with pytest.raises(MemfixError, match="not with sscd_disc_mixup"):
         wanted_for(INDEX, manifest("sscd", "sha256 0123"), None, None, False)
 
