@@ -144,7 +144,7 @@ def test_where_the_threshold_comes_from(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"threshold": "nemo-sscd"}, "is one of sscd, and the measure is ssim"),
+        ({"threshold": "nemo-sscd"}, "is for the measure sscd, but the measure is ssim"),
         ({"threshold": "nemo"}, "Unknown threshold 'nemo'"),
         ({"threshold": 0.5, "false_alarm_rate": 0.5}, "cannot be given together"),
     ],
