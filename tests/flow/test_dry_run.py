@@ -194,7 +194,7 @@ def test_what_settings_cannot_come_true_is_told(
     run = Run.open(detected_run(tmp_path, model_folder, reference_folder, controls=False))
     unlearn(run, talk=Talk(), mixture=0.05)
     said = " ".join(capsys.readouterr().err.split())
-    assert "cannot hold a mixture of 0.05: 0.25 is drawn" in said
+    assert "cannot hold a mixture of 0.05; 0.25 is drawn" in said
     assert "no prior items" in said
     unlearn(run, overwrite=True, talk=Talk(), mixture=0.5, prior_batch_size=0)
     said = capsys.readouterr().err
