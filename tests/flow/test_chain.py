@@ -334,7 +334,7 @@ def test_unlearning_goes_on_from_an_adapter(work: Path, threshold: float, run: P
         pictures.append(np.asarray(Image.open(work / "again/after/p0001-0.png"), int))
     assert np.abs(pictures[0] - pictures[1]).max() <= 2
     done = memfix("detect", "prompts.txt", "-m", "model", "--adapter", "nowhere", "-o", "none", cwd=work, code=1)
-    assert "There is no LoRA nowhere" in done.stderr
+    assert "There is no LoRA at nowhere" in done.stderr
 
 
 def test_pictures_of_the_user_are_kept_and_surrogate(work: Path, run: Path) -> None:
