@@ -218,7 +218,7 @@ def test_controls_that_calibrate_nothing_are_refused() -> None:
     with pytest.raises(MemfixError, match="same score"):
         plan_skipping(scores, [1.0] * 30, 0.05, 0, 0, screen="magnitude")
     odd = [*CONTROLS, *(math.exp(8 + i / 10) for i in range(5))]
-    with pytest.raises(MemfixError, match="5 of 29 controls score like memorized prompts: no. 25, 26, 27, 28, 29"):
+    with pytest.raises(MemfixError, match=r"5 of 29 controls score like memorized prompts: no\. 25, 26, 27, 28, 29"):
         plan_skipping(scores, odd, 0.05, 0, 0, screen="magnitude")
     with pytest.raises(MemfixError, match=r"controls score lower than the prompts of the list that look clean, by 0.8"):
         plan_skipping({i: 4.5 * s for i, s in scores.items()}, CONTROLS, 0.05, 0, 0, screen="magnitude")
