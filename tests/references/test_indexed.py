@@ -318,7 +318,7 @@ def test_an_index_that_is_not_ready(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "x.png").write_bytes(b"no picture")
     build(Store.create(empty, tmp_path / "broken", Pixels()), tmp_path / "broken", Pixels())
-    with pytest.raises(MemfixError, match="holds no picture"):
+    with pytest.raises(MemfixError, match="contains no picture"):
         open_references([], get_measure("ssim"), index=empty)
 
 
