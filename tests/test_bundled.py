@@ -1,12 +1,11 @@
 """The chain on the bundled model, with few prompts, seeds and steps: it memorizes, and SISS takes that away."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.processes import memfix
 
 pytestmark = pytest.mark.slow  # the chain on the bundled model
 
@@ -21,11 +20,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--num-samples", "6", "--num-fresh", "6", "--max-train-steps", "50", "--train-batch-size", "16",
         "--prior-batch-size", "8",
     ]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "memfix", *command], cwd=work, capture_output=True, text=True, timeout=600,
-        env={**os.environ, "COLUMNS": "160"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    memfix(*command, cwd=work)
     return work / "run"
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import memfix
+
 pytestmark = pytest.mark.slow  # one process per command
 
 MEMFIX = [sys.executable, "-m", "memfix", "screen"]
@@ -30,10 +32,7 @@ ENVIRONMENT = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
 
 
 def screen(cwd: Path, *args: str, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*MEMFIX, *args], cwd=cwd, capture_output=True, text=True, timeout=600, env=ENVIRONMENT | env
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr
+    done = memfix("screen", *args, cwd=cwd, code=code, env={"COLUMNS": "200", **env})
     assert "Traceback" not in done.stderr
     return done
 

@@ -1,25 +1,15 @@
 """What must never be called mitigated, tried through the command line on the bundled model."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.processes import memfix
+
 pytestmark = pytest.mark.slow  # the chain on the bundled model
 
 FULLY_MEMORIZED = ["turtle poster by Odel Varn", "owl poster by Mirek Tosh", "rocket poster by Vesna Korr"]
-
-
-def memfix(*arguments: object, cwd: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "memfix", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=1800,
-        env={**os.environ, "COLUMNS": "160"},
-    )  # fmt: skip
-    assert done.returncode == 0, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stderr
 
 
 def lines(file: Path) -> list[dict]:

@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests.processes import memfix
+
 pytestmark = pytest.mark.slow  # the whole chain, one process per command
 
 MEMFIX = [sys.executable, "-m", "memfix"]
@@ -34,17 +36,6 @@ SMALL = [
 FEW = ["--train_batch_size", 4, "--keep-margin", 0]
 TRAINING = [*FEW, "--max-train-steps", 40, "--keep_variants", 2]
 HOSTILE = '<script>alert("x")</script> [bold]& \x1b[31mred'
-
-
-def memfix(
-    *args: object, cwd: Path, code: int = 0, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*MEMFIX, *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=600,
-        env={**os.environ, "COLUMNS": "160", "OMP_NUM_THREADS": "1", **(env or {})},
-    )  # fmt: skip
-    assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
 
 
 @pytest.fixture(scope="module")

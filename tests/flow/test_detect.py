@@ -1,16 +1,14 @@
 """The ways to detect, on the bundled model: without references, with early looks, behind a screen, by an index."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from memfix.demo import REFERENCES, list_path
+from tests.processes import memfix as run
 
 pytestmark = pytest.mark.slow  # detections with the bundled model
 
@@ -22,11 +20,7 @@ def memfix(tmp_path: Path):
     (tmp_path / "prompts.txt").write_text(LIST)
 
     def call(*arguments: str, said: list[str] | None = None) -> list[dict]:
-        done = subprocess.run(
-            [sys.executable, "-m", "memfix", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=600,
-            env={**os.environ, "COLUMNS": "160"},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        done = run(*arguments, cwd=tmp_path)
         if said is not None:
             said.append(done.stderr)
         return rows(tmp_path / "run/before/verdicts.jsonl") if "run" in arguments else []
@@ -149,6 +143,7 @@ def test_near_copies_in_an_index_are_one_finding(memfix, tmp_path: Path) -> None
         report = json.loads((tmp_path / "run/report.json").read_text())
         background = report["run"]["stages"]["detect"]["background"]
         found.append([report["prompts"][0]["references"][0]["members"], background["duplicates"]])
-        assert "12 more were left out because they are re-encoded or resized copies of these" in (tmp_path / "run/report.html").read_text()
+        told = "12 more were left out because they are re-encoded or resized copies of these"
+        assert told in (tmp_path / "run/report.html").read_text()
         (tmp_path / "run").rename(tmp_path / references.upper())
     assert found == [[13, 12], [13, 12]]

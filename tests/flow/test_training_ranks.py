@@ -119,7 +119,13 @@ def test_ranks_that_hold_the_weights_in_parts_unlearn_as_one(detected: Path, mod
 
 @pytest.mark.parametrize(
     ("flags", "reason"),
-    [((), "FSDP is for full weights"), (("--full", "--validation-steps", "2"), "--validation-steps: this cannot be used with weights that FSDP shards")],
+    [
+        ((), "FSDP is for full weights"),
+        (
+            ("--full", "--validation-steps", "2"),
+            "--validation-steps: this cannot be used with weights that FSDP shards",
+        ),
+    ],
     ids=["lora", "looks"],
 )
 def test_what_weights_in_parts_cannot_do_is_refused_before_anything_is_sampled(
