@@ -27,15 +27,17 @@ def end_with(script: int) -> None:
 
 def _end_group_after(leader: int) -> None:
     try:
-        _tell_at_death_of(leader, signal.SIGUSR1)
-        signal.sigwait({signal.SIGUSR1})
+        if _tell_at_death_of(leader, signal.SIGUSR1):
+            signal.sigwait({signal.SIGUSR1})
+            os.killpg(leader, signal.SIGKILL)  # this process among them
     finally:
-        os.killpg(leader, signal.SIGKILL)  # this process among them
+        os._exit(0)
 
 
-def _tell_at_death_of(parent: int, number: signal.Signals) -> None:
-    """Have the kernel send a signal to this process when its parent ends; at once if it has ended already."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl")
+def _tell_at_death_of(parent: int, number: signal.Signals) -> bool:
+    """Have the kernel send a signal to this process when its parent ends, at once if it has; False if it cannot."""
+    if ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0):
+        return False
     if os.getppid() != parent:
         os.kill(os.getpid(), number)
+    return True

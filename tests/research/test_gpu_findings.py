@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -209,6 +210,19 @@ def test_only_a_lack_of_memory_is_called_one(here: Here) -> None:
         raise MemfixError("the GPU ran out of memory", "") from torch.OutOfMemoryError("2 GiB")
 
     assert speed._steps(here, "batch16", too_large, 1.0) == ["batch16"]
+
+
+def test_a_batch_that_fails_is_named_and_the_others_are_measured(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sampled(model, texts, steps):
+        if len(texts) == 8:
+            raise RuntimeError("INT_MAX")
+        return [Image.effect_noise((16, 16), 64) for _ in texts]
+
+    monkeypatch.setattr(speed, "sampled", sampled)
+    with pytest.raises(WrongResultError, match=r"^batch8_failed$"):
+        speed.sampling(here, "sd1")
+    assert here.values["batch8_failed"] == "INT_MAX" and "batch8_over_loop" not in here.values
+    assert here.values["batch1_over_loop"] > 0 and here.values["loop_bf16_weights_images_per_second"] > 0
 
 
 @pytest.mark.parametrize("prediction", ["sd1", "sd2"])
