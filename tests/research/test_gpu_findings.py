@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from memfix.errors import MemfixError
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "research"))
+import gpu
 from gpu_pieces import cards, internals, lines, meters, models, speed, works
 from gpu_pieces.fits import FITS, Fit
 from gpu_pieces.piece import Here, WrongResultError
@@ -26,7 +27,6 @@ def here(tmp_path: Path) -> Here:
 
 # -- the verdicts of a run ------------------------------------------------------------------------------------------
 
-VERDICTS = {"a sea": {"before": "memorized", "outcome": "mitigated"}}
 SCORE = {"detail": 0.2, "distance": 0.5, "part": None}
 STEP = {"seconds": 0.5, "loss_keep": 1.0}
 
@@ -105,6 +105,32 @@ def test_verdicts_of_other_code_are_never_compared_without_a_word(
     (tmp_path / "verdicts.json").write_text("{}")
     with pytest.raises(WrongResultError, match=r"holds no verdicts of a CPU .KeyError"):
         works.judge(here, run_folder(tmp_path), "demo")
+
+
+def test_the_script_warns_of_verdicts_of_other_code_and_refuses_to_begin_without_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    expected(monkeypatch, tmp_path, lines.memfix_code())
+    gpu.check_verdicts()
+    assert capsys.readouterr().err == ""
+    expected(monkeypatch, tmp_path, "0123abcd")
+    gpu.check_verdicts()
+    assert "WARNING: the CPU's verdicts were made by other code (0123abcd)" in capsys.readouterr().err
+    (tmp_path / "verdicts.json").unlink()
+    with pytest.raises(SystemExit, match="holds no verdicts of a CPU"):
+        gpu.check_verdicts()
+
+
+def test_verdicts_of_a_cpu_are_written_with_the_code_that_found_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(works, "EXPECTED", tmp_path / "results" / "verdicts.json")
+    monkeypatch.setattr(works, "memfix", lambda *words: run_folder(words[-1]))
+    monkeypatch.setattr(works, "chain_to", lambda run, *_: run_folder(run))
+    works.expect(tmp_path)
+    found = works.expected_verdicts()
+    assert works.stale(found) == ""
+    assert found["chain-full"]["prompts"] == {"a sea": {"before": "memorized", "outcome": "mitigated"}}
 
 
 def test_verdicts_of_the_repository_can_be_read() -> None:
