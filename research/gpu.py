@@ -13,12 +13,14 @@ See research/gpu.md.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -26,7 +28,7 @@ from pathlib import Path
 from rich.console import Console
 
 from gpu_pieces import lines, tables
-from gpu_pieces.piece import Here, Machine, Piece
+from gpu_pieces.piece import Here, Machine, Piece, WrongResultError
 from gpu_pieces.processes import FAILED, OK, SKIPPED, Processes, Result
 
 HERE = Path(__file__).parent
@@ -39,9 +41,9 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="everything as small as it goes")
-    parser.add_argument("--minutes", type=float, default=12, help="after which nothing is running any more")
+    parser.add_argument("--minutes", type=positive, default=12, help="after which nothing is running any more")
     parser.add_argument("--out", type=Path, default=lines.RESULTS, help="folder of gpu.jsonl")
-    parser.add_argument("--work", type=Path, help="folder of runs and logs; one for this code in the temporary folder")
+    parser.add_argument("--work", type=Path, help="where the folder of runs and logs is; the temporary folder")
     parser.add_argument("--only", default="*", help="pieces by name, with wildcards")
     parser.add_argument("--commit", help="of a copy without a repository, for the record")
     parser.add_argument("--list", action="store_true", help="name the pieces, and stop")
@@ -65,11 +67,16 @@ def prepare(device: str) -> None:
 
 
 def all_pieces() -> list[Piece]:
-    """In the order of importance. What imports torch is imported here."""
+    """In the order of importance. What imports torch is imported here.
+
+    diffusers imports bitsandbytes where it finds it, which touches the GPU, and no forked process could use that then.
+    """
+    sys.modules["bitsandbytes"] = None  # not to be found
     import memfix.flow  # which commands import when they run; here, so that it is imported once for all pieces
     from gpu_pieces.table_of_pieces import PIECES
 
     assert memfix.flow
+    del sys.modules["bitsandbytes"]
     return PIECES
 
 
@@ -90,11 +97,14 @@ def facts(here: Here) -> None:
     here.note(device_name=f"{os.cpu_count()} CPU cores", memory_gib=round(memory / 2**30, 1))
 
 
-def start(device: str, tiny: bool, work: Path) -> tuple[Processes, Machine]:
-    """Processes of the quicker kind that can use the device, and what it is. Exits if there is none."""
+def start(device: str, tiny: bool, work: Path, deadline: float) -> tuple[Processes, Machine]:
+    """Processes of the quicker kind that can use the device, and what it is. Exits if there is none, or no time."""
     for method in ("fork", "spawn"):
         unknown = Machine(device, tiny, "", 0.0)
-        [found] = Processes(method, unknown, work).run([Piece(MACHINE, START, facts)], time.monotonic() + START)
+        limit = min(START, deadline - time.monotonic())
+        found = next(Processes(method, unknown, work).run([Piece(MACHINE, limit, facts)], deadline), None)
+        if found is None or time.monotonic() > deadline:
+            sys.exit("There was no time left to find out what the machine is. Give more --minutes.")
         if found.status == OK:
             machine = Machine(device, tiny, str(found.values["device_name"]), float(found.values["memory_gib"]))
             print(f"{machine.name}, {machine.memory_gib} GiB; processes by {method}", flush=True)
@@ -103,17 +113,35 @@ def start(device: str, tiny: bool, work: Path) -> tuple[Processes, Machine]:
     sys.exit(f"Device {device} cannot be used.")
 
 
-def check_beforehand(given: argparse.Namespace) -> None:
-    """Exit where results could not be written, or a GPU's verdicts could not be compared with a CPU's."""
-    from gpu_pieces.works import EXPECTED
+def check_out(folder: Path) -> None:
+    """Exit where results could not be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / lines.NAME).open("a").close()
+    except OSError as error:
+        sys.exit(f"Results cannot be written to {folder}: {error.strerror}.")
+
+
+def check_verdicts() -> None:
+    """Exit where verdicts could not be compared with a CPU's; warn of old ones."""
+    from gpu_pieces.works import expected_verdicts, stale
 
     try:
-        given.out.mkdir(parents=True, exist_ok=True)
-        (given.out / lines.NAME).open("a").close()
-    except OSError as error:
-        sys.exit(f"Results cannot be written to {given.out}: {error.strerror}.")
-    if given.device == "cuda" and not given.tiny and not EXPECTED.is_file():
-        sys.exit(f"{EXPECTED} is missing: on a machine with a CPU, run python research/gpu.py --expect first.")
+        if reason := stale(expected_verdicts()):
+            print(f"WARNING: {reason}. They are compared, and results say so; --expect renews them.", file=sys.stderr)
+    except WrongResultError as error:
+        sys.exit(f"No piece was begun, since {error}.")
+
+
+def positive(text: str) -> float:
+    """A number of minutes. Raises what argparse shows as a message."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of minutes above 0")
+    return value
 
 
 def record(result: Result, machine: Machine, about: lines.Line, out: Path) -> None:
@@ -121,19 +149,20 @@ def record(result: Result, machine: Machine, about: lines.Line, out: Path) -> No
     lines.append(out / lines.NAME, lines.line_of(result, machine, about))
     print(f"{result.piece}: {result.status} in {result.seconds} s  {result.reason}", flush=True)
     if result.status not in (OK, SKIPPED):
-        with (out / "gpu.log").open("a") as log:
+        with (out / "gpu.log").open("a", encoding="utf-8", errors="backslashreplace") as log:
             log.write(f"== {result.piece}: {result.reason}\n{result.log[-20000:]}\n")
 
 
 def run(chosen: Sequence[Piece], given: argparse.Namespace, deadline: float) -> int:
     """All pieces that are not done; the exit code."""
     code = lines.code()
-    work = given.work or Path(tempfile.gettempdir()) / "-".join(
+    work = (given.work or Path(tempfile.gettempdir())) / "-".join(
         ["memfix-gpu", code, given.device, *(["tiny"] if given.tiny else [])]
-    )
+    )  # of this code alone: what other code left there is not to be gone on with
     work.mkdir(parents=True, exist_ok=True)
-    check_beforehand(given)
-    processes, machine = start(given.device, given.tiny, work)
+    if not given.tiny:
+        check_verdicts()
+    processes, machine = start(given.device, given.tiny, work, deadline)
     about = {"code": code, **lines.commit(given.commit), "versions": lines.versions(), "argv": sys.argv[1:]}
 
     def known() -> list[lines.Line]:
@@ -141,9 +170,10 @@ def run(chosen: Sequence[Piece], given: argparse.Namespace, deadline: float) -> 
         return [line for line in lines.read(*sorted(files)) if lines.same(line, machine, code)]
 
     ended = dict[str, str]()
-    for result in processes.run(lines.left(chosen, known()), deadline):
-        record(result, machine, about, given.out)
-        ended[result.piece] = result.status
+    with closing(processes.run(lines.left(chosen, known()), deadline)) as results:
+        for result in results:
+            record(result, machine, about, given.out)
+            ended[result.piece] = result.status
     tables.show(known(), Console(width=160))
     undone = [p.name for p in lines.left(chosen, known())]
     if undone:
@@ -151,9 +181,18 @@ def run(chosen: Sequence[Piece], given: argparse.Namespace, deadline: float) -> 
     return int(bool(undone) or any(status == FAILED for status in ended.values()))
 
 
+def end_well() -> None:
+    """End what is running too when this script is ended, and print whatever there is to print."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     given = options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is running is ended too
+    end_well()
     deadline = time.monotonic() + 60 * given.minutes
     if given.readme:
         tables.write_readme(HERE.parent / "README.md", lines.read(given.out / lines.NAME))
@@ -165,6 +204,8 @@ def main() -> None:
         work = given.work or Path(tempfile.mkdtemp(prefix="memfix-expect-"))
         expect(work)
         return
+    if not given.list:
+        check_out(given.out)
     patience = SLOWER if given.device == "cpu" else 1
     chosen = [replace(p, limit=patience * p.limit) for p in all_pieces() if fnmatchcase(p.name, given.only)]
     if given.list:

@@ -25,14 +25,30 @@ PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "numpy",
 Line = dict[str, Any]
 
 
+MEMFIX = ("memfix/**/*", "prompts/demo.txt", "prompts/controls.txt")
+"""What memfix's own runs of the bundled model depend on."""
+PIECES = (
+    "research/gpu*.py", "research/gpu_pieces/*.py", "research/published_step.py", "tests/conftest.py", "tests/gpu/*.py",
+)  # fmt: skip
+
+
 def code() -> str:
-    """Eight hex digits that name what is measured and by what: all code of memfix and of these pieces."""
-    digest = hashlib.sha256()
-    research = ROOT / "research"
-    files = [*ROOT.glob("memfix/**/*.py"), *research.glob("gpu*.py"), *research.glob("gpu_pieces/*.py")]
-    for file in sorted({*files, research / "published_step.py"}):
-        digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()[:8]
+    """What is measured and by what, in eight hex digits: all of memfix and the bundled model, and of these pieces."""
+    return digest(ROOT, *MEMFIX, *PIECES)
+
+
+def memfix_code(root: Path = ROOT) -> str:
+    """The same of memfix and the bundled model alone, on which its verdicts depend."""
+    return digest(root, *MEMFIX)
+
+
+def digest(root: Path, *patterns: str) -> str:
+    """Eight hex digits that name the files of a folder with such names, and what is in them."""
+    found = hashlib.sha256()
+    for file in sorted({f for p in patterns for f in root.glob(p) if f.is_file() and "__pycache__" not in f.parts}):
+        for part in (str(file.relative_to(root)).encode(), file.read_bytes()):
+            found.update(len(part).to_bytes(8, "big") + part)
+    return found.hexdigest()[:8]
 
 
 def commit(given: str | None = None) -> dict[str, Any]:

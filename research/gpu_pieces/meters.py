@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch._dynamo  # which the count of operations needs; here, so that it is imported once for all pieces
@@ -15,7 +15,17 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 GIB = 2**30
-SIDE, ROUNDS = 8192, 10  # of the matrix product whose speed is the peak
+
+
+class Product(NamedTuple):
+    """A matrix product whose speed is the peak: its side, seconds of it before time is taken, and how often it is."""
+
+    side: int
+    warm: float
+    rounds: int
+
+
+THOROUGH, QUICK = Product(8192, 1.0, 30), Product(256, 0.02, 5)
 
 
 def synchronize(device: str) -> None:
@@ -56,14 +66,19 @@ def operations(work: Callable[[], Any]) -> float:
     return float(counter.get_total_flops())
 
 
-def bf16_peak(device: str, tiny: bool) -> float:
-    """Operations a second of a large matrix product in bf16 on random data: the median of some."""
-    side = 256 if tiny else SIDE
-    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
-    for _ in range(3):
-        a @ b
-    taken = [_elapsed(lambda: a @ b, device) for _ in range(ROUNDS)]
-    return 2 * side**3 / median(taken)
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error, or the one behind it, says that the device has too little memory."""
+    return isinstance(error, torch.OutOfMemoryError) or isinstance(error.__cause__, torch.OutOfMemoryError)
+
+
+def bf16_peak(device: str, product: Product) -> float:
+    """Operations a second of a matrix product in bf16 on random data, once the device is as fast as it gets."""
+    a, b = (torch.randn(product.side, product.side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    started = time.perf_counter()
+    while time.perf_counter() - started < product.warm:
+        seconds(lambda: a @ b, device)
+    taken = [_elapsed(lambda: a @ b, device) for _ in range(product.rounds)]
+    return 2 * product.side**3 / median(taken)
 
 
 def _elapsed(work: Callable[[], Any], device: str) -> float:

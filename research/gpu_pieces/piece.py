@@ -24,12 +24,22 @@ class Here:
     file: Path
     values: dict[str, Value] = field(default_factory=dict)
 
-    def note(self, **values: Value) -> None:
-        """Keep values, with their units in their names."""
-        self.values |= {k: round(v, 5) if isinstance(v, float) else v for k, v in values.items()}
+    def note(self, **values: object) -> None:
+        """Keep values, with their units in their names. What is no number, word or truth is kept as words."""
+        self.values |= {k: plain(v) for k, v in values.items()}
         beside = self.file.with_suffix(".tmp")
         beside.write_text(json.dumps(self.values))
         beside.replace(self.file)
+
+
+def plain(value: object) -> Value:
+    """A value as JSON knows it, also of numpy's and torch's scalars; numbers with five digits behind the point."""
+    item = getattr(value, "item", None)
+    if callable(item) and getattr(value, "ndim", None) == 0:
+        value = item()
+    if isinstance(value, float):
+        return round(float(value), 5)
+    return value if isinstance(value, (bool, int, str)) else str(value)
 
 
 class WrongResultError(Exception):
@@ -42,6 +52,7 @@ class Piece:
 
     limit: seconds after which it is killed. beside: GiB of GPU memory that it takes at most, where its neighbours may
     run at the same time because it measures no time; 0: it runs alone. skip: why it is not run here, if it is not.
+    goes_on: whether it takes over what earlier tries left in the work folder, and so their time.
     """
 
     name: str
@@ -49,6 +60,7 @@ class Piece:
     run: Callable[[Here], None]
     beside: float = 0.0
     skip: Callable[[Machine], str] = lambda machine: ""
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)

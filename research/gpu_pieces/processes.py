@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from gpu_pieces.orphans import end_with
 from gpu_pieces.piece import Here, Machine, Piece, Value, WrongResultError, not_finite
 
 OK, FAILED, TIMEOUT, SKIPPED = "ok", "failed", "timeout", "skipped"
@@ -28,7 +29,8 @@ POLL = 0.02  # seconds
 
 @dataclass(frozen=True)
 class Result:
-    """How a piece ended. `log`: what it printed, with the traceback if it raised."""
+    """How a piece ended. `seconds`: with those of earlier tries, if it went on with what they left. `log`: what it
+    printed, with the traceback if it raised."""
 
     piece: str
     status: str
@@ -90,21 +92,30 @@ class Processes:
         file, log = self._work / f"{piece.name}.values.json", self._work / f"{piece.name}.log"
         file.unlink(missing_ok=True)
         here = Here(self._machine.device, self._machine.tiny, self._work, file)
-        process = self._context.Process(target=_child, args=(piece.run, here, log), name=piece.name)
+        process = self._context.Process(target=_child, args=(piece.run, here, log, os.getpid()), name=piece.name)
         process.start()
         now = time.monotonic()
         left = deadline - now
         return Running(piece, process, now, min(piece.limit, left), left < piece.limit, here, log)
 
+    def _spent(self, piece: Piece) -> Path:
+        return self._work / f"{piece.name}.seconds"
+
+    def _earlier(self, piece: Piece) -> float:
+        """Seconds of earlier tries that a piece goes on with."""
+        file = self._spent(piece)
+        return float(file.read_text()) if piece.goes_on and file.exists() else 0.0
+
     def _over(self, r: Running) -> bool:
         return not r.process.is_alive() or time.monotonic() - r.started > r.limit
 
     def _ended(self, r: Running) -> Result:
-        seconds, late = round(time.monotonic() - r.started, 1), r.process.is_alive()
+        seconds, late = round(time.monotonic() - r.started + self._earlier(r.piece), 1), r.process.is_alive()
         kill(r.process)  # also what it left running
+        self._spent(r.piece).write_text(str(seconds))
         values = json.loads(r.here.file.read_text()) if r.here.file.exists() else {}
         reason, done = str(values.pop(REASON, "")), values.pop(DONE, False)
-        log = r.log.read_text(errors="replace") if r.log.exists() else ""
+        log = r.log.read_text(encoding="utf-8", errors="replace") if r.log.exists() else ""
         if late:
             what = "what was left of the script's time" if r.cut else "its limit"
             return Result(r.piece.name, TIMEOUT, f"killed after {r.limit:.0f} s, {what}", seconds, values, log)
@@ -132,12 +143,13 @@ def kill(process: BaseProcess) -> None:
     process.join()
 
 
-def _child(run: Callable[[Here], None], here: Here, log: Path) -> None:
-    """The whole life of a piece's process."""
+def _child(run: Callable[[Here], None], here: Here, log: Path, script: int) -> None:
+    """The whole life of a piece's process, which is over when the script's is, however that ends."""
     os.setpgid(0, 0)
-    sys.stdout = sys.stderr = file = log.open("w", buffering=1)
+    sys.stdout = sys.stderr = file = log.open("w", buffering=1, encoding="utf-8", errors="backslashreplace")
     os.dup2(file.fileno(), 1)
     os.dup2(file.fileno(), 2)
+    end_with(script)
     try:
         run(here)
         here.note(**{DONE: True})

@@ -13,7 +13,18 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from gpu_pieces.internals import GUIDANCE, DiffusionModel, Training, autocast, name, sampled
-from gpu_pieces.meters import Clock, bf16_peak, fresh, operations, peaks, seconds, synchronize
+from gpu_pieces.meters import (
+    QUICK,
+    THOROUGH,
+    Clock,
+    bf16_peak,
+    fresh,
+    lacks_memory,
+    operations,
+    peaks,
+    seconds,
+    synchronize,
+)  # fmt: skip
 from gpu_pieces.models import architecture, build
 from gpu_pieces.piece import Here, WrongResultError
 from memfix.errors import MemfixError
@@ -49,23 +60,21 @@ def sampling(here: Here, model: str) -> None:
     for n in BATCHES[:2] if here.tiny else BATCHES:
         texts = [name(i) for i in range(n)]
         _measure(here, pipe, f"batch{n}", n, steps, lambda texts=texts: sampled(own_path, texts, steps), pixels)
-    own = {k: v for k, v in here.values.items() if k.endswith("_images_per_second")}
 
     def loop() -> list[Any]:
         with autocast("auto"):
             return [image for i in range(alone) for image in _alone(pipe, i, steps)]
 
     _measure(here, pipe, "loop", alone, steps, loop, pixels)
-    for key, speed in own.items():
-        batch = key.removesuffix("_images_per_second")
-        here.note(**{f"{batch}_over_loop": float(speed) / float(here.values["loop_images_per_second"])})
+    for n in BATCHES:
+        over(here, f"batch{n}", "loop", "images_per_second")
     pipe.to(torch.bfloat16)
     bf16 = [image for i in range(alone) for image in _alone(pipe, i, 1)]
     _measure(here, pipe, "loop_bf16_weights", alone, steps, lambda: [
         image for i in range(alone) for image in _alone(pipe, i, steps)
     ], pixels)  # fmt: skip
     here.note(flat_pictures=sum(float(np.std(p)) < 1 for p in pixels), pictures=len(pixels))
-    if lacking := [k for k in here.values if k.endswith("_out_of_memory")]:
+    if lacking := [k for k in here.values if k.endswith(("_out_of_memory", "_failed"))]:
         raise WrongResultError(", ".join(lacking))
     if here.values["flat_pictures"] or len(bf16) != alone:
         raise WrongResultError(f"{here.values['flat_pictures']} of {len(pixels)} pictures show nothing")
@@ -86,8 +95,9 @@ def _measure(
     fresh(here.device)
     try:
         pixels += [np.asarray(image) for image in work()]
-    except torch.OutOfMemoryError as error:
-        here.note(**{f"{title}_out_of_memory": str(error)}, **peaks(here.device, title))
+    except (RuntimeError, MemfixError) as error:  # some kernels refuse so many numbers at once
+        what = "out_of_memory" if lacks_memory(error) else "failed"
+        here.note(**{f"{title}_{what}": str(error)[:300]}, **peaks(here.device, title))
         return
     with Clock(here.device).on(pipe.unet) as clock:
         taken = seconds(work, here.device)
@@ -97,9 +107,16 @@ def _measure(
     })  # fmt: skip
 
 
+def over(here: Here, own: str, other: str, speed: str) -> None:
+    """Note how many times the other's speed the own speed is, if both were measured."""
+    mine, theirs = (here.values.get(f"{title}_{speed}") for title in (own, other))
+    if isinstance(mine, float) and isinstance(theirs, float):
+        here.note(**{f"{own}_over_{other}": mine / theirs})
+
+
 def training(here: Here, model: str, weights: str) -> None:
     """Optimizer steps per second and peak memory of memfix's SISS step, and of the published one on as many items."""
-    peak = bf16_peak(here.device, here.tiny)
+    peak = bf16_peak(here.device, QUICK if here.tiny else THOROUGH)
     here.note(bf16_peak_tflops=peak / 1e12)
     pipe = build(architecture(model, here.tiny), here.device)
     train = Training(pipe, weights)
@@ -109,9 +126,7 @@ def training(here: Here, model: str, weights: str) -> None:
         lacking += _steps(here, title, partial(train.siss, *way), peak)
         if title == "batch16":
             lacking += _steps(here, "published", partial(train.published, way.items), peak)
-    if "batch16_steps_per_second" in here.values and "published_steps_per_second" in here.values:
-        mine, theirs = (float(here.values[f"{n}_steps_per_second"]) for n in ("batch16", "published"))
-        here.note(batch16_over_published=mine / theirs)
+    over(here, "batch16", "published", "steps_per_second")
     if lacking:
         raise WrongResultError(f"out of memory: {', '.join(lacking)}")
 
@@ -133,6 +148,8 @@ def _steps(here: Here, title: str, make: Callable[[], Callable[[], list[float]]]
         for _ in range(1 if here.tiny else TIMED):
             taken.append(seconds(lambda: numbers.extend(step()), here.device))
     except (torch.OutOfMemoryError, MemfixError) as error:
+        if not lacks_memory(error):
+            raise
         here.note(**{f"{title}_out_of_memory": str(error)}, **peaks(here.device, title))
         return [title]
     synchronize(here.device)

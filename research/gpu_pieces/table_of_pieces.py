@@ -37,15 +37,17 @@ def _of(model: str) -> list[Piece]:
 
 
 PIECES: list[Piece] = [
-    Piece("demo", 240, works.demo),
+    Piece("demo", 240, works.demo, goes_on=True),
     Piece("tests", 120, partial(works.tests, chosen="not compiled")),
     *(
-        Piece(f"chain-{p}-{weights}", 180, partial(works.chain, precision=p, weights=weights), CHAIN_GIB, _slow(p))
+        Piece(
+            f"chain-{p}-{weights}", 180, partial(works.chain, precision=p, weights=weights), CHAIN_GIB, _slow(p), True
+        )
         for p in works.PRECISIONS
         for weights in ("lora", "full")
     ),
+    Piece("adapter", 90, works.adapter),
     *_of("sd1"),
-    Piece("adapter", 60, works.adapter),
     Piece("compile", 150, partial(works.tests, chosen="compiled"), skip=_without_gpu),
     *cards.pieces(),
     *_of("sd2"),

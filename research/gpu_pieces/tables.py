@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,11 +10,15 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from gpu_pieces.fits import FITS, Fit
 from gpu_pieces.lines import Line
-from gpu_pieces.processes import OK, SKIPPED
+from gpu_pieces.processes import FAILED, OK, SKIPPED, TIMEOUT
 
 BEGIN, END = "<!-- gpu: begin -->", "<!-- gpu: end -->"
 NOTHING = "Not measured on a GPU."
+
+
+ENDED = {FAILED: "the piece failed", TIMEOUT: "the piece was not done in time", SKIPPED: "not measured"}
 
 
 class Wanted(NamedTuple):
@@ -41,7 +46,9 @@ WANTED = [
     Wanted(
         "the same: steps per second over the published form's", "sd1-full", "batch16_over_published", 1.5, True, "×"
     ),
-    Wanted("LoRA step, 16 items one at a time, 512²: memory", "sd1-lora", "accumulated_reserved_gib", 16, False, "GiB"),
+    Wanted(
+        "LoRA step, 16 items in 8 passes of 2, 512²: memory", "sd1-lora", "accumulated_reserved_gib", 16, False, "GiB"
+    ),
     Wanted(
         "sampling 8 at once, 512²: images per second over the pipeline loop's", "sd1-sampling", "batch8_over_loop",
         1.3, True, "×",
@@ -50,15 +57,11 @@ WANTED = [
 ]  # fmt: skip
 
 
-def shown(value: float, unit: str) -> str:
-    """A number for a table."""
-    match unit:
-        case "%":
-            return f"{100 * value:.0f} %"
-        case "×":
-            return f"{value:.2f} ×"
-        case _:
-            return f"{value:.1f} {unit}"
+def shown(value: float, unit: str, at_least: bool = True) -> str:
+    """A number for a table, rounded away from what is wanted, so that what is not met does not look as if it were."""
+    places, factor = (2, 1) if unit == "×" else (1, 100 if unit == "%" else 1)
+    scaled = round(factor * value * 10**places, 6)  # 0.29 × 100 is to be 29
+    return f"{(math.floor(scaled) if at_least else math.ceil(scaled)) / 10**places:.{places}f} {unit}"
 
 
 def newest(lines: Iterable[Line]) -> dict[str, Line]:
@@ -77,9 +80,22 @@ def met(wanted: Wanted, found: dict[str, Line]) -> tuple[str, str]:
     value = line.get("values", {}).get(wanted.value)
     if not isinstance(value, (int, float)):
         return "-", "not measured"
+    words = shown(value, wanted.unit, wanted.at_least)
     if line["status"] != OK:
-        return shown(value, wanted.unit), f"the piece {line['status']}"
-    return shown(value, wanted.unit), "met" if wanted.met(value) else "not met"
+        return words, ENDED[line["status"]]
+    return words, "met" if wanted.met(value) else "not met"
+
+
+def fit(setting: Fit, found: dict[str, Line]) -> tuple[str, str]:
+    """How much memory a setting took, and whether that is what a card has."""
+    line = found.get(setting.name)
+    if line is None:
+        return "-", "not measured"
+    held = line["values"].get("reserved_gib")
+    words = shown(held, "GiB", False) if isinstance(held, (int, float)) else "-"
+    if line["status"] == OK:
+        return words, "fits"
+    return words, "does not fit" if line["values"].get("out_of_memory") else ENDED[line["status"]]
 
 
 def show(lines: Sequence[Line], console: Console) -> None:
@@ -121,15 +137,21 @@ def readme_part(lines: Iterable[Line]) -> str:
         f"{last['versions'].get('torch')}: {len(found) - len(bad)} of {len(found)} pieces ended well"
     )
     head += f" ({', '.join(bad)})." if bad else "."
+    if old := next((x for line in found.values() if (x := line["values"].get("verdicts_of_other_code"))), ""):
+        head += f" Of verdicts, {old}."
     rows = [f"| {w.what} | {w.words} | {' | '.join(met(w, found))} |" for w in WANTED]
-    return "\n".join([head, "", "| | wanted | measured | |", "|---|---|---|---|", *rows])
+    cards = [f"| {f.card} GiB | {f.words} | {' | '.join(fit(f, found))} |" for f in sorted(FITS, key=lambda f: f.card)]
+    return "\n".join([
+        head, "", "| | wanted | measured | |", "|---|---|---|---|", *rows,
+        "", "| card | setting | takes | |", "|---|---|---|---|", *cards,
+    ])  # fmt: skip
 
 
 def write_readme(page: Path, lines: Iterable[Line]) -> None:
     """Renew what stands between the marks of a page, and nothing else. Raises ValueError if it has none."""
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ValueError(f"{page} has no place between {BEGIN} and {END}")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    page.write_text(f"{before}{BEGIN}\n{readme_part(lines)}\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n{readme_part(lines)}\n{END}{after}", encoding="utf-8")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpu_pieces.lines import RESULTS, ROOT
+from gpu_pieces.lines import RESULTS, ROOT, memfix_code
 from gpu_pieces.piece import Here, WrongResultError
 
 EXPECTED = RESULTS / "demo_verdicts.json"
@@ -107,9 +107,28 @@ def judge(here: Here, run: Path, expected: str) -> None:
         )
     if here.tiny:
         return
-    if not EXPECTED.exists():
-        raise WrongResultError("there are no verdicts of a CPU to compare with: run --expect on one")
-    compare(here, found, json.loads(EXPECTED.read_text())[expected]["prompts"])
+    wanted = expected_verdicts()
+    if reason := stale(wanted):
+        here.note(verdicts_of_other_code=reason)
+    compare(here, found, wanted[expected]["prompts"])
+
+
+def expected_verdicts() -> dict[str, Any]:
+    """What a CPU found. Raises WrongResultError if there is no such file, or it is another one."""
+    try:
+        wanted = json.loads(EXPECTED.read_text(encoding="utf-8"))
+        for name in ("demo", "chain-lora", "chain-full"):
+            wanted[name]["prompts"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"{EXPECTED} holds no verdicts of a CPU ({type(error).__name__})"
+        raise WrongResultError(f"{what}: on a machine with one, run python research/gpu.py --expect") from None
+    return dict(wanted)
+
+
+def stale(wanted: dict[str, Any]) -> str:
+    """Why a CPU's verdicts are not to be compared without a word: other code than this made them. Empty: it did not."""
+    made_by, here = wanted.get("code"), memfix_code()
+    return "" if made_by == here else f"the CPU's verdicts were made by other code ({made_by}) than this ({here})"
 
 
 def compare(here: Here, found: dict[str, dict[str, str]], wanted: dict[str, dict[str, str]]) -> None:
@@ -121,7 +140,8 @@ def compare(here: Here, found: dict[str, dict[str, str]], wanted: dict[str, dict
     ]
     here.note(verdicts_compared=len(wanted), verdicts_differing=len(differing))
     if differing:
-        raise WrongResultError(f"{len(differing)} verdicts are not those of the CPU: {'; '.join(differing)}"[:500])
+        of = f" ({other})" if (other := here.values.get("verdicts_of_other_code")) else ""
+        raise WrongResultError(f"{len(differing)} verdicts are not those of the CPU{of}: {'; '.join(differing)}"[:500])
 
 
 def verdicts(run: Path) -> dict[str, dict[str, str]]:
@@ -160,8 +180,9 @@ def adapter(here: Here) -> None:
 
     runs = [here.work / name for name in ("demo", "chain-fp32-lora")]
     run = next((run for run in runs if (run / "model").exists()), None)
-    if run is None:
-        raise WrongResultError("there is no LoRA in this work folder: neither the demo nor a chain has come so far")
+    if run is None:  # a new machine, for which the lines of an old one say that these pieces are done
+        run = here.work / "for-adapter"
+        chain_to(run, here, "no", "lora")
     texts = internals.prompts_of(run)[: 2 if here.tiny else SHOWN]
     steps = 6 if here.tiny else 12
     plain, mine, without = (
@@ -231,13 +252,15 @@ def expect(work: Path, device: str = "cpu") -> None:
     """Write down the verdicts of this machine's CPU, which the GPU's are held against."""
     from memfix.run.environment import environment
 
-    here = Here(device, False, work, work / "expect.values.json")
+    here, code = Here(device, False, work, work / "expect.values.json"), memfix_code()
     memfix("demo", "-o", work / "demo")
     for weights in ("lora", "full"):
         chain_to(work / f"chain-fp32-{weights}", here, "no", weights)
     folders = {"demo": "demo", **{f"chain-{w}": f"chain-fp32-{w}" for w in ("lora", "full")}}
-    data: dict[str, Any] = {name: {"prompts": verdicts(work / folder)} for name, folder in folders.items()}
+    found = {name: {"prompts": verdicts(work / folder)} for name, folder in folders.items()}
     EXPECTED.parent.mkdir(parents=True, exist_ok=True)
     EXPECTED.write_text(
-        json.dumps({**data, "environment": environment().model_dump()}, indent=1, ensure_ascii=False) + "\n"
+        json.dumps({"code": code, **found, "environment": environment().model_dump()}, indent=1, ensure_ascii=False)
+        + "\n",
+        encoding="utf-8",
     )
