@@ -1,8 +1,6 @@
 """Forms that prompt lists are published in, read as they are; and tables that are wrong in the ways real ones are."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +14,7 @@ from memfix.inputs.references import read_references
 from memfix.inputs.tables import lines
 from memfix.inputs.wrong_rows import KEPT, WrongRows
 from tests.conftest import picture
+from tests.processes import memfix
 
 
 def write(folder: Path, name: str, content: str | bytes) -> str:
@@ -316,10 +315,10 @@ def test_cells_that_are_no_texts(cell: object) -> None:
 
 def test_skip_invalid_on_the_command_line(tmp_path: Path) -> None:
     path = write(tmp_path, "p.jsonl", '{"text": "a"}\noops\n{"text": "b"}\n')
-    words = [sys.executable, "-m", "memfix", "detect", path, "--references", "demo", "--dry-run", "--json"]
-    stopped = subprocess.run(words, capture_output=True, text=True)
-    assert stopped.returncode == 1 and "p.jsonl:2 is not JSON" in " ".join(stopped.stderr.split())
-    done = subprocess.run([*words, "--skip-invalid"], capture_output=True, text=True)
+    words = ["detect", path, "--references", "demo", "--dry-run", "--json"]
+    stopped = memfix(*words, cwd=tmp_path, code=1, env={"COLUMNS": "400"})
+    assert "p.jsonl:2 is not JSON" in stopped.stderr
+    done = memfix(*words, "--skip-invalid", cwd=tmp_path, env={"COLUMNS": "400"})
     found = json.loads(done.stdout)
     assert (found["prompts"], found["wrong_rows"]) == (2, 1)
-    assert "p.jsonl:2 is not JSON" in " ".join(done.stderr.split())
+    assert "p.jsonl:2 is not JSON" in done.stderr
