@@ -36,8 +36,9 @@ CUT_LINES, CUT_LEAST = 2, 48
 
 THEME = Theme(
     {
-        "memorized": "bold red", "persistent": "bold red", "damaged": "bold red", "changed": "bold yellow",
-        "clean": "green", "mitigated": "bold green", "unchanged": "green", "undecided": "yellow",
+        "memorized": "bold red", "persistent": "bold red", "hidden": "bold red", "damaged": "bold red",
+        "changed": "bold yellow", "undecided": "yellow", "clean": "green", "mitigated": "bold green",
+        "unchanged": "green",
         "hint": "cyan", "quiet": "bright_black", "title": "bold",
     }
 )  # fmt: skip

@@ -10,6 +10,7 @@ class ExitCode(IntEnum):
     ERROR = 1
     USAGE = 2
     FINDINGS = 3
+    DAMAGED = 4
     INTERRUPTED = 130
 
 

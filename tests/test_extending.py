@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from unlearn.tiny import Net, bank_of, gradient, parts, taken
 
 from memfix import flow, measures, screens
-from memfix.config.checks import DetectSettings
+from memfix.config.checks import DetectSettings, RecheckSettings
 from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
@@ -26,7 +27,11 @@ from memfix.measures.copy_rule import CopyRule
 from memfix.models import loading
 from memfix.models.model import DiffusionModel
 from memfix.models.sampling import plan_samples
-from memfix.records import Prompt, Reference, Score, Verdict
+from memfix.recheck.attacks import table as attack_table
+from memfix.recheck.attacks.base import Attacked, Bench
+from memfix.recheck.attacks.compare import what_attacks_say
+from memfix.recheck.attacks.runner import AttackRunner, Front
+from memfix.records import Arm, AttackResult, Label, Prompt, Reference, Score, Verdict, Version
 from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
 from memfix.report import html, sections
@@ -35,7 +40,6 @@ from memfix.screens.base import Screen
 from memfix.screens.sampling import Sampling
 from memfix.unlearn.data.bank import Batch
 from memfix.unlearn.data.draws import Draw
-from memfix.unlearn.data.sampler import Asked, Sampler, count_copies
 from memfix.unlearn.objective import methods
 from memfix.unlearn.objective.terms import View, denoise_keep
 from memfix.unlearn.train.trainer import Trainer
@@ -45,10 +49,10 @@ from tests.conftest import TOKENS, picture, tiny_pipeline
 PAGE = Path(__file__).parent.parent / "docs/extending.md"
 TABLES: list[tuple[ModuleType, str]] = [
     (methods, "METHODS"), (measures, "MEASURES"), (descriptor, "DESCRIPTORS"), (screens, "SCREENS"),
-    (table, "VARIANT_KINDS"), (loading, "FAMILIES"), (sections, "SECTIONS"),
+    (table, "VARIANT_KINDS"), (attack_table, "ATTACKS"), (loading, "FAMILIES"), (sections, "SECTIONS"),
 ]  # fmt: skip
 HEADINGS = [
-    "An unlearning method", "An embedding measure", "A screen", "A kind of variant, and an attack of the re-check",
+    "An unlearning method", "An embedding measure", "A screen", "A kind of variant", "An attack of the re-check",
     "A model family", "A section of the report",
 ]  # fmt: skip
 SETTINGS = DetectSettings(num_inference_steps=2, guidance_scale=3.0, mixed_precision="no", num_samples=2)
@@ -193,24 +197,63 @@ def test_screen_ranks_by_what_the_page_tells(run_example: Any) -> None:
 
 
 def test_kind_of_variant_yields_wordings(run_example: Any) -> None:
-    names = run_example("A kind of variant, and an attack of the re-check")
+    names = run_example("A kind of variant")
     [kind] = table.get_kinds("again")
     variants = kind.vary(names["Subject"]("an owl", tiny_model(), SETTINGS))
     assert [v.wording for v in variants] == ["an owl, an owl", "an owl, an owl, an owl"]
     assert len(variants) <= kind.most
 
 
-def test_attack_finds_what_the_plain_prompt_does_not_show(run_example: Any, tmp_path: Path) -> None:
-    """The one reference is what the model draws of the prompt said twice; the prompt itself gives other pictures."""
-    names = run_example("A kind of variant, and an attack of the re-check")
-    [kind] = table.get_kinds("again")
+def test_attack_brings_back_what_the_plain_prompt_does_not_show(run_example: Any, tmp_path: Path) -> None:
+    """The training image is what the model draws of half of the prompt's embedding; a clean one is none of that."""
+    run_example("An attack of the re-check")
+    [attack] = attack_table.get_attacks("faded")
     model, tiled = tiny_model(), get_measure("tiled_l2")
-    plan = plan_samples([Prompt(id="p", text="owl, owl")], [0], steps=2, guidance=3.0)
-    model.sample(plan, "no")[0].save(tmp_path / "0.png")
-    held = HeldReferences([Reference(file_name="0.png", path=str(tmp_path / "0.png"))], tiled)
-    sample = Sampler(model, Judge(held, CopyRule(tiled, 1e-3, "test")), SETTINGS, Talk(quiet=True))
-    assert count_copies(sample, [Asked("p", "owl")], 2, "plain") == {"p": 0}
-    assert names["attack"](sample, {"p": "owl"}, kind, 2) == {"p": 1}
+    bench = Bench(model, SETTINGS, lambda one, other: False, {}, [], samples=2, seed=900)
+    own, empty = (model.text.encode([text]) for text in ("owl", ""))
+    halfway = replace(own, tokens=(own.tokens + empty.tokens) / 2)
+    plan = plan_samples([Prompt(id="p", text="owl")], [901], steps=2, guidance=3.0)
+    drawn = {"r.png": model.sample(plan, "no", {("p", "same"): halfway})[0], "clean.png": picture(7)}
+    for name, image in drawn.items():
+        image.save(tmp_path / name)
+    held = HeldReferences([Reference(file_name=name, path=str(tmp_path / name)) for name in drawn], tiled)
+    judge, saved = Judge(held, CopyRule(tiled, 1e-3, "test")), []
+    target, clean = (
+        Attacked(Prompt(id=i, text=text), name, drawn[name], next(iter(model.latents.encode([drawn[name]]))))
+        for i, text, name in (("p", "owl", "r.png"), ("clean0001", "sky", "clean.png"))
+    )
+    plain = bench.sample(target, 2, "plain")
+    assert not any(score.copy_ for score in judge.score(plain.samples, plain.images))
+
+    def save(name: str, image: Any) -> str:
+        saved.append(name)
+        return name
+
+    runner = AttackRunner(bench, judge, {}, save)
+    [found] = runner(attack, Front(Version.AFTER, Arm.TARGET, [target]))
+    [forced] = runner(attack, Front(Version.AFTER, Arm.CONTROL, [clean]))
+    assert [(p.work, p.copies, p.samples) for p in found.curve] == [(2, 0, 2), (4, 1, 2)]  # and no third attempt
+    assert [(p.work, p.copies) for p in forced.curve] == [(2, 0), (4, 0), (6, 0)]
+    assert saved[0] == "after-faded-p-faded50-901.png"  # the copy first
+    told = what_attacks_say([found, forced], "p").brought_back
+    assert told and told.startswith("the attack faded brings it back after 4 samples, in 1 of 2 samples")
+
+
+def test_attack_is_made_by_a_recheck_when_it_is_named(
+    run_example: Any, tmp_path: Path, model_folder: Path, reference_folder: Path
+) -> None:
+    run_example("An attack of the re-check")
+    run = Run.open(detected_run(tmp_path, model_folder, reference_folder, controls=False))
+    settings = RecheckSettings(attacks="faded", num_fresh=1, attack_samples=1, control_pictures=1)
+    changes = flow.recheck(run, settings, [], Talk(quiet=True), model=model_folder)
+    results = run.read("after/attacks.jsonl", AttackResult)
+    targets = {c.prompt_id for c in changes if c.before is Label.MEMORIZED}
+    assert targets and {r.prompt_id for r in results if r.version is Version.AFTER and r.arm is Arm.TARGET} == targets
+    assert {r.attack for r in results} == {"faded"} and {r.version for r in results} == set(Version)
+    assert all(r.curve and r.unit == "samples" for r in results)
+    stage = run.header.stages.recheck
+    assert stage is not None and stage.attacks == ["faded"]
+    assert "<td>faded</td>" in flow.report(run).read_text()
 
 
 def tiny_xl() -> StableDiffusionXLPipeline:

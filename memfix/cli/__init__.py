@@ -8,6 +8,7 @@ import typer
 
 from memfix import __version__
 from memfix.cli import (
+    attack,
     demo,
     detect,
     doctor,
@@ -41,6 +42,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 app.command("detect")(detect.detect)
 app.command("unlearn")(unlearn.unlearn)
 app.command("recheck")(recheck.recheck)
+app.command("attack")(attack.attack)
 app.command("merge")(merge.merge)
 app.command("report")(report.report)
 app.command("run")(run.run)

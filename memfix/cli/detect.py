@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from memfix.cli import show
-from memfix.cli.options import Call, FailOn, Out, command, fail_on, runs_root
+from memfix.cli.options import Call, FailOn, Out, check_fail_on, command, fail_on, runs_root
 from memfix.config.checks import DetectSettings
 
 PromptList = Annotated[
@@ -20,6 +20,7 @@ PromptList = Annotated[
 @command("detect")
 def detect(call: Call, prompts: PromptList, out: Out = None, fail: FailOn = None) -> None:
     """Sample every prompt, compare the samples with the training images, and give a verdict on each prompt."""
+    check_fail_on(fail)
     settings = call.settings(DetectSettings)
     if call.dry_run:
         show.detection_plan(call, prompts, settings)

@@ -1,4 +1,4 @@
-"""`memfix list`: methods, kinds of variants, measures, thresholds, screens, presets, runs."""
+"""`memfix list`: methods, kinds of variants, attacks, measures, thresholds, screens, presets, runs."""
 
 from typing import Annotated
 
@@ -8,17 +8,18 @@ from memfix.cli.options import Call, command, runs_root
 from memfix.console import emit
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 
-KINDS = ["methods", "ways", "measures", "thresholds", "screens", "presets", "runs"]
+KINDS = ["methods", "variants", "attacks", "measures", "thresholds", "screens", "presets", "runs"]
 WHOLE = 12  # columns of words no longer than this are never wrapped
 
 
 @command()
 def list_(call: Call, what: Annotated[str, typer.Argument(help=f"What to list; one of: {', '.join(KINDS)}.")]) -> None:
-    """List unlearning methods, kinds of prompt variants (ways), measures, thresholds, screens, presets or runs."""
+    """List unlearning methods, kinds of prompt variants, attacks, measures, thresholds, screens, presets or runs."""
     if what not in KINDS:
         raise MemfixError(f"There is no list of '{what}'.", did_you_mean(what, KINDS), ExitCode.USAGE)
     lists = {
-        "methods": _methods, "ways": _ways, "measures": _measures, "thresholds": _thresholds, "screens": _screens,
+        "methods": _methods, "variants": _variants, "attacks": _attacks, "measures": _measures,
+        "thresholds": _thresholds, "screens": _screens,
         "presets": _presets, "runs": _runs,
     }  # fmt: skip
     rows = lists[what]()
@@ -41,10 +42,19 @@ def _methods() -> list[dict[str, object]]:
     ]
 
 
-def _ways() -> list[dict[str, object]]:
+def _variants() -> list[dict[str, object]]:
     from memfix.variants.table import VARIANT_KINDS
 
     return [{"name": w.name, "summary": w.summary} for w in VARIANT_KINDS.values()]
+
+
+def _attacks() -> list[dict[str, object]]:
+    from memfix.recheck.attacks.table import ATTACKS
+
+    return [
+        {"name": a.name, "summary": a.summary, "usual": "yes" if a.usual else "no", "work": a.unit}
+        for a in ATTACKS.values()
+    ]
 
 
 def _measures() -> list[dict[str, object]]:

@@ -8,6 +8,7 @@ import typer
 from memfix.cli.options import Call, command
 from memfix.config.checks import DetectSettings
 from memfix.console import emit
+from memfix.errors import MemfixError
 
 Adapters = Annotated[list[Path], typer.Argument(metavar="LORA…", help="Adapters of the same model: folders or files.")]
 Model = Annotated[
@@ -25,9 +26,14 @@ def merge(
     if call.dry_run:
         call.talk.say(f"{', '.join(map(str, adapters))} → {out}")
         return
+    if out.exists() and any(out.iterdir()):
+        raise MemfixError(f"{out} is not empty.", "Give a new folder to --out.")
+    from memfix.files import atomic_folder
     from memfix.models import loading
 
-    loading.load(loading.locate(model)).adapters.save_sum(out, adapters)
+    loaded = loading.load(loading.locate(model))
+    with atomic_folder(out) as folder:
+        loaded.adapters.save_sum(folder, adapters)
     if call.json:
         emit({"model": model, "merged": [str(path) for path in adapters], "out": str(out)})
     call.talk.say(f"{len(adapters)} adapters were merged into {out}")

@@ -7,10 +7,10 @@ import inspect
 import os
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
@@ -20,13 +20,20 @@ from memfix.config.layers import for_weights, read_config, read_environment, rea
 from memfix.console import Talk
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 
+if TYPE_CHECKING:
+    from memfix.records import Change
+
 S = TypeVar("S", bound=Settings)
 
 SHORT = {"model": ["-m", "--model", "--pretrained-model-name-or-path"]}
 RunArgument = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; by default the newest one.")]
 FailOn = Annotated[
     str | None,
-    typer.Option("--fail-on", help="Exit with code 3 if a prompt has this verdict: memorized.", metavar="VERDICT"),
+    typer.Option(
+        "--fail-on",
+        help="Exit with code 3 if a prompt has this verdict at the end: memorized. Hidden ones count.",
+        metavar="VERDICT",
+    ),
 ]
 Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; by default runs/<list>-<digest>.")]
 
@@ -193,13 +200,21 @@ def command(*stages: str, **parts: Mapping[str, str]) -> Callable[[Callable[...,
     return decorate
 
 
+def check_fail_on(word: str | None) -> None:
+    """Raise MemfixError for a finding that --fail-on does not know, before anything is done."""
+    if word not in (None, "memorized"):
+        raise MemfixError(
+            f"--fail-on takes 'memorized', not '{word}'.", did_you_mean(str(word), ["memorized"]), ExitCode.USAGE
+        )
+
+
 def fail_on(word: str | None, memorized: int) -> None:
     """Exit with code 3 if the user asked to fail on this finding."""
-    if word is None:
-        return
-    if word != "memorized":
-        raise MemfixError(
-            f"--fail-on takes 'memorized', not '{word}'.", did_you_mean(word, ["memorized"]), ExitCode.USAGE
-        )
-    if memorized:
+    if word is not None and memorized:
         raise typer.Exit(int(ExitCode.FINDINGS))
+
+
+def fail_if_damaged(changes: Iterable[Change]) -> None:
+    """Exit with code 4 if a re-check found pictures damaged: nobody should take such a model for a success."""
+    if any(change.outcome.value == "damaged" for change in changes):
+        raise typer.Exit(int(ExitCode.DAMAGED))

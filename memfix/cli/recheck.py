@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from memfix.cli import show
-from memfix.cli.options import Call, RunArgument, command
+from memfix.cli.options import Call, RunArgument, command, fail_if_damaged
 from memfix.cli.unlearn import Overwrite, open_run
 from memfix.config.checks import RecheckSettings
 
@@ -26,15 +26,24 @@ Model = Annotated[
 def recheck(
     call: Call, run: RunArgument = None, lora: Adapters = None, model: Model = None, overwrite: Overwrite = False
 ) -> None:
-    """Sample the same prompts from the unlearned model, from the same and from fresh noise, and judge them again."""
+    """Sample the same prompts from the unlearned model, from the same and from fresh noise, judge them again, and try
+    to bring the erased training images back.
+
+    The exit code is 4 if pictures are damaged.
+    """
     opened = open_run(run)
     settings = call.settings(RecheckSettings)
     if call.dry_run:
         show.settings(call, {"recheck": settings})
         return
+    from memfix import flow
+    from memfix.flow.new_weights import NewWeights
+    from memfix.recheck.attacks.table import get_attacks
+
+    get_attacks(settings.attacks)  # before anything is discarded
+    weights = NewWeights.of(opened, lora or (), model)
     if overwrite:
         opened.discard("recheck")
-    from memfix import flow
-
-    flow.recheck(opened, settings, call.argv, call.talk, adapters=lora or (), model=model)
+    changes = flow.recheck(opened, settings, call.argv, call.talk, weights)
     show.changes(call, opened)
+    fail_if_damaged(changes)

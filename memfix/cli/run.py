@@ -1,13 +1,20 @@
 """`memfix run`: detect, unlearn, recheck and report, one after the other."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from memfix.cli import show
 from memfix.cli.detect import PromptList
-from memfix.cli.options import Call, FailOn, Out, command, fail_on, runs_root
+from memfix.cli.options import Call, FailOn, Out, check_fail_on, command, fail_if_damaged, fail_on, runs_root
 from memfix.cli.unlearn import Full, Lora, weights
 from memfix.config.checks import DetectSettings, RecheckSettings
 from memfix.config.unlearn import UnlearnSettings
+
+if TYPE_CHECKING:
+    from memfix.flow.run import Finished
+    from memfix.run.folder import Run
 
 
 @command("detect", "unlearn", "recheck")
@@ -16,28 +23,30 @@ def run(
     fail: FailOn = None,
 ) -> None:  # fmt: skip
     """Detect, unlearn, re-check and report in one go. Run the same command again to resume."""
+    check_fail_on(fail)
     call.given["unlearn"] |= weights(lora, full)
-    fail_on(fail, chain(call, prompts, out))
+    if (finished := chain(call, prompts, out)) is not None:
+        fail_on(fail, finished.memorized)
+        fail_if_damaged(finished.changes)
 
 
-def chain(call: Call, prompts: str, out: Path | None) -> int:
-    """The four stages; returns how many prompts are memorized at the end."""
+def chain(call: Call, prompts: str, out: Path | None) -> Finished | None:
+    """The four stages, told as they end; None where they are only planned."""
     detecting = call.settings(DetectSettings)
     unlearning = call.settings(UnlearnSettings, detecting.model)
     rechecking = call.settings(RecheckSettings, detecting.model)
-    from memfix.flow import dry_run
+    from memfix import flow
+    from memfix.flow.run import Chain
 
-    given = call.named(UnlearnSettings, unlearning.weights)
-    dry_run.check(unlearning, given)
+    planned = Chain(detecting, unlearning, rechecking, call.named(UnlearnSettings, unlearning.weights))
+    planned.check()
     if call.dry_run:
         show.detection_plan(call, prompts, detecting, {"unlearn": unlearning, "recheck": rechecking})
-        return 0
-    from memfix import flow
+        return None
 
-    opened = flow.detect(prompts, detecting, out, runs_root(), call.argv, call.talk)
-    memorized = show.verdicts(call, opened, last=False)
-    if flow.unlearn(opened, unlearning, call.argv, call.talk, given):
-        memorized = sum(c.after.value == "memorized" for c in flow.recheck(opened, rechecking, call.argv, call.talk))
-        show.changes(call, opened, last=False)
-    show.reported(call, opened, flow.report(opened))
-    return memorized
+    def ended(stage: str, run: Run) -> None:
+        {"detect": show.verdicts, "recheck": show.changes}[stage](call, run, last=False)
+
+    finished = flow.run(prompts, planned, (out, runs_root()), call.argv, call.talk, ended)
+    show.reported(call, finished.run, finished.page)
+    return finished

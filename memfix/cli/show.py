@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from memfix.config.base import Settings
     from memfix.config.checks import DetectSettings
     from memfix.config.unlearn import UnlearnSettings
+    from memfix.flow.attacks import Attacks
     from memfix.run.folder import Run
 
 
@@ -146,7 +147,7 @@ def changes(call: Call, run: Run, last: bool = True) -> None:
     shown = [c for c in every if c.before is Label.MEMORIZED or c.outcome is not Outcome.UNCHANGED]
     rows = [
         [prompts[c.prompt_id].text, f"{before[c.prompt_id].copies}/{before[c.prompt_id].samples}",
-         f"{c.copies_same}/{c.samples_same}", f"{c.copies_fresh}/{c.samples_fresh}", c.outcome.value]
+         f"{c.copies_same}/{c.samples_same}", f"{c.copies_fresh}/{c.samples_fresh}", _outcome(c)]
         for c in shown
     ]  # fmt: skip
     call.talk.table(
@@ -155,12 +156,47 @@ def changes(call: Call, run: Run, last: bool = True) -> None:
     controls = [c for c in every if c.role is Role.CONTROL]
     if controls:
         moved = sum(c.outcome is not Outcome.UNCHANGED for c in controls)
-        drift = sum(c.drift for c in controls) / len(controls)
+        drift = sum(c.damage.drift for c in controls) / len(controls)
         call.talk.say(f"\n{count_of(moved, len(controls), 'control')} changed; same-noise difference {drift:.3f} rms")
     if last:
         if call.json:
             emit({"run": str(run.path), "changes": [c.model_dump(mode="json") for c in every]})
         call.talk.say("Next: memfix report --open", "hint")
+
+
+def _outcome(change: Change) -> str:
+    if change.wording is None:
+        return change.outcome.value
+    return f"{change.outcome} (reads like '{change.wording}')"
+
+
+def attacked(call: Call, done: Attacks) -> None:
+    """What attacks brought back, beside what they force from clean pictures and from the original model."""
+    from memfix.flow.attack import folder_of
+    from memfix.report.sections import attack_rows
+
+    folder, rows = folder_of(done), attack_rows(done.results())
+    arms = {
+        "after_target": "brought back",
+        "after_control": "clean pictures",
+        "before_control": "clean, original model",
+        "before_target": "memorized, original model",
+    }
+    cells = [[row["attack"], *(_came(row[arm]) for arm in arms)] for row in rows]
+    call.talk.table("Attacks", ["attack", *arms.values()], cells)
+    if not rows:
+        call.talk.say("No attack was made.")
+    call.talk.say(f"\nNot tried: {', '.join(done.left_out) or 'none'}.")
+    call.talk.say(f"Results and pictures: {folder}")
+    if call.json:
+        emit({"folder": str(folder), "attacks": rows, "left_out": done.left_out})
+
+
+def _came(arm: dict[str, Any]) -> str:
+    if not arm["tried"]:
+        return "–"
+    earliest = f" (from {arm['earliest']} {arm['unit']})" if arm["came"] else ""
+    return f"{arm['came']} of {arm['tried']}{earliest}"
 
 
 def reported(call: Call, run: Run, page: Path) -> None:
@@ -179,6 +215,7 @@ def reported(call: Call, run: Run, page: Path) -> None:
             ["memorized prompts", str(s.memorized_before), str(s.memorized_after)],
             ["copies (after: from fresh noise)", percent(s.copies_before, 1), percent(s.copies_after, 1)],
             ["mitigated", "", f"{s.mitigated} of {s.memorized_before}"],
+            *([[word, "", str(n)] for word, n in [("hidden", s.hidden), ("damaged", s.damaged)] if n]),
             ["controls changed", "", f"{s.controls_changed} of {s.controls}"],
             ["intact pictures", percent(s.quality_before), percent(s.quality_after)],
         ])  # fmt: skip

@@ -143,3 +143,17 @@ class RecheckSettings(Settings):
 
     num_fresh: int = Field(16, ge=1, description="Samples per prompt from noise that the first check did not use.")
     fresh_seed: int = Field(100_000, ge=1, description="Seed of the first of these samples.")
+    attacks: str = Field(
+        "usual",
+        description="Attacks that try to bring erased training images back: 'usual' (those that take about as long as "
+        "the sampling), 'all', 'none', or names from 'memfix list attacks', comma-separated. A picture that an attack "
+        "brings back, and that it does not force from clean pictures, is hidden and not mitigated.",
+    )
+    attack_samples: int = Field(8, ge=1, description="Samples per training image each time that an attack looks.")
+    attack_seed: int = Field(200_000, ge=1, description="Seed of the first of these samples, and of the attacks.")
+    control_pictures: int = Field(
+        8,
+        ge=0,
+        description="How many training images that the model never memorized are attacked as well, to tell what an "
+        "attack can force from any picture.",
+    )

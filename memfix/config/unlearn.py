@@ -179,7 +179,7 @@ class UnlearnSettings(Settings):
     variant_kinds: str | None = Field(
         None,
         description="Kinds of variants to use, comma-separated, in the order in which they are tried; by default all "
-        "of 'memfix list ways'.",
+        "of 'memfix list variants'.",
     )
     surrogates: str | None = Field(
         None,
@@ -188,9 +188,10 @@ class UnlearnSettings(Settings):
         "itself.",
     )
     reword: bool = Field(
-        True,
+        False,
         description="After training, let the model read a fully memorized prompt, once it gives no copies, as the "
-        "longest of its wordings that never gave any: the prompt's own meaning was lost with the image.",
+        "longest of its wordings that never gave any: the prompt's own meaning was lost with the image. It is measured "
+        "on the bundled model only, and there it is on. The re-check takes it off to look at the weights.",
     )
     max_grad_norm: float = Field(1.0, gt=0, description="Clip the combined gradient to this norm.")
     adam_weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")

@@ -18,11 +18,13 @@ from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import COARSE, to_tensor
 from memfix.models.model import DiffusionModel
 from memfix.models.sampling import batches
-from memfix.records import Kind, Sample, Score, Verdict
+from memfix.records import Kind, Label, Sample, Score, Verdict
 from memfix.references.judge import Judge
 from memfix.references.near_copies import representatives
 from memfix.references.parts import kind_of
 from memfix.run.folder import Run
+
+MOST_BROKEN = 0.25  # of a prompt's samples; with more, nothing can be said of what the prompt copies
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,14 @@ class Check:
         return found
 
     def conclude(
-        self, plan: Sequence[Sample], design: Design | None = None, whole: Container[str] = ()
-    ) -> list[Verdict]:
+        self, plan: Sequence[Sample], design: Design | None = None, whole: Container[str] = (),
+        beside: Container[str] = (),
+    ) -> list[Verdict]:  # fmt: skip
         """Find copies of a part, write the scores anew with them, and give one verdict for each prompt of a plan.
 
         Without a `design` the number of samples was fixed. So it counts for a prompt with copies of a part, which are
-        looked for once and not at every interim look, and for those of `whole`, by id.
+        looked for once and not at every interim look, and for those of `whole`, by id. Samples of `beside`, by file
+        name, are scored and do not count for the verdict.
         """
         if self.judge is None:
             return self._conclude_medoids(plan)
@@ -100,8 +104,11 @@ class Check:
         for prompt_id, own in scores.items():
             found = self.judge.conclude(own, self.thumbnails.of([s.file_name for s in own]))
             fixed = prompt_id in whole or any(s.part for s in found.scores)
-            drawn = self.fixed_design(len(own)) if fixed or design is None else design
-            verdict = verdict_on(found.scores, self.rule, drawn, groups)
+            counted = [s for s in found.scores if s.file_name not in beside]
+            drawn = self.fixed_design(len(counted)) if fixed or design is None else design
+            verdict = verdict_on(counted, self.rule, drawn, groups)
+            if verdict.verdict is Label.CLEAN and found.broken > MOST_BROKEN:
+                verdict = verdict.model_copy(update={"verdict": Label.UNDECIDED, "reason": found.shapeless})
             verdicts.append(verdict.model_copy(update={"kind": found.kind, "common_area": found.common_area}))
             final += found.scores
         self.run.write(self.scores_file, final)

@@ -1,8 +1,10 @@
 """The story: detect, unlearn, recheck, report. The stages meet here, through typed inputs, records and the run."""
 
+from memfix.flow.attack import attack
 from memfix.flow.detect import detect
 from memfix.flow.recheck import recheck
 from memfix.flow.report import report
+from memfix.flow.run import run
 from memfix.flow.unlearn import unlearn
 
-__all__ = ["detect", "recheck", "report", "unlearn"]
+__all__ = ["attack", "detect", "recheck", "report", "run", "unlearn"]

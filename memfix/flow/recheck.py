@@ -3,79 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
 
 from memfix.config.checks import RecheckSettings
 from memfix.console import Talk
 from memfix.detect.check import Check, names
-from memfix.errors import MemfixError
-from memfix.files import sha256
+from memfix.flow.attacks import Attacks
+from memfix.flow.changes import UNWORDED, what_changed
 from memfix.flow.detect import write_clip_scores
 from memfix.flow.detection import Detection
 from memfix.flow.memory import sampling_memory
-from memfix.measures.quality import detail_range
-from memfix.models import loading, lora
-from memfix.models.model import DiffusionModel
-from memfix.models.sampling import plan_samples
-from memfix.recheck.outcomes import change, file_difference
-from memfix.records import FRESH, SAME, Change, Prompt, Sample, Score, Verdict
+from memfix.flow.new_weights import NewWeights
+from memfix.models.sampling import file_name, plan_samples
+from memfix.recheck.attacks.table import ATTACKS, get_attacks
+from memfix.records import FRESH, Arm, Change, Prompt, Rewording, Sample, Score, Version
 from memfix.references.judge import Judge
-from memfix.run.folder import AFTER, MODEL, Run
+from memfix.run.folder import AFTER, Run
 from memfix.run.header import RecheckStage
-from memfix.run.inputs import RecheckInputs
-
-
-class NewWeights(NamedTuple):
-    """What is to be checked: adapters on the run's model, or another model instead of it."""
-
-    adapters: Sequence[Path]
-    source: loading.ModelSource | None
-
-    @classmethod
-    def of(cls, run: Run, adapters: Sequence[Path] = (), model: Path | None = None) -> NewWeights:
-        """Those that are given, else the run's own. Raises MemfixError if it has none."""
-        if model is not None:
-            return cls((), loading.locate(str(model)))
-        if adapters:
-            return cls(adapters, None)
-        trained = run.header.stages.unlearn
-        if trained is None or not run.finished("unlearn"):
-            raise MemfixError(
-                f"There is no unlearned model in {run.path}.", "Run 'memfix unlearn' first, or give --lora or --model."
-            )
-        own = run.path / MODEL
-        return cls((), loading.locate(str(own))) if trained.settings.weights == "full" else cls([own], None)
-
-    @property
-    def inputs(self) -> RecheckInputs:
-        """What identifies them."""
-        if self.source:
-            return RecheckInputs(weights_sha256=self.source.sha256, config_sha256=self.source.config_sha256)
-        return RecheckInputs(weights_sha256=sha256(map(lora.file_of, self.adapters)))
-
-    def load(self, detection: Detection) -> DiffusionModel:
-        """The model that has these weights. Adapters go on the run's model alone: they hold what it had before."""
-        if self.source:
-            return loading.load(self.source)
-        model = loading.load(detection.source, detection.settings.variant)
-        model.adapters.fuse(*self.adapters)
-        return model
-
-    def __str__(self) -> str:
-        return self.source.name if self.source else ", ".join(map(str, self.adapters))
 
 
 def recheck(
-    run: Run, settings: RecheckSettings, argv: list[str], talk: Talk, adapters: Sequence[Path] = (),
-    model: Path | None = None,
-) -> list[Change]:  # fmt: skip
-    """Repeat the check on the new weights, with the same and with fresh noise; say what became of each prompt.
+    run: Run, settings: RecheckSettings, argv: list[str], talk: Talk, weights: NewWeights | None = None
+) -> list[Change]:
+    """Repeat the check on new weights, by default the run's own, with the same and with fresh noise, attack them, and
+    say what became of each prompt.
 
+    Reworded prompts are sampled with their rewording and without it, and judged by what the weights hold without.
     Raises MemfixError where anything that the detection read is not what it was.
     """
     detection = Detection.of(run)
-    weights = NewWeights.of(run, adapters, model)
+    weights = weights or NewWeights.of(run)
+    get_attacks(settings.attacks)  # one that is unknown is refused at once
     detection.require_unchanged()
     memory = sampling_memory(detection.settings, later=True)
     with run.lock(), run.stage(RecheckStage, settings, weights.inputs, argv) as entry, memory:
@@ -85,18 +42,34 @@ def recheck(
             return run.read("changes.jsonl", Change)
         sampled = {sample.prompt_id for sample in detection.samples}
         prompts = [p for p in detection.prompts if p.id in sampled]
-        judge = detection.judge()
+        judge, edit, wordings = detection.judge(), *weights.rewording(run)
+        if edit is None and any(r.applied for r in run.read("rewordings.jsonl", Rewording)):
+            talk.warn(
+                "These are not the run's own weights. If prompts are reworded in them as well, that cannot be taken "
+                "off, and only attacks see what it hides."
+            )
         check = Check(run, AFTER, weights.load(detection), detection.rule, judge, detection.settings)
         plan = [*detection.samples, *_fresh(prompts, detection, settings)]
+        shown = [s for s in plan if s.prompt_id in wordings]
+        bare = [_unworded(s) for s in shown]
         with talk.progress("Sampling again", len(plan)) as bar:
             for done in check.sample(plan):
                 bar.at(done)
-        after = check.conclude(plan)
+        if edit is not None:
+            with talk.progress("Sampling without rewording", len(bare)) as bar, check.model.without(edit):
+                for done in check.sample(bare):
+                    bar.at(done)
+        attack = Attacks(detection, settings, judge, talk, AFTER)
+        attacked = attack(check.model, detection.model)
+        entry.attacks = list(dict.fromkeys(r.attack for r in attacked if r.curve and r.version is Version.AFTER))
+        entry.attacks_left_out = [name for name in ATTACKS if name not in entry.attacks]
+        entry.control_pictures = len({r.prompt_id for r in attacked if r.arm is Arm.CONTROL})
+        after = check.conclude([*plan, *bare], beside={s.file_name for s in shown})
         _name_references(detection, judge)
         if detection.clip:
             write_clip_scores(run, AFTER, detection.clip, prompts)
         run.write(f"{AFTER}/verdicts.jsonl", after)
-        changes = _changes(detection, prompts, after)
+        changes = what_changed(detection, check.thumbnails, prompts, after, wordings, attacked)
         run.write("changes.jsonl", changes)
     return changes
 
@@ -109,6 +82,14 @@ def _fresh(prompts: Sequence[Prompt], detection: Detection, settings: RecheckSet
     )  # fmt: skip
 
 
+def _unworded(sample: Sample) -> Sample:
+    """The same sample of the weights without their rewording."""
+    condition = UNWORDED[sample.condition]
+    return sample.model_copy(
+        update={"condition": condition, "file_name": file_name(sample.prompt_id, condition, sample.seed)}
+    )
+
+
 def _name_references(detection: Detection, judge: Judge) -> None:
     """Write down the references that came up in either check; of an index, only those are listed."""
     if detection.index is None:
@@ -116,20 +97,3 @@ def _name_references(detection: Detection, judge: Judge) -> None:
     listed = [r.file_name for r in detection.references]
     after = detection.run.read(f"{AFTER}/scores.jsonl", Score)
     detection.run.write("references.jsonl", judge.recorded([*listed, *names(after)]))
-
-
-def _changes(detection: Detection, prompts: Sequence[Prompt], after: Sequence[Verdict]) -> list[Change]:
-    before = {v.prompt_id: v for v in detection.verdicts}
-    now = {v.prompt_id: v for v in after}
-    scores = detection.run.read(f"{AFTER}/scores.jsonl", Score)
-    detail = detail_range(detection.scores)
-    changes = []
-    for prompt in prompts:
-        own = [s for s in scores if s.prompt_id == prompt.id]
-        drifts = [
-            file_difference(detection.folder / s.file_name, detection.run.path / AFTER / s.file_name)
-            for s in own if s.condition == SAME
-        ]  # fmt: skip
-        drift = sum(drifts) / len(drifts)
-        changes.append(change(prompt, before[prompt.id], now[prompt.id], own, drift, detail))
-    return changes

@@ -14,6 +14,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk, counted
 from memfix.files import atomic_folder
 from memfix.flow.detection import Detection
+from memfix.models.finite import first_broken_weight
 from memfix.models.model import DiffusionModel
 from memfix.records import Ending, Label, Pair, Role, Side, Step, Validation
 from memfix.run.folder import MODEL, Run
@@ -54,8 +55,9 @@ def train(
     with talk.progress(f"Unlearning {counted(len(bank.targets), 'prompt')}", settings.max_train_steps) as bar:
         decision = watch()
         for step in trainer if decision.ending is None else ():
-            if not math.isfinite(step.loss_keep + step.loss_forget):
-                decision = Decision(ending=diverged(watch.validations, settings, step.step))
+            if not math.isfinite(step.loss_keep + step.loss_forget + step.norm_keep + step.norm_forget):
+                where = first_broken_weight({"denoiser": model.denoiser.module})
+                decision = Decision(ending=diverged(watch.validations, settings, step.step, where))
                 break
             run.append(STEPS, [step])
             decision = watch()

@@ -12,7 +12,10 @@ from memfix.files import atomic_folder
 from memfix.flow.detection import Detection, adapters_of
 from memfix.models.context import ContextEdit, build_in
 from memfix.models.model import DiffusionModel
-from memfix.run.folder import MODEL
+from memfix.records import Rewording
+from memfix.run.folder import MODEL, Run
+
+REWORDING = "rewording.safetensors"
 
 
 def check_adds_up(model: DiffusionModel, detected: DetectSettings, settings: UnlearnSettings) -> None:
@@ -24,6 +27,23 @@ def check_adds_up(model: DiffusionModel, detected: DetectSettings, settings: Unl
         model.adapters.read(path)
 
 
+def rewording_of(run: Run) -> tuple[ContextEdit | None, dict[str, str]]:
+    """The edit that the weights of a run hold, and prompt id → the wording that the prompt reads like by it.
+
+    Raises MemfixError where the edit is lost: what the weights hold without it could not be told then.
+    """
+    applied = {r.prompt_id: r.wording or "" for r in run.read("rewordings.jsonl", Rewording) if r.applied}
+    file = run.path / REWORDING
+    if not applied:
+        return None, {}
+    if not file.is_file():
+        raise MemfixError(
+            f"{file} is missing, so the rewording of {len(applied)} prompts cannot be taken off for the re-check.",
+            "Restore it from a copy, or unlearn again with --overwrite.",
+        )
+    return ContextEdit.load(file), applied
+
+
 def save(
     detection: Detection, model: DiffusionModel, settings: UnlearnSettings, edit: ContextEdit | None,
     apart: Sequence[Path],
@@ -32,6 +52,9 @@ def save(
 
     Adapters trained apart, and one that the model had before, become one with what was trained.
     """
+    model.require_finite_weights("The trained model")
+    if edit is not None:
+        edit.save(detection.run.path / REWORDING)
     with atomic_folder(detection.run.path / MODEL) as folder:
         if settings.weights == "lora":
             below = adapters_of(detection.settings)

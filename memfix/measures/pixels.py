@@ -24,10 +24,15 @@ def to_tensor(images: Sequence[Image.Image], side: int = SIDE) -> torch.Tensor:
 
 def detail(images: Sequence[Image.Image]) -> list[float]:
     """Mean absolute difference of neighbouring pixels at SIDE pixels, 0 to 1: near 0 a blank, high for noise."""
-    x = to_tensor(images)
+    found: list[float] = detail_of(to_tensor(images)).tolist()
+    return found
+
+
+def detail_of(x: torch.Tensor) -> torch.Tensor:
+    """The same of pictures [n, 3, h, w] as they are, [n]."""
     across = (x[..., 1:] - x[..., :-1]).abs().mean((1, 2, 3))
     down = (x[..., 1:, :] - x[..., :-1, :]).abs().mean((1, 2, 3))
-    return ((across + down) / 2).tolist()
+    return (across + down) / 2
 
 
 def rms_difference(a: Image.Image, b: Image.Image) -> float:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from memfix.errors import MemfixError
 from memfix.models import lora
 from memfix.models.context import ContextEdit, readers
+from memfix.models.finite import require_finite_weights
 
 TEXT_PREFIXES = ("text_encoder", "lora_te")
 DOWN, UP = f"{lora.FIRST}weight", f"{lora.SECOND}weight"
@@ -133,12 +134,15 @@ class Adapters:
             with warnings.catch_warnings():  # peft warns of what _check_complete decides
                 warnings.simplefilter("ignore", RuntimeWarning)
                 self._pipe.load_lora_weights(file.parent, weight_name=file.name, use_safetensors=True)
+        except torch.OutOfMemoryError:
+            raise
         except (ValueError, SafetensorError, KeyError, RuntimeError, OSError) as error:
             raise MemfixError(
                 f"LoRA {file} does not fit the model: {str(error).splitlines()[0]}",
                 "Give the model it was made for.",
             ) from None
         self._check_complete(file)
+        require_finite_weights({"unet": self._pipe.unet}, str(file))
         (name,) = self._pipe.get_active_adapters()
         return str(name)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 READERS = ("attn2.to_k", "attn2.to_v")
@@ -21,6 +24,22 @@ class ContextEdit(NamedTuple):
         """Edited embeddings, [..., D]."""
         return context + context @ self.read.T @ self.write.T
 
+    def inverse(self) -> ContextEdit:
+        """The edit that takes this one off: (I + write read)⁻¹ = I - write (I + read write)⁻¹ read (Woodbury)."""
+        read, write = self.read.double(), self.write.double()
+        inner = torch.eye(len(read), dtype=torch.float64) + read @ write
+        return ContextEdit(torch.linalg.solve(inner, read).float(), -self.write)
+
+    def save(self, file: Path) -> None:
+        """Write it as safetensors."""
+        save_file({"read": self.read.contiguous(), "write": self.write.contiguous()}, file)
+
+    @classmethod
+    def load(cls, file: Path) -> ContextEdit:
+        """What `save` wrote."""
+        state = load_file(file)
+        return cls(state["read"], state["write"])
+
 
 def readers(unet: nn.Module) -> Iterator[tuple[str, Any]]:
     """The layers that read text embeddings, by name; layers that a LoRA wraps come as their wrapper."""
@@ -34,3 +53,16 @@ def build_in(unet: nn.Module, edit: ContextEdit) -> None:
         weight: torch.Tensor = layer.weight
         read, write = edit.read.to(weight), edit.write.to(weight)
         weight += (weight @ write) @ read
+
+
+@contextmanager
+def taken_off(unet: nn.Module, edit: ContextEdit) -> Iterator[None]:
+    """Let a UNet that an edit is built into answer without it for a while; afterwards its weights are the same ones."""
+    kept = [(layer.weight, layer.weight.detach().clone()) for _, layer in readers(unet)]
+    build_in(unet, edit.inverse())
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, before in kept:
+                weight.copy_(before)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+
+from memfix.models.finite import require_finite
 
 BATCH = 8
 
@@ -42,6 +45,19 @@ class LatentSpace:
             config = self._pipe.vae.config
             shift = getattr(config, "shift_factor", None) or 0.0
             yield from ((mean - shift) * config.scaling_factor).float().cpu()
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> list[Image.Image]:
+        """Pictures of latents [n, C, h, w] in the denoiser's scale. Raises MemfixError where they are not numbers."""
+        vae, images = self._pipe.vae, list[Image.Image]()
+        shift = getattr(vae.config, "shift_factor", None) or 0.0
+        for i in range(0, len(latents), BATCH):
+            x = latents[i : i + BATCH].to(self._pipe.device).float() / vae.config.scaling_factor + shift
+            pixels = vae.decode(x).sample.float()
+            require_finite(pixels, {"vae": vae}, functools.partial(vae.decode, x))
+            levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+            images += [Image.fromarray(picture) for picture in levels]
+        return images
 
     def fit(self, image: Image.Image) -> Image.Image:
         """A picture in the model's size."""

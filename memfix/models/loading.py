@@ -91,7 +91,10 @@ def _download(model: str, revision: str | None, variant: str | None) -> Path:
 
 
 def load(source: ModelSource, variant: str | None = None) -> DiffusionModel:
-    """Load a model in fp32 on this process's device; autocast chooses the precision of its arithmetic."""
+    """Load a model in fp32 on this process's device; autocast chooses the precision of its arithmetic.
+
+    Raises MemfixError for what cannot be loaded, is no model of a known kind, or has weights that are not numbers.
+    """
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
@@ -118,7 +121,9 @@ def load(source: ModelSource, variant: str | None = None) -> DiffusionModel:
     for module in pipe.components.values():
         if isinstance(module, nn.Module):
             module.requires_grad_(False).eval()
-    return make(pipe.to(device(), torch.float32))
+    model = make(pipe.to(device(), torch.float32))
+    model.require_finite_weights(source.name)
+    return model
 
 
 def _check_noise(pipe: StableDiffusionPipeline, name: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from torch import nn
 
 from memfix.models.adapters import Adapters
 from memfix.models.conditioning import Conditioning
+from memfix.models.context import ContextEdit, taken_off
 from memfix.models.course import Course, sampler
 from memfix.models.denoiser import Denoiser
 from memfix.models.device import autocast
+from memfix.models.finite import require_finite, require_finite_weights
 from memfix.models.latents import LatentSpace, generators
 from memfix.models.schedule import NoiseSchedule
 from memfix.models.text import TextReader
@@ -48,8 +51,7 @@ class DiffusionModel:
 
     def count_weights(self) -> int:
         """How many numbers all of its weights are, adapters included."""
-        modules = (part for part in self._pipe.components.values() if isinstance(part, nn.Module))
-        return sum(p.numel() for module in modules for p in module.parameters())
+        return sum(p.numel() for module in self._parts.values() for p in module.parameters())
 
     def prepare_training(self, weights: str, rank: int, seed: int, dora: bool) -> None:
         """Get the denoiser ready to be trained: all of it ("full"), or a fresh adapter ("lora")."""
@@ -58,6 +60,10 @@ class DiffusionModel:
         else:
             self.adapters.add(rank, seed, dora)
         self.denoiser.module.train()
+
+    def without(self, edit: ContextEdit) -> AbstractContextManager[None]:
+        """The model for a while as it is without an edit that is built into it."""
+        return taken_off(self.denoiser.module, edit)
 
     def save(self, folder: Path) -> None:
         """Write all of it, as `loading.load` reads it."""
@@ -80,8 +86,12 @@ class DiffusionModel:
         instead: (prompt id, condition) → one row that takes the place of what the denoiser is told of the text.
         """
         height, width = self.latents.picture_size
-        with autocast(mixed_precision):
-            return _pictures(self._pipe(height=height, width=width, **self._told(batch, instead or {})).images)
+
+        def drawn() -> np.ndarray[Any, Any]:
+            told = self._told(batch, instead or {})
+            return np.asarray(self._pipe(height=height, width=width, **told).images, np.float32)
+
+        return self._drawn(drawn, mixed_precision)
 
     @torch.no_grad()
     def sample_from(
@@ -91,9 +101,28 @@ class DiffusionModel:
 
         The start is the noisy picture, as in SDEdit (Meng et al., ICLR 2022).
         """
-        start = [self.latents.fit(image) for image in images]
+        start, img2img = [self.latents.fit(image) for image in images], _img2img(self._pipe)
+
+        def drawn() -> np.ndarray[Any, Any]:
+            told = self._told(batch, {})
+            return np.asarray(img2img(image=start, strength=strength, **told).images, np.float32)
+
+        return self._drawn(drawn, mixed_precision)
+
+    def _drawn(self, draw: Callable[[], np.ndarray[Any, Any]], mixed_precision: str) -> list[Image.Image]:
+        """Pictures of [n, H, W, 3] in 0 to 1. Raises MemfixError where they are not numbers."""
         with autocast(mixed_precision):
-            return _pictures(_img2img(self._pipe)(image=start, strength=strength, **self._told(batch, {})).images)
+            pixels = draw()
+            require_finite(torch.from_numpy(pixels), self._parts, draw)
+        return [Image.fromarray(p) for p in np.clip(pixels * 255, 0, 255).round().astype(np.uint8)]
+
+    def require_finite_weights(self, name: str) -> None:
+        """Raise MemfixError if a weight is not a number; `name` is what the weights are called."""
+        require_finite_weights(self._parts, name)
+
+    @property
+    def _parts(self) -> dict[str, nn.Module]:
+        return {name: part for name, part in self._pipe.components.items() if isinstance(part, nn.Module)}
 
     def _told(self, batch: Sequence[Sample], instead: Instead) -> dict[str, Any]:
         """What a pipeline is called with, whatever it starts from."""
@@ -124,9 +153,3 @@ def _img2img(pipe: StableDiffusionPipeline) -> StableDiffusionImg2ImgPipeline:
     pipe.unet.register_to_config(sample_size=size)
     img2img.set_progress_bar_config(disable=True)
     return img2img
-
-
-def _pictures(out: Any) -> list[Image.Image]:
-    """[n, H, W, 3] in 0 to 1 → pictures."""
-    pixels = np.clip(np.nan_to_num(np.asarray(out, np.float32)) * 255, 0, 255).round().astype(np.uint8)
-    return [Image.fromarray(p) for p in pixels]

@@ -1,60 +1,98 @@
-"""Before and after → what became of each prompt. Pure: records and pictures in, records out."""
+"""What became of a prompt, by rules that are read from the top. Pure: evidence in, an outcome and its reason out.
+
+`mitigated` is what is left when nothing speaks against it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
 from memfix.measures import pixels
-from memfix.measures.quality import broken_share
-from memfix.records import FRESH, SAME, Change, Condition, Label, Outcome, Prompt, Role, Score, Verdict
+from memfix.recheck.damage import harm
+from memfix.records import Damage, Label, Outcome, Prompt, Role, Verdict
 
-MOST_BROKEN = 0.25  # a prompt is damaged when more than this share of its samples is broken
+
+@dataclass(frozen=True)
+class Copies:
+    """How many of some samples are copies."""
+
+    copies: int = 0
+    samples: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.copies or 'none'} of {self.samples}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the re-check has to say of one prompt.
+
+    `same` and `fresh` are samples of the weights, from the noise of the first check and from other noise; `after` is
+    the verdict on both. Of a reworded prompt these are sampled with the rewording taken off, and `reworded` are those
+    with it. `brought_back` says which attack brought a training image back beyond its control arm, `untold` which one
+    brought one back with nothing to compare it with; `model` says what is wrong with the model as a whole.
+    """
+
+    prompt: Prompt
+    before: Verdict
+    after: Verdict
+    same: Copies
+    fresh: Copies
+    damage: Damage
+    wording: str | None = None
+    reworded: Copies = field(default_factory=Copies)
+    brought_back: str | None = None
+    untold: str | None = None
+    model: str | None = None
+
+    @property
+    def is_target(self) -> bool:
+        """Whether this is a prompt that should have changed."""
+        return self.prompt.role is Role.PROMPT and self.before.verdict is Label.MEMORIZED
+
+
+def outcome(seen: Evidence) -> tuple[Outcome, str]:
+    """The outcome of a prompt, and why."""
+    return _of_target(seen) if seen.is_target else _of_other(seen)
+
+
+def _of_target(seen: Evidence) -> tuple[Outcome, str]:
+    found = f"{seen.same} with same seeds, {seen.fresh} with fresh seeds"
+    off = ", with its rewording taken off" if seen.wording is not None else ""
+    if seen.reworded.copies:
+        return Outcome.PERSISTENT, f"still reproduces a reference: {seen.reworded} as it is reworded"
+    if seen.after.verdict is Label.MEMORIZED:
+        if seen.wording is not None:
+            return Outcome.HIDDEN, f"only its rewording hides it; without it, copies are {found}"
+        return Outcome.PERSISTENT, f"still reproduces a reference: {found}"
+    if seen.brought_back:
+        return Outcome.HIDDEN, seen.brought_back
+    if harmed := harm(seen.damage, must_not_change=False) or seen.model:
+        return Outcome.DAMAGED, harmed
+    if seen.after.verdict is Label.UNDECIDED:
+        return Outcome.UNDECIDED, seen.after.reason
+    if seen.untold:
+        return Outcome.UNDECIDED, seen.untold
+    return Outcome.MITIGATED, f"no copy is left: {found}{off}"
+
+
+def _of_other(seen: Evidence) -> tuple[Outcome, str]:
+    if harmed := harm(seen.damage, must_not_change=seen.before.verdict is not Label.MEMORIZED):
+        return Outcome.DAMAGED, harmed
+    before, after = seen.before.verdict, seen.after.verdict
+    if before is Label.UNDECIDED and seen.prompt.role is Role.PROMPT:
+        return Outcome.UNDECIDED, f"undecided before unlearning: {seen.before.reason}"
+    if before is Label.UNDECIDED and after is Label.CLEAN:
+        return Outcome.UNCHANGED, "clean by more samples; undecided before"
+    if before is not after:
+        found = f"{seen.same} with same seeds, {seen.fresh} with fresh seeds"
+        return Outcome.CHANGED, f"was {before}, is {after}: {found}"
+    return Outcome.UNCHANGED, f"{before} before and after"
 
 
 def file_difference(a: Path, b: Path) -> float:
     """Root mean square difference of two picture files of one size, 0 to 1."""
     return pixels.rms_difference(Image.open(a), Image.open(b))
-
-
-def change(
-    prompt: Prompt, before: Verdict, after: Verdict, scores: Sequence[Score], drift: float, detail: tuple[float, float]
-) -> Change:
-    """The change of one prompt; `scores` are those after unlearning, of both conditions."""
-    counts = {
-        condition: (sum(s.copy_ for s in own), len(own))
-        for condition in (SAME, FRESH)
-        for own in [[s for s in scores if s.condition == condition]]
-    }
-    broken = broken_share(scores, detail)
-    outcome, reason = _outcome(prompt, before, after, counts, broken)
-    (copies_same, samples_same), (copies_fresh, samples_fresh) = counts[SAME], counts[FRESH]
-    return Change(
-        prompt_id=prompt.id, role=prompt.role, before=before.verdict, after=after.verdict, outcome=outcome,
-        copies_same=copies_same, samples_same=samples_same, copies_fresh=copies_fresh, samples_fresh=samples_fresh,
-        drift=round(drift, 5), broken=round(broken, 4), reason=reason,
-    )  # fmt: skip
-
-
-def _outcome(
-    prompt: Prompt, before: Verdict, after: Verdict, counts: dict[Condition, tuple[int, int]], broken: float
-) -> tuple[Outcome, str]:
-    found = ", ".join(f"{k} of {n} with {condition} seeds" for condition, (k, n) in counts.items() if n)
-    target = before.verdict is Label.MEMORIZED and prompt.role is Role.PROMPT
-    if target and after.verdict is Label.MEMORIZED:
-        return Outcome.PERSISTENT, f"still reproduces a reference: {found}"
-    if broken > MOST_BROKEN:
-        return Outcome.DAMAGED, f"{broken:.0%} of the samples are blank or noise"
-    if target:
-        if after.verdict is Label.UNDECIDED:
-            return Outcome.UNDECIDED, after.reason
-        return Outcome.MITIGATED, f"no copy is left: {found}"
-    if before.verdict is Label.UNDECIDED and prompt.role is Role.PROMPT:
-        return Outcome.UNDECIDED, f"undecided before unlearning: {before.reason}"
-    if before.verdict is Label.UNDECIDED and after.verdict is Label.CLEAN:
-        return Outcome.UNCHANGED, "clean by more samples; undecided before"
-    if before.verdict is not after.verdict:
-        return Outcome.CHANGED, f"was {before.verdict}, is {after.verdict}: {found}"
-    return Outcome.UNCHANGED, f"{before.verdict} before and after"

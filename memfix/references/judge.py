@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from PIL import Image
 
+from memfix.errors import MemfixError
 from memfix.measures.copy_rule import CopyRule
-from memfix.measures.pixels import COARSE, detail, to_tensor
+from memfix.measures.pixels import COARSE, detail, detail_of, to_tensor
 from memfix.records import Kind, Part, Reference, Sample, Score
 from memfix.references import region
 from memfix.references.parts import find_parts, kind_of
 from memfix.references.reference_set import ReferenceSet
 
+BLANK = 1 / 255  # mean difference of neighbouring pixels at 32 pixels: less than one grey level
+ENOUGH, FAR = 20, 3.0  # references that say what detail pictures have, and how far outside their range is no picture
 NEAR_PART = region.LIKENESS - 0.2  # ordinary prompts of the bundled model reach 0.5 often, and more seldom
 
 
@@ -27,11 +31,17 @@ class KnownPart(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What all samples of one prompt say together."""
+    """What all samples of one prompt say together; `broken` is the share that is no picture at all."""
 
     scores: list[Score]
     kind: Kind | None
     common_area: float | None
+    broken: float = 0.0
+
+    @property
+    def shapeless(self) -> str:
+        """Why nothing can be said of a prompt with such samples."""
+        return f"{self.broken:.0%} of the samples are blank or noise, so what the prompt copies cannot be told"
 
 
 class Judge:
@@ -53,6 +63,7 @@ class Judge:
         near = self.references.nearest(images)
         listed = {name: values.tolist() for name, values in near.values.items()}
         deciding = listed[self.rule.measure.name]
+        _require_numbers(samples, near.values)
         scores = [
             Score(
                 file_name=s.file_name, prompt_id=s.prompt_id, condition=s.condition, seed=s.seed,
@@ -78,7 +89,7 @@ class Judge:
         )
         marked = find_parts(self._with_known_parts(whole, thumbnails), thumbnails, names, references)
         kind, area = kind_of(marked, thumbnails, dict(zip(names, references, strict=True)))
-        return Finding(marked, kind, area)
+        return Finding(marked, kind, area, _broken(thumbnails, references))
 
     def is_distinct(self, score: Score, margin: float | None = None) -> bool:
         """Whether a sample is far enough from any copy to be an example of what to keep; see `is_distinct`."""
@@ -108,6 +119,29 @@ class Judge:
             part = Part(reference=known.names[int(place)], area=area, likeness=likeness)
             found |= {"copy_": True, "part": part}
         return score.model_copy(update=found)
+
+
+def _broken(thumbnails: torch.Tensor, references: torch.Tensor) -> float:
+    """Share of pictures that are blank, or have far less or more detail than any training image has.
+
+    The training images tell only where there are enough of them: those of an index are the few that came up.
+    """
+    own, low, high = detail_of(thumbnails), BLANK, 1.0
+    if len(references) >= ENOUGH:
+        known = detail_of(references).sort().values
+        low, high = max(low, float(known[0]) / FAR), float(known[-1]) * FAR
+    return float(((own < low) | (own > high)).float().mean())
+
+
+def _require_numbers(samples: Sequence[Sample], values: Mapping[str, torch.Tensor]) -> None:
+    """Raise MemfixError if a measure gave no number: compared with a threshold, that would be no copy."""
+    for name, own in values.items():
+        for sample, number in zip(samples, own.tolist(), strict=True):
+            if not math.isfinite(number):
+                raise MemfixError(
+                    f"The measure {name} gives {number} for {sample.file_name}, so nothing can be said of that sample.",
+                    "Check the weights of the measure with 'memfix doctor', or decide by another --measure.",
+                )
 
 
 def is_distinct(rule: CopyRule, score: Score, margin: float | None = None) -> bool:

@@ -10,6 +10,8 @@ from memfix.errors import MemfixError
 from memfix.files import write_atomic
 from memfix.measures.quality import broken_share, detail_range
 from memfix.records import (
+    Arm,
+    AttackResult,
     Change,
     ClipScore,
     Ending,
@@ -25,6 +27,7 @@ from memfix.records import (
     Step,
     Validation,
     Verdict,
+    Version,
     Yield,
 )
 from memfix.references.near_copies import representatives, sizes
@@ -56,17 +59,29 @@ def build(run: Run) -> Report:
     detected = run.header.stages.detect
     assert detected
     fits = [{a.prompt_id: a.mean for a in run.read(f"{folder}/clip_scores.jsonl", ClipScore)} for folder in FOLDERS]
+    attacks = [
+        a
+        for a in (run.read("after/attacks.jsonl", AttackResult) if rechecked else [])
+        if a.version is Version.AFTER and a.arm is Arm.TARGET
+    ]
     entries = [
         _entry(
             p, before[p.id], after.get(p.id), changes.get(p.id), scores_before.get(p.id, []),
             scores_after.get(p.id, []), pictures, detected,
-        ).model_copy(update={"clip_score_before": fits[0].get(p.id), "clip_score_after": fits[1].get(p.id)})
+        ).model_copy(
+            update={
+                "clip_score_before": fits[0].get(p.id), "clip_score_after": fits[1].get(p.id),
+                "attacks": [a for a in attacks if a.prompt_id == p.id],
+            }
+        )
         for p in prompts
     ]  # fmt: skip
     controls = [p.id for p in prompts if p.role is Role.CONTROL]
+    rechecking = run.header.stages.recheck
+    made = len(rechecking.attacks) if rechecking else 0
     report = Report(
         run=_run(run),
-        summary=_summary(prompts, before, changes, scores_before).model_copy(
+        summary=_summary(prompts, before, changes, scores_before, made).model_copy(
             update={
                 "control_clip_score_before": _mean(fits[0], controls),
                 "control_clip_score_after": _mean(fits[1], controls),
@@ -118,10 +133,15 @@ def _entry(
         scores_before=_numbers(before, origin), scores_after=_numbers(after, origin) if after else {},
         kind=before.kind, sampled=before.samples > 0,
         background=detected.background.model_dump() if detected.background else None,
-        drift=change.drift if change else None, references=list(references.values()),
+        references=list(references.values()), damage=change.damage if change else None, **_reworded(change),
         samples_before=[_picture("before", s) for s in scores_before],
         samples_after=[_picture("after", s) for s in scores_after],
     )  # fmt: skip
+
+
+def _reworded(change: Change | None) -> dict[str, Any]:
+    fields = ("wording", "copies_reworded", "samples_reworded")
+    return {field: getattr(change, field) for field in fields} if change else {}
 
 
 def _numbers(verdict: Verdict, origin: str | None) -> dict[str, Any]:
@@ -141,7 +161,7 @@ def _picture(folder: str, score: Score) -> Picture:
 
 def _summary(
     prompts: Sequence[Prompt], before: dict[str, Verdict], changes: dict[str, Change],
-    scores_before: dict[str, list[Score]],
+    scores_before: dict[str, list[Score]], attacks: int,
 ) -> Summary:  # fmt: skip
     own = [p for p in prompts if p.role is Role.PROMPT]
     controls = [p for p in prompts if p.role is Role.CONTROL]
@@ -161,8 +181,10 @@ def _summary(
     }  # fmt: skip
     if not changes:
         absent = (
-            "memorized_after", "mitigated", "persistent", "damaged", "undecided", "mitigation_rate",
-            "mitigation_rate_interval", "copies_after", "controls_changed", "control_drift", "quality_after",
+            "memorized_after", "mitigated", "persistent", "hidden", "damaged", "harmed", "newly_memorized",
+            "attacks", "reworded", "undecided",
+            "mitigation_rate", "mitigation_rate_interval", "copies_after", "controls_changed", "control_drift",
+            "quality_after",
         )  # fmt: skip
         return Summary(**base, **dict.fromkeys(absent))
     outcomes = [changes[p.id].outcome for p in own if p.id in changes]
@@ -174,13 +196,20 @@ def _summary(
         **base,
         memorized_after=sum(changes[p.id].after is Label.MEMORIZED for p in own if p.id in changes),
         mitigated=outcomes.count(Outcome.MITIGATED), persistent=outcomes.count(Outcome.PERSISTENT),
-        damaged=outcomes.count(Outcome.DAMAGED), undecided=outcomes.count(Outcome.UNDECIDED),
+        hidden=outcomes.count(Outcome.HIDDEN),
+        damaged=sum(c.outcome is Outcome.DAMAGED for c in targets),
+        harmed=sum(c.outcome is Outcome.DAMAGED for c in every if c not in targets),
+        newly_memorized=sum(
+            c.after is Label.MEMORIZED and before[c.prompt_id].verdict is not Label.MEMORIZED for c in every
+        ),
+        attacks=attacks, reworded=sum(c.outcome is Outcome.MITIGATED and c.wording is not None for c in targets),
+        undecided=outcomes.count(Outcome.UNDECIDED),
         mitigation_rate=_share(mitigated, len(targets)),
         mitigation_rate_interval=clopper_pearson(mitigated, len(targets)) if targets else None,
         copies_after=fresh,
         controls_changed=sum(changes[p.id].outcome is not Outcome.UNCHANGED for p in controls),
-        control_drift=sum(changes[p.id].drift for p in controls) / len(controls) if controls else None,
-        quality_after=1 - sum(c.broken for c in every) / len(every),
+        control_drift=sum(changes[p.id].damage.drift for p in controls) / len(controls) if controls else None,
+        quality_after=1 - sum(c.damage.broken for c in every) / len(every),
     )  # fmt: skip
 
 

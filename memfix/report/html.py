@@ -32,8 +32,9 @@ TEMPLATES: BaseLoader = PackageLoader("memfix.report")
 
 def write_page(folder: Path, report: Report) -> Path:
     """Render a report beside its pictures in `folder`."""
-    made = template_environment()
-    made.globals |= {"picture": Pictures(folder).inline, "curve": curve, "enough": enough, "one_of": one_of,
+    made, pictures = template_environment(), Pictures(folder)
+    made.globals |= {"picture": pictures.inline, "curve": curve, "enough": enough, "one_of": one_of,
+                     "shot": lambda path: pictures.inline(Picture(path=path)),
                      "shown": SHOWN, "listed": sorted(report.prompts, key=urgency)}  # fmt: skip
     page = made.get_template("report.html.j2").render(r=report, s=report.summary, headline=headline(report))
     write_atomic(folder / NAME, page)
@@ -42,7 +43,7 @@ def write_page(folder: Path, report: Report) -> Path:
 
 def urgency(entry: PromptEntry) -> int:
     """A prompt's place in the table of verdicts: first what was found and is not mended, last what was not sampled."""
-    bad = (Outcome.PERSISTENT, Outcome.DAMAGED, Outcome.UNDECIDED)
+    bad = (Outcome.PERSISTENT, Outcome.HIDDEN, Outcome.DAMAGED, Outcome.UNDECIDED)
     if entry.outcome in bad:
         return bad.index(entry.outcome)
     before = (Label.MEMORIZED, Label.UNDECIDED, Label.CLEAN)
@@ -83,33 +84,52 @@ def headline(report: Report) -> tuple[str, str, str]:
     if s.mitigated is None:
         unproven = "The model was unlearned but not re-checked, so there is no proof that anything was erased."
         return "bad", unproven, f"{_warning(report)}Run memfix recheck."
-    broken = [f"{n} {word}" for n, word in [(s.persistent, "persistent"), (s.damaged, "damaged"),
-                                            (s.undecided, "undecided")] if n]  # fmt: skip
+    problems = [f"{n} {word}" for n, word in [(s.persistent, "persistent"), (s.hidden, "hidden"),
+                                              (s.damaged, "damaged"), (s.undecided, "undecided")] if n]  # fmt: skip
     if s.controls_changed:
-        broken.append(f"{count_of(s.controls_changed, s.controls, 'control')} changed")
+        problems.append(f"{count_of(s.controls_changed, s.controls, 'control')} changed")
     unchanged = s.controls - (s.controls_changed or 0)
     proof = f"{_warning(report)}{count_of(unchanged, s.controls, 'control')} {are(unchanged)} unchanged."
-    if s.persistent:
-        tone, text = (
-            "bad",
-            f"{count_of(s.persistent, s.memorized_before, 'memorized prompt')} still {_show(report, s.persistent)}.",
-        )
-    elif (s.controls_changed or 0) > s.controls / 2:
-        tone, text = (
-            "bad",
-            "Most prompts that must not change now draw other pictures.",
-        )
-    elif broken:
-        mitigated = count_of(s.mitigated, s.memorized_before, "memorized prompt")
-        tone, text = "warn", f"{mitigated} {are(s.mitigated)} mitigated, but there are problems."
-    elif s.mitigated == 1:
-        tone, text = "good", "The one memorized prompt is mitigated."
-    else:
-        tone, text = "good", f"All {s.mitigated} memorized prompts are mitigated."
+    if not s.controls:
+        proof = f"{_warning(report)}Without --controls, nothing says what became of other prompts."
+    tone, text = _finding(report, bool(problems))
+    if not s.attacks:
+        proof += " No attack was made, so nothing says how easily the pictures could be brought back."
+    if s.reworded and tone != "bad":
+        read = "reads" if s.reworded == 1 else "read"
+        proof += f" {count_of(s.reworded, s.mitigated, 'mitigated prompt')} now {read} like a shorter wording."
     if s.not_sampled:
         left_out = count_of(s.not_sampled, s.prompts, "prompt")
         proof += f" {left_out} {are(s.not_sampled, past=True)} sampled neither before nor after: {ESTIMATE}."
-    return tone, text, ", ".join(broken) + ". " + proof if broken else proof
+    return tone, text, ", ".join(problems) + ". " + proof if problems else proof
+
+
+def _finding(report: Report, problems: bool) -> tuple[str, str]:
+    """Tone and sentence of a run that was re-checked: what is worst is said first."""
+    s = report.summary
+    assert s.mitigated is not None
+    if s.persistent:
+        still = count_of(s.persistent, s.memorized_before, "memorized prompt")
+        return "bad", f"{still} still {_show(report, s.persistent)}."
+    if s.hidden:
+        hidden = count_of(s.hidden, s.memorized_before, "memorized prompt")
+        return "bad", f"{hidden} {are(s.hidden)} only hidden: the training image comes back."
+    if s.damaged:
+        return "bad", "The model is damaged: not drawing a picture any more is not forgetting it."
+    if s.newly_memorized:
+        new = counted(s.newly_memorized, "prompt")
+        return "bad", f"{new} that gave no copies before now {_show(report, s.newly_memorized)}."
+    if s.harmed:
+        return "bad", f"{counted(s.harmed, 'prompt')} that must not change {are(s.harmed)} damaged."
+    if (s.controls_changed or 0) > s.controls / 2:
+        return "bad", "Most prompts that must not change now draw other pictures."
+    if problems:
+        mitigated = count_of(s.mitigated, s.memorized_before, "memorized prompt")
+        return "warn", f"{mitigated} {are(s.mitigated)} mitigated, but there are problems."
+    tone = "good" if s.controls and s.attacks else "warn"
+    if s.mitigated == 1:
+        return tone, "The one memorized prompt is mitigated."
+    return tone, f"All {s.mitigated} memorized prompts are mitigated."
 
 
 def _warning(report: Report) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from memfix.records import Kind, Label, Outcome, Part, Record, Role
+from memfix.records import AttackResult, Damage, Kind, Label, Outcome, Part, Record, Role
 
 
 class Picture(Record):
@@ -44,7 +44,13 @@ class PromptEntry(Record):
     scores_before: dict[str, Any]
     scores_after: dict[str, Any]
     background: dict[str, Any] | None = Field(description="how similar unrelated training images are to each other")
-    drift: float | None
+    damage: Damage | None = Field(None, description="what became of the samples; none before a re-check")
+    wording: str | None = Field(None, description="the shorter text that the unlearned model reads the prompt as")
+    copies_reworded: int | None = Field(
+        None, description="copies under that wording; the other counts are of the weights without it"
+    )
+    samples_reworded: int | None = None
+    attacks: list[AttackResult] = Field(default_factory=list, description="attacks on the unlearned weights")
     clip_score_before: float | None = Field(
         None,
         description="clip_score: mean cosine of samples and prompt by CLIP, with --clip-score; not used to decide on "
@@ -54,9 +60,6 @@ class PromptEntry(Record):
     references: list[Picture]
     samples_before: list[Picture]
     samples_after: list[Picture]
-    variants: list[str] = Field(
-        default_factory=list, description="variants of the prompt that were tried in the re-check; always empty so far"
-    )
 
 
 class Summary(Record):
@@ -73,6 +76,7 @@ class Summary(Record):
     memorized_after: int | None
     mitigated: int | None
     persistent: int | None
+    hidden: int | None
     damaged: int | None
     undecided: int | None
     mitigation_rate: float | None
@@ -85,6 +89,10 @@ class Summary(Record):
     controls_memorized: int = Field(description="controls that were memorized before unlearning")
     controls_undecided: int = Field(description="controls that were undecided before unlearning")
     controls_changed: int | None
+    harmed: int | None = Field(description="controls and other prompts that must not change, and are damaged")
+    newly_memorized: int | None = Field(description="prompts and controls that were not memorized before, and are now")
+    attacks: int | None = Field(description="attacks that were made on the unlearned weights")
+    reworded: int | None = Field(description="mitigated prompts that the model reads as a shorter wording")
     control_drift: float | None
     quality_before: float = Field(description="share of samples whose detail is in the range of the original model")
     quality_after: float | None

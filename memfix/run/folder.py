@@ -29,7 +29,7 @@ BEFORE, AFTER, MODEL = "before", "after", "model"
 OUTPUTS = {
     "unlearn": (
         "pairs.jsonl", "yields.jsonl", "variants", "surrogates", "training.jsonl", "validations.jsonl",
-        "checkpoints", "adapters", "rewordings.jsonl", MODEL,
+        "checkpoints", "adapters", "rewordings.jsonl", "rewording.safetensors", MODEL,
     ),
     "recheck": (AFTER, "changes.jsonl"),
 }  # fmt: skip

@@ -12,14 +12,15 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
-from memfix.flow.recheck import NewWeights, recheck
+from memfix.flow.new_weights import NewWeights
+from memfix.flow.recheck import recheck
 from memfix.records import Label, Outcome, Role, Sample
 from memfix.run.folder import Run
 from tests.detected import FEW, detected_run
 
 pytestmark = pytest.mark.slow  # a detection, a training and re-checks
 
-FRESH = RecheckSettings(num_fresh=2, fresh_seed=500)
+FRESH = RecheckSettings(num_fresh=2, fresh_seed=500, attacks="none")
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +37,10 @@ def run(unlearned: Path, tmp_path: Path) -> Run:
 
 def test_the_original_weights_keep_every_copy_and_change_nothing(run: Run, model_folder: Path) -> None:
     before = {v.prompt_id: v for v in Detection.of(run).verdicts}
-    changes = recheck(run, FRESH, [], Talk(quiet=True), model=model_folder)
+    changes = recheck(run, FRESH, [], Talk(quiet=True), NewWeights.of(run, model=model_folder))
     assert {c.prompt_id for c in changes} == before.keys()
     for change in changes:
-        assert change.drift == 0 and change.broken == 0
+        assert change.damage.drift == 0 and change.damage.broken == 0
         assert (change.copies_same, change.samples_same) == (before[change.prompt_id].copies, 4)
         assert change.samples_fresh == 2
         if change.before is Label.MEMORIZED and change.role is Role.PROMPT:
@@ -50,14 +51,14 @@ def test_the_original_weights_keep_every_copy_and_change_nothing(run: Run, model
 
 def test_it_is_done_once_and_refuses_other_weights_then(run: Run, model_folder: Path) -> None:
     first = recheck(run, FRESH, ["memfix", "recheck"], Talk(quiet=True))
-    assert any(change.drift > 0 for change in first)
+    assert any(change.damage.drift > 0 for change in first)
     header = json.loads((run.path / "run.json").read_text())["stages"]["recheck"]
     assert (header["status"], header["checked"]) == ("finished", str(run.path / "model"))
     before = (run.path / "changes.jsonl").stat().st_mtime_ns
     assert recheck(Run.open(run.path), FRESH, [], Talk(quiet=True)) == first
     assert (run.path / "changes.jsonl").stat().st_mtime_ns == before
     with pytest.raises(MemfixError, match="weights_sha256"):
-        recheck(Run.open(run.path), FRESH, [], Talk(quiet=True), model=model_folder)
+        recheck(Run.open(run.path), FRESH, [], Talk(quiet=True), NewWeights.of(run, model=model_folder))
 
 
 def test_weights_that_are_given_come_before_the_runs_own(run: Run, model_folder: Path) -> None:

@@ -13,6 +13,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
+from memfix.flow.new_weights import NewWeights
 from memfix.models import loading
 from memfix.records import Reference
 from memfix.references.in_memory import HeldReferences
@@ -23,7 +24,7 @@ from tests.detected import FEW, detected_run
 pytestmark = pytest.mark.slow  # a detection, trainings and re-checks for each test
 
 UNLEARN = UnlearnSettings(**FEW, reword=False)
-RECHECK = RecheckSettings(num_fresh=2)
+RECHECK = RecheckSettings(num_fresh=2, attacks="none")
 
 
 @pytest.fixture
@@ -45,7 +46,8 @@ def unlearn(run: Run) -> bool:
 
 
 def recheck(run: Run, **given: object) -> list[object]:
-    return flow.recheck(Run.open(run.path), RECHECK, [], Talk(quiet=True), **given)
+    opened = Run.open(run.path)
+    return flow.recheck(opened, RECHECK, [], Talk(quiet=True), NewWeights.of(opened, **given))
 
 
 def spoil(weights: Path) -> None:

@@ -1,64 +1,79 @@
-"""Every way a prompt can end."""
+"""Every way a prompt can end: the rules, in their order."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from memfix.recheck.outcomes import change, file_difference
-from memfix.records import FRESH, SAME, Label, Outcome, Prompt, Role, Score, Verdict
+from memfix.recheck.outcomes import Copies, Evidence, file_difference, outcome
+from memfix.records import Damage, Label, Outcome, Prompt, Role, Verdict
 
 
-def score(copy: bool = False, condition: str = FRESH, detail: float = 0.1) -> Score:
-    return Score(
-        file_name="x.png",
-        prompt_id="p",
-        seed=0,
-        condition=condition,
-        reference="r",
-        measures={},
-        copy_=copy,
-        detail=detail,
-    )
-
-
-def verdict(label: Label, copies: int = 0) -> Verdict:
+def verdict(label: Label) -> Verdict:
     return Verdict(
-        prompt_id="p", verdict=label, copies=copies, samples=16, share=copies / 16, interval=(0, 1), confidence=0.95,
+        prompt_id="p", verdict=label, copies=0, samples=16, share=0, interval=(0, 1), confidence=0.95,
         measure="tiled_l2", threshold=0.15, score=0.2, reference="r", reason="because",
     )  # fmt: skip
 
 
-OLD_NOISE, NEW_NOISE = [score(condition=SAME)] * 4, [score()] * 4
-BLANK = [score(detail=0.0)] * 8
-COPY = [score(copy=True)]
-MEMORIZED, CLEAN, UNDECIDED = verdict(Label.MEMORIZED, 3), verdict(Label.CLEAN), verdict(Label.UNDECIDED)
+FINE = Damage(
+    drift=0.1, broken=0.0, diversity_before=0.3, diversity_after=0.3, distance_before=0.4, distance_after=0.4
+)  # fmt: skip
+BLANK = FINE.model_copy(update={"broken": 1.0})
+REDRAWN = FINE.model_copy(update={"drift": 0.29})
+MEMORIZED, CLEAN, UNDECIDED = map(verdict, (Label.MEMORIZED, Label.CLEAN, Label.UNDECIDED))
+TARGET = Evidence(Prompt(id="p", text="t"), MEMORIZED, CLEAN, Copies(0, 16), Copies(0, 16), FINE)
+CONTROL = replace(TARGET, prompt=Prompt(id="p", text="t", role=Role.CONTROL), before=CLEAN)
+OTHER = replace(TARGET, before=CLEAN)
+ATTACKED, UNTOLD, MODEL = "embedding: 3 of 8", "no control arm", "the model is damaged"
 
 
 @pytest.mark.parametrize(
-    ("role", "before", "after", "scores", "outcome"),
+    ("of", "evidence", "expected"),
     [
-        (Role.PROMPT, MEMORIZED, CLEAN, OLD_NOISE + NEW_NOISE, Outcome.MITIGATED),
-        (Role.PROMPT, MEMORIZED, verdict(Label.MEMORIZED, 1), OLD_NOISE + NEW_NOISE + COPY, Outcome.PERSISTENT),
-        (Role.PROMPT, MEMORIZED, CLEAN, OLD_NOISE + BLANK, Outcome.DAMAGED),
-        (Role.PROMPT, MEMORIZED, UNDECIDED, OLD_NOISE + NEW_NOISE, Outcome.UNDECIDED),
-        (Role.PROMPT, UNDECIDED, CLEAN, OLD_NOISE + NEW_NOISE, Outcome.UNDECIDED),
-        (Role.PROMPT, CLEAN, CLEAN, OLD_NOISE + NEW_NOISE, Outcome.UNCHANGED),
-        (Role.PROMPT, CLEAN, verdict(Label.MEMORIZED, 1), OLD_NOISE + COPY, Outcome.CHANGED),
-        (Role.CONTROL, CLEAN, CLEAN, OLD_NOISE + NEW_NOISE, Outcome.UNCHANGED),
-        (Role.CONTROL, CLEAN, verdict(Label.MEMORIZED, 1), OLD_NOISE + COPY, Outcome.CHANGED),
-        (Role.CONTROL, UNDECIDED, CLEAN, OLD_NOISE + NEW_NOISE, Outcome.UNCHANGED),
-        (Role.CONTROL, UNDECIDED, verdict(Label.MEMORIZED, 1), OLD_NOISE + COPY, Outcome.CHANGED),
-        (Role.CONTROL, CLEAN, CLEAN, BLANK, Outcome.DAMAGED),
-        (Role.CONTROL, MEMORIZED, verdict(Label.MEMORIZED, 2), OLD_NOISE + COPY, Outcome.UNCHANGED),
+        (TARGET, {}, Outcome.MITIGATED),
+        (TARGET, {"after": MEMORIZED}, Outcome.PERSISTENT),
+        (TARGET, {"after": UNDECIDED}, Outcome.UNDECIDED),
+        (TARGET, {"damage": BLANK}, Outcome.DAMAGED),
+        (TARGET, {"damage": REDRAWN}, Outcome.MITIGATED),  # it has to change
+        (TARGET, {"model": MODEL}, Outcome.DAMAGED),
+        (TARGET, {"brought_back": ATTACKED}, Outcome.HIDDEN),
+        (TARGET, {"untold": UNTOLD}, Outcome.UNDECIDED),
+        (TARGET, {"wording": "t'"}, Outcome.MITIGATED),
+        (TARGET, {"wording": "t'", "after": MEMORIZED}, Outcome.HIDDEN),
+        (TARGET, {"wording": "t'", "reworded": Copies(1, 32)}, Outcome.PERSISTENT),
+        # what is worse comes first
+        (TARGET, {"after": MEMORIZED, "damage": BLANK, "model": MODEL, "brought_back": ATTACKED}, Outcome.PERSISTENT),
+        (TARGET, {"damage": BLANK, "brought_back": ATTACKED}, Outcome.HIDDEN),
+        (TARGET, {"damage": BLANK, "after": UNDECIDED}, Outcome.DAMAGED),
+        (TARGET, {"model": MODEL, "untold": UNTOLD}, Outcome.DAMAGED),
+        (OTHER, {}, Outcome.UNCHANGED),
+        (OTHER, {"before": UNDECIDED}, Outcome.UNDECIDED),
+        (OTHER, {"after": MEMORIZED}, Outcome.CHANGED),
+        (OTHER, {"damage": REDRAWN}, Outcome.DAMAGED),
+        (CONTROL, {}, Outcome.UNCHANGED),
+        (CONTROL, {"after": MEMORIZED}, Outcome.CHANGED),
+        (CONTROL, {"before": UNDECIDED}, Outcome.UNCHANGED),
+        (CONTROL, {"before": UNDECIDED, "after": MEMORIZED}, Outcome.CHANGED),
+        (CONTROL, {"damage": BLANK}, Outcome.DAMAGED),
+        (CONTROL, {"damage": REDRAWN}, Outcome.DAMAGED),
+        (CONTROL, {"before": MEMORIZED, "after": MEMORIZED}, Outcome.UNCHANGED),
+        (CONTROL, {"before": MEMORIZED, "after": CLEAN, "damage": REDRAWN}, Outcome.CHANGED),
     ],
 )
-def test_outcomes(role: Role, before: Verdict, after: Verdict, scores: list[Score], outcome: Outcome) -> None:
-    result = change(Prompt(id="p", text="t", role=role), before, after, scores, 0.1, (0.05, 0.2))
-    assert result.outcome is outcome
-    assert result.reason
-    assert result.samples_same + result.samples_fresh == len(scores)
-    assert result.copies_same + result.copies_fresh == sum(s.copy_ for s in scores)
+def test_outcomes(of: Evidence, evidence: dict[str, object], expected: Outcome) -> None:
+    reached, reason = outcome(replace(of, **evidence))
+    assert reached is expected
+    assert reason
+
+
+def test_a_reason_says_what_was_seen() -> None:
+    assert outcome(TARGET)[1] == "no copy is left: none of 16 with same seeds, none of 16 with fresh seeds"
+    reworded = replace(TARGET, wording="shorter")
+    assert outcome(reworded)[1].endswith("with its rewording taken off")
+    hidden = replace(reworded, after=MEMORIZED, same=Copies(5, 16))
+    assert "only its rewording hides it; without it, copies are 5 of 16" in outcome(hidden)[1]
 
 
 def test_rms_difference_by_hand(tmp_path: Path) -> None:

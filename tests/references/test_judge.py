@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from memfix.errors import MemfixError
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import COARSE, Ssim, TiledL2, to_tensor
 from memfix.records import Part, Reference, Sample, Score
@@ -96,3 +97,11 @@ def test_a_rule_reads_its_measure_the_right_way_round(measure: Ssim | TiledL2, c
     )
     with pytest.raises(AttributeError):
         rule.threshold = 0.5  # set once
+
+
+def test_a_measure_that_gives_no_number_is_no_finding(references: HeldReferences) -> None:
+    """Held against a threshold, NaN passes none: the sample would be no copy."""
+    features = references._features["tiled_l2"]
+    features[:] = torch.nan
+    with pytest.raises(MemfixError, match=r"tiled_l2 gives nan for a\.png"):
+        Judge(references, NEVER).score([sample("a.png")], [picture(1)])

@@ -19,7 +19,7 @@ SCREENED = DETECTED | {"clean_sampled": 80, "not_sampled": 218, "undecided_befor
 def report(unlearned: bool = True, **numbers: Any) -> Report:
     """A finished run with 4 memorized prompts of 10, all mitigated, and 20 controls, none of them changed."""
     values = dict.fromkeys(Summary.model_fields, 0) | {"mitigation_rate_interval": (0.4, 1.0), "prompts": 10}
-    values |= {"memorized_before": 4, "mitigated": 4, "controls": 20, **numbers}
+    values |= {"memorized_before": 4, "mitigated": 4, "controls": 20, "attacks": 3, **numbers}
     stages: dict[str, Any] = {"detect": {"medoids": False}}
     return Report(
         run={"stages": stages, "unlearned": unlearned}, summary=Summary(**values), prompts=[], controls=[], training={},
@@ -40,13 +40,34 @@ def report(unlearned: bool = True, **numbers: Any) -> Report:
         ),
         ({"mitigated": 2, "persistent": 2}, "bad", "2 of 4 memorized prompts still reproduce a training image."),
         ({"memorized_before": 1, "mitigated": 1}, "good", "The one memorized prompt is mitigated."),
-        ({"mitigated": 3, "damaged": 1}, "warn", "3 of 4 memorized prompts are mitigated, but there are problems."),
+        ({"mitigated": 3, "undecided": 1}, "warn", "3 of 4 memorized prompts are mitigated, but there are problems."),
+        ({"mitigated": 3, "damaged": 1}, "bad", "The model is damaged"),
+        ({"newly_memorized": 1}, "bad", "1 prompt that gave no copies before now reproduces a training image."),
+        ({"harmed": 2}, "bad", "2 prompts that must not change are damaged."),
+        ({"mitigated": 3, "hidden": 1, "damaged": 1}, "bad", "1 of 4 memorized prompts is only hidden"),
+        ({"mitigated": 2, "hidden": 1, "persistent": 1}, "bad", "1 of 4 memorized prompts still reproduces"),
     ],
 )
 def test_what_is_said_first(numbers: dict[str, Any], tone: str, words: str) -> None:
     found, text, basis = headline(report(**numbers))
     assert (found, text[: len(words)]) == (tone, words)
     assert f"{20 - numbers.get('controls_changed', 0)} of 20 controls are unchanged" in basis
+
+
+def test_without_controls_nothing_is_all_good() -> None:
+    tone, text, basis = headline(report(controls=0))
+    assert (tone, text) == ("warn", "All 4 memorized prompts are mitigated.")
+    assert "nothing says what became of other prompts" in basis
+
+
+def test_without_attacks_nothing_is_all_good() -> None:
+    tone, _, basis = headline(report(attacks=0))
+    assert tone == "warn" and "No attack was made" in basis
+
+
+def test_a_rewording_is_told_beside_the_finding() -> None:
+    tone, _, basis = headline(report(reworded=3))
+    assert tone == "good" and "3 of 4 mitigated prompts now read like a shorter wording." in basis
 
 
 @pytest.mark.parametrize(

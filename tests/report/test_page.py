@@ -37,10 +37,11 @@ def page(
     prompt = PromptEntry(
         id="p1", text="a cat", role=Role.PROMPT, source="list:1", cut_tokens=0, verdict_before=Label.CLEAN,
         verdict_after=None, outcome=None, reason="none", kind=None, sampled=True, scores_before=scores, scores_after={},
-        background=None, drift=None, references=[], samples_before=list(samples), samples_after=[],
+        background=None, references=[], samples_before=list(samples), samples_after=[],
     )  # fmt: skip
     missing = {"mitigated", "mitigation_rate", "mitigation_rate_interval", "memorized_after", "copies_after",
-               "controls_changed", "control_drift", "quality_after"}  # fmt: skip
+               "controls_changed", "control_drift", "quality_after", "hidden", "harmed",
+               "newly_memorized", "attacks", "reworded"}  # fmt: skip
     numbers = dict.fromkeys(Summary.model_fields, 0) | dict.fromkeys(missing) | {"prompts": 1, "clean_before": 1}
     report = Report(
         run={"name": "r", "created": "now", "stages": {"detect": detect}, "unlearned": False, "rechecked": False},
@@ -130,9 +131,10 @@ def test_what_was_found_and_is_not_mended_comes_first() -> None:
         return PromptEntry.model_construct(verdict_before=before, outcome=outcome, sampled=sampled)
 
     ordered = [
-        entry(Label.MEMORIZED, Outcome.PERSISTENT), entry(Label.MEMORIZED, Outcome.DAMAGED),
+        entry(Label.MEMORIZED, Outcome.PERSISTENT), entry(Label.MEMORIZED, Outcome.HIDDEN),
+            entry(Label.MEMORIZED, Outcome.DAMAGED),
         entry(Label.CLEAN, Outcome.UNDECIDED), entry(Label.MEMORIZED, Outcome.MITIGATED), entry(Label.MEMORIZED),
         entry(Label.UNDECIDED), entry(Label.CLEAN, Outcome.UNCHANGED), entry(Label.CLEAN),
         entry(Label.CLEAN, None, sampled=False),
     ]  # fmt: skip
-    assert [urgency(e) for e in ordered] == [0, 1, 2, 3, 3, 4, 5, 5, 6]
+    assert [urgency(e) for e in ordered] == [0, 1, 2, 3, 4, 4, 5, 6, 6, 7]

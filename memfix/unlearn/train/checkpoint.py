@@ -66,6 +66,8 @@ class Checkpoints:
         path = self._path(step)
         try:
             self._take_up(path)
+        except torch.OutOfMemoryError:
+            raise
         except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
             raise MemfixError(
                 f"Checkpoint {path} does not fit this training: {str(error).splitlines()[0]}",

@@ -47,14 +47,17 @@ def decide(validations: Sequence[Validation], settings: UnlearnSettings, reached
     return Decision(cooling, _ending("clean" if cooling else "all steps", last, last.step))
 
 
-def diverged(validations: Sequence[Validation], settings: UnlearnSettings, step: int) -> Ending:
-    """The ending of a training whose loss is no number any more.
+def diverged(
+    validations: Sequence[Validation], settings: UnlearnSettings, step: int, where: str | None = None
+) -> Ending:
+    """The ending of a training whose loss or gradient is no number any more; `where`: the first weight that is none.
 
     Raises MemfixError where no validation has kept weights.
     """
     if not validations:
+        first = f"The first weight that is not is {where}." if where else "All weights still are."
         raise MemfixError(
-            f"Training diverged: the loss of step {step} is not a number.",
+            f"Training diverged: the loss or the gradient of step {step} is not a number. {first}",
             "Give --overwrite with a lower --learning-rate, or give --validation-steps, which returns to "
             "weights that still work.",
         )

@@ -1,0 +1,234 @@
+"""Attacks on the weights of a run, beside the same attacks on clean training images and on the original model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from memfix.config.checks import RecheckSettings
+from memfix.console import Talk
+from memfix.errors import MemfixError
+from memfix.flow.detection import Detection
+from memfix.inputs.references import open_image
+from memfix.models.model import DiffusionModel
+from memfix.models.sampling import plan_samples
+from memfix.recheck.attacks.base import Attack, Attacked, Bench
+from memfix.recheck.attacks.runner import AttackRunner, Front
+from memfix.recheck.attacks.table import ATTACKS, get_attacks
+from memfix.records import Arm, AttackResult, ControlPicture, Label, Prompt, Reference, Role, Version
+from memfix.references.judge import Judge
+from memfix.references.near_copies import representatives
+from memfix.run.folder import Run
+from memfix.world import ALONE, World
+
+RESULTS, CONTROLS, PICTURES = "attacks.jsonl", "control_pictures.jsonl", "attacks"
+TRIES = 4  # training images that are asked for, for each one that is wanted
+CLEAN = 16  # pictures of clean prompts that attacks start or learn from
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """All attacks on a pair of models: the one before unlearning and the one after.
+
+    The new weights are attacked on all targets and on clean training images; the original ones on as many targets, to
+    see that an attack works at all, and on the same clean ones. Results are appended to `folder` of the run, and what
+    is there is not done again.
+    """
+
+    detection: Detection
+    settings: RecheckSettings
+    judge: Judge
+    talk: Talk
+    folder: str
+    world: World = ALONE
+
+    @property
+    def run(self) -> Run:
+        """Where results are written down."""
+        return self.detection.run
+
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """Reference → the one that stands for its near-copies."""
+        return representatives(self.detection.references)
+
+    @cached_property
+    def chosen(self) -> Sequence[Attack]:
+        """The attacks that are made; none where there is nothing to bring back."""
+        return get_attacks(self.settings.attacks) if self.targets() else []
+
+    @property
+    def left_out(self) -> list[str]:
+        """The attacks that are not made, by name."""
+        made = {attack.name for attack in self.chosen}
+        return [name for name in ATTACKS if name not in made]
+
+    def results(self) -> list[AttackResult]:
+        """What all ranks have found so far."""
+        files = sorted((self.run.path / self.folder).glob(f"{Path(RESULTS).stem}*.jsonl"))
+        found = [r for file in files for r in self.run.read(f"{self.folder}/{file.name}", AttackResult)]
+        order = list(ATTACKS)
+        return sorted(found, key=lambda r: (order.index(r.attack), r.version, r.arm, r.prompt_id))
+
+    def __call__(self, after: DiffusionModel, load_before: Callable[[], DiffusionModel]) -> list[AttackResult]:
+        """Attack both, this rank its part; all results that there are then."""
+        if not self.chosen:
+            return []
+        before, targets = load_before(), self.targets()
+        controls = self.controls(before)
+        if not controls and self.settings.control_pictures:
+            self.talk.warn(
+                "There is no training image with a caption that the model never memorized, so attacks have nothing to "
+                "be compared with. Give --references a folder that contains others as well, with captions."
+            )
+        few = targets[: self.settings.control_pictures]
+        original = _weights_of(before) if any(a.name == "strength" for a in self.chosen) else {}
+        self._attack(before, Version.BEFORE, {Arm.TARGET: few, Arm.CONTROL: controls}, {})
+        self._attack(after, Version.AFTER, {Arm.TARGET: targets, Arm.CONTROL: controls}, original)
+        return self.results()
+
+    def _attack(
+        self, model: DiffusionModel, version: Version, arms: Mapping[Arm, Sequence[Chosen]],
+        original: dict[str, torch.Tensor],
+    ) -> None:  # fmt: skip
+        file = f"{self.folder}/{self.world.file_name(RESULTS)}"
+        done = {(r.attack, r.version, r.arm, r.prompt_id) for r in self.results()}
+        todo = [
+            (attack, arm, left)
+            for attack in self.chosen
+            for arm, own in arms.items()
+            for wanted in [list(self.world.shard(own))]
+            if (left := [w for w in wanted if (attack.name, version, arm, w.prompt.id) not in done])
+        ]
+        if not todo:
+            return
+        bench = self._bench(model, original)
+        encoded = self._encode(bench.model, {w.prompt.id: w for _, _, left in todo for w in left})
+        runner = AttackRunner(bench, self.judge, self.groups, self._save)
+        where = "the new weights" if version is Version.AFTER else "the original weights"
+        with self.talk.progress(f"Attacking {where}", sum(len(left) for _, _, left in todo)) as bar:
+            at = 0
+            for attack, arm, left in todo:
+                for result in runner(attack, Front(version, arm, [encoded[w.prompt.id] for w in left])):
+                    self.run.append(file, [result])
+                    at += 1
+                    bar.at(at, attack.name)
+
+    def targets(self) -> list[Chosen]:
+        """The memorized prompts, each with the training image that most of its copies show.
+
+        Raises MemfixError for one that the run has not written down.
+        """
+        shown = {v.prompt_id: v.reference for v in self.detection.verdicts}
+        paths = {r.file_name: r for r in self.detection.references}
+        prompts = self.detection.memorized(Role.PROMPT)
+        lost = next((p for p in prompts if shown[p.id] not in paths), None)
+        if lost is not None:
+            raise MemfixError(
+                f"The training image of '{lost.text}', {shown[lost.id]}, is not among those that the run wrote down.",
+                "Detect again in a new run.",
+            )
+        return [Chosen(prompt, paths[shown[prompt.id]]) for prompt in prompts]
+
+    def controls(self, before: DiffusionModel) -> list[Chosen]:
+        """Training images that the original model never memorized, as far as their own captions tell.
+
+        One without a caption cannot be asked for, and is left out. Of those that no sample was a copy of, nor of a
+        near-copy of them, the same ones each time; each is asked for under its caption first, since a prompt list need
+        not name everything that a model has memorized.
+        """
+        file, wanted = f"{self.folder}/{self.world.file_name(CONTROLS)}", self.settings.control_pictures
+        asked = {c.reference: c for c in self.run.read(file, ControlPicture)}
+        found: list[Chosen] = []
+        for number, reference in enumerate(self._never_copied()[: TRIES * wanted], 1):
+            if len(found) == wanted:
+                break
+            prompt = Prompt(id=f"clean{number:04d}", text=reference.text, role=Role.CONTROL)
+            if reference.file_name not in asked:
+                asked[reference.file_name] = self._ask(before, prompt, reference)
+                self.run.append(file, [asked[reference.file_name]])
+            if not asked[reference.file_name].copies:
+                found.append(Chosen(prompt, reference))
+        return found
+
+    def _ask(self, before: DiffusionModel, prompt: Prompt, reference: Reference) -> ControlPicture:
+        s, n = self.detection.settings, self.settings.attack_samples
+        seeds = range(self.settings.attack_seed, self.settings.attack_seed + n)
+        plan = plan_samples([prompt], seeds, steps=s.num_inference_steps, guidance=s.guidance_scale)
+        copies, own = 0, self.groups.get(reference.file_name, reference.file_name)
+        for i in range(0, n, s.batch_size):
+            batch = plan[i : i + s.batch_size]
+            scores = self.judge.score(batch, before.sample(batch, s.mixed_precision))
+            copies += sum(score.copy_ and self.groups.get(score.shows, score.shows) == own for score in scores)
+        return ControlPicture(reference=reference.file_name, text=prompt.text, copies=copies, samples=n)
+
+    def _never_copied(self) -> list[Reference]:
+        groups = self.groups
+        copied = {groups.get(name, name) for s in self.detection.scores if s.copy_ for name in (s.reference, s.shows)}
+        texts = {p.text for p in self.detection.memorized(Role.PROMPT)}
+        clean = [
+            r
+            for r in self.detection.references
+            if r.text.strip()
+            and r.text not in texts
+            and groups.get(r.file_name, r.file_name) not in copied
+            and not self._is_a_sample(r)
+        ]
+        return sorted(clean, key=lambda r: hashlib.sha256(r.file_name.encode()).digest())
+
+    def _is_a_sample(self, reference: Reference) -> bool:
+        """Whether it stands in for a training image that nobody has: the model drew it, so it is no clean one."""
+        return Path(reference.path).is_relative_to(self.detection.folder.resolve())
+
+    def _bench(self, model: DiffusionModel, original: dict[str, torch.Tensor]) -> Bench:
+        rule = self.detection.rule
+
+        def is_copy(one: Image.Image, other: Image.Image) -> bool:
+            features = [rule.measure.features([image]) for image in (one, other)]
+            return rule.is_copy(float(rule.measure.pair(*features)[0]))
+
+        return Bench(
+            model, self.detection.settings, is_copy, original, self._clean(), self.settings.attack_samples,
+            self.settings.attack_seed,
+        )  # fmt: skip
+
+    def _clean(self) -> list[tuple[Prompt, Image.Image]]:
+        """One sample each of prompts that are not memorized, from the first check."""
+        clean = {v.prompt_id for v in self.detection.verdicts if v.verdict is Label.CLEAN}
+        prompts = {p.id: p for p in self.detection.prompts if p.id in clean}
+        first = {s.prompt_id: s.file_name for s in reversed(self.detection.samples) if s.prompt_id in prompts}
+        chosen = list(first.items())[-CLEAN:]
+        return [(prompts[i], open_image(self.detection.folder / name)) for i, name in chosen]
+
+    def _encode(self, model: DiffusionModel, wanted: dict[str, Chosen]) -> dict[str, Attacked]:
+        """Open and encode each training image once."""
+        pictures = [open_image(w.reference.path) for w in wanted.values()]
+        latents = model.latents.encode(pictures)
+        return {
+            i: Attacked(w.prompt, w.reference.file_name, picture, latent)
+            for (i, w), picture, latent in zip(wanted.items(), pictures, latents, strict=True)
+        }
+
+    def _save(self, name: str, image: Image.Image) -> str:
+        path = Path(self.folder) / PICTURES / name
+        (self.run.path / path).parent.mkdir(parents=True, exist_ok=True)
+        image.save(self.run.path / path, compress_level=1)
+        return path.as_posix()
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A training image that is to be attacked, under a prompt."""
+
+    prompt: Prompt
+    reference: Reference
+
+
+def _weights_of(model: DiffusionModel) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in model.denoiser.module.state_dict().items()}

@@ -1,0 +1,70 @@
+"""The weights that a re-check is made of: the run's own, an adapter, or another model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from memfix.errors import MemfixError
+from memfix.files import sha256
+from memfix.flow.detection import Detection
+from memfix.flow.weights import rewording_of
+from memfix.models import loading, lora
+from memfix.models.context import ContextEdit
+from memfix.models.model import DiffusionModel
+from memfix.run.folder import MODEL, Run
+from memfix.run.inputs import RecheckInputs
+
+
+@dataclass(frozen=True)
+class NewWeights:
+    """What is to be checked: adapters on the run's model, or another model instead of it."""
+
+    adapters: Sequence[Path] = ()
+    source: loading.ModelSource | None = None
+
+    @classmethod
+    def of(cls, run: Run, adapters: Sequence[Path] = (), model: Path | None = None) -> NewWeights:
+        """Those that are given, else the run's own. Raises MemfixError if it has none."""
+        if model is not None:
+            return cls((), loading.locate(str(model)))
+        if adapters:
+            return cls(adapters, None)
+        trained = run.header.stages.unlearn
+        if trained is None or not run.finished("unlearn"):
+            raise MemfixError(
+                f"There is no unlearned model in {run.path}.", "Run 'memfix unlearn' first, or give --lora or --model."
+            )
+        own = run.path / MODEL
+        return cls((), loading.locate(str(own))) if trained.settings.weights == "full" else cls([own], None)
+
+    @property
+    def inputs(self) -> RecheckInputs:
+        """What identifies them."""
+        if self.source:
+            return RecheckInputs(weights_sha256=self.source.sha256, config_sha256=self.source.config_sha256)
+        return RecheckInputs(weights_sha256=sha256(map(lora.file_of, self.adapters)))
+
+    def load(self, detection: Detection) -> DiffusionModel:
+        """The model that has these weights. Adapters go on the run's model alone: they hold what it had before."""
+        if self.source:
+            return loading.load(self.source)
+        model = loading.load(detection.source, detection.settings.variant)
+        model.adapters.fuse(*self.adapters)
+        return model
+
+    def rewording(self, run: Run) -> tuple[ContextEdit | None, Mapping[str, str]]:
+        """The edit that the weights hold, where the run's own are among them, and prompt id → what it makes of the
+        prompt."""
+        trained = run.header.stages.unlearn
+        if trained is None or not run.finished("unlearn"):
+            return None, {}
+        own = NewWeights.of(run)
+        if own.source is not None or self.source is not None:
+            return rewording_of(run) if own.inputs == self.inputs else (None, {})
+        held = {sha256([lora.file_of(path)]) for path in self.adapters}
+        return rewording_of(run) if sha256(map(lora.file_of, own.adapters)) in held else (None, {})
+
+    def __str__(self) -> str:
+        return self.source.name if self.source else ", ".join(map(str, self.adapters))

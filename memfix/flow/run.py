@@ -1,0 +1,68 @@
+"""`memfix run`: detect, unlearn, recheck and report, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from memfix.config.checks import DetectSettings, RecheckSettings
+from memfix.config.unlearn import UnlearnSettings
+from memfix.console import Talk
+from memfix.flow import dry_run
+from memfix.flow.detect import detect
+from memfix.flow.detection import Detection
+from memfix.flow.recheck import recheck
+from memfix.flow.report import report
+from memfix.flow.unlearn import unlearn
+from memfix.recheck.attacks.table import get_attacks
+from memfix.records import Change, Label, Outcome, Role
+from memfix.run.folder import Run
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The settings of all stages; `given` are those of the unlearning that the user named."""
+
+    detect: DetectSettings
+    unlearn: UnlearnSettings
+    recheck: RecheckSettings
+    given: frozenset[str] = frozenset()
+
+    def check(self) -> None:
+        """Raise MemfixError for settings that cannot work, before anything is sampled."""
+        dry_run.check(self.unlearn, self.given)
+        get_attacks(self.recheck.attacks)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A chain that ended. Without a memorized prompt nothing is unlearned, and nothing changed."""
+
+    run: Run
+    changes: Sequence[Change]
+    page: Path
+
+    @property
+    def memorized(self) -> int:
+        """How many prompts are memorized at the end, openly or hidden; with changes, controls as well."""
+        if not self.changes:
+            return len(Detection.of(self.run).memorized(Role.PROMPT))
+        back = (Outcome.PERSISTENT, Outcome.HIDDEN)
+        return sum(c.after is Label.MEMORIZED or c.outcome in back for c in self.changes)
+
+
+def run(
+    prompt_list: str, chain: Chain, place: tuple[Path | None, Path], argv: list[str], talk: Talk,
+    ended: Callable[[str, Run], None],
+) -> Finished:  # fmt: skip
+    """All stages. `place` is the folder of the run, if one was given, and where runs lie else; `ended` is told the
+    name of each check once it has ended."""
+    chain.check()
+    opened = detect(prompt_list, chain.detect, *place, argv, talk)
+    ended("detect", opened)
+    changes: Sequence[Change] = ()
+    if unlearn(opened, chain.unlearn, argv, talk, chain.given):
+        changes = recheck(opened, chain.recheck, argv, talk)
+        ended("recheck", opened)
+    return Finished(opened, changes, report(opened))

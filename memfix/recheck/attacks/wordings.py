@@ -1,0 +1,51 @@
+"""The prompt in other words, and read in other ways: what a user may type without meaning any harm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
+
+import torch
+
+from memfix.recheck.attacks.base import Attacked, Attempt, Bench
+from memfix.variants import wordings
+from memfix.variants.base import Variant
+
+EMPHASIS = (1.1, 1.3, 1.5)  # (word:1.3), as it is written in user interfaces
+ORDERS = 2
+
+
+def reworded(attacked: Attacked, bench: Bench) -> Iterator[Attempt]:
+    """Words inserted, repeated, deleted, put in another order, or in a sentence: one sample of each wording."""
+    text = attacked.prompt.text
+    known = wordings.known_words(bench.model.text.vocabulary)
+    texts = [
+        *wordings.thinned(text), *wordings.framed(text), *wordings.echoes(text), *_shuffled(text),
+        *(wordings.paddings(text, known) if known else []),
+    ]  # fmt: skip
+    for number, wording in enumerate(dict.fromkeys(texts), 1):
+        yield bench.sample(attacked, number, f"wording{number}", Variant(wording=wording), n=1)
+
+
+def _shuffled(text: str) -> list[str]:
+    words, draw = text.split(), Random(text)
+    return [" ".join(draw.sample(words, len(words))) for _ in range(ORDERS)] if len(words) > 1 else []
+
+
+def emphasised(attacked: Attacked, bench: Bench) -> Iterator[Attempt]:
+    """All words of the prompt given more weight, and its padding left out, as user interfaces allow it."""
+    told = bench.model.text.encode([attacked.prompt.text]).to("cpu")
+    end = int(bench.model.text.end_places([attacked.prompt.text])[0])
+    work = 0
+    for weight in EMPHASIS:
+        moved = told.tokens.clone()
+        moved[:, 1 : end + 1] *= weight
+        work += bench.samples
+        yield bench.sample(
+            attacked, work, f"emphasis{round(100 * weight)}", Variant(conditioning=replace(told, tokens=moved))
+        )
+    bare = torch.where(torch.arange(told.tokens.shape[1])[None, :, None] > end, 0.0, told.tokens)
+    yield bench.sample(
+        attacked, work + bench.samples, "unpadded", Variant(conditioning=replace(told, tokens=bare))
+    )  # fmt: skip

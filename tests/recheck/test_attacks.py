@@ -1,0 +1,248 @@
+"""Every attack on a real, tiny pipeline; the arithmetic of those that have some; and what they leave behind."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from memfix.config.checks import DetectSettings
+from memfix.errors import MemfixError
+from memfix.measures.copy_rule import CopyRule
+from memfix.measures.pixels import TiledL2
+from memfix.models import loading
+from memfix.models.ddim import denoise, invert
+from memfix.recheck.attacks import deployment, pictures, relearning, wordings
+from memfix.recheck.attacks.base import Attack, Attacked, Bench, one_by_one
+from memfix.recheck.attacks.compare import is_beyond, what_attacks_say
+from memfix.recheck.attacks.embedding import BATCH, RATE, from_clean, from_noise, from_prompt, optimisation
+from memfix.recheck.attacks.runner import AttackRunner, Front
+from memfix.recheck.attacks.table import ATTACKS, get_attacks
+from memfix.records import Arm, AttackPoint, AttackResult, Prompt, Reference, Version
+from memfix.references.in_memory import HeldReferences
+from memfix.references.judge import Judge
+from tests.conftest import picture
+
+SETTINGS = DetectSettings(
+    model="m", num_inference_steps=2, guidance_scale=3.0, mixed_precision="no", measure="tiled_l2", batch_size=3
+)
+
+
+@pytest.fixture
+def bench(model_folder: Path) -> Bench:
+    model = loading.load(loading.locate(str(model_folder)))
+    clean = [(Prompt(id=f"c{i}", text=f"sky {i}"), picture(10 + i)) for i in range(2)]
+    original = {name: value.clone() for name, value in model.denoiser.module.state_dict().items()}
+    return Bench(model, SETTINGS, lambda a, b: a.size == b.size, original, clean, 2, 900)
+
+
+def attacked(bench: Bench, prompt_id: str = "p1") -> Attacked:
+    image = picture(1)
+    (latent,) = bench.model.latents.encode([image])
+    return Attacked(Prompt(id=prompt_id, text="a red disc by me"), "r.png", image, latent)
+
+
+def weights(bench: Bench) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in bench.model.denoiser.module.parameters()])
+
+
+@pytest.mark.parametrize("name", [n for n in ATTACKS if not n.startswith(("embedding-", "relearn"))])
+def test_every_attack_makes_pictures_and_leaves_the_model_as_it_was(name: str, bench: Bench) -> None:
+    before, told = weights(bench), attacked(bench)
+    four = SETTINGS.model_copy(update={"num_inference_steps": 4})  # so that a quarter of the noise is a step
+    attempts = list(ATTACKS[name].attempts([told], replace(bench, settings=four)))
+    assert attempts
+    work = [a.work for a in attempts]
+    assert work == sorted(set(work)) and work[0] > 0  # a curve: work only grows
+    for attempt in attempts:
+        assert attempt.prompt_id == "p1" and len(attempt.samples) == len(attempt.images) > 0
+        assert all(image.size == bench.model.latents.picture_size[::-1] for image in attempt.images)
+        assert all(s.seed >= 900 for s in attempt.samples)
+    conditions = [a.samples[0].condition for a in attempts]
+    assert len(set(conditions)) == len(conditions)
+    assert torch.equal(weights(bench), before)
+    assert not any(p.requires_grad for p in bench.model.denoiser.module.parameters())
+
+
+def test_wordings_are_other_texts_and_none_comes_twice(bench: Bench) -> None:
+    texts = [a.samples[0].text for a in wordings.reworded(attacked(bench), bench)]
+    assert len(texts) == len(set(texts)) and "a red disc by me" not in texts
+    assert any(sorted(t.split()) == sorted(["a", "red", "disc", "by", "me"]) for t in texts)  # in another order
+
+
+@pytest.mark.parametrize("start", [from_prompt, from_noise, from_clean])
+def test_embeddings_are_optimised_by_adam_on_the_denoising_loss(start, bench: Bench) -> None:
+    """Three steps against plain autograd and torch's own Adam, with the draws made again by hand."""
+    told = attacked(bench)
+    first, again = start(told, bench), start(told, bench)
+    assert torch.equal(first.tokens, again.tokens)  # both arms begin alike
+    steps = optimisation(told, bench, first)
+    found = [next(steps) for _ in range(3)]
+
+    model, generator = bench.model, torch.Generator().manual_seed(900 + sum(b"p1"))
+    y = first.tokens.clone().requires_grad_()
+    adam = torch.optim.Adam([y], lr=RATE)
+    for step in found:
+        t = torch.randint(1000, (BATCH,), generator=generator)
+        noise = torch.randn(BATCH, *told.latent.shape, generator=generator)
+        alpha = model.schedule.signal_scale[t].float().reshape(-1, 1, 1, 1)
+        noisy = alpha * told.latent + (1 - alpha**2).sqrt() * noise
+        unet = model.denoiser.module
+        loss = (unet(noisy, t, encoder_hidden_states=y.expand(BATCH, -1, -1)).sample - noise).square().mean()
+        adam.zero_grad()
+        (1024 * loss).backward()
+        adam.step()
+        torch.testing.assert_close(step, y.detach(), rtol=1e-3, atol=1e-4)
+    assert not any(p.grad is not None for p in unet.parameters())
+
+
+def test_starts_differ(bench: Bench) -> None:
+    told = attacked(bench)
+    tokens = [start(told, bench).tokens for start in (from_prompt, from_noise, from_clean)]
+    assert all(a.shape == b.shape and not torch.equal(a, b) for a, b in itertools.pairwise(tokens))
+
+
+def test_inversion_by_hand_and_back(bench: Bench) -> None:
+    """A denoiser that sees the same noise everywhere: x_t = γ_t x + σ_t ε at every level, up and down."""
+    told, model = attacked(bench), bench.model
+    with torch.no_grad():
+        model.denoiser.module.conv_out.weight.zero_()
+        model.denoiser.module.conv_out.bias.copy_(eps := torch.tensor([0.5, -1.0, 2.0, 0.0]))
+    noise = invert(model, told.prompt.text, told.latent[None], 7, "no")
+    signal, scale = (float(v[-1]) for v in (model.schedule.signal_scale, model.schedule.noise_scale))
+    torch.testing.assert_close(noise[0], signal * told.latent + scale * eps.reshape(4, 1, 1), rtol=1e-4, atol=1e-4)
+    back = denoise(model, told.prompt.text, noise, 5, 3.0, "no")
+    torch.testing.assert_close(back[0], told.latent, rtol=1e-3, atol=1e-3)
+
+
+def test_half_of_a_picture_stays_as_given_and_only_the_rest_is_compared(bench: Bench) -> None:
+    told, seen = attacked(bench), list[tuple[Image.Image, Image.Image]]()
+
+    def compare(one: Image.Image, other: Image.Image) -> bool:
+        seen.append((one, other))
+        return len(seen) == 2
+
+    (attempt,) = pictures.half(told, replace(bench, is_copy=compare))
+    assert attempt.copies == [False, True]
+    width, height = attempt.images[0].size
+    assert all(image.size == (width // 2, height) for pair in seen for image in pair)
+    given = next(iter(bench.model.latents.encode(attempt.images)))[..., : told.latent.shape[-1] // 2]
+    other = next(iter(bench.model.latents.encode([picture(7)])))[..., : told.latent.shape[-1] // 2]
+    wanted = told.latent[..., : told.latent.shape[-1] // 2]
+    assert (given - wanted).abs().mean() < (other - wanted).abs().mean()
+
+
+def test_benign_training_learns_clean_prompts_and_is_taken_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relearning, "BENIGN_STEPS", (1, 2))
+    monkeypatch.setattr(relearning, "ONE_STEPS", (1, 3))
+    before, several = weights(bench), [attacked(bench), attacked(bench, "p2")]
+    attempts = list(relearning.benign(several, bench))
+    assert [(a.prompt_id, a.work) for a in attempts] == [("p1", 1), ("p2", 1), ("p1", 2), ("p2", 2)]
+    assert torch.equal(weights(bench), before)
+    assert [a.work for a in relearning.relearned(several[0], bench)] == [1, 3]
+    assert torch.equal(weights(bench), before)
+    latents = torch.stack(list(bench.model.latents.encode([picture(10)])))
+    with relearning.kept_weights(bench):
+        next(relearning.fine_tuned(bench, ["sky 0"], latents, 1e-2, 4))
+        assert not torch.equal(weights(bench), before)
+    assert torch.equal(weights(bench), before)
+    assert not list(relearning.benign(several, replace(bench, clean=[])))
+
+
+def test_a_weakened_change_lies_between_both_models(bench: Bench) -> None:
+    told, module = attacked(bench), bench.model.denoiser.module
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(0.5)
+    seen: list[float] = []
+    moved = weights(bench)
+    for _ in deployment.weakened([told], bench):
+        now = next(module.parameters()).detach()
+        start = bench.original[next(iter(dict(module.named_parameters())))]
+        seen.append(round(float((now - start).mean() / 0.5), 4))
+    assert seen == pytest.approx(list(deployment.STRENGTHS), abs=1e-3)
+    assert torch.equal(weights(bench), moved)
+    assert not list(deployment.weakened([told], replace(bench, original={})))
+
+
+def point(attack: str, arm: Arm, copies: int, work: int = 50, prompt_id: str = "p1", **more: object) -> AttackResult:
+    values = {"version": Version.AFTER, **more}
+    return AttackResult(
+        attack=attack, arm=arm, prompt_id=prompt_id, text="t", reference="r", unit="steps",
+        curve=(AttackPoint(work=work, copies=copies, samples=8),), **values,
+    )  # fmt: skip
+
+
+def test_only_what_lies_beyond_the_control_arm_counts() -> None:
+    """At most a fifth of the clean pictures may give as much: one of five, and not two of nine."""
+    mine, clean = point("a", Arm.TARGET, 3), [point("a", Arm.CONTROL, k, prompt_id=f"c{k}") for k in (0, 0, 0, 2, 3)]
+    told = what_attacks_say([mine, *clean], "p1")
+    assert told.untold is None
+    assert told.brought_back == (
+        "the attack a brings it back after 50 steps, in 3 of 8 samples; of 5 attacks on clean training images 2 "
+        "succeeded"
+    )
+    forced = [*clean[:3], *clean[:4], point("a", Arm.CONTROL, 3), point("a", Arm.CONTROL, 8)]
+    assert what_attacks_say([mine, *forced], "p1") == (None, None)
+    assert what_attacks_say([mine, *clean], "p2") == (None, None)
+    later = point("a", Arm.CONTROL, 8, work=51, prompt_id="c")  # a clean picture takes longer
+    assert is_beyond(mine.curve[0], [later]) and not is_beyond(mine.curve[0], [later, point("a", Arm.CONTROL, 3)])
+    assert what_attacks_say([point("a", Arm.TARGET, 0), *clean], "p1") == (None, None)
+    assert what_attacks_say([point("a", Arm.TARGET, 3, version=Version.BEFORE), *clean], "p1") == (None, None)
+
+
+def test_without_a_control_arm_a_copy_is_no_finding_and_no_acquittal() -> None:
+    told = what_attacks_say([point("a", Arm.TARGET, 1), point("b", Arm.CONTROL, 0, prompt_id="c")], "p1")
+    assert told.brought_back is None and "no clean training image" in (told.untold or "")
+
+
+def test_attacks_end_with_the_first_copy_and_clean_pictures_count_their_own_copies(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """A judge for whom everything is a copy of the nearest of two references."""
+    for i, name in ((1, "r.png"), (2, "other.png")):
+        picture(i).save(tmp_path / name)
+    listed = [Reference(file_name=n, path=str(tmp_path / n)) for n in ("r.png", "other.png")]
+    judge = Judge(HeldReferences(listed, TiledL2()), CopyRule(TiledL2(), 9.0, "everything passes"))
+    saved: list[str] = []
+
+    def save(name: str, image: Image.Image) -> str:
+        saved.append(name)
+        return name
+
+    calls: list[int] = []
+
+    def three(one: Attacked, bench: Bench):
+        for work in (1, 2, 3):
+            calls.append(work)
+            yield bench.sample(one, work, f"work{work}")
+
+    attack = Attack("a", "s", "steps", one_by_one(three))
+    run = AttackRunner(bench, judge, {}, save)
+    several = [attacked(bench), attacked(bench, "p2")]
+    results = list(run(attack, Front(Version.AFTER, Arm.TARGET, several)))
+    assert calls == [1, 1] and [r.prompt_id for r in results] == ["p1", "p2"]
+    assert all(r.succeeded and r.curve == (AttackPoint(work=1, copies=2, samples=2),) for r in results)
+    assert saved[0] == "after-a-p1-work1-900.png" and len(results[0].shown) == 2
+    nearest = {s.reference for s in judge.score(*_first(bench, several[0]))}
+    missed = next(iter({"r.png", "other.png"} - nearest), None)
+    if missed:  # a clean picture is not forced by copies of another one
+        (result,) = run(attack, Front(Version.AFTER, Arm.CONTROL, [replace(several[0], reference=missed)]))
+        assert not result.succeeded and len(result.curve) == 3
+
+
+def _first(bench: Bench, one: Attacked):
+    attempt = bench.sample(one, 1, "work1")
+    return attempt.samples, attempt.images
+
+
+def test_attacks_by_name() -> None:
+    assert [a.name for a in get_attacks("usual")] == ["wording", "embedding", "noised"]
+    assert [a.name for a in get_attacks("all")] == list(ATTACKS)
+    assert get_attacks("none") == []
+    assert [a.name for a in get_attacks("half, embedding,half")] == ["half", "embedding"]
+    with pytest.raises(MemfixError, match="Unknown attack 'embeding'") as caught:
+        get_attacks("embeding")
+    assert "embedding" in caught.value.hint
