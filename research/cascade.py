@@ -23,13 +23,13 @@ from rich.table import Table
 
 from memfix.console import emit
 from memfix.demo import list_path
-from memfix.detect.skipping import Skipping, expect, lowest_skipped
 from memfix.errors import MemfixError
 from memfix.models import loading
 from memfix.models.model import DiffusionModel
 from memfix.run.environment import environment
 from memfix.screens import get_screen
 from memfix.screens.sampling import Sampling
+from memfix.screens.skipping import Skipping, expect, lowest_skipped
 from screens import BATCH, GUIDANCE, STEPS, captions
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]

@@ -30,7 +30,6 @@ from memfix.console import Talk, emit
 from memfix.demo import REFERENCES, SETTINGS, list_path
 from memfix.detect.medoids import MATCHES
 from memfix.detect.similar import Trial
-from memfix.detect.skipping import Skipping
 from memfix.inputs.references import read_references
 from memfix.measures import PIXELS, get_measure
 from memfix.measures.base import Measure
@@ -41,6 +40,7 @@ from memfix.run.environment import environment
 from memfix.run.folder import Run
 from memfix.screens import get_screen
 from memfix.screens.sampling import Sampling
+from memfix.screens.skipping import Skipping
 from memfix.unlearn.objective.methods import surrogate
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from memfix.config.base import Settings
+
+LEAST_STEPS = 35  # of the optimizer, as in the SISS paper: few large steps go astray
+FEW_DRAWS = 50  # per prompt; with fewer, a good part of the prompts hardly changes
 
 
 class UnlearnSettings(Settings):
@@ -34,7 +38,18 @@ class UnlearnSettings(Settings):
     learning_rate: float | None = Field(
         None, gt=0, description="Learning rate of AdamW; by default 1e-4 for LoRA and 1e-5 for full weights."
     )
-    max_train_steps: int = Field(100, ge=1, description="Optimizer steps.")
+    draws_per_prompt: int = Field(
+        560,
+        ge=1,
+        description="Items that are drawn for each memorized prompt, of the mixture of forgetting and keeping; the "
+        "optimizer steps follow from it. The SISS paper gives a prompt 35 steps of 16.",
+    )
+    max_train_steps: int = Field(
+        0,
+        ge=0,
+        description="Optimizer steps. With 0, as many as --draws-per-prompt needs for all memorized prompts together, "
+        "and at least 35.",
+    )
     lr_warmup_steps: int = Field(5, ge=0, description="Steps over which the learning rate rises from 0 to its value.")
     lr_scheduler: Literal["constant", "cosine"] = Field(
         "constant", description="What the learning rate does after its warmup: it stays, or falls to 0 along a cosine."
@@ -249,6 +264,22 @@ class UnlearnSettings(Settings):
         description="Go back to the weights of the best validation if more than this share of samples is blank or "
         "noise.",
     )
+
+    def settled(self, prompts: int, processes: int = 1) -> UnlearnSettings:
+        """The settings with the number of steps that so many memorized prompts need, shared by processes."""
+        if self.max_train_steps:
+            return self
+        together = 1 if self.adapter_per_prompt else prompts
+        steps = math.ceil(self.draws_per_prompt * together / self._items(processes))
+        return self.model_copy(update={"max_train_steps": max(LEAST_STEPS, steps)})
+
+    def draws(self, prompts: int, processes: int = 1) -> float:
+        """Items that each of so many memorized prompts gets in all steps; of settled settings."""
+        return self.max_train_steps * self._items(processes) / (1 if self.adapter_per_prompt else prompts)
+
+    def _items(self, processes: int) -> int:
+        """Items of the mixture in a step of all processes."""
+        return self.train_batch_size * self.gradient_accumulation_steps * processes
 
     def resolved_learning_rate(self) -> float:
         """The rate in force."""

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from memfix.config.checks import DetectSettings
 from memfix.console import Talk
-from memfix.detect.skipping import Skipping, plan_skipping
 from memfix.models.model import DiffusionModel
 from memfix.records import Prompt, Role
 from memfix.run.folder import Run
@@ -17,6 +16,7 @@ from memfix.screens import get_screen
 from memfix.screens.folder import RESULT
 from memfix.screens.runner import Listed, Runner, read_scores
 from memfix.screens.sampling import Sampling
+from memfix.screens.skipping import Skipping, plan_skipping
 
 
 def screen_first(

@@ -13,11 +13,11 @@ from memfix.detect.check import Check, names, undecided
 from memfix.detect.design import Design
 from memfix.detect.medoids import as_references
 from memfix.detect.similar import Trial, try_similar
-from memfix.detect.skipping import Skipping, audit_bound
 from memfix.findings import ScreeningRecord
 from memfix.models.sampling import plan_samples
 from memfix.records import Label, Prompt, Reference, Role, Sample, Score, Verdict
 from memfix.run.folder import Run
+from memfix.screens.skipping import Skipping, audit_bound
 
 
 @dataclass(frozen=True)

@@ -98,10 +98,10 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
     method, detection = check(settings, given), Detection.of(run)
     detected = detection.settings
     check_run(detection, settings, overwrite)
-    own = own_pictures(settings)
+    own, found = own_pictures(settings), detection.memorized(Role.PROMPT)
+    settings = settings.settled(len(found)) if found else settings
     if not overwrite:
         run.check_same(UnlearnStage, settings, inputs(own), changeable(run))
-    found = detection.memorized(Role.PROMPT)
     if not found:
         return {"memorized_prompts": 0}
     written = [] if overwrite else run.read(PAIRS, Pair)
@@ -119,7 +119,7 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
         "prior_images": sum(p.prompt_id not in own_ids for p in kept),
         "given_keep_images": 0 if written else len(own.get(KEEP, [])),
         "keep_variants_at_most": variants, "steps": passes // settings.gradient_accumulation_steps,
-        "passes": passes, "items": passes * items,
+        "draws_per_prompt": round(settings.draws(len(found))), "passes": passes, "items": passes * items,
         "unet_evaluations_at_most": variants * _evaluations(detected) + passes * items * _sides(settings),
         **_weights(model, method, settings, detected),
         "seconds_at_most": _seconds(detection, settings, variants, passes * items),

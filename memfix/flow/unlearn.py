@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from memfix.config.unlearn import UnlearnSettings
+from memfix.config.unlearn import FEW_DRAWS, UnlearnSettings
 from memfix.console import Talk
 from memfix.errors import ExitCode, MemfixError
 from memfix.flow import dry_run
@@ -47,9 +47,15 @@ def unlearn(
         )
     method = dry_run.check(settings, given)
     dry_run.check_run(detection, settings, overwrite)
-    if not detection.memorized(Role.PROMPT):
+    if not (memorized := len(detection.memorized(Role.PROMPT))):
         talk.say("No memorized prompt was found, so nothing is unlearned.", "title")
         return False
+    settings = settings.settled(memorized, ranks.world.world_size)
+    if (draws := settings.draws(memorized, ranks.world.world_size)) < FEW_DRAWS:
+        talk.warn(
+            f"Each of {memorized} memorized prompts is drawn only {draws:.0f} times in {settings.max_train_steps} "
+            "steps, which is too few to forget it. Leave out --max-train-steps, or give more."
+        )
     if settings.adapter_per_prompt and not ranks.world.alone:
         raise MemfixError(
             "--adapter-per-prompt runs in a single process.", "Start it without accelerate.", ExitCode.USAGE

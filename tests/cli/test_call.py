@@ -21,7 +21,7 @@ def test_a_preset_loses_to_files_and_flags_and_wins_over_what_suits_the_model(
     call = Call(Talk(), config=tmp_path / "own.toml", preset="paper-sd", given={"unlearn": {"timestep_min": 998}})
     settings = call.settings(UnlearnSettings, "demo")
     assert (settings.timestep_min, settings.forget_norm, settings.mixture) == (998, 600, 0.4)
-    assert (settings.weights, settings.max_train_steps, settings.keep_variants) == ("full", 35, 4)
+    assert (settings.weights, settings.settled(1).max_train_steps, settings.keep_variants) == ("full", 35, 4)
     assert settings.learning_rate == 1e-5
 
 
@@ -39,7 +39,7 @@ def test_the_paper_is_followed() -> None:
     call = Call(Talk(), preset="paper-sd", given={})
     s, d = call.settings(UnlearnSettings), call.settings(DetectSettings)
     assert s.train_batch_size * s.gradient_accumulation_steps == 16
-    assert (s.max_train_steps, s.weights, s.timestep_min, s.timestep_max) == (35, "full", 999, 1000)
+    assert (s.settled(1).max_train_steps, s.weights, s.timestep_min, s.timestep_max) == (35, "full", 999, 1000)
     assert (s.forget_norm, s.mixture, s.learning_rate, d.num_samples) == (750, 0.5, 1e-5, 128)
 
 

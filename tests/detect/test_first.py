@@ -9,7 +9,6 @@ from memfix.config.checks import DetectSettings
 from memfix.console import Talk
 from memfix.detect.check import Check
 from memfix.detect.first import FirstCheck
-from memfix.detect.skipping import Skipping, audit_bound
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
 from memfix.measures.copy_rule import CopyRule
@@ -19,6 +18,7 @@ from memfix.records import Label, Prompt, Role, Sample, Score, Verdict
 from memfix.references.judge import Judge
 from memfix.references.reference_set import open_references
 from memfix.run.folder import Run
+from memfix.screens.skipping import Skipping, audit_bound
 
 ALL, NONE = 1e9, 1e-9  # thresholds of a distance
 PROMPTS = [

@@ -126,7 +126,7 @@ def test_nothing_is_sampled_that_nobody_looks_at(run: Run, capsys: pytest.Captur
     said = capsys.readouterr().err
     assert "forget loss" in said
     assert "keep loss" not in said
-    assert unlearn(run, overwrite=True, method="neggrad", keep_enough=1000)
+    assert unlearn(run, overwrite=True, method="neggrad", keep_enough=1000, reword=True)
     assert {y.kind for y in run.read("yields.jsonl", Yield)} == {"shorten"}  # for rewording
     (run.path / "training.jsonl").unlink()
     shutil.rmtree(run.path / "model")

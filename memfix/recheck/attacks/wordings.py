@@ -24,8 +24,17 @@ def reworded(attacked: Attacked, bench: Bench) -> Iterator[Attempt]:
         *wordings.thinned(text), *wordings.framed(text), *wordings.echoes(text), *_shuffled(text),
         *(wordings.paddings(text, known) if known else []),
     ]  # fmt: skip
-    for number, wording in enumerate(dict.fromkeys(texts), 1):
-        yield bench.sample(attacked, number, f"wording{number}", Variant(wording=wording), n=1)
+    plan = [
+        sample
+        for number, wording in enumerate(dict.fromkeys(texts), 1)
+        for sample in bench.plan(attacked, f"wording{number}", wording, n=1)
+    ]
+    size = bench.settings.batch_size
+    for i in range(0, len(plan), size):
+        batch = plan[i : i + size]
+        yield Attempt(
+            attacked.prompt.id, i + len(batch), batch, bench.model.sample(batch, bench.settings.mixed_precision)
+        )
 
 
 def _shuffled(text: str) -> list[str]:

@@ -40,7 +40,12 @@ def build_bank(model: DiffusionModel, pairs: Sequence[Pair], latents: Sequence[t
             target.keep.append(latent)
             if pair.wording and pair.wording not in target.anchors:
                 target.anchors.append(pair.wording)
-    return with_texts(model, list(targets.values()), prior)
+    return with_texts(model, list(targets.values()), [*prior, *_without_text(prior)])
+
+
+def _without_text(prior: Sequence[tuple[str, torch.Tensor]]) -> list[tuple[str, torch.Tensor]]:
+    """One picture of each text under the empty prompt, which guidance asks beside every other one."""
+    return [("", latent) for latent in dict(reversed(prior)).values()] if all(text for text, _ in prior) else []
 
 
 def with_texts(model: DiffusionModel, targets: Sequence[Target], prior: Sequence[tuple[str, torch.Tensor]]) -> Bank:

@@ -63,6 +63,8 @@ class Trainer:
         settings: UnlearnSettings, mixed_precision: str, checkpoints: Sequence[Mapping[str, torch.Tensor]] = (),
         original: Network | None = None, ranks: Ranks = ALONE,
     ) -> None:  # fmt: skip
+        if not settings.max_train_steps:
+            raise ValueError("the number of steps is not settled: give max_train_steps, or UnlearnSettings.settled()")
         composition = method.compose(settings)
         self._strength = composition.parameter_prior if settings.parameter_prior is None else settings.parameter_prior
         check_data(method, bank, bool(checkpoints), self._strength > 0)

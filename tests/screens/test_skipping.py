@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom, invgamma, norm
 
-from memfix.detect import skipping
-from memfix.detect.skipping import (
+from memfix.errors import MemfixError
+from memfix.screens import skipping
+from memfix.screens.skipping import (
     Expected,
     Groups,
     Skipping,
@@ -19,7 +20,6 @@ from memfix.detect.skipping import (
     plan_skipping,
     posterior,
 )
-from memfix.errors import MemfixError
 
 CONTROLS = np.exp(norm.ppf((np.arange(24) + 0.5) / 24)).tolist()
 """Log-scores at the quantiles of a standard normal."""
