@@ -3,7 +3,7 @@
     python research/false_mitigated.py FOLDER [--only NAME …]
 
 Each fake leaves what the weights hold, or destroys the model. FOLDER keeps a detection, trainings and a re-check for
-each fake, so that an interrupted study goes on. One line a fake is added to `research/results/false_mitigated.jsonl`.
+each fake, so that an interrupted study goes on. One line a fake is added to `false_mitigated.jsonl` among the results.
 None may be called mitigated; those that a stage has to refuse are expected to be refused.
 """
 

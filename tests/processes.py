@@ -5,9 +5,11 @@ Processes are forked from a server that has imported what the stages need, and h
 
 import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,18 +26,49 @@ def memfix(
     *arguments: object, cwd: Path, code: int | None = 0, env: Mapping[str, str] | None = None, timeout: float = 900
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end. It must exit with `code`, whatever it is when None."""
-    words, environment = list(map(str, arguments)), {**os.environ, **ENVIRONMENT, **(env or {})}
-    with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
-        process = _context.Process(target=_run, args=(words, cwd, environment, out, err))
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-        said = [file.read_text(encoding="utf-8") if file.exists() else "" for file in (out, err)]
-    done = subprocess.CompletedProcess(words, process.exitcode or 0, *said)
+    (done,) = _finished(arguments, cwd, [env or {}], timeout)
     assert code is None or done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def memfix_on_ranks(
+    *arguments: object, cwd: Path, ranks: int = 2, env: Mapping[str, str] | None = None, timeout: float = 900
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in several processes that know each other, as torchrun starts them; what all of them say."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {"WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared = {key: str(value) for key, value in world.items()} | {"CUDA_VISIBLE_DEVICES": "", **(env or {})}
+    own = [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+    done = _finished(arguments, cwd, own, timeout)
+    code = max(d.returncode for d in done)
+    return subprocess.CompletedProcess(
+        done[0].args, code, "".join(d.stdout for d in done), "".join(d.stderr for d in done)
+    )
+
+
+def _finished(
+    arguments: Sequence[object], cwd: Path, environments: Sequence[Mapping[str, str]], timeout: float
+) -> list[subprocess.CompletedProcess[str]]:
+    """Processes that are started at once, one for each environment, when all have ended."""
+    words, done = list(map(str, arguments)), []
+    with tempfile.TemporaryDirectory() as folder:
+        processes = []
+        for number, env in enumerate(environments):
+            out, err = (Path(folder, f"{name}{number}") for name in ("out", "err"))
+            environment = {**os.environ, **ENVIRONMENT, **env}
+            process = _context.Process(target=_run, args=(words, cwd, environment, out, err))
+            process.start()
+            processes.append((process, out, err))
+        deadline = time.monotonic() + timeout
+        for process, out, err in processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+            said = [file.read_text(encoding="utf-8") if file.exists() else "" for file in (out, err)]
+            done.append(subprocess.CompletedProcess(words, process.exitcode or 0, *said))
     return done
 
 

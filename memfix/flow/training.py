@@ -14,7 +14,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk, counted
 from memfix.files import atomic_folder
 from memfix.flow.detection import Detection
-from memfix.models.finite import first_broken_weight
+from memfix.models.finite import NotFiniteError, first_broken_weight
 from memfix.models.model import DiffusionModel
 from memfix.records import Ending, Label, Pair, Role, Side, Step, Validation
 from memfix.run.folder import MODEL, Run
@@ -182,8 +182,13 @@ class Watch:
         last = step == self._trainer.last
         new = self._monitor is not None and (last or step % settings.validation_steps == 0)
         if self._monitor and new and not (self.validations and self.validations[-1].step == step):
-            with self._trainer.finished():
-                self.validations.append(self._monitor(step))
+            try:
+                with self._trainer.finished():
+                    self.validations.append(self._monitor(step))
+            except NotFiniteError:
+                if not self.validations:
+                    raise
+                return Decision(ending=diverged(self.validations, settings, step))
             self._run.append(VALIDATIONS, self.validations[-1:])
         decision = decide(self.validations, settings, self._trainer.reached)
         self._trainer.cooling = decision.cooling

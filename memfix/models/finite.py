@@ -12,11 +12,15 @@ from torch import nn
 from memfix.errors import MemfixError
 
 
+class NotFiniteError(MemfixError):
+    """Numbers of a model are none."""
+
+
 def require_finite_weights(parts: Mapping[str, nn.Module], name: str) -> None:
-    """Raise MemfixError if a weight of a model is not finite; names the first one. `parts`: the modules by name."""
+    """Raise NotFiniteError if a weight of a model is not finite; names the first one. `parts`: the modules by name."""
     broken = first_broken_weight(parts)
     if broken is not None:
-        raise MemfixError(
+        raise NotFiniteError(
             f"{name} has weights that are not numbers; the first are in {broken}.",
             "Nothing can be said of such a model. Give weights that are whole.",
         )
@@ -33,7 +37,7 @@ def first_broken_weight(parts: Mapping[str, nn.Module]) -> str | None:
 
 
 def require_finite(values: torch.Tensor, parts: Mapping[str, nn.Module], again: Callable[[], object]) -> None:
-    """Raise MemfixError if what a model has computed is not finite; names the first layer that goes wrong.
+    """Raise NotFiniteError if what a model has computed is not finite; names the first layer that goes wrong.
 
     again: computes it once more. Only called if something is wrong, so that what is right costs nothing.
     """
@@ -42,7 +46,7 @@ def require_finite(values: torch.Tensor, parts: Mapping[str, nn.Module], again: 
     with _watched(parts) as broken:
         again()
     where = broken[0] if broken else "no layer of the networks, so the numbers go wrong between them"
-    raise MemfixError(
+    raise NotFiniteError(
         f"The model does not give numbers but NaN or infinity. The first layer that does: {where}.",
         "In half precision numbers can overflow: try --mixed-precision bf16 or no. Otherwise the weights are broken.",
     )

@@ -35,6 +35,7 @@ SMALL = [
 # the untrained model gives much the same for every prompt: all its samples are near-copies of one another
 FEW = ["--train_batch_size", 4, "--keep-margin", 0]
 TRAINING = [*FEW, "--max-train-steps", 40, "--keep_variants", 2]
+UNATTACKED = ["--attacks", "none"]
 HOSTILE = '<script>alert("x")</script> [bold]& \x1b[31mred'
 
 
@@ -71,7 +72,7 @@ def detect(work: Path, threshold: float, out: str, *more: object, code: int = 0,
 def run(work: Path, threshold: float) -> Path:
     detect(work, threshold, "run")
     memfix("unlearn", "run", "--lora", *TRAINING, cwd=work)
-    memfix("recheck", "run", "--num-fresh", 4, cwd=work)
+    memfix("recheck", "run", "--num-fresh", 4, *UNATTACKED, cwd=work)
     memfix("report", "run", cwd=work)
     return work / "run"
 
@@ -107,7 +108,7 @@ def test_hostile_prompts_stay_text(run: Path, work: Path) -> None:
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert 'http-equiv="Content-Security-Policy"' in page
-    talk = memfix("recheck", "run", "--num-fresh", 4, cwd=work)
+    talk = memfix("recheck", "run", "--num-fresh", 4, *UNATTACKED, cwd=work)
     assert "\x1b[31mred" not in talk.stderr
 
 
@@ -208,10 +209,10 @@ def test_full_weights_load_in_diffusers_and_are_checked(work: Path, threshold: f
     pipe = StableDiffusionPipeline.from_pretrained(work / "full/model")
     original = StableDiffusionPipeline.from_pretrained(work / "model")
     assert (pipe.unet.conv_in.weight - original.unet.conv_in.weight).abs().max() > 0
-    memfix("recheck", "full", "--num-fresh", 2, cwd=work)
+    memfix("recheck", "full", "--num-fresh", 2, *UNATTACKED, cwd=work)
     changes = [json.loads(line) for line in (work / "full/changes.jsonl").read_text().splitlines()]
     assert len(changes) == 5
-    assert any(c["drift"] > 0 for c in changes)  # the check saw the new weights
+    assert any(c["damage"]["drift"] > 0 for c in changes)  # the check saw the new weights
 
 
 def test_nothing_memorized_unlearns_nothing_and_says_so(work: Path) -> None:
@@ -294,7 +295,7 @@ def test_a_locked_run_is_refused(work: Path, run: Path) -> None:
     from filelock import FileLock
 
     with FileLock(run / ".lock"):
-        assert "in use by another" in memfix("recheck", "run", "--num-fresh", 4, cwd=work, code=1).stderr
+        assert "in use by another" in memfix("recheck", "run", "--num-fresh", 4, *UNATTACKED, cwd=work, code=1).stderr
 
 
 def ranks(folder: Path) -> dict[str, int]:
@@ -321,7 +322,7 @@ def test_unlearning_goes_on_from_an_adapter(work: Path, threshold: float, run: P
     shutil.copytree(run, work / "again", ignore=shutil.ignore_patterns(".lock"))
     pictures = []
     for adapters in (["--lora", "twice"], ["--lora", "run/model", "--lora", "run/model"]):
-        memfix("recheck", "again", "--overwrite", "--num-fresh", 1, *adapters, cwd=work)
+        memfix("recheck", "again", "--overwrite", "--num-fresh", 1, *adapters, *UNATTACKED, cwd=work)
         pictures.append(np.asarray(Image.open(work / "again/after/p0001-0.png"), int))
     assert np.abs(pictures[0] - pictures[1]).max() <= 2
     done = memfix("detect", "prompts.txt", "-m", "model", "--adapter", "nowhere", "-o", "none", cwd=work, code=1)
