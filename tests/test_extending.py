@@ -22,6 +22,7 @@ from memfix.config.checks import DetectSettings, RecheckSettings
 from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
+from memfix.flow.new_weights import NewWeights
 from memfix.measures import descriptor, get_measure
 from memfix.measures.copy_rule import CopyRule
 from memfix.models import loading
@@ -245,7 +246,7 @@ def test_attack_is_made_by_a_recheck_when_it_is_named(
     run_example("An attack of the re-check")
     run = Run.open(detected_run(tmp_path, model_folder, reference_folder, controls=False))
     settings = RecheckSettings(attacks="faded", num_fresh=1, attack_samples=1, control_pictures=1)
-    changes = flow.recheck(run, settings, [], Talk(quiet=True), model=model_folder)
+    changes = flow.recheck(run, settings, [], Talk(quiet=True), NewWeights.of(run, model=model_folder))
     results = run.read("after/attacks.jsonl", AttackResult)
     targets = {c.prompt_id for c in changes if c.before is Label.MEMORIZED}
     assert targets and {r.prompt_id for r in results if r.version is Version.AFTER and r.arm is Arm.TARGET} == targets

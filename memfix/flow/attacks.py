@@ -73,8 +73,8 @@ class Attacks:
         """What all ranks have found so far."""
         files = sorted((self.run.path / self.folder).glob(f"{Path(RESULTS).stem}*.jsonl"))
         found = [r for file in files for r in self.run.read(f"{self.folder}/{file.name}", AttackResult)]
-        order = list(ATTACKS)
-        return sorted(found, key=lambda r: (order.index(r.attack), r.version, r.arm, r.prompt_id))
+        order = {name: place for place, name in enumerate(ATTACKS)}  # results may be of an attack that is gone
+        return sorted(found, key=lambda r: (order.get(r.attack, len(order)), r.version, r.arm, r.prompt_id))
 
     def __call__(self, after: DiffusionModel, load_before: Callable[[], DiffusionModel]) -> list[AttackResult]:
         """Attack both, this rank its part; all results that there are then."""

@@ -14,6 +14,7 @@ from memfix import flow
 from memfix.config.checks import DetectSettings, RecheckSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
+from memfix.flow.new_weights import NewWeights
 from memfix.measures.clip import Clip
 from memfix.measures.clip_score import BATCH, clip_scores
 from memfix.records import Score
@@ -74,7 +75,9 @@ def test_a_run_tells_it_before_and_after(tmp_path: Path, model_folder: Path, ref
     before = [json.loads(line) for line in (run.path / "before/clip_scores.jsonl").read_text().splitlines()]
     assert [a["samples"] for a in before] == [2, 2, 2]
     assert run.header.stages.detect.weights["clip"].sha256
-    flow.recheck(run, RecheckSettings(num_fresh=2), ["recheck"], Talk(), model=model_folder)
+    flow.recheck(
+        run, RecheckSettings(num_fresh=2, attacks="none"), ["recheck"], Talk(), NewWeights.of(run, model=model_folder)
+    )
     report = build(Run.open(run.path))
     entry = report.prompts[0]
     assert entry.clip_score_before == before[0]["mean"] and entry.clip_score_after is not None
@@ -97,4 +100,4 @@ def test_another_clip_after_the_detection_is_refused(
     run = flow.detect(str(tmp_path / "prompts.txt"), settings, tmp_path / "run", tmp_path, ["detect"], Talk())
     tiny_clip.make(tmp_path, seed=1)
     with pytest.raises(MemfixError, match="has changed since the detection"):
-        flow.recheck(run, RecheckSettings(num_fresh=1), ["recheck"], Talk(), model=model_folder)
+        flow.recheck(run, RecheckSettings(num_fresh=1), ["recheck"], Talk(), NewWeights.of(run, model=model_folder))
