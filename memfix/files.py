@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,26 @@ def sha256(files: Iterable[Path]) -> str:
             while chunk := file.read(CHUNK):
                 total.update(chunk)
     return total.hexdigest()
+
+
+def sha256_of(folder: Path, files: Iterable[Path]) -> str:
+    """One hash over files of a folder, by name and content: that of two that change places is another one."""
+    lines = (f"{sha256([path])} {path.relative_to(folder).as_posix()}\n" for path in sorted(files))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def sort_metadata(file: Path) -> None:
+    """Put the metadata of a safetensors file in order, in place: else equal weights have unequal files."""
+    with file.open("r+b") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(length))
+        if "__metadata__" not in header:
+            return
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:
+            opened.seek(8)
+            opened.write(text.ljust(length))
 
 
 @contextmanager

@@ -38,12 +38,8 @@ def recheck(
         return
     from memfix import flow
     from memfix.flow.new_weights import NewWeights
-    from memfix.recheck.attacks.table import get_attacks
 
-    get_attacks(settings.attacks)  # before anything is discarded
     weights = NewWeights.of(opened, lora or (), model)
-    if overwrite:
-        opened.discard("recheck")
-    changes = flow.recheck(opened, settings, call.argv, call.talk, weights)
+    changes = flow.recheck(opened, settings, call.argv, call.talk, weights, overwrite)
     show.changes(call, opened)
     fail_if_damaged(changes)

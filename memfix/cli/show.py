@@ -153,6 +153,11 @@ def changes(call: Call, run: Run, last: bool = True) -> None:
     call.talk.table(
         "Before and after", ["prompt", "copies before", "same noise", "fresh noise", "outcome"], rows, cut=True
     )
+    reworded = [c for c in every if c.wording is not None]
+    if reworded:
+        read = "reads" if len(reworded) == 1 else "read"
+        told = f"{counted(len(reworded), 'prompt')} now {read} like a shorter wording."
+        call.talk.say(f"\n{told} Copies are counted with that taken off.")
     controls = [c for c in every if c.role is Role.CONTROL]
     if controls:
         moved = sum(c.outcome is not Outcome.UNCHANGED for c in controls)
@@ -167,7 +172,7 @@ def changes(call: Call, run: Run, last: bool = True) -> None:
 def _outcome(change: Change) -> str:
     if change.wording is None:
         return change.outcome.value
-    return f"{change.outcome} (reads like '{change.wording}')"
+    return f"{change.outcome} (reworded)"  # the page says as what; here the prompt itself would be cut for it
 
 
 def attacked(call: Call, done: Attacks) -> None:

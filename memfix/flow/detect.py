@@ -26,7 +26,7 @@ from memfix.measures.descriptor import weights_record
 from memfix.measures.thresholds import Threshold
 from memfix.measures.weights import Wanted
 from memfix.models import loading
-from memfix.records import Prompt, Reference, Role, Score
+from memfix.records import Prompt, Reference, Role, Sample, Score
 from memfix.references.in_memory import descriptors
 from memfix.references.judge import Judge
 from memfix.references.kept import FILE as DESCRIBED
@@ -96,7 +96,10 @@ def detect(
             entry.described_sha256 = sha256([run.path / DESCRIBED])
         if opened.clip:
             write_clip_scores(run, BEFORE, opened.clip, prompts)
-        run.write(f"{BEFORE}/verdicts.jsonl", found)
+        samples, scores = run.read(f"{BEFORE}/metadata.jsonl", Sample), run.read(f"{BEFORE}/scores.jsonl", Score)
+        entry.found = digest_of([*samples, *scores, *found])
+        run.save()
+        run.write(f"{BEFORE}/verdicts.jsonl", found)  # last: with it, all that the header says of it is there
     return run
 
 

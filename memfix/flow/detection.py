@@ -21,7 +21,7 @@ from memfix.measures.copy_rule import CopyRule
 from memfix.measures.weights import Wanted
 from memfix.models import loading, lora
 from memfix.models.model import DiffusionModel
-from memfix.records import Label, Prompt, Reference, Role, Sample, Score, Verdict
+from memfix.records import Label, Prompt, Record, Reference, Role, Sample, Score, Verdict
 from memfix.references.indexed_weights import wanted_for
 from memfix.references.judge import Judge, known_parts
 from memfix.references.kept import FILE as DESCRIBED
@@ -149,6 +149,11 @@ class Detection:
             **identity_of(self.source, self.settings),
         )  # fmt: skip
         self.stage.inputs.require_unchanged(now)
+        if digest_of([*self.samples, *self.scores, *self.verdicts]) != self.stage.found:
+            raise MemfixError(
+                f"The samples, scores or verdicts in {self.folder} are not those that the detection wrote.",
+                "Restore them from a copy, or detect again in a new run.",
+            )
         self._require_same_references()
 
     def _require_same_references(self) -> None:
@@ -193,9 +198,9 @@ def adapters_of(settings: DetectSettings) -> list[Path]:
     return [Path(settings.adapter)] if settings.adapter else []
 
 
-def digest_of(prompts: Sequence[Prompt]) -> str:
-    """What identifies prompts as they were read."""
-    return digest(*(p.model_dump_json() for p in prompts))
+def digest_of(records: Sequence[Record]) -> str:
+    """What identifies prompts as they were read, or other records."""
+    return digest(*(r.model_dump_json() for r in records))
 
 
 def identity_of(source: loading.ModelSource, settings: DetectSettings) -> dict[str, str | None]:

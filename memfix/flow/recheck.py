@@ -22,18 +22,22 @@ from memfix.run.header import RecheckStage
 
 
 def recheck(
-    run: Run, settings: RecheckSettings, argv: list[str], talk: Talk, weights: NewWeights | None = None
-) -> list[Change]:
+    run: Run, settings: RecheckSettings, argv: list[str], talk: Talk, weights: NewWeights | None = None,
+    overwrite: bool = False,
+) -> list[Change]:  # fmt: skip
     """Repeat the check on new weights, by default the run's own, with the same and with fresh noise, attack them, and
     say what became of each prompt.
 
     Reworded prompts are sampled with their rewording and without it, and judged by what the weights hold without.
-    Raises MemfixError where anything that the detection read is not what it was.
+    With `overwrite`, an earlier re-check is discarded, once nothing speaks against the new one.
+    Raises MemfixError where anything that the detection read or found is not what it was.
     """
     detection = Detection.of(run)
     weights = weights or NewWeights.of(run)
     get_attacks(settings.attacks)  # one that is unknown is refused at once
     detection.require_unchanged()
+    if overwrite:
+        run.discard("recheck")
     memory = sampling_memory(detection.settings, later=True)
     with run.lock(), run.stage(RecheckStage, settings, weights.inputs, argv) as entry, memory:
         entry.checked = str(weights)
@@ -70,6 +74,7 @@ def recheck(
             write_clip_scores(run, AFTER, detection.clip, prompts)
         run.write(f"{AFTER}/verdicts.jsonl", after)
         changes = what_changed(detection, check.thumbnails, prompts, after, wordings, attacked)
+        run.save()
         run.write("changes.jsonl", changes)
     return changes
 

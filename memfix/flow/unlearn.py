@@ -48,6 +48,7 @@ def unlearn(
     method = dry_run.check(settings, given)
     dry_run.check_run(detection, settings, overwrite)
     if not (memorized := len(detection.memorized(Role.PROMPT))):
+        detection.require_unchanged()  # so that a lost verdict is no "clean"
         talk.say("No memorized prompt was found, so nothing is unlearned.", "title")
         return False
     settings = settings.settled(memorized, ranks.world.world_size)
@@ -101,5 +102,6 @@ def _of_first_rank(
             entry.ending = train(run, sample, bank, method, settings, detection)
         ranks.shared(None)
         edit = rewording(detection, sample, pairs, settings) if settings.reword else None
+        run.save()
         save(detection, model, settings, edit, apart)
         entry.peak_memory_bytes = peak_memory()

@@ -34,6 +34,11 @@ def rewording_of(run: Run) -> tuple[ContextEdit | None, dict[str, str]]:
     """
     applied = {r.prompt_id: r.wording or "" for r in run.read("rewordings.jsonl", Rewording) if r.applied}
     file = run.path / REWORDING
+    if not applied and file.is_file():
+        raise MemfixError(
+            f"{file} is there, but rewordings.jsonl does not say which prompts it rewords.",
+            "Restore it from a copy, or unlearn again with --overwrite.",
+        )
     if not applied:
         return None, {}
     if not file.is_file():

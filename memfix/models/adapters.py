@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from memfix.errors import MemfixError
+from memfix.files import sort_metadata
 from memfix.models import lora
 from memfix.models.context import ContextEdit, readers
 from memfix.models.finite import require_finite_weights
@@ -162,7 +163,10 @@ class Adapters:
             )
 
 
-def _write(folder: Path, state: dict[str, torch.Tensor], config: dict[str, object]) -> None:
+def _write(folder: Path, state: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
+    """The same bytes each time: peft holds the names of layers in a set, whose order is another in each process."""
+    config = config | {"target_modules": sorted(config["target_modules"])}
     StableDiffusionPipeline.save_lora_weights(
         folder, unet_lora_layers=state, weight_name=lora.FILE, unet_lora_adapter_metadata=config
     )
+    sort_metadata(folder / lora.FILE)

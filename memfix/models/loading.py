@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from memfix.demo import DEMO, MODEL
 from memfix.errors import MemfixError
-from memfix.files import sha256
+from memfix.files import sha256, sha256_of
 from memfix.models.device import device
 from memfix.models.model import DiffusionModel
 from memfix.offline import is_offline
@@ -47,7 +47,7 @@ class ModelSource:
         if path.is_file():
             return cls(name, path, revision, sha256([path]), sha256([]))
         config = (file for file in path.rglob("*") if file.suffix in CONFIG and not hidden(file.relative_to(path)))
-        return cls(name, path, revision, sha256(path.rglob("*.safetensors")), sha256(config))
+        return cls(name, path, revision, sha256_of(path, path.rglob("*.safetensors")), sha256_of(path, config))
 
 
 def hidden(path: Path) -> bool:

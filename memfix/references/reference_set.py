@@ -91,9 +91,13 @@ def open_references(
 
 
 def fingerprint(references: Iterable[Reference], index: Path | None = None) -> str:
-    """A hash of the contents of all references; of an index, those that it was made from."""
+    """A hash of the contents of all references; of an index, those that it was made from, and its vectors."""
     files = sha256({container(r.path) for r in references})
-    return files if index is None else f"{_finished(index).content} {files}"
+    if index is None:
+        return files
+    store = _finished(index)
+    vectors = sha256(store.file(shard.name, ".npy") for shard in store.manifest.shards)
+    return f"{store.content} {vectors} {files}"
 
 
 def _finished(index: Path) -> Store:

@@ -11,12 +11,12 @@ from memfix.files import write_atomic
 from memfix.report.schema import Report
 
 
-def write_card(folder: Path, report: Report) -> Path:
-    """Write `folder`/README.md."""
+def write_card(folder: Path, report: Report, rechecked: bool) -> Path:
+    """Write `folder`/README.md; `rechecked` says whether the report's re-check was of these very weights."""
     environment = Environment(loader=PackageLoader("memfix.report"), undefined=StrictUndefined, trim_blocks=True)
     environment.filters |= {"percent": percent, "line": _line}
     environment.globals |= {"counted": counted, "count_of": count_of, "are": are}
-    text = environment.get_template("card.md.j2").render(r=report, s=report.summary)
+    text = environment.get_template("card.md.j2").render(r=report, s=report.summary, rechecked=rechecked)
     write_atomic(folder / "README.md", text)
     return folder / "README.md"
 

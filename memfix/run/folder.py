@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
@@ -19,7 +18,7 @@ from pydantic import ValidationError
 
 from memfix.config.base import Settings
 from memfix.errors import MemfixError
-from memfix.files import held, write_atomic
+from memfix.files import held, remove_folder, write_atomic
 from memfix.records import Record
 from memfix.run.environment import environment
 from memfix.run.header import SCHEMA_VERSION, STAGES, Header, S, Status
@@ -28,11 +27,12 @@ from memfix.run.inputs import Inputs
 BEFORE, AFTER, MODEL = "before", "after", "model"
 OUTPUTS = {
     "unlearn": (
-        "pairs.jsonl", "yields.jsonl", "variants", "surrogates", "training.jsonl", "validations.jsonl",
-        "checkpoints", "adapters", "rewordings.jsonl", "rewording.safetensors", MODEL,
+        MODEL, "pairs.jsonl", "yields.jsonl", "variants", "surrogates", "training.jsonl", "validations.jsonl",
+        "checkpoints", "adapters", "rewordings.jsonl", "rewording.safetensors",
     ),
-    "recheck": (AFTER, "changes.jsonl"),
+    "recheck": ("changes.jsonl", AFTER),
 }  # fmt: skip
+"""What stages write. What says that all of it is there comes first, so that discarding removes that before the rest."""
 
 R = TypeVar("R", bound=Record)
 
@@ -111,22 +111,23 @@ class Run:
         return entry is not None and entry.status == "finished"
 
     def discard(self, *stages: str) -> None:
-        """Forget stages and delete what they wrote."""
+        """Forget stages and delete what they wrote, the last one first."""
         with self.lock():
-            for stage in stages:
+            for stage in sorted(stages, key=list(OUTPUTS).index, reverse=True):
                 setattr(self.header.stages, stage, None)
                 for name in OUTPUTS[stage]:
                     path = self.path / name
                     if path.is_dir():
-                        shutil.rmtree(path)
+                        remove_folder(path)
                     else:
                         path.unlink(missing_ok=True)
             self.save()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep every other process out of this run."""
+        """Keep every other process out of this run, and know what the last one has written into its header."""
         with held(self.path):
+            self.header = Run.open(self.path).header
             yield
 
     def check_same(

@@ -60,6 +60,7 @@ class DetectStage(Stage):
     references_sha256: str | None = Field(
         None, description="of the contents of the references in references.jsonl, once they are written down"
     )
+    found: str | None = Field(None, description="digest of its samples, scores and verdicts, once they are all there")
 
 
 class UnlearnStage(Stage):

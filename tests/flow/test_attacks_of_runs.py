@@ -14,7 +14,7 @@ from memfix.errors import MemfixError
 from memfix.flow.attack import attack
 from memfix.flow.attacks import Attacks
 from memfix.flow.changes import UNWORDED
-from memfix.flow.detection import Detection
+from memfix.flow.detection import Detection, digest_of
 from memfix.flow.new_weights import NewWeights
 from memfix.flow.recheck import recheck
 from memfix.models.context import ContextEdit
@@ -186,11 +186,22 @@ def test_a_lost_rewording_stops_the_recheck(run: Run) -> None:
         recheck(run, SETTINGS, [], QUIET)
 
 
+def test_a_rewording_that_nothing_tells_of_stops_the_recheck(run: Run) -> None:
+    """Else its prompts would be sampled with it alone, and what it hides would be called mitigated."""
+    reworded(run)
+    (run.path / "rewordings.jsonl").unlink()
+    with pytest.raises(MemfixError, match=r"rewordings\.jsonl does not say"):
+        recheck(run, SETTINGS, [], QUIET)
+
+
 def test_the_same_picture_cannot_be_a_copy_before_and_none_after(run: Run, model_folder: Path) -> None:
     """Something that decides has changed behind the run's back; the least that it may not do is acquit."""
     scores = run.read("before/scores.jsonl", Score)
     far = [s.model_copy(update={"copy_": True}) for s in scores]
     run.write("before/scores.jsonl", far)
+    found = Detection.of(run)
+    found.stage.found = digest_of([*found.samples, *found.scores, *found.verdicts])  # as if so found
+    run.save()
     with pytest.raises(MemfixError, match="was a copy before and is none now"):
         recheck(
             run,

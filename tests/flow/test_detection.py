@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from memfix.config.checks import DetectSettings
 from memfix.console import Talk
@@ -51,6 +53,18 @@ def test_a_control_that_is_on_the_list_is_a_prompt_and_long_prompts_are_told(
         ("disc", Role.PROMPT, 0), (long, Role.PROMPT, 5), ("sea", Role.CONTROL, 0)
     ]  # fmt: skip
     assert "the prompt is 5 tokens too long" in " ".join(capsys.readouterr().err.split())
+
+
+def test_blank_samples_make_no_prompt_clean(settings: DetectSettings, model_folder: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(model_folder, tmp_path / "blank"))
+    weights = model / "vae/diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    last = {name: torch.zeros_like(x) for name, x in state.items() if name.startswith("decoder.conv_out.")}
+    save_file(state | last, weights, {"format": "pt"})
+    chosen = settings.model_copy(update={"model": str(model), "num_samples": 16, "threshold": 1e-6})
+    run = detect(prompts(tmp_path, "disc"), chosen, tmp_path / "run", tmp_path, [], QUIET)
+    verdict = Detection.of(run).verdicts[0]
+    assert last and verdict.verdict is Label.UNDECIDED and "100% of the samples are blank or noise" in verdict.reason
 
 
 def test_a_finished_detection_is_left_as_it_is_and_other_settings_get_another_folder(

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -14,8 +16,12 @@ from memfix.console import Talk
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
+from memfix.index.build import build
+from memfix.index.store import Store
+from memfix.measures.descriptor import get_descriptor
+from memfix.measures.weights import Wanted
 from memfix.models import loading
-from memfix.records import Reference
+from memfix.records import Record, Reference
 from memfix.references.in_memory import HeldReferences
 from memfix.run.folder import Run
 from tests.conftest import picture
@@ -156,3 +162,104 @@ def test_the_same_model_elsewhere_is_the_same(model: Path, tmp_path: Path) -> No
     (moved / "README.md").write_text("hello")
     one, two = loading.locate(str(model)), loading.locate(str(moved))
     assert (one.sha256, one.config_sha256) == (two.sha256, two.config_sha256)
+
+
+def test_weights_that_took_the_place_of_others_are_others(model: Path) -> None:
+    """The same files in the same order, of which another one is loaded."""
+    own = model / "unet/diffusion_pytorch_model.safetensors"
+    spoil(Path(shutil.copy(own, model / "unet/new.safetensors")))
+    first = loading.locate(str(model)).sha256
+    own.rename(model / "unet/backup.safetensors")
+    (model / "unet/new.safetensors").rename(own)
+    assert loading.locate(str(model)).sha256 != first
+
+
+@pytest.mark.parametrize("name", ["verdicts.jsonl", "scores.jsonl", "metadata.jsonl"])
+def test_findings_that_are_lost_are_no_clean_prompts(run: Run, model: Path, name: str) -> None:
+    file = run.path / "before" / name
+    file.write_text("".join(line for line in file.read_text().splitlines(keepends=True) if "p0001" not in line))
+    for stage in (unlearn, lambda run: recheck(run, model=model)):
+        with pytest.raises(MemfixError, match="not those that the detection wrote"):
+            stage(run)
+    file.unlink()
+    with pytest.raises(MemfixError, match="not those that the detection wrote"):
+        unlearn(run)
+
+
+def test_a_model_card_tells_of_no_other_weights(run: Run, model: Path) -> None:
+    unlearn(run)
+    recheck(run, model=model)
+    flow.report(Run.open(run.path))
+    card = run.path / "model/README.md"
+    assert "These weights were not re-checked" in card.read_text()
+    run.discard("recheck")
+    recheck(run)
+    flow.report(Run.open(run.path))
+    assert "These weights were not re-checked" not in card.read_text()
+    spoil(run.path / "model/pytorch_lora_weights.safetensors")
+    flow.report(Run.open(run.path))
+    assert "These weights were not re-checked" in card.read_text()
+
+
+def test_an_earlier_recheck_is_kept_where_no_other_can_be_made(run: Run, model: Path, tmp_path: Path) -> None:
+    recheck(run, model=model)
+    picture(77).save(tmp_path / "pictures/2.png")
+    opened = Run.open(run.path)
+    with pytest.raises(MemfixError, match="training images"):
+        flow.recheck(opened, RECHECK, [], Talk(quiet=True), NewWeights.of(opened, model=model), overwrite=True)
+    assert (run.path / "changes.jsonl").exists() and Run.open(run.path).finished("recheck")
+
+
+def killed_after(name: str, run: Run, monkeypatch: pytest.MonkeyPatch, stage: Callable[[], object]) -> None:
+    """Leave the header as a process leaves it that is killed right after it wrote a file."""
+    write, seen = Run.write, list[bytes]()
+
+    def told(self: Run, file: str, records: Iterable[Record]) -> None:
+        write(self, file, records)
+        if file == name:
+            seen.append((self.path / "run.json").read_bytes())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "write", told)
+        stage()
+    (run.path / "run.json").write_bytes(seen[-1])
+
+
+def test_a_stage_that_is_killed_at_its_end_loses_nothing_of_the_header(
+    run: Run, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last file says that a stage is complete, so what the header tells of it must be there by then."""
+    settings, work = Detection.of(run).settings, run.path.parent
+    shutil.rmtree(run.path)
+
+    def detect() -> Run:
+        return flow.detect(str(work / "prompts.txt"), settings, run.path, work, [], Talk(quiet=True))
+
+    killed_after("before/verdicts.jsonl", run, monkeypatch, detect)
+    stage = detect().header.stages.detect
+    assert stage and stage.rule and stage.references_sha256
+    unlearn(run)
+    attacked = RecheckSettings(num_fresh=2, attacks="wording", attack_samples=1, control_pictures=1)
+
+    def check() -> object:
+        opened = Run.open(run.path)
+        return flow.recheck(opened, attacked, [], Talk(quiet=True), NewWeights.of(opened, model=model))
+
+    killed_after("changes.jsonl", run, monkeypatch, check)
+    check()
+    again = Run.open(run.path).header.stages.recheck
+    assert again and again.attacks == ["wording"] and "noised" in again.attacks_left_out
+
+
+def test_an_index_whose_vectors_changed_is_refused(run: Run, model: Path, tmp_path: Path) -> None:
+    """Against other vectors no sample would be a copy, and a memorized prompt mitigated."""
+    descriptor = get_descriptor("pixels", Wanted())
+    build(Store.create(tmp_path / "index", tmp_path / "pictures", descriptor), tmp_path / "pictures", descriptor)
+    settings = Detection.of(run).settings.model_copy(update={"references": str(tmp_path / "index")})
+    work = run.path.parent
+    found = flow.detect(str(work / "prompts.txt"), settings, work / "indexed", work, [], Talk(quiet=True))
+    recheck(found, model=model)
+    for file in (tmp_path / "index/shards").glob("*.npy"):
+        np.save(file, 0 * np.load(file))
+    with pytest.raises(MemfixError, match="training images of this run"):
+        recheck(found, model=model)

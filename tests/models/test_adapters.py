@@ -1,11 +1,13 @@
 """Several adapters as one: the same answers as with all of them."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from peft import LoraConfig
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from memfix.errors import MemfixError
@@ -49,6 +51,20 @@ def two(model_folder: Path, tmp_path: Path) -> list[Path]:
         torch.nn.init.normal_(parameter, std=0.2)
     model.adapters.save(other)
     return [own, other]
+
+
+def test_the_same_adapter_has_the_same_bytes(model_folder: Path, tmp_path: Path) -> None:
+    """A run knows weights by the hash of their file."""
+    model = loaded(model_folder)
+    model.adapters.add(2)
+    found = set[bytes]()
+    for i in range(8):
+        model.adapters.save(tmp_path / f"{i}")
+        found.add((tmp_path / f"{i}" / lora.FILE).read_bytes())
+    assert len(found) == 1
+    with safe_open(tmp_path / "0" / lora.FILE, "pt") as file:
+        told = json.loads(file.metadata()["lora_adapter_metadata"])
+    assert told["unet.target_modules"] == sorted(lora.TARGETS)  # peft has them in a set
 
 
 @pytest.mark.slow

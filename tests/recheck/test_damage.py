@@ -1,8 +1,12 @@
 """Damage by hand-worked numbers, and every limit from both sides."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
+from memfix.recheck import damage
 from memfix.recheck.damage import (
     LEAST_DISTANCE,
     LEAST_DIVERSITY,
@@ -77,3 +81,10 @@ def test_a_model_is_damaged_when_more_than_a_quarter_is() -> None:
     assert harm_of_model([]) is None
     assert harm_of_model([True] * 3 + [False]) is None
     assert "2 of 4" in (harm_of_model([True, False, False, True]) or "")
+
+
+def test_limits_are_those_that_the_page_tells() -> None:
+    page = Path(__file__).parents[2] / "docs/verdicts.md"
+    told = {n: float(v) for n, v in re.findall(r"`((?:MOST|LEAST)_[A-Z]+)` = ([0-9.]+)", page.read_text())}
+    limits = {n: v for n, v in vars(damage).items() if n.startswith(("MOST_", "LEAST_"))}
+    assert {n: v for n, v in told.items() if n in limits} == limits

@@ -105,3 +105,20 @@ def test_a_measure_that_gives_no_number_is_no_finding(references: HeldReferences
     features[:] = torch.nan
     with pytest.raises(MemfixError, match=r"tiled_l2 gives nan for a\.png"):
         Judge(references, NEVER).score([sample("a.png")], [picture(1)])
+
+
+def test_samples_that_are_no_pictures_are_told(tmp_path: Path) -> None:
+    """Blank ones always; noise where enough references say what detail pictures have."""
+    listed = [Reference(file_name=f"{i}.png", path=str(tmp_path / f"{i}.png")) for i in range(24)]
+    for i, reference in enumerate(listed):
+        picture(i).save(reference.path)
+    noise = Image.fromarray(torch.randint(256, (64, 64, 3), dtype=torch.uint8).numpy()).resize((32, 32), 0)
+    blank = Image.new("RGB", (64, 64), (90, 90, 90))
+
+    def broken(references: list[Reference], *images: Image.Image) -> float:
+        judge = Judge(HeldReferences(references, TiledL2()), NEVER)
+        scores = judge.score([sample(f"{i}.png") for i in range(len(images))], images)
+        return judge.conclude(scores, to_tensor(images, COARSE)).broken
+
+    assert broken(listed[:2], blank, blank, picture(50), noise) == 0.5
+    assert broken(listed, blank, noise, picture(50), picture(51)) == 0.5

@@ -115,5 +115,5 @@ def test_hidden_characters_are_shown_on_the_card(tmp_path: Path) -> None:
         }
     }
     found = report(mitigated=None).model_copy(update={"run": run, "training": {"targets": 1, "ending": None}})
-    text = card.write_card(tmp_path, found).read_text(encoding="utf-8")
+    text = card.write_card(tmp_path, found, rechecked=True).read_text(encoding="utf-8")
     assert "from `a\\u202eb'`" in text and "\u202e" not in text and "\n1 prompt from" in text

@@ -106,6 +106,32 @@ def test_discard_removes_what_the_stage_wrote(tmp_path: Path) -> None:
     assert sorted(p.name for p in run.path.iterdir() if p.name != ".lock") == ["prompts.jsonl", "run.json"]
 
 
+def test_no_interruption_leaves_a_result_of_a_stage_that_is_being_discarded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What says that a stage is complete goes first, and the later stage before the earlier one."""
+    gone = list[str]()
+    run = Run.create(tmp_path / "r")
+    (run.path / "model").mkdir()
+    for name in ("rewordings.jsonl", "changes.jsonl"):
+        (run.path / name).write_text("")
+    unlink, rename = Path.unlink, Path.rename
+    monkeypatch.setattr(Path, "unlink", lambda p, missing_ok=False: (gone.append(p.name), unlink(p, missing_ok))[1])
+    monkeypatch.setattr(Path, "rename", lambda p, to: (gone.append(p.name), rename(p, to))[1])
+    run.discard("unlearn", "recheck")
+    order = [gone.index(name) for name in ("changes.jsonl", "model", "rewordings.jsonl")]
+    assert order == sorted(order)
+
+
+def test_a_process_that_waited_keeps_what_another_one_has_written(tmp_path: Path) -> None:
+    early = Run.create(tmp_path / "r")
+    late = Run.open(early.path)
+    with late.lock(), late.stage(RecheckStage, RecheckSettings(), WEIGHTS, []):
+        pass
+    early.discard("unlearn")
+    assert Run.open(early.path).finished("recheck")
+
+
 def test_slug_is_safe() -> None:
     assert slug("../../etc/passwd") == "etc-passwd"
     assert slug("\u2028💥") == "run"

@@ -68,7 +68,7 @@ def test_averages_survive_an_interruption(tmp_path: Path) -> None:
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
     with pytest.raises(MemfixError, match="bitsandbytes") as caught:
-        trainer(Net(), use_8bit_adam=True)
+        trainer(Net(), use_8bit_adam=True, max_train_steps=1)
     assert "memfix[8bit]" in caught.value.hint
 
 

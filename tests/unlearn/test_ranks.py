@@ -70,7 +70,8 @@ KNOWN = ("saliency", "parameter_prior")
 
 def known(ranks: Ranks, **values: float) -> tuple[torch.Tensor, None]:
     """What a trainer knows of the weights, on ranks that disagree a lot about what they were trained on."""
-    settings, model = UnlearnSettings(train_batch_size=4, weights="full", **values), Net()
+    settings = UnlearnSettings(train_batch_size=4, weights="full", max_train_steps=1, **values)
+    model = Net()
     bank = bank_of("epsilon", scale=0.3 + ranks.world.rank)
     trainer = Trainer(*parts(model), bank, METHODS["siss"], settings, "no", ranks=ranks)
     known = trainer._mask.allowed if trainer._mask else trainer._prior.precision

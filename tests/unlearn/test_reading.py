@@ -88,7 +88,7 @@ def test_ways_are_for_those_who_look_at_keep_images() -> None:
     assert kinds_used(METHODS["vdu"], UnlearnSettings(reword=False)) == every  # the prior
     assert kinds_used(METHODS["neggrad"], UnlearnSettings(reword=False)) == []
     assert kinds_used(METHODS["neggrad"], UnlearnSettings(reword=False, parameter_prior=0.5)) == every
-    assert kinds_used(METHODS["neggrad"], UnlearnSettings()) == ["shorten"]
+    assert kinds_used(METHODS["neggrad"], UnlearnSettings(reword=True)) == ["shorten"]
     assert kinds_used(METHODS["siss"], UnlearnSettings(keep_variants=0)) == []
 
 

@@ -96,7 +96,7 @@ def test_best_has_the_fewest_copies_and_of_equals_the_most_steps() -> None:
 
 def test_a_loss_that_is_no_number_goes_back_where_there_is_something_to_go_back_to() -> None:
     assert diverged([validated(0, 3), validated(10, 1)], SETTINGS, 14).step == 10
-    with pytest.raises(MemfixError, match="loss of step 3"):
+    with pytest.raises(MemfixError, match="loss or the gradient of step 3"):
         diverged([], SETTINGS, 3)
 
 

@@ -251,7 +251,13 @@ def test_a_prior_holds_both_factors_of_an_adapter(model_folder: Path, dora: bool
 
 def test_wrong_windows_are_refused_before_training() -> None:
     with pytest.raises(MemfixError, match="No timestep"):
-        Trainer(*parts(Net()), bank_of("epsilon"), METHODS["siss"], UnlearnSettings(timestep_min=100), "no")
+        Trainer(
+            *parts(Net()),
+            bank_of("epsilon"),
+            METHODS["siss"],
+            UnlearnSettings(timestep_min=100, max_train_steps=1),
+            "no",
+        )
 
 
 def test_learning_rate_by_hand() -> None:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from memfix.errors import MemfixError
-from memfix.files import atomic_folder, remove_folder
+from memfix.files import atomic_folder, remove_folder, sort_metadata
 from memfix.unlearn.train.trainer import Trainer
 
 LATEST = "latest"
@@ -133,6 +133,7 @@ def chosen_step(folder: Path, chosen: str) -> int | None:
 
 def _write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
     save_file(_apart(tensors), path, metadata)
+    sort_metadata(path)
 
 
 def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
