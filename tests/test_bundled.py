@@ -41,6 +41,6 @@ def test_copies_go_and_controls_stay(run: Path) -> None:
     assert changes["p0002"]["copies_fresh"] <= 2
     for control in ("c0001", "c0002"):
         assert changes[control]["copies_same"] == changes[control]["copies_fresh"] == 0
-        assert changes[control]["broken"] == 0
+        assert changes[control]["damage"]["broken"] == 0
     report = json.loads((run / "report.json").read_text())
     assert report["summary"]["copies_after"] < report["summary"]["copies_before"] / 3

@@ -21,14 +21,15 @@ from gpu_pieces.lines import RESULTS, ROOT, memfix_code
 from gpu_pieces.piece import Here, WrongResultError
 
 EXPECTED = RESULTS / "demo_verdicts.json"
+MAY_BE_NONE = ("part", "known_part", "wording", "copies_reworded", "samples_reworded")
 FLAT = 1e-4  # of `detail`: a picture of one colour, which NaN becomes
-OUTCOMES = ("mitigated", "persistent", "damaged", "changed")
+OUTCOMES = ("mitigated", "persistent", "hidden", "damaged", "changed")
 CHAIN = 6  # prompts, and as many controls
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 TINY = [
     "--limit", "2", "--num-samples", "3", "--num-inference-steps", "6", "--num-fresh", "1", "--max-train-steps", "2",
     "--train-batch-size", "2", "--prior-batch-size", "2", "--keep-enough", "1", "--keep-variants", "1",
-    "--variant-kinds", "shorten", "--no-reword",
+    "--variant-kinds", "shorten", "--no-reword", "--attacks", "none",
 ]  # fmt: skip
 SHOWN = 4  # seeds of each prompt that are compared with plain diffusers
 
@@ -156,8 +157,7 @@ def verdicts(run: Path) -> dict[str, dict[str, str]]:
 def not_numbers(record: dict[str, Any]) -> int:
     """How many numbers of a record are none: infinite, NaN, or null, which a record's NaN is written as."""
     return sum(
-        (value is None and name not in ("part", "known_part"))
-        or (isinstance(value, float) and not math.isfinite(value))
+        (value is None and name not in MAY_BE_NONE) or (isinstance(value, float) and not math.isfinite(value))
         for name, value in _flat(record)
     )
 
