@@ -19,6 +19,7 @@ from memfix.records import Damage
 MOST_BROKEN = 0.25  # of a prompt's samples are blank or noise
 MOST_CHANGED = 0.8  # of what two seeds of the original model differ by, from the same noise
 LEAST_DIVERSITY = 0.5  # of what the samples of a prompt differed by before
+LEAST_FREEDOM = 0.5  # diversity against drift: what no longer shows its picture has to show different ones
 LEAST_DISTANCE = 0.5  # of what they differed by from those of other prompts
 MOST_DAMAGED = 0.25  # of the prompts that must not change; more, and the model is damaged as a whole
 
@@ -101,6 +102,11 @@ def harm(damage: Damage, must_not_change: bool) -> str | None:
         return (
             f"its samples grew like those of other prompts: they differ by {damage.distance_after:.3f} rms, before by "
             f"{damage.distance_before:.3f}"
+        )
+    if damage.diversity_after is not None and damage.diversity_after < LEAST_FREEDOM * damage.drift:
+        return (
+            f"every seed gives nearly the same picture, and not the one before: they differ by "
+            f"{damage.diversity_after:.3f} rms, and from those before by {damage.drift:.3f}"
         )
     if not must_not_change:
         return None

@@ -2,9 +2,12 @@
 
 import json
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageOps
 
 from memfix import flow
 from memfix.config.checks import RecheckSettings
@@ -14,8 +17,10 @@ from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
 from memfix.flow.recheck import recheck
+from memfix.models.model import DiffusionModel, Instead
 from memfix.records import Label, Outcome, Role, Sample
 from memfix.run.folder import Run
+from memfix.run.inputs import RecheckInputs
 from tests.detected import FEW, detected_run
 
 pytestmark = pytest.mark.slow  # a detection, a training and re-checks
@@ -70,6 +75,43 @@ def test_weights_that_are_given_come_before_the_runs_own(run: Run, model_folder:
     assert NewWeights.of(run, [copy]).inputs == NewWeights.of(run).inputs  # by content
     assert NewWeights.of(run, [own, copy]).inputs != NewWeights.of(run).inputs
     assert str(NewWeights.of(run, [own, copy])) == f"{own}, {copy}"
+
+
+class OnePicture(DiffusionModel):
+    """Whatever it is asked, it shows one picture, which is as rich in detail as those of the original model."""
+
+    shown: Image.Image
+
+    def sample(
+        self, batch: Sequence[Sample], mixed_precision: str, instead: Instead | None = None
+    ) -> list[Image.Image]:
+        return [self.shown] * len(batch)
+
+
+@dataclass(frozen=True)
+class Replaced(NewWeights):
+    """A model that shows the negative of a sample from before: no copy, and no picture of anything."""
+
+    @property
+    def inputs(self) -> RecheckInputs:
+        return RecheckInputs(weights_sha256="one picture")
+
+    def load(self, detection: Detection) -> DiffusionModel:
+        model = OnePicture(detection.model()._pipe)
+        model.shown = ImageOps.invert(Image.open(detection.folder / detection.samples[0].file_name).convert("RGB"))
+        return model
+
+
+def test_one_picture_for_everything_is_damage_with_nothing_to_compare_it_with(
+    tmp_path: Path, model_folder: Path, reference_folder: Path
+) -> None:
+    """A single prompt and no controls: nothing but the prompt's own samples tells that nothing was erased."""
+    run = Run.open(detected_run(tmp_path, model_folder, reference_folder, controls=False, prompts="disc\n"))
+    settings = FRESH.model_copy(update={"num_fresh": 16})
+    (change,) = recheck(run, settings, [], Talk(quiet=True), Replaced())
+    assert (change.before, change.after, change.copies_same + change.copies_fresh) == (Label.MEMORIZED, Label.CLEAN, 0)
+    assert change.damage.broken == 0
+    assert change.outcome is Outcome.DAMAGED
 
 
 def test_a_run_without_an_unlearned_model_has_nothing_to_recheck(run: Run) -> None:

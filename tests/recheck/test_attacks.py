@@ -193,6 +193,15 @@ def test_only_what_lies_beyond_the_control_arm_counts() -> None:
     assert what_attacks_say([point("a", Arm.TARGET, 3, version=Version.BEFORE), *clean], "p1") == (None, None)
 
 
+def test_clean_pictures_count_on_either_model() -> None:
+    """What the original model gives of clean pictures is a control arm as well."""
+    mine = point("a", Arm.TARGET, 3)
+    before = [point("a", Arm.CONTROL, 3, prompt_id=f"c{i}", version=Version.BEFORE) for i in range(2)]
+    after = [point("a", Arm.CONTROL, 0, prompt_id=f"c{i}") for i in range(2)]
+    assert what_attacks_say([mine, *after], "p1").brought_back
+    assert what_attacks_say([mine, *after, *before], "p1") == (None, None)
+
+
 def test_without_a_control_arm_a_copy_is_no_finding_and_no_acquittal() -> None:
     told = what_attacks_say([point("a", Arm.TARGET, 1), point("b", Arm.CONTROL, 0, prompt_id="c")], "p1")
     assert told.brought_back is None and "no clean training image" in (told.untold or "")
@@ -226,11 +235,14 @@ def test_attacks_end_with_the_first_copy_and_clean_pictures_count_their_own_copi
     assert calls == [1, 1] and [r.prompt_id for r in results] == ["p1", "p2"]
     assert all(r.succeeded and r.curve == (AttackPoint(work=1, copies=2, samples=2),) for r in results)
     assert saved[0] == "after-a-p1-work1-900.png" and len(results[0].shown) == 2
-    nearest = {s.reference for s in judge.score(*_first(bench, several[0]))}
-    missed = next(iter({"r.png", "other.png"} - nearest), None)
-    if missed:  # a clean picture is not forced by copies of another one
-        (result,) = run(attack, Front(Version.AFTER, Arm.CONTROL, [replace(several[0], reference=missed)]))
-        assert not result.succeeded and len(result.curve) == 3
+    scores = judge.score(*_first(bench, several[0]))
+    (nearest,) = {s.reference for s in scores}
+    (other,) = {"r.png", "other.png"} - {nearest}
+    own, missed = (
+        next(run(attack, Front(Version.AFTER, Arm.CONTROL, [replace(several[0], reference=name)])))
+        for name in (nearest, other)
+    )  # copies of another picture do not force this one
+    assert own.succeeded and not missed.succeeded and len(missed.curve) == 3
 
 
 def _first(bench: Bench, one: Attacked):

@@ -10,6 +10,7 @@ from memfix.recheck import damage
 from memfix.recheck.damage import (
     LEAST_DISTANCE,
     LEAST_DIVERSITY,
+    LEAST_FREEDOM,
     MOST_BROKEN,
     MOST_CHANGED,
     Seen,
@@ -75,6 +76,17 @@ def test_every_limit(field: str, limit: float, past: float, of_targets: bool, to
     assert harm(within, must_not_change=True) is None
     assert told in (harm(beyond, must_not_change=True) or "")
     assert (harm(beyond, must_not_change=False) is not None) is of_targets
+
+
+def test_one_other_picture_for_every_seed_is_no_erasure_even_of_a_single_prompt() -> None:
+    """Nothing to compare a single prompt with but itself: it moved far, and its seeds no longer differ."""
+    alone = FINE.model_copy(update={"distance_before": None, "distance_after": None, "diversity_before": 0.02})
+    moved = alone.model_copy(update={"drift": 0.3})
+    within, beyond = (
+        moved.model_copy(update={"diversity_after": LEAST_FREEDOM * 0.3 + x}) for x in (0.01, -0.01)
+    )  # fmt: skip
+    assert harm(within, must_not_change=False) is None
+    assert "every seed gives nearly the same picture" in (harm(beyond, must_not_change=False) or "")
 
 
 def test_a_model_is_damaged_when_more_than_a_quarter_is() -> None:
