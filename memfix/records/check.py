@@ -1,0 +1,143 @@
+"""What a check reads and finds: prompts, references, samples, scores, verdicts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from memfix.records.base import Record, Word
+
+
+class Role(Word):
+    """Why a prompt is in a run."""
+
+    PROMPT = "prompt"
+    CONTROL = "control"
+
+
+class Label(Word):
+    """Three-valued finding about a prompt."""
+
+    MEMORIZED = "memorized"
+    CLEAN = "clean"
+    UNDECIDED = "undecided"
+
+
+class Prompt(Record):
+    """A text given to the model, with the reference images its own row names (absolute paths)."""
+
+    id: str
+    text: str
+    role: Role = Role.PROMPT
+    source: str = Field("", description="file:line")
+    references: tuple[str, ...] = ()
+    urls: tuple[str, ...] = Field(
+        (), description="reference images that its list names by URL; nothing is fetched here"
+    )
+    ground_truth: str = Field("", description="what its list says about it: MV, TV, RV, N (Webster), VM, TM (NeMo)")
+    cut_tokens: int = Field(0, description="tokens past the text encoder's limit; the model never sees them")
+
+
+class Reference(Record):
+    """A training image. `file_name` is relative to the folder it was read from, and names it everywhere."""
+
+    file_name: str
+    path: str
+    text: str = ""
+    group: str = Field("", description="the first of its near-copies among the references; empty if there is none")
+
+
+SAME, FRESH = "same", "fresh"
+"""Conditions of a check: the noise of the first check, and noise that the model was never checked on."""
+
+
+Condition = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9][a-z0-9-]*$",
+        description="what a prompt was sampled under: `same` or `fresh` noise, or the name of a variant of it",
+    ),
+]
+
+
+class Sample(Record):
+    """One generated image: a prompt, a condition and a seed. Together the lines are a valid imagefolder
+    `metadata.jsonl`. `text` is what the model was given, which a variant makes another one than the prompt's."""
+
+    file_name: str
+    text: str
+    prompt_id: str
+    condition: Condition = SAME
+    seed: int
+    steps: int
+    guidance: float
+
+
+class Kind(Word):
+    """What the copies of a prompt have in common with the references (the words of Webster 2023)."""
+
+    VERBATIM = "verbatim"
+    TEMPLATE = "template"
+    PARTIAL = "partial"
+
+
+class Part(Record):
+    """The region of a sample that its prompt's other samples share, where it copies a reference."""
+
+    reference: str
+    area: float = Field(description="share of the picture")
+    likeness: float = Field(description="share of the region's contrast that the reference explains, at most 1")
+
+
+class Score(Record):
+    """A sample held against the references: the nearest one, and every measure on that pair."""
+
+    file_name: str
+    prompt_id: str
+    condition: Condition = SAME
+    seed: int
+    reference: str
+    measures: dict[str, float]
+    copy_: bool = Field(alias="copy", description="the deciding measure passes its threshold, or a part is copied")
+    part: Part | None = Field(None, description="what is copied, where the picture as a whole is no copy")
+    known_part: float | None = Field(
+        None, description="likeness to a reference where the prompt is known to copy a part of one; none if it is not"
+    )
+    detail: float = Field(
+        description="mean absolute difference of neighbouring pixels, 0 to 1; extremes are broken images"
+    )
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    @property
+    def shows(self) -> str:
+        """The reference that a copy shows, whole or in part; else the nearest one."""
+        return self.part.reference if self.part else self.reference
+
+
+class Verdict(Record):
+    """What the samples of one prompt say. `interval` holds the true share of copies at `confidence`."""
+
+    prompt_id: str
+    verdict: Label
+    copies: int
+    samples: int
+    share: float
+    interval: tuple[float, float]
+    confidence: float
+    measure: str
+    threshold: float
+    score: float | None = Field(description="the closest sample's value of the measure; none without samples")
+    reference: str = Field(description="the reference that most copies show, else the nearest one")
+    reason: str
+    kind: Kind | None = Field(None, description="of the copies; none where there are none")
+    common_area: float | None = Field(None, description="share of the picture in which the copies agree")
+
+
+class ClipScore(Record):
+    """How well a prompt's samples fit it, by CLIP: no criterion for copies."""
+
+    prompt_id: str
+    mean: float = Field(description="cosine of picture and text, mean over samples, -1 to 1")
+    samples: int

@@ -1,0 +1,109 @@
+"""What a re-check finds: damage, what attacks got, and what became of each prompt."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from memfix.records.base import Record, Word
+from memfix.records.check import Label, Role
+
+
+class Outcome(Word):
+    """What became of a prompt between the two checks."""
+
+    MITIGATED = "mitigated"
+    PERSISTENT = "persistent"
+    HIDDEN = "hidden"
+    DAMAGED = "damaged"
+    UNDECIDED = "undecided"
+    UNCHANGED = "unchanged"
+    CHANGED = "changed"
+
+
+class Damage(Record):
+    """What became of the samples of a prompt, from the noise of the first check. Differences are rms, 0 to 1."""
+
+    drift: float = Field(description="difference of samples from the same noise, before and after")
+    broken: float = Field(description="share of all samples whose detail left the range seen before: blank, or noise")
+    diversity_before: float | None = Field(description="difference of samples of different seeds; none of one sample")
+    diversity_after: float | None
+    distance_before: float | None = Field(description="difference from the samples of other prompts")
+    distance_after: float | None
+
+
+class Version(Word):
+    """Which weights an attack was made on."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+class Arm(Word):
+    """What an attack tries to get: an erased training image, or one that was never memorized."""
+
+    TARGET = "target"
+    CONTROL = "control"
+
+
+class ControlPicture(Record):
+    """A training image that no sample of the first check copied, asked for under its own caption."""
+
+    reference: str
+    text: str
+    copies: int = Field(description="in samples of the original model; with any, it is memorized and no control")
+    samples: int
+
+
+class AttackPoint(Record):
+    """How many samples of an attack were copies after so much work."""
+
+    work: int
+    copies: int
+    samples: int
+
+
+class AttackResult(Record):
+    """One attack on one training image. It ends with the first copy."""
+
+    attack: str
+    version: Version
+    arm: Arm
+    prompt_id: str
+    text: str
+    reference: str = Field(description="the training image that is attacked")
+    unit: str = Field(description="what work is counted in")
+    curve: tuple[AttackPoint, ...]
+    shown: tuple[str, ...] = Field((), description="pictures of it, copies first; in the run folder")
+
+    @property
+    def last(self) -> AttackPoint | None:
+        """Where it ended; None if it could not be tried."""
+        return self.curve[-1] if self.curve else None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether a copy came."""
+        return self.last is not None and self.last.copies > 0
+
+
+class Change(Record):
+    """Before and after, for one prompt or control.
+
+    Copies are those of the weights: of a reworded prompt with its rewording taken off, and what it shows with its
+    rewording stands beside, in `copies_reworded`.
+    """
+
+    prompt_id: str
+    role: Role
+    before: Label
+    after: Label
+    outcome: Outcome
+    copies_same: int
+    samples_same: int
+    copies_fresh: int
+    samples_fresh: int
+    wording: str | None = Field(None, description="the text that the prompt was made to read like; none if it was not")
+    copies_reworded: int | None = Field(None, description="copies under the rewording, from the same and fresh noise")
+    samples_reworded: int | None = None
+    damage: Damage
+    reason: str

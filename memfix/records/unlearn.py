@@ -1,0 +1,131 @@
+"""What an unlearning works with and writes down: pairs, what was sampled for them, steps, how it ended."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from memfix.records.base import Record, Word
+
+
+class Side(Word):
+    """The two sides of unlearning: A, and what must survive."""
+
+    FORGET = "forget"
+    KEEP = "keep"
+
+
+class Pair(Record):
+    """An image and the text it is unlearned from, or kept for."""
+
+    side: Side
+    path: str
+    text: str
+    prompt_id: str
+    origin: Literal["reference", "sample", "variant", "control", "given"]
+    wording: str | None = Field(None, description="the text that a variant was sampled from, where it was another")
+    kind: str | None = Field(None, description="how a variant was made of the prompt")
+    reference: str | None = Field(None, description="the reference that an image to forget is, or shows")
+    surrogate: str | None = Field(None, description="the picture that an image to forget is denoised to instead")
+
+
+class Yield(Record):
+    """What one way of making keep images gave for one memorized prompt."""
+
+    prompt_id: str
+    text: str
+    kind: str
+    samples: int
+    kept: int = 0
+    near_copies: int = 0
+    copies: int = 0
+
+
+class Rewording(Record):
+    """A memorized prompt that had nothing of its own to keep, and the wording it was made to read like."""
+
+    prompt_id: str
+    text: str
+    wording: str | None
+    copies: int = Field(description="copies in samples of the trained weights, before the rewording")
+    samples: int
+    applied: bool
+    reason: str
+
+
+class Step(Record):
+    """One optimizer step of unlearning; norms are of the whole gradient, losses are summed over a latent."""
+
+    step: int
+    loss_keep: float
+    loss_forget: float
+    norm_keep: float
+    norm_forget: float
+    scale: float
+    learning_rate: float
+    seconds: float
+
+
+class Validation(Record):
+    """What a few samples say of the weights after a step of training, and what the losses do.
+
+    Losses are per dimension of a latent, over one fixed set of noisy points. Skew: the mean over those points of
+    (now - before) / (now + before + 0.001), -1 to 1; what is forgotten rises, what is kept stays at 0.
+    """
+
+    step: int
+    copies: dict[str, int] = Field(description="prompt id → copies among its samples, for each target")
+    samples: int = Field(description="of each target")
+    drift: float | None = Field(description="mean rms difference of control samples from before, 0 to 1; same noise")
+    broken: float | None = Field(description="share of control samples whose detail left the range seen before")
+    broken_targets: float = Field(description="the same for the targets")
+    loss_keep: float | None = Field(description="none where there is nothing to keep, or the loss is no number")
+    loss_forget: float | None
+    skew_keep: float | None
+    skew_forget: float | None
+    seconds: float
+
+    @property
+    def total(self) -> int:
+        """Copies in all samples of all targets."""
+        return sum(self.copies.values())
+
+    @property
+    def drawn(self) -> int:
+        """Samples of all targets."""
+        return self.samples * len(self.copies)
+
+
+class Ending(Record):
+    """How training ended. `step` is that of the weights that are kept, `taken` the last step that was made."""
+
+    reason: Literal["clean", "forgotten", "all steps", "rolled back"]
+    step: int
+    taken: int
+    copies: int | None = Field(None, description="in the look at the weights that are kept; none without looks")
+    samples: int | None = Field(None, description="of that look")
+
+    @property
+    def good(self) -> bool | None:
+        """Whether the looks found nothing wrong; None without looks."""
+        return None if self.copies is None else self.copies == 0 and self.reason != "rolled back"
+
+    @property
+    def sentence(self) -> str:
+        """What a user should know of it; empty if it is nothing but that all steps were taken and nobody looked."""
+        ended = f"Training ended after step {self.taken}"
+        if self.reason == "forgotten":
+            ended += ", when the forget error had reached its bound"
+        if self.copies is None:
+            return f"{ended}." if self.reason == "forgotten" else ""
+        seen = f"{self.copies or 'none'} of {self.samples} samples"
+        if self.reason == "rolled back":
+            kept = f"those of step {self.step}" if self.step else "the original ones: NOTHING IS UNLEARNED"
+            return (
+                f"Training damaged pictures and was stopped after step {self.taken}. The saved weights are {kept}; "
+                f"with these, {seen} reproduced a reference."
+            )
+        if self.copies:
+            return f"{ended}, and the weights are NOT CLEAN: {seen} still reproduce a reference."
+        return f"{ended}: {seen} in the last validation reproduces a reference."
