@@ -24,6 +24,7 @@ from memfix.unlearn.data.pairs import short_of_keep
 from memfix.unlearn.objective.methods import Method, get_method, window
 from memfix.unlearn.objective.modifiers import parameter_group
 from memfix.unlearn.reading import PRIOR_ITEMS, check_settings, kinds_used, prior_strength, settings_of
+from memfix.unlearn.train.adversary import MOVES, POINTS
 from memfix.unlearn.train.checkpoint import LATEST, chosen_step
 from memfix.variants.table import VARIANT_KINDS
 
@@ -113,16 +114,21 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
     items = _items(method, settings, any(p.prompt_id not in own_ids for p in kept))
     passes = settings.max_train_steps * settings.gradient_accumulation_steps
     passes *= len(found) if settings.adapter_per_prompt else 1
+    against = settings.adversarial_steps * settings.gradient_accumulation_steps
+    against *= len(found) if settings.adapter_per_prompt else 1
+    asked = (passes + against) * items * _sides(settings) + against * _moved(settings)
     return {
         "method": method.name, "memorized_prompts": len(found), "forget_images": len(pairs) - len(kept),
         "keep_images": sum(p.prompt_id in own_ids for p in kept),
         "prior_images": sum(p.prompt_id not in own_ids for p in kept),
         "given_keep_images": 0 if written else len(own.get(KEEP, [])),
         "keep_variants_at_most": variants, "steps": passes // settings.gradient_accumulation_steps,
-        "draws_per_prompt": round(settings.draws(len(found))), "passes": passes, "items": passes * items,
-        "unet_evaluations_at_most": variants * _evaluations(detected) + passes * items * _sides(settings),
+        "adversarial_steps": against // settings.gradient_accumulation_steps,
+        "draws_per_prompt": round(settings.draws(len(found))), "passes": passes + against,
+        "items": (passes + against) * items,
+        "unet_evaluations_at_most": variants * _evaluations(detected) + asked,
         **_weights(model, method, settings, detected),
-        "seconds_at_most": _seconds(detection, settings, variants, passes * items),
+        "seconds_at_most": _seconds(detection, variants, asked),
     }  # fmt: skip
 
 
@@ -167,7 +173,7 @@ def precision_of(settings: UnlearnSettings, detected: DetectSettings) -> str:
     return settings.mixed_precision or detected.mixed_precision
 
 
-def _seconds(detection: Detection, settings: UnlearnSettings, samples: int, items: int) -> int | None:
+def _seconds(detection: Detection, samples: int, asked: int) -> int | None:
     """Sampling and steps at the pace at which the detection sampled; None where that was not measured.
 
     Looks, encoding and rewording are not counted.
@@ -177,12 +183,17 @@ def _seconds(detection: Detection, settings: UnlearnSettings, samples: int, item
         return None
     sample = taken / drawn
     forward = sample / _evaluations(detection.settings)
-    return round(samples * sample + items * _sides(settings) * (1 + BACKWARD) * forward)
+    return round(samples * sample + asked * (1 + BACKWARD) * forward)
 
 
 def _evaluations(detected: DetectSettings) -> int:
     """How often the UNet is asked for a sample, of one picture."""
     return detected.num_inference_steps * (2 if detected.guidance_scale > 1 else 1)
+
+
+def _moved(settings: UnlearnSettings) -> int:
+    """How often the UNet is asked before an adversarial pass, at most: each item to forget has a target of its own."""
+    return MOVES * POINTS * round(settings.mixture * settings.train_batch_size)
 
 
 def _sides(settings: UnlearnSettings) -> int:

@@ -14,6 +14,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk, counted
 from memfix.files import atomic_folder
 from memfix.flow.detection import Detection
+from memfix.models.denoiser import Network
 from memfix.models.finite import NotFiniteError, first_broken_weight
 from memfix.models.model import DiffusionModel
 from memfix.records import Ending, Label, Pair, Role, Side, Step, Validation
@@ -23,6 +24,7 @@ from memfix.unlearn.data.bank import Bank, Target
 from memfix.unlearn.data.encode import with_texts
 from memfix.unlearn.data.sampler import Sampler
 from memfix.unlearn.objective.methods import Method
+from memfix.unlearn.train.adversary import Adversary
 from memfix.unlearn.train.checkpoint import Checkpoints
 from memfix.unlearn.train.ranks import Ranks
 from memfix.unlearn.train.stopping import Decision, best, decide, diverged
@@ -31,6 +33,7 @@ from memfix.unlearn.train.validation import Monitor
 
 K = TypeVar("K", Step, Validation)
 STEPS, VALIDATIONS, CHECKPOINTS, APART = "training.jsonl", "validations.jsonl", "checkpoints", "adapters"
+ADVERSARIAL = "adversarial"
 
 
 def train(
@@ -72,7 +75,40 @@ def train(
         checkpoints.restore(str(ending.step))
     _finish(model, trainer, ranks)
     _tell(talk, ending, watch.validations, sum(s.seconds for s in run.read(STEPS, Step)))
+    if settings.adversarial_steps and ending.reason == "rolled back":
+        talk.warn("The adversarial steps are left out, because training was stopped.")
+    elif settings.adversarial_steps:
+        _train_adversarially(run, sample, bank, method, settings.adversarial(), trainer.original)
     return ending
+
+
+def _train_adversarially(
+    run: Run, sample: Sampler, bank: Bank, method: Method, settings: UnlearnSettings, original: Network | None
+) -> None:
+    """Go on with the weights that were trained, under embeddings that an adversary looks for; in one process.
+
+    Has a file of steps and checkpoints of its own. `original`: what prior items are held to.
+    """
+    model, talk = sample.model, sample.talk
+    network = model.denoiser.network(settings.mixed_precision or sample.settings.mixed_precision)
+    model.denoiser.module.train()
+    trainer = Trainer(
+        network, model.denoiser.trained(), bank, method, settings,
+        settings.mixed_precision or sample.settings.mixed_precision, original=original,
+        adversary=Adversary(bank, network),
+    )  # fmt: skip
+    checkpoints = Checkpoints(run.path / CHECKPOINTS / ADVERSARIAL, trainer, settings.checkpoints_total_limit)
+    name, every = f"{ADVERSARIAL}.jsonl", settings.checkpointing_steps
+    _cut(run, name, Step, checkpoints.restore())
+    with talk.progress("Unlearning what an attack brings back", settings.max_train_steps) as bar:
+        for step in trainer:
+            if not math.isfinite(step.loss_keep + step.loss_forget + step.norm_keep + step.norm_forget):
+                diverged([], settings, step.step, first_broken_weight({"denoiser": model.denoiser.module}))
+            run.append(name, [step])
+            bar.at(step.step, f"keep {step.loss_keep:.1f}  forget {step.loss_forget:.1f}")
+            if every and (step.step % every == 0 or step.step == trainer.last):
+                checkpoints.save()
+    _finish(model, trainer, Ranks())
 
 
 def train_apart(

@@ -27,8 +27,8 @@ from memfix.run.inputs import Inputs
 BEFORE, AFTER, MODEL = "before", "after", "model"
 OUTPUTS = {
     "unlearn": (
-        MODEL, "pairs.jsonl", "yields.jsonl", "variants", "surrogates", "training.jsonl", "validations.jsonl",
-        "checkpoints", "adapters", "rewordings.jsonl", "rewording.safetensors",
+        MODEL, "pairs.jsonl", "yields.jsonl", "variants", "surrogates", "training.jsonl", "adversarial.jsonl",
+        "validations.jsonl", "checkpoints", "adapters", "rewordings.jsonl", "rewording.safetensors",
     ),
     "recheck": ("changes.jsonl", AFTER),
 }  # fmt: skip

@@ -84,6 +84,9 @@ def check_settings(method: Method, settings: UnlearnSettings, given: Iterable[st
     window(settings)
     _check_weights(settings)
     read, full = settings_of(method, settings), settings.weights == "full"
+    if settings.adversarial_steps and method.compose(settings).forget is None:
+        reason = f"method '{method.name}' has no forget term that could work against an attack"
+        raise _useless("adversarial_steps", reason, None)
     for name in sorted({*given, "surrogates"}):
         if getattr(settings, name) in (None, False):
             continue

@@ -13,7 +13,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
 from memfix.flow.pairs import gather
-from memfix.flow.training import APART, CHECKPOINTS, STEPS, VALIDATIONS, begun, clear, train, train_apart
+from memfix.flow.training import ADVERSARIAL, APART, CHECKPOINTS, STEPS, VALIDATIONS, begun, clear, train, train_apart
 from memfix.models.adapters import Factors
 from memfix.records import Ending, Pair, Side, Step, Validation
 from memfix.run.header import UnlearnStage
@@ -21,6 +21,7 @@ from memfix.unlearn.data.bank import Bank
 from memfix.unlearn.data.encode import build_bank, encode_pairs
 from memfix.unlearn.data.sampler import Sampler
 from memfix.unlearn.objective.methods import get_method
+from memfix.unlearn.train.trainer import Trainer
 from tests.detected import FEW, detected_run
 from tests.flow.working import opened, sampler, unlearning
 
@@ -64,6 +65,30 @@ def ready(detected: Path, tmp_path: Path) -> Iterator[Ready]:
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_adversarial_steps_follow_and_go_on_after_a_kill(ready: Ready, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = ready.detection.run
+    _, plain = ready.train(max_train_steps=2)
+    clear(run)
+    _, whole = ready.train(max_train_steps=2, adversarial_steps=4, checkpointing_steps=2)
+    assert [s.step for s in run.read(f"{ADVERSARIAL}.jsonl", Step)] == [1, 2, 3, 4]
+    assert ready.steps() == [1, 2] and not same(plain, whole)
+
+    shutil.rmtree(run.path / CHECKPOINTS)
+    step = Trainer._take_step
+
+    def killed(self: Trainer) -> Step:
+        if self.adversary and self.step == 3:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "_take_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ready.train(max_train_steps=2, adversarial_steps=4, checkpointing_steps=2)
+    monkeypatch.setattr(Trainer, "_take_step", step)
+    _, resumed = ready.train(max_train_steps=2, adversarial_steps=4, checkpointing_steps=2)
+    assert [s.step for s in run.read(f"{ADVERSARIAL}.jsonl", Step)] == [1, 2, 3, 4] and same(whole, resumed)
 
 
 def test_a_training_takes_its_steps_writes_them_down_and_says_so(ready: Ready) -> None:

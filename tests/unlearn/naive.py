@@ -70,12 +70,12 @@ class Naive:
         return total + self.prior()
 
     def forget(self):
-        return sum(self.error(self.batch.forget, i) for i in self.forget_sides()) / len(self.forget_sides())
+        return sum(self.bounded(self.batch.forget, i) for i in self.forget_sides()) / len(self.forget_sides())
 
     def both(self):
         b = self.batch
         return sum(self.error(b.keep, i) for i in range(self.n)) / self.n + self.prior(), sum(
-            self.error(b.forget, i) for i in range(self.n)
+            self.bounded(b.forget, i) for i in range(self.n)
         ) / self.n
 
     def importance(self):
@@ -95,19 +95,19 @@ class Naive:
                 keep + self.size(residual - self.wanted(m, x, g, s), side, i) / ((1 - share) + share * ratio) / self.n
             )
             self.filter = kept
-            forget = (
-                forget + self.size(residual - self.wanted(m, a, g, s), side, i) / ((1 - share) / ratio + share) / self.n
-            )
+            error = self.size(residual - self.wanted(m, a, g, s), side, i)
+            if self.s.forget_cap and error > self.s.forget_cap * self.size(self.wanted(m, a, g, s), side, i):
+                error = 0 * error
+            forget = forget + error / ((1 - share) / ratio + share) / self.n
         return keep, forget
 
+    def bounded(self, f, i, cap=None):
+        cap, e = cap or self.s.forget_cap, self.error(f, i)
+        null = self.size(self.wanted(f.noisy[i].double(), f.clean[i].double(), f.signal[i], f.noise[i]), f, i)
+        return e if cap is None or e < cap * null else 0 * e
+
     def capped(self, cap):
-        total = 0.0
-        for i in self.forget_sides():
-            f = self.batch.forget
-            null = self.size(self.wanted(f.noisy[i].double(), f.clean[i].double(), f.signal[i], f.noise[i]), f, i)
-            e = self.error(f, i)
-            total = total + (e if e < cap * null else 0 * e)
-        return total / len(self.forget_sides())
+        return sum(self.bounded(self.batch.forget, i, cap) for i in self.forget_sides()) / len(self.forget_sides())
 
     def uniform(self):
         f, total = self.batch.forget, 0.0
@@ -162,7 +162,7 @@ class Naive:
             case "naive":
                 return g(self.keep())
             case "neggrad":
-                return -g(self.forget() if s.forget_cap is None else self.capped(s.forget_cap))
+                return -g(self.forget())
             case "bounded":
                 return g(self.keep()) - (s.forget_weight or 0.2) * g(self.capped(s.forget_cap or 1.0))
             case "erasediff":

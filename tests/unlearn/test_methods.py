@@ -39,6 +39,9 @@ VARIANT_KINDS = [
     ("siss", {"siss_mode": "bernoulli"}),
     ("siss", {"forget_norm": 3.0}),
     ("siss", {"mixture": 0.2}),
+    ("siss", {"forget_cap": 1.6}),
+    ("siss", {"siss_mode": "no-is", "forget_cap": 1.6}),
+    ("siss", {"siss_mode": "bernoulli", "forget_cap": 1.6}),
     ("neggrad", {"forget_cap": 1.4}),
     ("bounded", {"forget_cap": 1.8, "forget_weight": 0.7}),
     ("vdu", {"forget_cap": 1.4}),
@@ -68,7 +71,7 @@ def test_gradient_is_that_of_the_definition(name: str, values: dict, kind: str) 
     naive = Naive(model, batch, kind, settings, bank)
     wanted = naive.combined(name)
     assert wanted.norm() > 1e-3
-    if name in ("bounded", "vdu") or (name == "neggrad" and settings.forget_cap):
+    if name in ("bounded", "vdu") or (name in ("neggrad", "siss") and settings.forget_cap):
         assert naive.gradient(naive.capped(settings.forget_cap or 1.0)).norm() > 1e-3
     torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-4 * float(wanted.norm()))
 

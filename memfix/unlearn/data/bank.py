@@ -66,8 +66,9 @@ class Batch:
 
     Item i of the mixture is a keep and a forget picture under the same timestep and noise; `from_forget` [B] says on
     which side it was drawn. `keep` has the text of its keep picture, `forget` that of the memorized prompt. `prior` are
-    noised keep pictures of other prompts. `surrogates` holds [K, C, h, w] for each item, `anchors` B rows of
-    harmless wordings; both only if the bank has them. `draw` is for what a term draws for itself.
+    noised keep pictures of other prompts. `draw` is for what a term draws for itself; `targets` are the places of the
+    items' targets in the bank. `surrogates` holds [K, C, h, w] for each item, `anchors` B rows of harmless wordings;
+    both only if the bank has them.
     """
 
     keep: Items
@@ -75,6 +76,7 @@ class Batch:
     from_forget: torch.Tensor
     prior: Items
     draw: Draw
+    targets: tuple[int, ...] = ()
     surrogates: tuple[torch.Tensor, ...] = ()
     anchors: Conditioning | None = None
 
@@ -206,6 +208,7 @@ class Bank:
             from_forget=from_forget,
             prior=self._items(prior, prior_eps, prior_times, [text for text, _ in others]),
             draw=draw,
+            targets=tuple(turns),
             surrogates=tuple(t.surrogates[i] for t, i in chosen) if self.has_surrogates else (),
             anchors=self._stack(t.anchors[_pick(wordings, len(t.anchors))] for t in targets)
             if self.has_anchors

@@ -50,5 +50,5 @@ def _without_text(prior: Sequence[tuple[str, torch.Tensor]]) -> list[tuple[str, 
 
 def with_texts(model: DiffusionModel, targets: Sequence[Target], prior: Sequence[tuple[str, torch.Tensor]]) -> Bank:
     """A bank of latents, with what the model makes of all their texts, and its noise."""
-    texts = [*(t.text for t in targets), *(a for t in targets for a in t.anchors), *(text for text, _ in prior)]
+    texts = [*(t.text for t in targets), *(a for t in targets for a in t.anchors), *(text for text, _ in prior), ""]
     return Bank(targets, prior, model.text.keep(texts), model.schedule)

@@ -70,7 +70,7 @@ class Method:
     prepare: Callable[[Bank, UnlearnSettings], Bank] = lambda bank, _: bank
 
 
-SISS_TERMS: dict[str, tuple[Term, Term]] = {
+SISS_TERMS: dict[str, tuple[Term, terms.Climbed]] = {
     "is": (terms.siss_keep, terms.siss_forget),
     "no-is": (terms.paired_keep, terms.paired_forget),
     "bernoulli": (terms.denoise_keep, terms.denoise_forget),
@@ -79,7 +79,8 @@ SISS_TERMS: dict[str, tuple[Term, Term]] = {
 
 def siss(s: UnlearnSettings) -> Composition:
     """Keep minus forget, the latter rescaled to a share of the former."""
-    keep, forget = SISS_TERMS[s.siss_mode]
+    keep, climbed = SISS_TERMS[s.siss_mode]
+    forget = partial(climbed, cap=s.forget_cap)
     return Composition(keep, forget, partial(rescale, ratio=s.forget_ratio, norm=s.forget_norm), ascent=True)
 
 
@@ -90,14 +91,14 @@ def naive(s: UnlearnSettings) -> Composition:
 
 def neggrad(s: UnlearnSettings) -> Composition:
     """Gradient ascent on the forget images and nothing else; with `forget_cap` up to a bound."""
-    forget = terms.denoise_forget if s.forget_cap is None else partial(terms.bounded_forget, cap=s.forget_cap)
+    forget = partial(terms.denoise_forget, cap=s.forget_cap)
     return Composition(forget=forget, ascent=True)
 
 
 def bounded(s: UnlearnSettings) -> Composition:
     """Keep plus w times bounded ascent, until the mean over a step's items is all but at the cap."""
     cap = _given(s.forget_cap, 1.0)
-    forget, enough = partial(terms.bounded_forget, cap=cap), partial(terms.bound, cap=ENOUGH * cap)
+    forget, enough = partial(terms.denoise_forget, cap=cap), partial(terms.bound, cap=ENOUGH * cap)
     add = partial(weighted_sum, keep_weight=1.0, forget_weight=_given(s.forget_weight, 0.2))
     return Composition(terms.denoise_keep, forget, add, ascent=True, enough=enough)
 
@@ -133,7 +134,7 @@ def anchor(s: UnlearnSettings) -> Composition:
 
 def vdu(s: UnlearnSettings) -> Composition:
     """(1-γ) bounded ascent + γ pull back to the weights as they were; γ has to be searched for."""
-    forget = partial(terms.bounded_forget, cap=_given(s.forget_cap, 1.0))
+    forget = partial(terms.denoise_forget, cap=_given(s.forget_cap, 1.0))
     return Composition(forget=forget, ascent=True, parameter_prior=0.99)
 
 
@@ -146,7 +147,8 @@ METHODS: dict[str, Method] = {
     for m in [
         Method(
             "siss", "keep minus forget, from one importance-weighted mixture",
-            "arXiv 2503.01034", "1, no-is 2", (Need.KEEP,), ("siss_mode", "forget_ratio", "forget_norm"), siss,
+            "arXiv 2503.01034", "1, no-is 2", (Need.KEEP,),
+            ("siss_mode", "forget_ratio", "forget_norm", "forget_cap"), siss,
         ),
         Method(
             "naive", "keep term only; what it forgets is left to chance",

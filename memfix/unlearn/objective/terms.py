@@ -7,7 +7,7 @@ latent, so that constants do not depend on how many items there are, only on the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
 
@@ -20,6 +20,14 @@ from memfix.unlearn.objective.retrack import posterior_mean
 from memfix.unlearn.objective.surrogate import weight_of_time
 
 Term: TypeAlias = Callable[[Batch, Network, "View"], torch.Tensor]
+
+
+class Climbed(Protocol):
+    """A forget term that is climbed, each item up to a bound if there is one."""
+
+    def __call__(self, batch: Batch, network: Network, view: View, cap: float | None = None) -> torch.Tensor:
+        """cap: the bound, as a multiple of L_null."""
+        ...
 
 
 class View(NamedTuple):
@@ -84,10 +92,11 @@ def siss_keep(batch: Batch, network: Network, view: View) -> torch.Tensor:
     return _with_prior(items, weight, batch, network, view)
 
 
-def siss_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
-    """w_a ‖ε(m; a) - ε_θ(m)‖² over the mixture."""
+def siss_forget(batch: Batch, network: Network, view: View, cap: float | None = None) -> torch.Tensor:
+    """w_a ‖ε(m; a) - ε_θ(m)‖² over the mixture; with `cap` each error only up to that multiple of L_null."""
     items, weight = _routed(batch, _importance(batch).forget, batch.forget.clean)
-    return weighted(items, weight, network, view, len(batch))
+    error = _capped(items, network, view, cap)
+    return (weight.to(error.device) * error).sum() / len(batch)
 
 
 def _importance(batch: Batch) -> siss.ImportanceWeights:
@@ -118,27 +127,28 @@ def paired_keep(batch: Batch, network: Network, view: View) -> torch.Tensor:
     return _with_prior(batch.keep, torch.ones(len(batch)), batch, network, view)
 
 
-def paired_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
+def paired_forget(batch: Batch, network: Network, view: View, cap: float | None = None) -> torch.Tensor:
     """SISS without importance sampling, forget side: every item as its forget picture, under the same t and noise."""
-    return errors(batch.forget, network, view).mean()
+    return _capped(batch.forget, network, view, cap).mean()
 
 
 # -- forget ---------------------------------------------------------------------------------------------------------
 
 
-def denoise_forget(batch: Batch, network: Network, view: View) -> torch.Tensor:
-    """E‖ε(a_t; a) - ε_θ(a_t)‖² over the forget side; climbed, this is gradient ascent."""
-    return errors(batch.forget_half, network, view).mean()
+def denoise_forget(batch: Batch, network: Network, view: View, cap: float | None = None) -> torch.Tensor:
+    """E‖ε(a_t; a) - ε_θ(a_t)‖² over the forget side; climbed, this is gradient ascent.
 
-
-def bounded_forget(batch: Batch, network: Network, view: View, cap: float) -> torch.Tensor:
-    """E min(error, cap · L_null), climbed. L_null is the error of the answer 0: 1 per dimension for an ε-network.
-
-    An item past the cap has no gradient. Source: the bounded loss of MUCS (arXiv 2605.17938), here item by item.
+    With `cap` it is E min(error, cap · L_null), where L_null is the error of the answer 0: 1 per dimension for an
+    ε-network. An item past the cap has no gradient. Source: the bounded loss of MUCS (arXiv 2605.17938), here item by
+    item.
     """
-    items = batch.forget_half
+    return _capped(batch.forget_half, network, view, cap).mean()
+
+
+def _capped(items: Items, network: Network, view: View, cap: float | None) -> torch.Tensor:
+    """Squared error of each item, [n], each up to cap · L_null if there is a cap."""
     error = errors(items, network, view)
-    return torch.minimum(error, _bounds(items, view, cap).to(error.device)).mean()
+    return error if cap is None else torch.minimum(error, _bounds(items, view, cap).to(error.device))
 
 
 def bound(batch: Batch, view: View, cap: float) -> torch.Tensor:

@@ -18,6 +18,7 @@ from memfix.unlearn.train.trainer import Trainer
 
 LATEST = "latest"
 WEIGHTS, OPTIMIZER, AVERAGES = "weights.safetensors", "optimizer.safetensors", "averages.safetensors"
+ADVERSARY = "adversary.safetensors"
 FOLDER = re.compile(r"checkpoint-(\d+)")
 
 
@@ -50,6 +51,8 @@ class Checkpoints:
             _write(folder / OPTIMIZER, tensors, metadata)
             if averages := self._trainer.averages:
                 _write(folder / AVERAGES, dict(zip(self._parameters, averages.values, strict=True)))
+            if adversary := self._trainer.adversary:
+                _write(folder / ADVERSARY, adversary.state())
         for step in self.steps()[: -self._limit] if self._limit else []:
             if step != spared:
                 remove_folder(self._path(step))
@@ -97,6 +100,8 @@ class Checkpoints:
             kept = load_file(path / AVERAGES)
             averages.values = [kept[name].to(p.device) for name, p in self._parameters.items()]
             averages.steps = self._trainer.step
+        if adversary := self._trainer.adversary:
+            adversary.take_up(load_file(path / ADVERSARY))
 
     def _optimizer_state(self) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         """`<kind>/<name>` → what the optimizer holds for a weight: tensors, and numbers that are none."""

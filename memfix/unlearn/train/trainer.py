@@ -27,6 +27,7 @@ from memfix.unlearn.objective.importance import forget_sensitivity, keep_fisher
 from memfix.unlearn.objective.methods import Composition, Method, check_data, window
 from memfix.unlearn.objective.modifiers import Mask, ParameterPrior, parameter_group, salient, with_first_factors
 from memfix.unlearn.objective.terms import Term, View
+from memfix.unlearn.train.adversary import Adversary
 from memfix.unlearn.train.averages import Averages
 from memfix.unlearn.train.ranks import Ranks
 
@@ -44,7 +45,7 @@ class Trainer:
     `fully_shard`.
     `checkpoints`, two or more state dicts of the model, say how far each weight may move where a prior on the weights
     is in use; without them the keep images do. With `original`, prior items are held to its answers instead of to
-    their pictures.
+    their pictures. With an `adversary` mixture items are under its embeddings instead of under their prompts.
 
     In fp16 losses are scaled while gradients are made, and a step whose gradients overflow is taken again, scaled half
     as much. Trained weights stay fp32 in every precision.
@@ -61,7 +62,7 @@ class Trainer:
     def __init__(
         self, network: Network, weights: Mapping[str, nn.Parameter], bank: Bank, method: Method,
         settings: UnlearnSettings, mixed_precision: str, checkpoints: Sequence[Mapping[str, torch.Tensor]] = (),
-        original: Network | None = None, ranks: Ranks = ALONE,
+        original: Network | None = None, ranks: Ranks = ALONE, adversary: Adversary | None = None,
     ) -> None:  # fmt: skip
         if not settings.max_train_steps:
             raise ValueError("the number of steps is not settled: give max_train_steps, or UnlearnSettings.settled()")
@@ -69,7 +70,7 @@ class Trainer:
         self._strength = composition.parameter_prior if settings.parameter_prior is None else settings.parameter_prior
         check_data(method, bank, bool(checkpoints), self._strength > 0)
         self._window = window(settings, len(bank.schedule))
-        self.step, self.settings, self._original, self._ranks = 0, settings, original, ranks
+        self.step, self.settings, self.original, self._ranks, self.adversary = 0, settings, original, ranks, adversary
         self.loss_scale = LOSS_SCALE if autocast_dtype(mixed_precision) is torch.float16 else 1.0
         self.weights = parameter_group(weights, settings.parameter_group)
         self.parameters = list(self.weights.values())
@@ -169,7 +170,9 @@ class Trainer:
         prior = 0 if mixture == 1 else s.prior_batch_size
         draws = [Draw(s.train_seed, self.step * n + i) for i in ranks.world.shard(range(n))]
         batches = [self._bank.draw(draw, s.train_batch_size, prior, mixture, self._window) for draw in draws]
-        return [replace(b, prior=self._held(b.prior)) if len(b.prior) and self._original else b for b in batches]
+        if self.adversary:
+            batches = [self.adversary(b) for b in batches]
+        return [replace(b, prior=self._held(b.prior)) if len(b.prior) and self.original else b for b in batches]
 
     def _enough(self, passes: Sequence[Batch], loss_forget: float) -> bool:
         """Whether the forget term is where the method wants it, in a step of all ranks; never if it does not say."""
@@ -180,8 +183,8 @@ class Trainer:
 
     def _held(self, items: Items) -> Items:
         """The same points, to be answered as the original model does."""
-        assert self._original
-        answer = self._original(items.noisy, items.t, items.conditioning)
+        assert self.original
+        answer = self.original(items.noisy, items.t, items.conditioning)
         kind = self._view.prediction_type
         return items.towards(implied_clean(answer, items.noisy, items.signal, items.noise, kind))
 
