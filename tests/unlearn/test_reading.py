@@ -33,7 +33,7 @@ def test_rows_name_the_settings_that_their_functions_look_at(name: str) -> None:
 
 
 IGNORED = [
-    ("siss", "forget_weight", 0.3), ("siss", "forget_cap", 1.0), ("siss", "bome_eta", 0.1), ("siss", "nearest_keep", 3),
+    ("siss", "forget_weight", 0.3), ("siss", "bome_eta", 0.1), ("siss", "nearest_keep", 3),
     ("naive", "forget_ratio", 0.3), ("naive", "mixture", 0.3), ("naive", "forget_low_pass", 0.5),
     ("bounded", "forget_ratio", 0.3), ("bounded", "siss_mode", "no-is"), ("bounded", "forget_norm", 3.0),
     ("retrack", "forget_cap", 1.0), ("vdu", "forget_weight", 0.3), ("neggrad", "forget_weight", 0.3),
@@ -67,6 +67,12 @@ def test_what_a_method_never_looks_at_is_refused(method: str, name: str, value: 
 def test_what_other_settings_leave_without_effect_is_refused(values: dict, name: str, reason: str) -> None:
     with pytest.raises(MemfixError, match=reason):
         check_settings(METHODS["siss"], UnlearnSettings(**values), [name])
+
+
+def test_what_forgets_nothing_cannot_work_against_an_attack() -> None:
+    check_settings(METHODS["siss"], UnlearnSettings(adversarial_steps=3), ["adversarial_steps"])
+    with pytest.raises(MemfixError, match="adversarial_steps has no effect: method 'naive' has no forget term"):
+        check_settings(METHODS["naive"], UnlearnSettings(adversarial_steps=3))
 
 
 def test_what_is_off_needs_no_reader() -> None:
