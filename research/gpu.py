@@ -13,6 +13,7 @@ See research/gpu.md.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import signal
@@ -25,6 +26,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from gpu_pieces import lines, tables
@@ -122,6 +124,16 @@ def check_out(folder: Path) -> None:
         sys.exit(f"Results cannot be written to {folder}: {error.strerror}.")
 
 
+def alone(work: Path) -> FileLock:
+    """A lock on a work folder. Exits where another script has it: its values would be taken for those of this one."""
+    lock = FileLock(work / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        sys.exit(f"Another script like this one runs in {work}. Wait for its end, or give another --work.")
+    return lock
+
+
 def check_verdicts() -> None:
     """Exit where verdicts could not be compared with a CPU's; warn of old ones."""
     from gpu_pieces.works import expected_verdicts, stale
@@ -146,11 +158,15 @@ def positive(text: str) -> float:
 
 def record(result: Result, machine: Machine, about: lines.Line, out: Path) -> None:
     """A line in the file and one on the terminal; what a failed piece printed goes into a log beside the file."""
-    lines.append(out / lines.NAME, lines.line_of(result, machine, about))
+    line = lines.line_of(result, machine, about)
     print(f"{result.piece}: {result.status} in {result.seconds} s  {result.reason}", flush=True)
-    if result.status not in (OK, SKIPPED):
-        with (out / "gpu.log").open("a", encoding="utf-8", errors="backslashreplace") as log:
-            log.write(f"== {result.piece}: {result.reason}\n{result.log[-20000:]}\n")
+    try:
+        lines.append(out / lines.NAME, line)
+        if result.status not in (OK, SKIPPED):
+            with (out / "gpu.log").open("a", encoding="utf-8", errors="backslashreplace") as log:
+                log.write(f"== {result.piece}: {result.reason}\n{result.log[-20000:]}\n")
+    except OSError as error:  # a full disk; what was found is not lost, and the other pieces are not given up
+        print(f"Not written to {out} ({error.strerror}): {json.dumps(line)}", flush=True)
 
 
 def run(chosen: Sequence[Piece], given: argparse.Namespace, deadline: float) -> int:
@@ -160,6 +176,7 @@ def run(chosen: Sequence[Piece], given: argparse.Namespace, deadline: float) -> 
         ["memfix-gpu", code, given.device, *(["tiny"] if given.tiny else [])]
     )  # of this code alone: what other code left there is not to be gone on with
     work.mkdir(parents=True, exist_ok=True)
+    lock = alone(work)
     if not given.tiny:
         check_verdicts()
     processes, machine = start(given.device, given.tiny, work, deadline)
@@ -176,6 +193,7 @@ def run(chosen: Sequence[Piece], given: argparse.Namespace, deadline: float) -> 
             ended[result.piece] = result.status
     tables.show(known(), Console(width=160))
     undone = [p.name for p in lines.left(chosen, known())]
+    lock.release()
     if undone:
         print(f"Not done yet: {', '.join(undone)}. The same command goes on with them.")
     return int(bool(undone) or any(status == FAILED for status in ended.values()))

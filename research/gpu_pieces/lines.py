@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_pieces.piece import Machine, Piece
-from gpu_pieces.processes import OK, SKIPPED, Result
+from gpu_pieces.processes import FAILED, OK, SKIPPED, TIMEOUT, Result
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "research" / "results"
@@ -90,8 +90,12 @@ def line_of(result: Result, machine: Machine, about: dict[str, Any]) -> Line:
     }  # fmt: skip
 
 
-NEEDED = {"piece", "status", "reason", "seconds", "values", "device", "device_name", "tiny", "code", "date", "versions"}
-"""What every line of a piece has."""
+NEEDED = {
+    "piece": str, "status": str, "reason": str, "seconds": (int, float), "values": dict, "device": str,
+    "device_name": str, "tiny": bool, "code": str, "date": str, "versions": dict,
+}  # fmt: skip
+"""What every line of a piece has, and of which kind."""
+ENDS = (OK, FAILED, TIMEOUT, SKIPPED)
 
 
 def append(file: Path, line: Line) -> None:
@@ -115,11 +119,20 @@ def _lines(file: Path) -> Iterator[Line]:
         return
     for text in file.read_text(errors="replace").splitlines():
         try:
-            line = json.loads(text)
+            line = json.loads(text, parse_constant=_refuse)
         except ValueError:
             continue
-        if isinstance(line, dict) and line.keys() >= NEEDED and isinstance(line["values"], dict):
+        if isinstance(line, dict) and _is_of_a_piece(line):
             yield line
+
+
+def _is_of_a_piece(line: Line) -> bool:
+    return all(isinstance(line.get(name), kind) for name, kind in NEEDED.items()) and line["status"] in ENDS
+
+
+def _refuse(word: str) -> None:
+    """Raise ValueError for NaN and infinities, which no line of a piece holds."""
+    raise ValueError(word)
 
 
 def same(line: Line, machine: Machine, version_of_code: str) -> bool:

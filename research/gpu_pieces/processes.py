@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -25,6 +26,7 @@ OK, FAILED, TIMEOUT, SKIPPED = "ok", "failed", "timeout", "skipped"
 LEAST_SHARE = 1 / 4  # of a piece's limit: with less time than that it is not begun
 FILLED = 0.9  # of the GPU's memory by pieces that run beside each other
 POLL = 0.02  # seconds
+PATIENCE = 10  # seconds for a killed process to end; one that waits for a driver may never do
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Processes:
     def _earlier(self, piece: Piece) -> float:
         """Seconds of earlier tries that a piece goes on with."""
         file = self._spent(piece)
-        return float(file.read_text()) if piece.goes_on and file.exists() else 0.0
+        return float(file.read_text() or 0) if piece.goes_on and file.exists() else 0.0
 
     def _over(self, r: Running) -> bool:
         return not r.process.is_alive() or time.monotonic() - r.started > r.limit
@@ -112,7 +114,8 @@ class Processes:
     def _ended(self, r: Running) -> Result:
         seconds, late = round(time.monotonic() - r.started + self._earlier(r.piece), 1), r.process.is_alive()
         kill(r.process)  # also what it left running
-        self._spent(r.piece).write_text(str(seconds))
+        with suppress(OSError):  # a full disk
+            self._spent(r.piece).write_text(str(seconds))
         values = json.loads(r.here.file.read_text()) if r.here.file.exists() else {}
         reason, done = str(values.pop(REASON, "")), values.pop(DONE, False)
         log = r.log.read_text(encoding="utf-8", errors="replace") if r.log.exists() else ""
@@ -140,7 +143,7 @@ def kill(process: BaseProcess) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         except ProcessLookupError:  # all of them have ended, or it has not begun a group of its own yet
             process.kill()
-    process.join()
+    process.join(PATIENCE)
 
 
 def _child(run: Callable[[Here], None], here: Here, log: Path, script: int) -> None:

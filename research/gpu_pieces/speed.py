@@ -73,6 +73,8 @@ def sampling(here: Here, model: str) -> None:
     _measure(here, pipe, "loop_bf16_weights", alone, steps, lambda: [
         image for i in range(alone) for image in _alone(pipe, i, steps)
     ], pixels)  # fmt: skip
+    for n in BATCHES:
+        over(here, f"batch{n}", "loop_bf16_weights", "images_per_second")
     here.note(flat_pictures=sum(float(np.std(p)) < 1 for p in pixels), pictures=len(pixels))
     if lacking := [k for k in here.values if k.endswith(("_out_of_memory", "_failed"))]:
         raise WrongResultError(", ".join(lacking))

@@ -23,7 +23,10 @@ from gpu_pieces.piece import Here, WrongResultError
 EXPECTED = RESULTS / "demo_verdicts.json"
 MAY_BE_NONE = ("part", "known_part", "wording", "copies_reworded", "samples_reworded")
 FLAT = 1e-4  # of `detail`: a picture of one colour, which NaN becomes
-OUTCOMES = ("mitigated", "persistent", "hidden", "damaged", "changed")
+OUTCOMES = ("mitigated", "persistent", "hidden", "damaged", "undecided", "changed")
+ALIKE = {"hidden": "mitigated"}
+"""Outcomes that are compared as one: whether an attack on weights that give no copy any more has one in its few samples
+is chance, which other rounding changes. That attacks work at all is seen at the original weights."""
 CHAIN = 6  # prompts, and as many controls
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 TINY = [
@@ -106,12 +109,28 @@ def judge(here: Here, run: Path, expected: str) -> None:
         raise WrongResultError(
             f"{here.values['blank_pictures']} blank pictures, {here.values['numbers_that_are_none']} numbers are none"
         )
+    attacks_work(here, _lines(run / "after" / "attacks.jsonl"))
     if here.tiny:
         return
     wanted = expected_verdicts()
     if reason := stale(wanted):
         here.note(verdicts_of_other_code=reason)
     compare(here, found, wanted[expected]["prompts"])
+
+
+def attacks_work(here: Here, results: list[dict[str, Any]]) -> None:
+    """Note how many attacks brought a memorized picture back. Raises WrongResultError if none did at the original
+    weights, which draw it: what an attack that cannot work does not find is not gone."""
+    for version in ("before", "after"):
+        own = [
+            r["curve"][-1]["copies"] > 0
+            for r in results
+            if (r["version"], r["arm"]) == (version, "target") and r["curve"]  # else it could not be tried
+        ]
+        if own:
+            here.note(**{f"attacks_{version}": len(own), f"attacks_{version}_succeeded": sum(own)})
+    if here.values.get("attacks_before_succeeded", 1) == 0:
+        raise WrongResultError("no attack gets a memorized picture from the original model, so attacks do not work")
 
 
 def expected_verdicts() -> dict[str, Any]:
@@ -137,12 +156,17 @@ def compare(here: Here, found: dict[str, dict[str, str]], wanted: dict[str, dict
     differing = [
         f"{text}: {found.get(text)}, not {wanted.get(text)}"
         for text in sorted(found.keys() | wanted.keys())
-        if found.get(text) != wanted.get(text)
+        if alike(found.get(text)) != alike(wanted.get(text))
     ]
     here.note(verdicts_compared=len(wanted), verdicts_differing=len(differing))
     if differing:
         of = f" ({other})" if (other := here.values.get("verdicts_of_other_code")) else ""
         raise WrongResultError(f"{len(differing)} verdicts are not those of the CPU{of}: {'; '.join(differing)}"[:500])
+
+
+def alike(verdict: dict[str, str] | None) -> dict[str, str] | None:
+    """A verdict and its outcome as they are compared."""
+    return verdict and {key: ALIKE.get(word, word) for key, word in verdict.items()}
 
 
 def verdicts(run: Path) -> dict[str, dict[str, str]]:

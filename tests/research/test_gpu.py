@@ -1,5 +1,6 @@
 """research/gpu.py: all of it on the CPU at tiny sizes, and how it ends what goes wrong."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "research"))
+import gpu
 from gpu_pieces import lines, tables
 from gpu_pieces.lines import ROOT
 from gpu_pieces.piece import Here, Machine, Piece
@@ -198,6 +200,9 @@ def test_a_line_that_was_cut_off_is_none(tmp_path: Path) -> None:
 
 def test_what_is_no_line_of_a_piece_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "gpu.jsonl").write_bytes(b'null\n{}\n[1]\n5\n"x"\n{"piece": "a"}\n\xff\xfe\n')
+    with (tmp_path / "gpu.jsonl").open("a") as file:
+        odd = ({"date": 5}, {"reason": None}, {"versions": "2"}, {"status": "done"}, {"values": {"x": float("nan")}})
+        file.writelines(json.dumps({**line("odd"), **values}) + "\n" for values in odd)
     lines.append(tmp_path / "gpu.jsonl", line("a"))
     assert [x["piece"] for x in lines.read(tmp_path / "gpu.jsonl")] == ["a"]
 
@@ -206,6 +211,20 @@ def test_results_that_cannot_be_written_are_refused_before_any_piece(tmp_path: P
     (tmp_path / "file").write_text("")
     done = script("--device", "cpu", "--tiny", "--out", tmp_path / "file", "--work", tmp_path / "work")
     assert done.returncode == 1 and "Results cannot be written" in done.stderr
+
+
+def test_two_scripts_do_not_share_a_work_folder(tmp_path: Path) -> None:
+    lock = gpu.alone(tmp_path)
+    with pytest.raises(SystemExit, match="Another script"):
+        gpu.alone(tmp_path)
+    lock.release()
+    gpu.alone(tmp_path).release()
+
+
+def test_what_cannot_be_written_any_more_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "gpu.jsonl").mkdir()  # as a full disk, nothing can be written there
+    gpu.record(Result("a", "ok", "", 1.0, {"answer": 42.0}), H200, ABOUT, tmp_path)
+    assert '"answer": 42.0' in capsys.readouterr().out
 
 
 # -- README ---------------------------------------------------------------------------------------------------------

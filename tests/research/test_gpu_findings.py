@@ -147,6 +147,31 @@ def test_other_verdicts_are_a_failure(here: Here) -> None:
         works.compare(here, {"a": wanted["a"]}, wanted)
 
 
+def test_what_an_attack_happens_to_bring_back_is_no_other_verdict(here: Here) -> None:
+    wanted = {"a": {"before": "memorized", "outcome": "mitigated"}}
+    works.compare(here, {"a": {"before": "memorized", "outcome": "hidden"}}, wanted)
+    works.compare(here, wanted, {"a": {"before": "memorized", "outcome": "hidden"}})
+    for other in ("persistent", "damaged", "undecided"):
+        with pytest.raises(WrongResultError, match="1 verdicts are not those of the CPU"):
+            works.compare(here, {"a": {"before": "memorized", "outcome": other}}, wanted)
+
+
+def attack(version: str, copies: int) -> dict:
+    return {"version": version, "arm": "target", "curve": [{"work": 50, "copies": copies, "samples": 8}]}
+
+
+def test_attacks_that_get_nothing_from_the_original_model_are_a_failure(here: Here) -> None:
+    run = run_folder(here.work)
+    file = run / "after" / "attacks.jsonl"
+    file.write_text("".join(json.dumps(attack(*a)) + "\n" for a in (("before", 8), ("after", 0), ("after", 1))))
+    works.judge(here, run, "demo")
+    wanted = {"attacks_before": 1, "attacks_before_succeeded": 1, "attacks_after": 2, "attacks_after_succeeded": 1}
+    assert wanted.items() <= here.values.items()
+    file.write_text(json.dumps(attack("before", 0)) + "\n")
+    with pytest.raises(WrongResultError, match="attacks do not work"):
+        works.judge(here, run, "demo")
+
+
 @pytest.mark.parametrize(
     ("record", "count"),
     [
