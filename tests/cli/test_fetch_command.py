@@ -83,8 +83,8 @@ def test_kill_and_resume(server: BadServer, tmp_path: Path) -> None:
     server.gate.set()
     done = run(command(server, "--json"), tmp_path)
     data = json.loads(done.stdout)
-    # what has a line is not asked for again, save one whose line was written and whose file not yet named
-    assert 60 - lines <= sum((server.asked - before).values()) <= 60 - lines + 1
+    # what has a line is not asked for again, save what a thread had written a line of and not yet named
+    assert 60 - lines <= sum((server.asked - before).values()) <= 60 - lines + 4
     assert data["fetched"] + data["already_there"] == 60
     names = {p.name for p in (tmp_path / "refs").glob("*.png")}
     assert len(names) == 60

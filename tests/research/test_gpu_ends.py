@@ -61,7 +61,10 @@ def script(folder: Path, method: str, *before: str) -> subprocess.Popen:
     file = folder / "script.py"
     file.write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": RESEARCH}
-    return subprocess.Popen([*before, sys.executable, str(file), method, str(folder)], env=environment)
+    return subprocess.Popen(
+        [*before, sys.executable, str(file), method, str(folder)], env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # which tests under nohup inherit ignored
+    )  # fmt: skip
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel has to help")
