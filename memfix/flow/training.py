@@ -79,6 +79,7 @@ def train(
         talk.warn("The adversarial steps are left out, because training was stopped.")
     elif settings.adversarial_steps:
         _train_adversarially(run, sample, bank, method, settings.adversarial(), trainer.original)
+        return ending.model_copy(update={"copies": None, "samples": None})  # nobody looked at these weights
     return ending
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from memfix.errors import MemfixError
 from memfix.files import write_atomic
 from memfix.measures.quality import broken_share, detail_range
+from memfix.recheck.attacks.table import ATTACKS
 from memfix.records import (
     Arm,
     AttackResult,
@@ -78,10 +79,11 @@ def build(run: Run) -> Report:
     ]  # fmt: skip
     controls = [p.id for p in prompts if p.role is Role.CONTROL]
     rechecking = run.header.stages.recheck
-    made = len(rechecking.attacks) if rechecking else 0
+    made, trained = rechecking.attacks if rechecking else [], run.header.stages.unlearn
+    known = [a for a in made if trained and trained.settings.adversarial_steps and ATTACKS[a].trained_against]
     report = Report(
         run=_run(run),
-        summary=_summary(prompts, before, changes, scores_before, made).model_copy(
+        summary=_summary(prompts, before, changes, scores_before, len(made), len(known)).model_copy(
             update={
                 "control_clip_score_before": _mean(fits[0], controls),
                 "control_clip_score_after": _mean(fits[1], controls),
@@ -161,7 +163,7 @@ def _picture(folder: str, score: Score) -> Picture:
 
 def _summary(
     prompts: Sequence[Prompt], before: dict[str, Verdict], changes: dict[str, Change],
-    scores_before: dict[str, list[Score]], attacks: int,
+    scores_before: dict[str, list[Score]], attacks: int, known_attacks: int,
 ) -> Summary:  # fmt: skip
     own = [p for p in prompts if p.role is Role.PROMPT]
     controls = [p for p in prompts if p.role is Role.CONTROL]
@@ -182,7 +184,7 @@ def _summary(
     if not changes:
         absent = (
             "memorized_after", "mitigated", "persistent", "hidden", "damaged", "harmed", "newly_memorized",
-            "attacks", "reworded", "undecided",
+            "attacks", "known_attacks", "reworded", "undecided",
             "mitigation_rate", "mitigation_rate_interval", "copies_after", "controls_changed", "control_drift",
             "quality_after",
         )  # fmt: skip
@@ -202,7 +204,8 @@ def _summary(
         newly_memorized=sum(
             c.after is Label.MEMORIZED and before[c.prompt_id].verdict is not Label.MEMORIZED for c in every
         ),
-        attacks=attacks, reworded=sum(c.outcome is Outcome.MITIGATED and c.wording is not None for c in targets),
+        attacks=attacks, known_attacks=known_attacks,
+        reworded=sum(c.outcome is Outcome.MITIGATED and c.wording is not None for c in targets),
         undecided=outcomes.count(Outcome.UNDECIDED),
         mitigation_rate=_share(mitigated, len(targets)),
         mitigation_rate_interval=clopper_pearson(mitigated, len(targets)) if targets else None,

@@ -95,6 +95,8 @@ def headline(report: Report) -> tuple[str, str, str]:
     tone, text = _finding(report, bool(problems))
     if not s.attacks:
         proof += " No attack was made, so nothing says how easily the pictures could be brought back."
+    elif s.attacks == s.known_attacks:
+        proof += " The only attack that was made is one that the model was trained against: others may succeed."
     if s.reworded and tone != "bad":
         read = "reads" if s.reworded == 1 else "read"
         proof += f" {count_of(s.reworded, s.mitigated, 'mitigated prompt')} now {read} like a shorter wording."
@@ -126,7 +128,7 @@ def _finding(report: Report, problems: bool) -> tuple[str, str]:
     if problems:
         mitigated = count_of(s.mitigated, s.memorized_before, "memorized prompt")
         return "warn", f"{mitigated} {are(s.mitigated)} mitigated, but there are problems."
-    tone = "good" if s.controls and s.attacks else "warn"
+    tone = "good" if s.controls and (s.attacks or 0) > (s.known_attacks or 0) else "warn"
     if s.mitigated == 1:
         return tone, "The one memorized prompt is mitigated."
     return tone, f"All {s.mitigated} memorized prompts are mitigated."

@@ -92,6 +92,7 @@ class Summary(Record):
     harmed: int | None = Field(description="controls and other prompts that must not change, and are damaged")
     newly_memorized: int | None = Field(description="prompts and controls that were not memorized before, and are now")
     attacks: int | None = Field(description="attacks that were made on the unlearned weights")
+    known_attacks: int | None = Field(description="those among them that the unlearning had adversarial steps against")
     reworded: int | None = Field(description="mitigated prompts that the model reads as a shorter wording")
     control_drift: float | None
     quality_before: float = Field(description="share of samples whose detail is in the range of the original model")

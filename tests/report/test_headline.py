@@ -65,6 +65,13 @@ def test_without_attacks_nothing_is_all_good() -> None:
     assert tone == "warn" and "No attack was made" in basis
 
 
+def test_an_attack_that_was_trained_against_proves_little() -> None:
+    tone, _, basis = headline(report(attacks=1, known_attacks=1))
+    assert tone == "warn" and "trained against" in basis
+    tone, _, basis = headline(report(attacks=2, known_attacks=1))
+    assert tone == "good" and "trained against" not in basis
+
+
 def test_a_rewording_is_told_beside_the_finding() -> None:
     tone, _, basis = headline(report(reworded=3))
     assert tone == "good" and "3 of 4 mitigated prompts now read like a shorter wording." in basis

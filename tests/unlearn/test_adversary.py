@@ -165,6 +165,19 @@ def test_a_training_that_was_cut_off_goes_on_bit_for_bit(tmp_path: Path, accumul
         assert torch.equal(a, b)
 
 
+def test_a_method_that_ends_at_its_bound_takes_all_steps_against_an_adversary() -> None:
+    settings = UnlearnSettings(
+        method="bounded", max_train_steps=1, adversarial_steps=3, forget_cap=0.001, train_batch_size=4
+    ).adversarial()
+    bank = bank_of("epsilon")
+    network, weights = parts(Net())
+    alone = Trainer(network, weights, bank, METHODS["bounded"], settings, "no")
+    assert [s.step for s in alone] == [1] and alone.reached
+    attack = Adversary(bank, network)
+    attacked = Trainer(network, weights, bank, METHODS["bounded"], settings, "no", adversary=attack)
+    assert [s.step for s in attacked] == [1, 2, 3] and not attacked.reached
+
+
 def test_settings_of_adversarial_steps_keep_what_goes_further() -> None:
     own = UnlearnSettings(adversarial_steps=7, max_train_steps=80, timestep_min=500, validation_steps=10).adversarial()
     assert (own.max_train_steps, own.timestep_min, own.forget_cap, own.forget_ratio) == (7, 300, 1.0, 0.3)

@@ -91,6 +91,8 @@ class Attack:
     unit: str
     attempts: Attacking
     usual: bool = False
+    trained_against: bool = False
+    """Whether adversarial steps of an unlearning are made of it, so that it says little of other attacks."""
     together: bool = False
     """Whether it changes the weights once for all training images, instead of turning to one after the other."""
 

@@ -15,7 +15,7 @@ ATTACKS: dict[str, Attack] = {
         Attack("wording", "words inserted, repeated, deleted, in another order, in a sentence", "samples",
                one_by_one(wordings.reworded), usual=True),
         Attack("embedding", "the prompt's embedding, optimised for 50 steps (Finding DoRI)", "steps",
-               one_by_one(optimised(from_prompt)), usual=True),
+               one_by_one(optimised(from_prompt)), usual=True, trained_against=True),
         Attack("noised", "the training image with noise on it, denoised", "samples",
                one_by_one(pictures.noised_picture), usual=True),
         Attack("emphasis", "more weight on the words; no padding", "samples", one_by_one(wordings.emphasised)),
