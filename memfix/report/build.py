@@ -9,7 +9,6 @@ from typing import Any
 from memfix.errors import MemfixError
 from memfix.files import write_atomic
 from memfix.measures.quality import broken_share, detail_range
-from memfix.recheck.attacks.table import ATTACKS
 from memfix.records import (
     Arm,
     AttackResult,
@@ -79,11 +78,11 @@ def build(run: Run) -> Report:
     ]  # fmt: skip
     controls = [p.id for p in prompts if p.role is Role.CONTROL]
     rechecking = run.header.stages.recheck
-    made, trained = rechecking.attacks if rechecking else [], run.header.stages.unlearn
-    known = [a for a in made if trained and trained.settings.adversarial_steps and ATTACKS[a].trained_against]
+    made = len(rechecking.attacks) if rechecking else 0
+    known = len(rechecking.attacks_trained_against) if rechecking else 0
     report = Report(
         run=_run(run),
-        summary=_summary(prompts, before, changes, scores_before, len(made), len(known)).model_copy(
+        summary=_summary(prompts, before, changes, scores_before, made, known).model_copy(
             update={
                 "control_clip_score_before": _mean(fits[0], controls),
                 "control_clip_score_after": _mean(fits[1], controls),

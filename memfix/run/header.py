@@ -83,6 +83,9 @@ class RecheckStage(Stage):
     inputs: RecheckInputs
     checked: str = Field("", description="which weights: the run's own, or the paths that were given")
     attacks: list[str] = Field(default_factory=list, description="attacks that were made, by name")
+    attacks_trained_against: list[str] = Field(
+        default_factory=list, description="those of them that the unlearning had adversarial steps against"
+    )
     attacks_left_out: list[str] = Field(default_factory=list, description="those that memfix knows and did not make")
     control_pictures: int = Field(0, description="clean training images that were attacked as well")
 
