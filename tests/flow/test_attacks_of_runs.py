@@ -74,6 +74,21 @@ def test_clean_training_images_are_asked_for_first(run: Run) -> None:
     ]
 
 
+@pytest.mark.parametrize(("steps", "known"), [(0, []), (2, ["embedding"])])
+def test_a_recheck_knows_what_the_weights_were_trained_against(
+    unlearned: Path, tmp_path: Path, steps: int, known: list[str]
+) -> None:
+    shutil.copytree(unlearned, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    flow.unlearn(run, UnlearnSettings(**FEW, adversarial_steps=steps), [], QUIET, overwrite=True)
+    recheck(run, SETTINGS.model_copy(update={"attacks": "embedding,wording"}), [], QUIET)
+    stage = Run.open(run.path).header.stages.recheck
+    assert stage is not None and set(stage.attacks) == {"embedding", "wording"}
+    assert stage.attacks_trained_against == known
+    summary = json.loads((flow.report(run).parent / "report.json").read_text())["summary"]
+    assert (summary["attacks"], summary["known_attacks"]) == (2, len(known))
+
+
 def test_a_recheck_attacks_both_models_once(run: Run) -> None:
     changes = recheck(run, SETTINGS, [], QUIET)
     results = run.read(f"{AFTER}/attacks.jsonl", AttackResult)
