@@ -57,13 +57,19 @@ def wait_for(what, seconds: float = 20) -> bool:
     return bool(what())
 
 
+def _heed_signals() -> None:
+    """Those that tests under nohup or in the background of a shell inherit ignored."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def script(folder: Path, method: str, *before: str) -> subprocess.Popen:
     file = folder / "script.py"
     file.write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": RESEARCH}
     return subprocess.Popen(
         [*before, sys.executable, str(file), method, str(folder)], env=environment,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # which tests under nohup inherit ignored
+        preexec_fn=_heed_signals,
     )  # fmt: skip
 
 
