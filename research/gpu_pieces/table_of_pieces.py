@@ -37,11 +37,11 @@ def _of(model: str) -> list[Piece]:
 
 
 PIECES: list[Piece] = [
-    Piece("demo", 240, works.demo, goes_on=True),
+    Piece("demo", 300, works.demo, goes_on=True),
     Piece("tests", 120, partial(works.tests, chosen="not compiled")),
     *(
         Piece(
-            f"chain-{p}-{weights}", 180, partial(works.chain, precision=p, weights=weights), CHAIN_GIB, _slow(p), True
+            f"chain-{p}-{weights}", 240, partial(works.chain, precision=p, weights=weights), CHAIN_GIB, _slow(p), True
         )
         for p in works.PRECISIONS
         for weights in ("lora", "full")

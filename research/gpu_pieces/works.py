@@ -32,7 +32,7 @@ PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 TINY = [
     "--limit", "2", "--num-samples", "3", "--num-inference-steps", "6", "--num-fresh", "1", "--max-train-steps", "2",
     "--train-batch-size", "2", "--prior-batch-size", "2", "--keep-enough", "1", "--keep-variants", "1",
-    "--variant-kinds", "shorten", "--no-reword", "--attacks", "none",
+    "--variant-kinds", "shorten", "--no-reword", "--attack-samples", "1", "--control-pictures", "1",
 ]  # fmt: skip
 SHOWN = 4  # seeds of each prompt that are compared with plain diffusers
 
@@ -52,7 +52,7 @@ def memfix(*words: object) -> None:
 def demo(here: Here) -> None:
     """`memfix demo` as it stands, its verdicts held against those of the CPU."""
     run = here.work / "demo"
-    memfix("demo", "-o", run, *(small(here) if here.tiny else []))
+    memfix("demo", "-o", run, *(small(here, "noised,embedding") if here.tiny else []))
     judge(here, run, "demo")
 
 
@@ -65,16 +65,16 @@ def chain(here: Here, precision: str, weights: str) -> None:
 
 def chain_to(run: Path, here: Here, mixed_precision: str, weights: str) -> None:
     """The command of a chain."""
-    few = small(here) if here.tiny else ["--limit", CHAIN, "--controls", controls(here.work, CHAIN)]
+    few = small(here, "noised") if here.tiny else ["--limit", CHAIN, "--controls", controls(here.work, CHAIN)]
     memfix(
         "run", "demo", "-m", "demo", "--references", "demo", f"--{weights}", "--mixed-precision", mixed_precision,
         "-o", run, *few,
     )  # fmt: skip
 
 
-def small(here: Here) -> list[object]:
-    """Flags for next to no work."""
-    return [*TINY, "--controls", controls(here.work, 2)]
+def small(here: Here, attacks: str) -> list[object]:
+    """Flags for next to no work, with these attacks."""
+    return [*TINY, "--attacks", attacks, "--controls", controls(here.work, 2)]
 
 
 def controls(folder: Path, most: int) -> Path:

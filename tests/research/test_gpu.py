@@ -46,6 +46,8 @@ def test_every_piece_runs_on_the_cpu_and_none_twice(tmp_path: Path) -> None:
         assert line["code"] and line["date"] and line["versions"]["torch"] and line["memory_gib"] > 0
     assert found["demo"]["values"]["memorized"] > 0
     assert found["demo"]["values"]["steps"] == 2
+    assert found["demo"]["values"]["attacks_before_succeeded"] > 0
+    assert found["demo"]["values"]["attacks_after"] > found["chain-fp32-full"]["values"]["attacks_after"] > 0
     assert found["chain-fp32-full"]["values"]["blank_pictures"] == 0
     assert found["tests"]["values"]["tests_passed"] > 0
     assert found["sd1-full"]["values"]["batch16_over_published"] > 0
