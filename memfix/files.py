@@ -30,6 +30,11 @@ def sha256(files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
+def digest(*parts: str) -> str:
+    """Eight hex digits that name a combination of inputs."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+
+
 def sha256_of(folder: Path, files: Iterable[Path]) -> str:
     """One hash over files of a folder, by name and content: that of two that change places is another one."""
     lines = (f"{sha256([path])} {path.relative_to(folder).as_posix()}\n" for path in sorted(files))

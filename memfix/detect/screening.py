@@ -12,12 +12,12 @@ from typing import Any
 
 from memfix.config.checks import DetectSettings
 from memfix.errors import MemfixError
-from memfix.files import sha256
+from memfix.files import digest, sha256
 from memfix.inputs.prompts import list_file, stream
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.models import loading
 from memfix.models.model import DiffusionModel
-from memfix.run.folder import digest, slug
+from memfix.run.folder import slug
 from memfix.screens.base import Screen
 from memfix.screens.folder import fill
 from memfix.screens.runner import Listed, Runner

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from memfix.config.checks import RecheckSettings
 from memfix.console import Talk
-from memfix.files import held, write_atomic
+from memfix.files import digest, held, write_atomic
 from memfix.flow.attacks import RESULTS, Attacks
 from memfix.flow.detection import Detection
 from memfix.flow.memory import sampling_memory
 from memfix.flow.new_weights import NewWeights
-from memfix.run.folder import Run, digest
+from memfix.run.folder import Run
 from memfix.world import World
 
 FOLDER, ABOUT = "attacked", "attack.json"

@@ -11,7 +11,7 @@ from memfix.console import Talk, counted
 from memfix.detect.check import Check
 from memfix.detect.first import FirstCheck
 from memfix.detect.threshold import check_weights, given_threshold, settle_rule
-from memfix.files import sha256
+from memfix.files import digest, sha256
 from memfix.flow.detection import adapters_of, digest_of, identity_of, wanted
 from memfix.flow.memory import sampling_memory
 from memfix.index.store import Store
@@ -31,7 +31,7 @@ from memfix.references.in_memory import descriptors
 from memfix.references.judge import Judge
 from memfix.references.kept import FILE as DESCRIBED
 from memfix.references.reference_set import ReferenceSet, fingerprint, open_references
-from memfix.run.folder import BEFORE, Run, digest, slug
+from memfix.run.folder import BEFORE, Run, slug
 from memfix.run.header import DetectStage
 from memfix.run.inputs import DetectInputs
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from memfix.config.checks import DetectSettings
 from memfix.detect.thumbnails import Thumbnails
 from memfix.errors import MemfixError
-from memfix.files import sha256
+from memfix.files import digest, sha256
 from memfix.index.store import Store
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
@@ -26,7 +26,7 @@ from memfix.references.indexed_weights import wanted_for
 from memfix.references.judge import Judge, known_parts
 from memfix.references.kept import FILE as DESCRIBED
 from memfix.references.reference_set import ReferenceSet, fingerprint, open_references
-from memfix.run.folder import BEFORE, Run, digest
+from memfix.run.folder import BEFORE, Run
 from memfix.run.header import DetectStage
 from memfix.run.inputs import DetectInputs
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from memfix.errors import MemfixError
-from memfix.files import sha256
+from memfix.files import digest, sha256
 from memfix.index.store import Store
 from memfix.inputs.inside import container
 from memfix.inputs.wrong_rows import WrongRows
@@ -91,8 +91,11 @@ def open_references(
 
 
 def fingerprint(references: Iterable[Reference], index: Path | None = None) -> str:
-    """A hash of the contents of all references; of an index, those that it was made from, and its vectors."""
-    files = sha256({container(r.path) for r in references})
+    """Hashes of the contents of all references, and of their names and captions; of an index, those that it was made
+    from, and its vectors."""
+    held = list(references)
+    named = digest(*sorted(f"{r.file_name}\0{r.text}" for r in held))
+    files = f"{sha256({container(r.path) for r in held})} {named}"
     if index is None:
         return files
     store = _finished(index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -40,11 +39,6 @@ R = TypeVar("R", bound=Record)
 def now() -> str:
     """UTC, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def digest(*parts: str) -> str:
-    """Eight hex digits that name a combination of inputs."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
 
 
 class Run:

@@ -359,3 +359,15 @@ def test_vectors_that_changed_are_another_set_of_references(folder: Path) -> Non
     for file in (out / "shards").glob("*.npy"):
         np.save(file, 0 * np.load(file))
     assert fingerprint([], out) != first
+
+
+def test_a_renamed_reference_and_another_caption_are_another_set(folder: Path) -> None:
+    """A run names its references and shows their captions; what it says would no longer be true."""
+    own = read_references(str(folder), [])
+    first = fingerprint(own)
+    assert fingerprint(reversed(own)) == first
+    assert fingerprint([own[0].model_copy(update={"text": "another caption"}), *own[1:]]) != first
+    renamed = Path(own[0].path).rename(folder / "0000 another name.png")
+    assert fingerprint(read_references(str(folder), [])) != first
+    renamed.rename(own[0].path)
+    assert fingerprint(read_references(str(folder), [])) == first
