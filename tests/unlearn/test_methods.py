@@ -12,7 +12,8 @@ from memfix.unlearn.data.bank import Bank, Batch, Target
 from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.objective.methods import METHODS, check_data, get_method
 from memfix.unlearn.objective.terms import View, siss_forget, siss_keep, uniform_forget
-from memfix.unlearn.train.trainer import _gradients
+from memfix.unlearn.train.gradients import Gradients
+from memfix.unlearn.train.ranks import Ranks
 
 KINDS = ["epsilon", "v_prediction", "flow_prediction"]
 
@@ -29,7 +30,7 @@ def of_method(name: str, settings: UnlearnSettings, bank: Bank, model: Net, low_
     batch = draw(bank, composition.mixture(settings.mixture))
     view = View(bank.schedule.prediction_type, low_pass, settings.snr_gamma)
     model.zero_grad()
-    result = _gradients(composition, [batch], list(model.parameters()), model.network, view)
+    result = Gradients(composition, list(model.parameters()), model.network, view, Ranks())([batch])
     return batch, result, taken(model)
 
 

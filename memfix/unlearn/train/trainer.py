@@ -22,13 +22,14 @@ from memfix.models.prediction import implied_clean
 from memfix.records import Step
 from memfix.unlearn.data.bank import Bank, Batch, Items
 from memfix.unlearn.data.draws import Draw
-from memfix.unlearn.objective.combine import Combined, global_norm
+from memfix.unlearn.objective.combine import Combined
 from memfix.unlearn.objective.importance import forget_sensitivity, keep_fisher
-from memfix.unlearn.objective.methods import Composition, Method, check_data, window
+from memfix.unlearn.objective.methods import Method, check_data, window
 from memfix.unlearn.objective.modifiers import Mask, ParameterPrior, parameter_group, salient, with_first_factors
-from memfix.unlearn.objective.terms import Term, View
+from memfix.unlearn.objective.terms import View
 from memfix.unlearn.train.adversary import Adversary
 from memfix.unlearn.train.averages import Averages
+from memfix.unlearn.train.gradients import Gradients
 from memfix.unlearn.train.ranks import Ranks
 
 ALONE = Ranks()
@@ -79,6 +80,7 @@ class Trainer:
         self._mask = self._find_mask()
         self._prior = self._find_prior(checkpoints) if self._strength else None
         decay = 0.0 if self._mask else settings.adam_weight_decay
+        self._gradients = Gradients(composition, self.parameters, network, self._view, ranks)
         self.optimizer = adam(self.parameters, settings.resolved_learning_rate(), decay, settings.use_8bit_adam)
         self.averages = Averages(self.parameters) if settings.use_ema else None
 
@@ -155,9 +157,7 @@ class Trainer:
         scaled = self.loss_scale != 1
         while True:
             self.optimizer.zero_grad(set_to_none=True)
-            loss_keep, loss_forget, norms = _gradients(
-                self._composition, batches, self.parameters, self._network, self._view, self._ranks, self.loss_scale
-            )
+            loss_keep, loss_forget, norms = self._gradients(batches, self.loss_scale)
             finite = math.isfinite(norms.norm_keep + norms.norm_forget)
             if finite or not scaled or not math.isfinite(loss_keep + loss_forget) or self.loss_scale <= LEAST_SCALE:
                 return loss_keep, loss_forget, norms
@@ -243,51 +243,3 @@ def lr_factor(step: int, settings: UnlearnSettings) -> float:
     if settings.lr_scheduler == "constant":
         return rise
     return rise * 0.5 * (1 + math.cos(math.pi * step / settings.max_train_steps))
-
-
-def _gradients(
-    composition: Composition, passes: Sequence[Batch], parameters: Sequence[nn.Parameter], network: Network, view: View,
-    ranks: Ranks = ALONE, scale: float = 1.0,
-) -> tuple[float, float, Combined]:  # fmt: skip
-    """Leave the step's gradient in `.grad`; both losses (0 for a side that is not in use), and the norms."""
-    sign = -1 if composition.ascent else 1
-    loss_keep, keep = _backward(composition.keep, passes, parameters, network, view, 1, ranks, scale)
-    if composition.forget is None:
-        return loss_keep, 0.0, Combined(global_norm(keep), 0.0, 0.0)
-    for p in parameters:
-        p.grad = None  # `keep` has it: the one extra buffer, without a copy
-    loss_forget, forget = _backward(composition.forget, passes, parameters, network, view, sign, ranks, scale)
-    if composition.combine is None:
-        norms = Combined(0.0, global_norm(forget), 1.0)
-    else:
-        norms = composition.combine(keep, forget)
-    return loss_keep, loss_forget, norms._replace(scale=sign * norms.scale)
-
-
-def _backward(
-    term: Term | None, passes: Sequence[Batch], parameters: Sequence[nn.Parameter], network: Network, view: View,
-    sign: int, ranks: Ranks, scale: float,
-) -> tuple[float, list[torch.Tensor]]:  # fmt: skip
-    """Leave the gradient of sign · term, averaged over all passes, in `.grad`; the term's value, and that gradient.
-
-    `scale` is on the loss only while it goes backward.
-    """
-    if term is None:
-        return 0.0, []
-    total = 0.0
-    for batch in passes:
-        loss = term(batch, network, view) / len(passes)
-        if loss.requires_grad:
-            (sign * scale * loss).backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
-        total += float(loss.detach())
-    gradients = [_gradient(p) for p in parameters]
-    if scale != 1:
-        torch._foreach_mul_(gradients, 1 / scale)
-    ranks.average(gradients)
-    return ranks.mean(total), gradients
-
-
-def _gradient(parameter: nn.Parameter) -> torch.Tensor:
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
