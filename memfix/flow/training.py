@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
@@ -36,106 +37,126 @@ STEPS, VALIDATIONS, CHECKPOINTS, APART = "training.jsonl", "validations.jsonl", 
 ADVERSARIAL = "adversarial"
 
 
-def train(
-    run: Run, sample: Sampler, bank: Bank, method: Method, settings: UnlearnSettings, detection: Detection
-) -> Ending:
-    """Fine-tune the denoiser of the sampler's model. What was killed before goes on from its newest checkpoint.
+@dataclass(frozen=True)
+class Training:
+    """One training of the denoiser of the sampler's model: on what, how, and the run that it is written down in, which
+    may be another one than that of the detection."""
 
-    `run` is where it is written down, which may be another one than that of the detection.
-    """
-    model, talk, ranks = sample.model, sample.talk, Ranks.here()
-    precision = settings.mixed_precision or sample.settings.mixed_precision
-    ranks.shared(Work(bank.targets, bank.prior, run.path))
-    trainer = _trainer(model, bank, method, settings, precision, ranks)
-    monitor = _monitor(detection, sample, bank, settings) if settings.validation_steps else None
-    checkpoints = Checkpoints(run.path / CHECKPOINTS, trainer, settings.checkpoints_total_limit)
-    done = ranks.shared(checkpoints.restore(settings.resume_from_checkpoint))
-    if done:
-        talk.say(f"Training continues after step {done}.")
-    ranks.wait()  # while the others read the checkpoint, it stays
-    _cut(run, STEPS, Step, done)
-    watch = Watch(run, trainer, monitor, checkpoints, _cut(run, VALIDATIONS, Validation, done) if monitor else [])
-    with talk.progress(f"Unlearning {counted(len(bank.targets), 'prompt')}", settings.max_train_steps) as bar:
-        decision = watch()
-        for step in trainer if decision.ending is None else ():
-            if not math.isfinite(step.loss_keep + step.loss_forget + step.norm_keep + step.norm_forget):
-                where = first_broken_weight({"denoiser": model.denoiser.module})
-                decision = Decision(ending=diverged(watch.validations, settings, step.step, where))
-                break
-            run.append(STEPS, [step])
+    run: Run
+    sample: Sampler
+    bank: Bank
+    method: Method
+    settings: UnlearnSettings
+    detection: Detection
+
+    @property
+    def precision(self) -> str:
+        """Of the network while it is trained."""
+        return self.settings.mixed_precision or self.sample.settings.mixed_precision
+
+    def __call__(self) -> Ending:
+        """Take all steps. What was killed before goes on from its newest checkpoint."""
+        run, settings, model, talk, ranks = self.run, self.settings, self.sample.model, self.sample.talk, Ranks.here()
+        ranks.shared(Work(self.bank.targets, self.bank.prior, run.path))
+        trainer = _trainer(model, self.bank, self.method, settings, self.precision, ranks)
+        monitor = self._monitor() if settings.validation_steps else None
+        checkpoints = Checkpoints(run.path / CHECKPOINTS, trainer, settings.checkpoints_total_limit)
+        done = ranks.shared(checkpoints.restore(settings.resume_from_checkpoint))
+        if done:
+            talk.say(f"Training continues after step {done}.")
+        ranks.wait()  # while the others read the checkpoint, it stays
+        _cut(run, STEPS, Step, done)
+        watch = Watch(run, trainer, monitor, checkpoints, _cut(run, VALIDATIONS, Validation, done) if monitor else [])
+        with talk.progress(f"Unlearning {counted(len(self.bank.targets), 'prompt')}", settings.max_train_steps) as bar:
             decision = watch()
-            bar.at(step.step, f"keep {step.loss_keep:.1f}  forget {step.loss_forget:.1f}{watch.note}")
-            if decision.ending:
-                break
-    ranks.shared(None)
-    ending = decision.ending or Ending(
-        reason="forgotten" if trainer.reached else "all steps", step=trainer.step, taken=trainer.step
-    )
-    if ending.step != trainer.step:
-        checkpoints.restore(str(ending.step))
-    _finish(model, trainer, ranks)
-    _tell(talk, ending, watch.validations, sum(s.seconds for s in run.read(STEPS, Step)))
-    if settings.adversarial_steps and ending.reason == "rolled back":
-        talk.warn("The adversarial steps are left out, because training was stopped.")
-    elif settings.adversarial_steps:
-        _train_adversarially(run, sample, bank, method, settings.adversarial(), trainer.original)
-        return ending.model_copy(update={"copies": None, "samples": None})  # nobody looked at these weights
-    return ending
+            for step in trainer if decision.ending is None else ():
+                if not _finite(step):
+                    ending = diverged(watch.validations, settings, step.step, _broken(model))
+                    decision = Decision(ending=ending)
+                    break
+                run.append(STEPS, [step])
+                decision = watch()
+                bar.at(step.step, f"{_losses(step)}{watch.note}")
+                if decision.ending:
+                    break
+        ranks.shared(None)
+        ending = decision.ending or Ending(
+            reason="forgotten" if trainer.reached else "all steps", step=trainer.step, taken=trainer.step
+        )
+        if ending.step != trainer.step:
+            checkpoints.restore(str(ending.step))
+        _finish(model, trainer, ranks)
+        _tell(talk, ending, watch.validations, sum(s.seconds for s in run.read(STEPS, Step)))
+        if settings.adversarial_steps and ending.reason == "rolled back":
+            talk.warn("The adversarial steps are left out, because training was stopped.")
+        elif settings.adversarial_steps:
+            self._go_on_adversarially(trainer.original)
+            return ending.model_copy(update={"copies": None, "samples": None})  # nobody looked at these weights
+        return ending
 
+    def _go_on_adversarially(self, original: Network | None) -> None:
+        """Take further steps, under embeddings that an adversary looks for; in one process.
 
-def _train_adversarially(
-    run: Run, sample: Sampler, bank: Bank, method: Method, settings: UnlearnSettings, original: Network | None
-) -> None:
-    """Go on with the weights that were trained, under embeddings that an adversary looks for; in one process.
+        Has a file of steps and checkpoints of its own. `original`: what prior items are held to.
+        """
+        run, settings, model = self.run, self.settings.adversarial(), self.sample.model
+        network = model.denoiser.network(self.precision)
+        model.denoiser.module.train()
+        trainer = Trainer(
+            network, model.denoiser.trained(), self.bank, self.method, settings, self.precision, original=original,
+            adversary=Adversary(self.bank, network),
+        )  # fmt: skip
+        checkpoints = Checkpoints(run.path / CHECKPOINTS / ADVERSARIAL, trainer, settings.checkpoints_total_limit)
+        name, every = f"{ADVERSARIAL}.jsonl", settings.checkpointing_steps
+        _cut(run, name, Step, checkpoints.restore())
+        with self.sample.talk.progress("Unlearning what an attack brings back", settings.max_train_steps) as bar:
+            for step in trainer:
+                if not _finite(step):
+                    diverged([], settings, step.step, _broken(model))
+                run.append(name, [step])
+                bar.at(step.step, _losses(step))
+                if every and (step.step % every == 0 or step.step == trainer.last):
+                    checkpoints.save()
+        _finish(model, trainer, Ranks())
 
-    Has a file of steps and checkpoints of its own. `original`: what prior items are held to.
-    """
-    model, talk = sample.model, sample.talk
-    network = model.denoiser.network(settings.mixed_precision or sample.settings.mixed_precision)
-    model.denoiser.module.train()
-    trainer = Trainer(
-        network, model.denoiser.trained(), bank, method, settings,
-        settings.mixed_precision or sample.settings.mixed_precision, original=original,
-        adversary=Adversary(bank, network),
-    )  # fmt: skip
-    checkpoints = Checkpoints(run.path / CHECKPOINTS / ADVERSARIAL, trainer, settings.checkpoints_total_limit)
-    name, every = f"{ADVERSARIAL}.jsonl", settings.checkpointing_steps
-    _cut(run, name, Step, checkpoints.restore())
-    with talk.progress("Unlearning what an attack brings back", settings.max_train_steps) as bar:
-        for step in trainer:
-            if not math.isfinite(step.loss_keep + step.loss_forget + step.norm_keep + step.norm_forget):
-                diverged([], settings, step.step, first_broken_weight({"denoiser": model.denoiser.module}))
-            run.append(name, [step])
-            bar.at(step.step, f"keep {step.loss_keep:.1f}  forget {step.loss_forget:.1f}")
-            if every and (step.step % every == 0 or step.step == trainer.last):
-                checkpoints.save()
-    _finish(model, trainer, Ranks())
+    def apart(self, entry: UnlearnStage, pairs: Sequence[Pair]) -> list[Path]:
+        """Train one adapter per target, each in `adapters/<prompt id>` as the whole is in a run.
 
+        The model has all of them then. Where one is trained, the pictures of the other targets are neither forgotten
+        nor kept. `entry` of the stage has under `endings` how each training ended, by prompt id.
+        """
+        run, model, bank, folders, steps = self.run, self.sample.model, self.bank, list[Path](), list[Step]()
+        ids = dict.fromkeys(p.prompt_id for p in pairs if p.side is Side.FORGET)
+        for i, target in zip(ids, bank.targets, strict=True):
+            part = Run(run.path / APART / i, run.header)
+            if not (part.path / MODEL).exists():
+                part.path.mkdir(parents=True, exist_ok=True)
+                alone = Bank([target], bank.prior, bank.texts, bank.schedule)
+                entry.endings[i] = replace(self, run=part, bank=alone)()
+                run.save()
+                with atomic_folder(part.path / MODEL) as folder:
+                    model.adapters.save(folder)
+                model.adapters.remove()
+            folders.append(part.path / MODEL)
+            steps += part.read(STEPS, Step)
+        run.write(STEPS, (s.model_copy(update={"step": n}) for n, s in enumerate(steps, 1)))
+        model.adapters.fuse(*folders)
+        return folders
 
-def train_apart(
-    detection: Detection, entry: UnlearnStage, sample: Sampler, bank: Bank, pairs: Sequence[Pair], method: Method,
-) -> list[Path]:  # fmt: skip
-    """One adapter a target, each in `adapters/<prompt id>` as the whole is in a run; afterwards the model has all.
-
-    Where one is trained, the pictures of the other targets are neither forgotten nor kept. `entry` of the stage
-    has under `endings` how each training ended, by prompt id.
-    """
-    run, model, folders, steps = detection.run, sample.model, list[Path](), list[Step]()
-    for i, target in zip(dict.fromkeys(p.prompt_id for p in pairs if p.side is Side.FORGET), bank.targets, strict=True):
-        part = Run(run.path / APART / i, run.header)
-        if not (part.path / MODEL).exists():
-            part.path.mkdir(parents=True, exist_ok=True)
-            alone = Bank([target], bank.prior, bank.texts, bank.schedule)
-            entry.endings[i] = train(part, sample, alone, method, entry.settings, detection)
-            run.save()
-            with atomic_folder(part.path / MODEL) as folder:
-                model.adapters.save(folder)
-            model.adapters.remove()
-        folders.append(part.path / MODEL)
-        steps += part.read(STEPS, Step)
-    run.write(STEPS, (s.model_copy(update={"step": n}) for n, s in enumerate(steps, 1)))
-    model.adapters.fuse(*folders)
-    return folders
+    def _monitor(self) -> Monitor:
+        """A monitor of the bank's targets and of prompts that were clean, controls if there are any."""
+        detection, sample = self.detection, self.sample
+        texts = {target.text for target in self.bank.targets}
+        targets = [p for p in detection.prompts if p.text in texts and p.role is Role.PROMPT]
+        clean = {v.prompt_id for v in detection.verdicts if v.verdict is Label.CLEAN and v.samples}
+        unharmed = [p for p in detection.prompts if p.id in clean]
+        controls = [p for p in unharmed if p.role is Role.CONTROL] or unharmed
+        if not controls:
+            sample.talk.warn(
+                "No control or other prompt is clean, so validation cannot tell whether such prompts change."
+            )
+        network = sample.model.denoiser.network(self.precision)
+        return Monitor(sample, network, self.bank, targets, controls, detection.scores, self.settings)
 
 
 def begun(run: Run) -> bool:
@@ -246,18 +267,18 @@ class Watch:
         )
 
 
-def _monitor(detection: Detection, sample: Sampler, bank: Bank, settings: UnlearnSettings) -> Monitor:
-    """A monitor of the bank's targets and of prompts that were clean, controls if there are any."""
-    prompts = detection.prompts
-    texts = {target.text for target in bank.targets}
-    targets = [p for p in prompts if p.text in texts and p.role is Role.PROMPT]
-    clean = {v.prompt_id for v in detection.verdicts if v.verdict is Label.CLEAN and v.samples}
-    unharmed = [p for p in prompts if p.id in clean]
-    controls = [p for p in unharmed if p.role is Role.CONTROL] or unharmed
-    if not controls:
-        sample.talk.warn("No control or other prompt is clean, so validation cannot tell whether such prompts change.")
-    network = sample.model.denoiser.network(settings.mixed_precision or sample.settings.mixed_precision)
-    return Monitor(sample, network, bank, targets, controls, detection.scores, settings)
+def _finite(step: Step) -> bool:
+    """Whether all that was computed in a step is numbers."""
+    return math.isfinite(step.loss_keep + step.loss_forget + step.norm_keep + step.norm_forget)
+
+
+def _broken(model: DiffusionModel) -> str | None:
+    """The first weight of the denoiser that is no number."""
+    return first_broken_weight({"denoiser": model.denoiser.module})
+
+
+def _losses(step: Step) -> str:
+    return f"keep {step.loss_keep:.1f}  forget {step.loss_forget:.1f}"
 
 
 def _cut(run: Run, name: str, kind: type[K], step: int) -> list[K]:

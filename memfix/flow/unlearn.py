@@ -12,7 +12,7 @@ from memfix.flow import dry_run
 from memfix.flow.detection import Detection
 from memfix.flow.memory import sampling_memory
 from memfix.flow.pairs import gather, own_pictures, rewording
-from memfix.flow.training import CHECKPOINTS, clear, follow, train, train_apart
+from memfix.flow.training import CHECKPOINTS, Training, clear, follow
 from memfix.flow.weights import save
 from memfix.models.device import peak_memory
 from memfix.records import Role
@@ -96,10 +96,11 @@ def _of_first_rank(
         pairs = gather(detection, entry, sample, method, own)
         latents = list(talk.track(encode_pairs(model, pairs), "Encoding pictures", len(pairs)))
         bank, apart = build_bank(model, pairs, latents), list[Path]()
+        training = Training(run, sample, bank, method, settings, detection)
         if settings.adapter_per_prompt:
-            apart = train_apart(detection, entry, sample, bank, pairs, method)
+            apart = training.apart(entry, pairs)
         else:
-            entry.ending = train(run, sample, bank, method, settings, detection)
+            entry.ending = training()
         ranks.shared(None)
         edit = rewording(detection, sample, pairs, settings) if settings.reword else None
         run.save()

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
 from memfix.flow.pairs import gather
-from memfix.flow.training import ADVERSARIAL, APART, CHECKPOINTS, STEPS, VALIDATIONS, begun, clear, train, train_apart
+from memfix.flow.training import ADVERSARIAL, APART, CHECKPOINTS, STEPS, VALIDATIONS, Training, begun, clear
 from memfix.models.adapters import Factors
 from memfix.records import Ending, Pair, Side, Step, Validation
 from memfix.run.header import UnlearnStage
@@ -46,7 +47,7 @@ class Ready(NamedTuple):
         """How a training of a fresh model ends, and what it has trained."""
         sample = sampler(self.detection)
         settings = UnlearnSettings(**FEW | {"learning_rate": 0.01, "rank": 2} | values)
-        ending = train(self.detection.run, sample, self.bank(sample), SISS, settings, self.detection)
+        ending = Training(self.detection.run, sample, self.bank(sample), SISS, settings, self.detection)()
         return ending, {k: p.detach().clone() for k, p in sample.model.denoiser.trained().items()}
 
     def bank(self, sample: Sampler) -> Bank:
@@ -159,7 +160,8 @@ def test_adapters_trained_apart_are_each_their_own_and_the_model_has_all(ready: 
         **FEW | {"learning_rate": 0.01, "rank": 2, "adapter_per_prompt": True}
     )})  # fmt: skip
     before = {k: p.detach().clone() for k, p in sample.model.denoiser.module.named_parameters()}
-    folders = train_apart(detection, entry, sample, ready.bank(sample), ready.pairs, SISS)
+    training = Training(detection.run, sample, ready.bank(sample), SISS, entry.settings, detection)
+    folders = training.apart(entry, ready.pairs)
     ids = list(dict.fromkeys(p.prompt_id for p in ready.pairs if p.side is Side.FORGET))
     assert [f.relative_to(detection.run.path).as_posix() for f in folders] == [f"{APART}/{i}/model" for i in ids]
     assert {i: ending.taken for i, ending in entry.endings.items()} == dict.fromkeys(ids, 2)
@@ -171,6 +173,6 @@ def test_adapters_trained_apart_are_each_their_own_and_the_model_has_all(ready: 
             wanted = sum((f.up @ f.down for f in parts), before[name])
             torch.testing.assert_close(weight, wanted, atol=1e-5, rtol=1e-4)
     written = {f: (f / "pytorch_lora_weights.safetensors").stat().st_mtime_ns for f in folders}
-    train_apart(detection, entry, sampler(detection), ready.bank(sample), ready.pairs, SISS)  # nothing is trained again
+    replace(training, sample=sampler(detection)).apart(entry, ready.pairs)  # nothing is trained again
     assert written == {f: (f / "pytorch_lora_weights.safetensors").stat().st_mtime_ns for f in folders}
     assert all(load_file(f / "pytorch_lora_weights.safetensors") for f in folders)
