@@ -39,6 +39,10 @@ class NewWeights:
         own = run.path / MODEL
         return cls((), loading.locate(str(own))) if trained.settings.weights == "full" else cls([own], None)
 
+    def are_own(self, run: Run) -> bool:
+        """Whether they are what the run's unlearning made, by content."""
+        return run.finished("unlearn") and (run.path / MODEL).is_dir() and self.inputs == NewWeights.of(run).inputs
+
     @property
     def inputs(self) -> RecheckInputs:
         """What identifies them."""

@@ -40,7 +40,7 @@ def recheck(
         run.discard("recheck")
     memory = sampling_memory(detection.settings, later=True)
     with run.lock(), run.stage(RecheckStage, settings, weights.inputs, argv) as entry, memory:
-        entry.checked = str(weights)
+        entry.checked, entry.own = str(weights), weights.are_own(run)
         if (run.path / "changes.jsonl").exists():
             talk.say(f"The re-check in {run.path} is already complete, so there is nothing to do.")
             return run.read("changes.jsonl", Change)

@@ -82,6 +82,7 @@ class RecheckStage(Stage):
     settings: RecheckSettings
     inputs: RecheckInputs
     checked: str = Field("", description="which weights: the run's own, or the paths that were given")
+    own: bool = Field(False, description="whether these were the weights that the run's unlearning had made")
     attacks: list[str] = Field(default_factory=list, description="attacks that were made, by name")
     attacks_trained_against: list[str] = Field(
         default_factory=list, description="those of them that the unlearning had adversarial steps against"

@@ -196,9 +196,19 @@ def test_a_model_card_tells_of_no_other_weights(run: Run, model: Path) -> None:
     recheck(run)
     flow.report(Run.open(run.path))
     assert "These weights were not re-checked" not in card.read_text()
-    spoil(run.path / "model/pytorch_lora_weights.safetensors")
+
+
+def test_a_report_tells_of_no_other_weights(run: Run) -> None:
+    unlearn(run)
+    recheck(run)
+    own = run.path / "model/pytorch_lora_weights.safetensors"
+    kept = own.read_bytes()
+    spoil(own)
+    with pytest.raises(MemfixError, match="are not those that were re-checked") as caught:
+        flow.report(Run.open(run.path))
+    assert f"memfix recheck {run.path} --overwrite" in caught.value.hint
+    own.write_bytes(kept)
     flow.report(Run.open(run.path))
-    assert "These weights were not re-checked" in card.read_text()
 
 
 def test_an_earlier_recheck_is_kept_where_no_other_can_be_made(run: Run, model: Path, tmp_path: Path) -> None:
