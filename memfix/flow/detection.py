@@ -29,6 +29,7 @@ from memfix.references.reference_set import ReferenceSet, fingerprint, open_refe
 from memfix.run.folder import BEFORE, Run
 from memfix.run.header import DetectStage
 from memfix.run.inputs import DetectInputs
+from memfix.run.references import recorded_references
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Detection:
     @cached_property
     def references(self) -> list[Reference]:
         """The references that are written down: all, or of an index those that came up."""
-        return self.run.read("references.jsonl", Reference)
+        return recorded_references(self.run)
 
     def memorized(self, role: Role) -> list[Prompt]:
         """The memorized ones among the prompts, or among the controls."""

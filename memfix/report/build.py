@@ -35,6 +35,7 @@ from memfix.report.schema import Picture, PromptEntry, Report, Summary
 from memfix.report.sections import told
 from memfix.run.folder import Run
 from memfix.run.header import DetectStage, UnlearnStage
+from memfix.run.references import recorded_references
 from memfix.stats import clopper_pearson
 
 NAME = "report.json"
@@ -55,7 +56,7 @@ def build(run: Run) -> Report:
     changes = {c.prompt_id: c for c in run.read("changes.jsonl", Change)} if rechecked else {}
     scores_before = _by_prompt(run.read("before/scores.jsonl", Score))
     scores_after = _by_prompt(run.read("after/scores.jsonl", Score)) if rechecked else {}
-    pictures = _references(run.read("references.jsonl", Reference))
+    pictures = _references(recorded_references(run))
     detected = run.header.stages.detect
     assert detected
     fits = [{a.prompt_id: a.mean for a in run.read(f"{folder}/clip_scores.jsonl", ClipScore)} for folder in FOLDERS]

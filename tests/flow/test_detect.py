@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from memfix.demo import REFERENCES, list_path
+from memfix.flow.detection import Detection
+from memfix.run.folder import Run
 from tests.processes import memfix as run
 
 pytestmark = pytest.mark.slow  # detections with the bundled model
@@ -40,7 +42,15 @@ def test_without_references(memfix, tmp_path: Path) -> None:
     listed = {r["file_name"] for r in rows(tmp_path / "run/references.jsonl")}
     assert turtle["reference"] in listed and panda["reference"] not in listed
     memfix("report", "run")
-    assert "No training image was given" in (tmp_path / "run/report.html").read_text()
+    page = (tmp_path / "run/report.html").read_text()
+    assert "No training image was given" in page
+
+    (tmp_path / "run").rename(tmp_path / "moved")  # a medoid is a sample, and goes with its run
+    memfix("report", "moved")
+    assert (tmp_path / "moved/report.html").read_text().count("data:image") == page.count("data:image") > 0
+    moved = Detection.of(Run.open(tmp_path / "moved"))
+    moved.require_unchanged()
+    assert len(moved.judge().references) == len(listed)
 
 
 def test_early_looks_and_kinds(memfix) -> None:
