@@ -91,7 +91,10 @@ def test_an_attack_finds_an_embedding_under_which_the_image_is_denoised_better(m
     assert error() < 0.97 * before
 
 
-def test_items_come_under_the_embedding_of_their_target_and_borrowed_pictures_under_their_own_text() -> None:
+def test_items_come_under_the_embedding_of_their_target_and_borrowed_pictures_under_their_own_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    only(monkeypatch, "prompt")
     bank = bank_of("epsilon")
     attack, batch = Adversary(bank, Net().network), drawn(bank, 0, size=8)
     changed = attack(batch)
@@ -105,6 +108,27 @@ def test_items_come_under_the_embedding_of_their_target_and_borrowed_pictures_un
     for name in ("noisy", "clean", "t"):
         assert torch.equal(getattr(changed.forget, name), getattr(batch.forget, name))
     assert changed.alike.tolist() == batch.alike.tolist()
+
+
+@pytest.mark.parametrize("start", ["other text", "empty", "noise"])
+def test_keep_images_stay_under_their_own_prompt_until_an_embedding_left_another_text(
+    start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch, start)
+    bank = bank_of("epsilon")
+    attack, told = Adversary(bank, Net().network), dict[int, list[bool]]()
+    for number in range(1 + adversary.NEAR // MOVES):
+        batch = drawn(bank, number, size=8)
+        changed = attack(batch)
+        place = batch.targets.index(0)
+        kept, tokens = changed.keep.conditioning.tokens[place], attack._probes[0].tokens.detach()[0]
+        assert torch.equal(changed.forget.conditioning.tokens[place], tokens)
+        own = torch.equal(kept, bank.texts[bank.targets[0].text])
+        assert own != torch.equal(kept, tokens)
+        told.setdefault(attack._probes[0].age, []).append(own)
+    assert {age: set(marks) for age, marks in told.items()} == {
+        age: {age < adversary.NEAR} for age in range(0, adversary.NEAR + 1, MOVES)
+    }
 
 
 def test_embeddings_begin_anew_as_often_from_each_start_as_planned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,18 +24,28 @@ MOVES, POINTS = 5, 2  # Adam steps before a training step, and noisy points that
 RATES = (0.05, 0.1, 0.2)  # of Adam, by lot
 SHORTEST, LONGEST = 40, 80  # Adam steps after which an embedding begins anew
 STARTS = {"prompt": 0.5, "other text": 0.25, "noise": 0.125, "empty": 0.125}
+NEAR = 20  # Adam steps that lead away from a text which is not the target's own
 SCALE = 1024.0  # of the loss, so that half precision keeps its gradient; Adam does not care
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass
 class Probe:
-    """An embedding that looks for one target's image: where it stands, and for how long it goes on."""
+    """An embedding that looks for one target's image: where it stands, and for how long it goes on.
+
+    `foreign`: it began elsewhere than at the target's own prompt.
+    """
 
     tokens: torch.Tensor
     optimizer: torch.optim.Adam
     life: int
+    foreign: bool
     age: int = 0
+
+    @property
+    def near_another(self) -> bool:
+        """Whether it still is next to a text that means something else."""
+        return self.foreign and self.age < NEAR
 
 
 class Adversary:
@@ -55,23 +65,24 @@ class Adversary:
     def __call__(self, batch: Batch) -> Batch:
         """The batch with each item under the embedding of its target, moved before if the item is to be forgotten.
 
-        Keep images that are borrowed from another prompt stay under their own text.
+        Keep images stay under their own text where they are borrowed from another prompt, and where the embedding is
+        near a text that has nothing to do with them: it would learn to give them.
         """
         if batch.forget.conditioning is None or batch.keep.conditioning is None:
             raise ValueError("the batch has no texts")
-        borrowed = ~batch.alike
         attacked = sorted({i for i, chosen in zip(batch.targets, batch.from_forget.tolist(), strict=True) if chosen})
         due = [i for i in attacked if self._alive(i, batch.draw)]
         if due:
             self._move(due, batch.draw)
         for i in set(batch.targets) - self._probes.keys():
             self._begin(i, batch.draw)
-        tokens = torch.cat([self._probes[i].tokens.detach() for i in batch.targets])
-        told = replace(batch.forget.conditioning, tokens=tokens)
+        probes = [self._probes[i] for i in batch.targets]
+        told = replace(batch.forget.conditioning, tokens=torch.cat([probe.tokens.detach() for probe in probes]))
+        stay = ~batch.alike | torch.tensor([probe.near_another for probe in probes], device=batch.alike.device)
         return replace(
             batch,
             forget=replace(batch.forget, conditioning=told),
-            keep=replace(batch.keep, conditioning=batch.keep.conditioning.where(borrowed, told)),
+            keep=replace(batch.keep, conditioning=batch.keep.conditioning.where(stay, told)),
         )
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -79,7 +90,8 @@ class Adversary:
         found: dict[str, torch.Tensor] = {}
         for i, probe in self._probes.items():
             rate = probe.optimizer.param_groups[0]["lr"]
-            found[f"{i}/numbers"] = torch.tensor([rate, probe.life, probe.age], dtype=torch.float64)
+            numbers = [rate, probe.life, probe.foreign, probe.age]
+            found[f"{i}/numbers"] = torch.tensor(numbers, dtype=torch.float64)
             found[f"{i}/tokens"] = probe.tokens.detach()
             moments = probe.optimizer.state.get(probe.tokens, {})
             found |= {f"{i}/{name}": moments[name] for name in MOMENTS if name in moments}
@@ -89,8 +101,8 @@ class Adversary:
         """Go on from what `state` gave."""
         self._probes = {}
         for i in sorted({int(key.split("/")[0]) for key in state}):
-            rate, life, age = state[f"{i}/numbers"].tolist()
-            probe = _probe(state[f"{i}/tokens"].to(self._row("").device), rate, int(life))
+            rate, life, foreign, age = state[f"{i}/numbers"].tolist()
+            probe = _probe(state[f"{i}/tokens"].to(self._row("").device), rate, int(life), bool(foreign))
             probe.age = int(age)
             if probe.age:
                 moments = {name: state[f"{i}/{name}"] for name in MOMENTS} | {"step": torch.tensor(float(age))}
@@ -119,7 +131,7 @@ class Adversary:
             tokens = torch.randn(tokens.shape, generator=stream).to(tokens)
         rate = RATES[int(torch.randint(len(RATES), (), generator=stream))]
         life = int(torch.randint(SHORTEST, LONGEST + 1, (), generator=stream))
-        self._probes[i] = _probe(tokens, rate, life)
+        self._probes[i] = _probe(tokens, rate, life, start != "prompt")
 
     def _row(self, text: str) -> torch.Tensor:
         return self._texts.stack([text]).tokens
@@ -150,6 +162,6 @@ class Adversary:
         return replace(told, tokens=torch.cat(moved)).repeat_interleave(POINTS)
 
 
-def _probe(tokens: torch.Tensor, rate: float, life: int) -> Probe:
+def _probe(tokens: torch.Tensor, rate: float, life: int, foreign: bool) -> Probe:
     moved = tokens.detach().clone().float().requires_grad_()
-    return Probe(moved, torch.optim.Adam([moved], lr=rate), life)
+    return Probe(moved, torch.optim.Adam([moved], lr=rate), life, foreign)
