@@ -187,12 +187,12 @@ def run(chosen: Sequence[Piece], given: argparse.Namespace, deadline: float) -> 
         return [line for line in lines.read(*sorted(files)) if lines.same(line, machine, code)]
 
     ended = dict[str, str]()
-    with closing(processes.run(lines.left(chosen, known()), deadline)) as results:
+    with closing(processes.run(lines.left(chosen, known(), machine), deadline)) as results:
         for result in results:
             record(result, machine, about, given.out)
             ended[result.piece] = result.status
     tables.show(known(), Console(width=160))
-    undone = [p.name for p in lines.left(chosen, known())]
+    undone = [p.name for p in lines.left(chosen, known(), machine)]
     lock.release()
     if undone:
         print(f"Not done yet: {', '.join(undone)}. The same command goes on with them.")
@@ -213,6 +213,8 @@ def main() -> None:
     end_well()
     deadline = time.monotonic() + 60 * given.minutes
     if given.readme:
+        if not (given.out / lines.NAME).exists():
+            sys.exit(f"There is no {lines.NAME} in {given.out}, so README stays as it is.")
         tables.write_readme(HERE.parent / "README.md", lines.read(given.out / lines.NAME))
         return
     prepare("cpu" if given.expect else given.device)
