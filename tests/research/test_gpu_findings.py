@@ -107,6 +107,20 @@ def test_verdicts_of_other_code_are_never_compared_without_a_word(
         works.judge(here, run_folder(tmp_path), "demo")
 
 
+@pytest.mark.parametrize("prompts", [{}, [], "a sea", {"a sea": "memorized"}, {"a sea": {"outcome": "mitigated"}}])
+def test_a_file_without_verdicts_is_refused_before_any_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompts: object
+) -> None:
+    found = {"prompts": {"a sea": {"before": "memorized"}}}
+    verdicts = {"demo": {"prompts": prompts}, "chain-lora": found, "chain-full": found}
+    monkeypatch.setattr(works, "EXPECTED", tmp_path / "verdicts.json")
+    works.EXPECTED.write_text(json.dumps(verdicts))
+    with pytest.raises(SystemExit, match=r"No piece was begun, since .* holds no verdicts of a CPU"):
+        gpu.check_verdicts()
+    works.EXPECTED.write_text(json.dumps({**verdicts, "demo": found}))
+    gpu.check_verdicts()
+
+
 def test_the_script_warns_of_verdicts_of_other_code_and_refuses_to_begin_without_any(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
