@@ -238,6 +238,29 @@ def test_results_that_cannot_be_written_are_refused_before_any_piece(tmp_path: P
     assert done.returncode == 1 and "Results cannot be written" in done.stderr
 
 
+def test_a_copy_that_cannot_tell_its_commit_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(lines, "ROOT", tmp_path)
+    for argv, warned in ((["--commit", "f" * 40], False), ([], True)):
+        monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--tiny", "--work", str(tmp_path), *argv])
+        with pytest.raises(SystemExit, match="no time left"):
+            gpu.run([], gpu.options(), time.monotonic() - 1)
+        assert ("cannot tell its commit" in capsys.readouterr().err) is warned
+
+
+def test_another_copy_of_the_same_code_does_not_go_on_with_runs_of_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs remember where their prompts were, and refuse to go on with those of another folder."""
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--work", str(tmp_path)])
+    folders = []
+    for root in (tmp_path / "a", tmp_path / "a", tmp_path / "b"):
+        monkeypatch.setattr(lines, "ROOT", root)
+        folders.append(gpu.work_folder(gpu.options(), "0123abcd"))
+    assert folders[0] == folders[1] != folders[2] and folders[0].parent == tmp_path
+
+
 def test_two_scripts_do_not_share_a_work_folder(tmp_path: Path) -> None:
     lock = gpu.alone(tmp_path)
     with pytest.raises(SystemExit, match="Another script"):
