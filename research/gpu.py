@@ -13,6 +13,7 @@ See research/gpu.md.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -169,30 +170,38 @@ def record(result: Result, machine: Machine, about: lines.Line, out: Path) -> No
         print(f"Not written to {out} ({error.strerror}): {json.dumps(line)}", flush=True)
 
 
+def work_folder(given: argparse.Namespace, code: str) -> Path:
+    """Of this code at this place alone: what others left is not to be gone on with, and runs name their files."""
+    place = hashlib.sha256(str(lines.ROOT.resolve()).encode()).hexdigest()[:8]
+    name = ["memfix-gpu", code, place, given.device, *(["tiny"] if given.tiny else [])]
+    return Path(given.work or tempfile.gettempdir()) / "-".join(name)
+
+
 def run(chosen: Sequence[Piece], given: argparse.Namespace, deadline: float) -> int:
     """All pieces that are not done; the exit code."""
     code = lines.code()
-    work = (given.work or Path(tempfile.gettempdir())) / "-".join(
-        ["memfix-gpu", code, given.device, *(["tiny"] if given.tiny else [])]
-    )  # of this code alone: what other code left there is not to be gone on with
+    work = work_folder(given, code)
     work.mkdir(parents=True, exist_ok=True)
     lock = alone(work)
     if not given.tiny:
         check_verdicts()
+    made_of = lines.commit(given.commit)
+    if made_of["commit"] is None:
+        print("WARNING: this copy cannot tell its commit, and results will not name it; see --commit.", file=sys.stderr)
     processes, machine = start(given.device, given.tiny, work, deadline)
-    about = {"code": code, **lines.commit(given.commit), "versions": lines.versions(), "argv": sys.argv[1:]}
+    about = {"code": code, **made_of, "versions": lines.versions(), "argv": sys.argv[1:]}
 
     def known() -> list[lines.Line]:
         files = {f.resolve() for f in (given.out / lines.NAME, lines.RESULTS / lines.NAME)}
         return [line for line in lines.read(*sorted(files)) if lines.same(line, machine, code)]
 
     ended = dict[str, str]()
-    with closing(processes.run(lines.left(chosen, known()), deadline)) as results:
+    with closing(processes.run(lines.left(chosen, known(), machine), deadline)) as results:
         for result in results:
             record(result, machine, about, given.out)
             ended[result.piece] = result.status
     tables.show(known(), Console(width=160))
-    undone = [p.name for p in lines.left(chosen, known())]
+    undone = [p.name for p in lines.left(chosen, known(), machine)]
     lock.release()
     if undone:
         print(f"Not done yet: {', '.join(undone)}. The same command goes on with them.")
@@ -213,6 +222,8 @@ def main() -> None:
     end_well()
     deadline = time.monotonic() + 60 * given.minutes
     if given.readme:
+        if not (given.out / lines.NAME).exists():
+            sys.exit(f"There is no {lines.NAME} in {given.out}, so README stays as it is.")
         tables.write_readme(HERE.parent / "README.md", lines.read(given.out / lines.NAME))
         return
     prepare("cpu" if given.expect else given.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from gpu_pieces.piece import Machine, Piece
 from gpu_pieces.processes import FAILED, OK, SKIPPED, TIMEOUT, Result
@@ -92,7 +93,7 @@ def line_of(result: Result, machine: Machine, about: dict[str, Any]) -> Line:
 
 NEEDED = {
     "piece": str, "status": str, "reason": str, "seconds": (int, float), "values": dict, "device": str,
-    "device_name": str, "tiny": bool, "code": str, "date": str, "versions": dict,
+    "device_name": str, "tiny": bool, "code": str, "date": str, "versions": dict, "commit": (str, type(None)),
 }  # fmt: skip
 """What every line of a piece has, and of which kind."""
 ENDS = (OK, FAILED, TIMEOUT, SKIPPED)
@@ -119,7 +120,7 @@ def _lines(file: Path) -> Iterator[Line]:
         return
     for text in file.read_text(errors="replace").splitlines():
         try:
-            line = json.loads(text, parse_constant=_refuse)
+            line = json.loads(text, parse_constant=_refuse, parse_float=_number)
         except ValueError:
             continue
         if isinstance(line, dict) and _is_of_a_piece(line):
@@ -130,9 +131,14 @@ def _is_of_a_piece(line: Line) -> bool:
     return all(isinstance(line.get(name), kind) for name, kind in NEEDED.items()) and line["status"] in ENDS
 
 
-def _refuse(word: str) -> None:
+def _refuse(word: str) -> NoReturn:
     """Raise ValueError for NaN and infinities, which no line of a piece holds."""
     raise ValueError(word)
+
+
+def _number(word: str) -> float:
+    """Raise ValueError also for what is too large to be a number, as 1e999."""
+    return float(word) if math.isfinite(float(word)) else _refuse(word)
 
 
 def same(line: Line, machine: Machine, version_of_code: str) -> bool:
@@ -141,12 +147,16 @@ def same(line: Line, machine: Machine, version_of_code: str) -> bool:
     return here == (line["device"], line["device_name"], line["tiny"], line["code"])
 
 
-def left(pieces: Sequence[Piece], lines: Iterable[Line]) -> list[Piece]:
-    """What there is to do: pieces without a line first, in order, then those that failed or were killed."""
+def left(pieces: Sequence[Piece], lines: Iterable[Line], machine: Machine) -> list[Piece]:
+    """What there is to do: pieces without a line first, in order, then those that failed or were killed.
+
+    What was skipped counts as done only as long as it would be skipped again.
+    """
     status: dict[str, str] = {}
     for line in lines:
         if status.get(line["piece"]) != OK:
             status[line["piece"]] = line["status"]
-    never = [p for p in pieces if p.name not in status]
-    again = [p for p in pieces if p.name in status and status[p.name] not in (OK, SKIPPED)]
+    never = [p for p in pieces if status.get(p.name, SKIPPED) == SKIPPED]
+    never = [p for p in never if p.name not in status or not p.skip(machine)]
+    again = [p for p in pieces if status.get(p.name) in (FAILED, TIMEOUT)]
     return [*never, *again]

@@ -159,6 +159,8 @@ def _child(run: Callable[[Here], None], here: Here, log: Path, script: int) -> N
     except BaseException as error:  # whatever it is becomes the result of the piece, which nobody else would record
         traceback.print_exc()
         here.note(**{REASON: said(error)})
+    file.flush()
+    os._exit(0)  # all is said; a thread or a driver that does not end would make it a piece that was not done in time
 
 
 def said(error: BaseException) -> str:

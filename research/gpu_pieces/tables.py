@@ -18,6 +18,11 @@ BEGIN, END = "<!-- gpu: begin -->", "<!-- gpu: end -->"
 NOTHING = "Not measured on a GPU."
 
 
+WORKS = (
+    "demo", "tests", *(f"chain-{p}-{w}" for p in ("fp32", "bf16", "fp16") for w in ("lora", "full")), "adapter",
+    "compile",
+)  # fmt: skip
+"""Pieces that measure nothing for the tables, but without which nobody knows whether memfix works there."""
 ENDED = {FAILED: "the piece failed", TIMEOUT: "the piece was not done in time", SKIPPED: "not measured"}
 
 
@@ -140,13 +145,15 @@ def readme_part(lines: Iterable[Line]) -> str:
         f"{last['versions'].get('torch')}: {len(found) - len(bad)} of {len(found)} pieces ended well"
     )
     head += f" ({', '.join(bad)})." if bad else "."
+    if never := [f"`{name}`" for name in WORKS if name not in found]:
+        head += f" Not run: {', '.join(never)}."
     if old := next((x for line in found.values() if (x := line["values"].get("verdicts_of_other_code"))), ""):
         head += f" Of verdicts, {old}."
     rows = [f"| {w.what} | {w.words} | {' | '.join(met(w, found))} |" for w in WANTED]
     cards = [f"| {f.card} GiB | {f.words} | {' | '.join(fit(f, found))} |" for f in sorted(FITS, key=lambda f: f.card)]
     return "\n".join([
         head, "", "| | wanted | measured | |", "|---|---|---|---|", *rows,
-        "", "| card | setting | takes | |", "|---|---|---|---|", *cards,
+        "", "| card | setting (training with `--prior-batch-size 0`) | takes | |", "|---|---|---|---|", *cards,
     ])  # fmt: skip
 
 

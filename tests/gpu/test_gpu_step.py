@@ -12,6 +12,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.models.model import DiffusionModel
 from memfix.unlearn.data.bank import Bank, Target
 from memfix.unlearn.objective.methods import METHODS, get_method
+from memfix.unlearn.train.adversary import Adversary
 from memfix.unlearn.train.checkpoint import Checkpoints
 from memfix.unlearn.train.trainer import Trainer
 
@@ -21,7 +22,7 @@ SMALL = {"train_batch_size": 4, "prior_batch_size": 2, "max_train_steps": 4, "le
 
 def bank_of(model: DiffusionModel) -> Bank:
     """Two prompts, with all that any method needs."""
-    texts = model.text.keep(["a", "b", "sky", "c"])
+    texts = model.text.keep(["a", "b", "sky", "c", ""])
     generator = torch.Generator().manual_seed(0)
     z = [torch.randn(4, 8, 8, generator=generator) for _ in range(10)]
     targets = [
@@ -90,6 +91,22 @@ def test_every_method_takes_steps_on_the_device(on: str, model, method: str) -> 
 def test_every_modifier_takes_steps_on_the_device(on: str, model, values: dict) -> None:
     trainer = trainer_of(model, **values)
     assert_sound(trainer, take(trainer, 2), on)
+
+
+@DEVICES
+@pytest.mark.parametrize("precision", DTYPES)
+def test_steps_against_an_adversary_are_taken_on_the_device(on: str, model, precision: str) -> None:
+    trainer = trainer_of(model, "lora", precision=precision)
+    trainer.adversary = adversary = Adversary(bank_of(model), model.denoiser.network(precision))
+    assert_sound(trainer, take(trainer, 3), on)
+    tokens = {name: t for name, t in adversary.state().items() if "numbers" not in name}
+    assert any("exp_avg" in name for name in tokens)
+    assert {t.device.type for t in tokens.values()} == {on}
+    assert all(t.isfinite().all() for t in tokens.values())
+    on_disk = {name: t.cpu() for name, t in adversary.state().items()}
+    adversary.take_up(on_disk)  # as from a checkpoint
+    assert {name: t.device.type for name, t in adversary.state().items() if name in tokens} == dict.fromkeys(tokens, on)
+    assert_sound(trainer, take(trainer, 1), on)
 
 
 @DEVICES

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "research"))
 import gpu
 from gpu_pieces import lines, tables
+from gpu_pieces.fits import FITS
 from gpu_pieces.lines import ROOT
 from gpu_pieces.piece import Here, Machine, Piece
 from gpu_pieces.processes import Processes, Result
+from gpu_pieces.table_of_pieces import PIECES
 
 CPU = Machine("cpu", True, "2 CPU cores", 8.0)
 H200 = Machine("cuda", False, "NVIDIA H200", 139.8)
@@ -149,6 +152,17 @@ def test_what_hangs_is_killed_at_its_limit_with_all_that_it_started(tmp_path: Pa
         assert found["hangs"].values == {"before": 1}
 
 
+def is_done_but_does_not_end(here: Here) -> None:
+    here.note(answer=42.0)
+    threading.Thread(target=time.sleep, args=(600,)).start()
+
+
+def test_what_is_done_is_done_though_something_of_it_goes_on(tmp_path: Path) -> None:
+    found = run(tmp_path, Piece("done", 10, is_done_but_does_not_end))
+    assert (found["done"].status, found["done"].values) == ("ok", {"answer": 42.0})
+    assert found["done"].seconds < 8
+
+
 def test_what_has_too_little_time_left_is_not_begun(tmp_path: Path) -> None:
     found = run(tmp_path, Piece("long", 600, fine), Piece("hangs", 10, hangs), seconds=4)
     assert list(found) == ["hangs"]
@@ -179,8 +193,15 @@ def line(piece: str, status: str = "ok", machine: Machine = H200, values: dict |
 
 def test_what_was_never_tried_comes_before_what_failed() -> None:
     pieces = [Piece(name, 1, fine) for name in "abcde"]
-    known = [line("a", "failed"), line("b"), line("c", "timeout"), line("d", "skipped"), line("b", "failed")]
-    assert [p.name for p in lines.left(pieces, known)] == ["e", "a", "c"]
+    known = [line("a", "failed"), line("b"), line("c", "timeout"), line("b", "failed"), line("d")]
+    assert [p.name for p in lines.left(pieces, known, H200)] == ["e", "a", "c"]
+
+
+def test_what_was_skipped_is_run_once_there_is_what_it_lacked() -> None:
+    lacking = Piece("a", 1, fine, skip=lambda machine: "bitsandbytes is not installed")
+    known = [line("a", "skipped")]
+    assert lines.left([lacking], known, H200) == []
+    assert [p.name for p in lines.left([Piece("a", 1, fine)], known, H200)] == ["a"]
 
 
 def test_lines_of_other_code_and_other_machines_do_not_count() -> None:
@@ -203,8 +224,10 @@ def test_a_line_that_was_cut_off_is_none(tmp_path: Path) -> None:
 def test_what_is_no_line_of_a_piece_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "gpu.jsonl").write_bytes(b'null\n{}\n[1]\n5\n"x"\n{"piece": "a"}\n\xff\xfe\n')
     with (tmp_path / "gpu.jsonl").open("a") as file:
-        odd = ({"date": 5}, {"reason": None}, {"versions": "2"}, {"status": "done"}, {"values": {"x": float("nan")}})
+        odd = ({"date": 5}, {"reason": None}, {"versions": "2"}, {"status": "done"}, {"values": {"x": float("nan")}},
+               {"commit": 5})  # fmt: skip
         file.writelines(json.dumps({**line("odd"), **values}) + "\n" for values in odd)
+        file.write(json.dumps(line("odd", values={"x": 5})).replace('"x": 5', '"x": 1e999') + "\n")
     lines.append(tmp_path / "gpu.jsonl", line("a"))
     assert [x["piece"] for x in lines.read(tmp_path / "gpu.jsonl")] == ["a"]
 
@@ -213,6 +236,29 @@ def test_results_that_cannot_be_written_are_refused_before_any_piece(tmp_path: P
     (tmp_path / "file").write_text("")
     done = script("--device", "cpu", "--tiny", "--out", tmp_path / "file", "--work", tmp_path / "work")
     assert done.returncode == 1 and "Results cannot be written" in done.stderr
+
+
+def test_a_copy_that_cannot_tell_its_commit_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(lines, "ROOT", tmp_path)
+    for argv, warned in ((["--commit", "f" * 40], False), ([], True)):
+        monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--tiny", "--work", str(tmp_path), *argv])
+        with pytest.raises(SystemExit, match="no time left"):
+            gpu.run([], gpu.options(), time.monotonic() - 1)
+        assert ("cannot tell its commit" in capsys.readouterr().err) is warned
+
+
+def test_another_copy_of_the_same_code_does_not_go_on_with_runs_of_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs remember where their prompts were, and refuse to go on with those of another folder."""
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--work", str(tmp_path)])
+    folders = []
+    for root in (tmp_path / "a", tmp_path / "a", tmp_path / "b"):
+        monkeypatch.setattr(lines, "ROOT", root)
+        folders.append(gpu.work_folder(gpu.options(), "0123abcd"))
+    assert folders[0] == folders[1] != folders[2] and folders[0].parent == tmp_path
 
 
 def test_two_scripts_do_not_share_a_work_folder(tmp_path: Path) -> None:
@@ -246,7 +292,8 @@ def test_readme_changes_between_its_marks_alone_and_takes_lines_of_a_gpu_alone(t
     text = page.read_text()
     assert text.startswith(f"a\n{tables.BEGIN}\n") and text.endswith(f"\n{tables.END}\nb\n")
     assert "one NVIDIA H200" in text and "commit fffffff" in text
-    assert "1 of 2 pieces ended well (`demo` failed)." in text
+    assert "1 of 2 pieces ended well (`demo` failed). Not run: `tests`, `chain-fp32-lora`," in text
+    assert "| card | setting (training with `--prior-batch-size 0`) |" in text
     assert "≤ 45.0 GiB | 41.3 GiB | met |" in text
     assert "≥ 1.50 × | 1.43 × | not met |" in text
     assert "| 12 GiB | SD 1.x, 512²: LoRA step, 16 items in 8 passes of 2, gradient checkpointing | - | not m" in text
@@ -261,6 +308,25 @@ def test_a_piece_that_failed_meets_nothing_and_local_changes_are_told() -> None:
     text = tables.readme_part([line("sd1-full", "failed", values=FAST, dirty=True)])
     assert "≤ 45.0 GiB | 41.3 GiB | the piece failed |" in text and "| met |" not in text
     assert "with local changes" in text
+
+
+def test_readme_names_what_was_never_run_of_what_has_to_work() -> None:
+    assert [p.name for p in PIECES if p.name in tables.WORKS] == list(tables.WORKS)
+    rest = {p.name for p in PIECES} - set(tables.WORKS) - {f.name for f in FITS}
+    assert rest == {f"{m}-{w}" for m in ("sd1", "sd2", "sdxl") for w in ("full", "lora", "sampling")}
+    assert "Not run" not in tables.readme_part([line(name) for name in tables.WORKS])
+    most = [line(name) for name in tables.WORKS[1:]]
+    assert "pieces ended well. Not run: `demo`.\n" in tables.readme_part([*most, line("demo", "skipped")])
+
+
+def test_readme_is_not_emptied_by_a_folder_without_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(f"{tables.BEGIN}\nmeasured\n{tables.END}\n")
+    monkeypatch.setattr(gpu, "HERE", tmp_path / "research")
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--readme", "--out", str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit, match=r"There is no gpu\.jsonl in"):
+        gpu.main()
+    assert "measured" in page.read_text() and tables.NOTHING not in page.read_text()
 
 
 def test_readme_without_marks_is_left_alone(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_what_a_run_found_is_noted(here: Here) -> None:
     works.judge(here, run_folder(here.work), "demo")
     wanted = {
         "memorized": 1, "mitigated": 1, "persistent": 0, "pictures": 3, "blank_pictures": 0, "steps": 1,
-        "numbers_that_are_none": 0, "unlearn_seconds": 3.5, "unlearn_peak_gib": 1.0,
+        "numbers_that_are_none": 0, "unlearn_seconds": 3.5, "detect_and_unlearn_peak_gib": 1.0,
     }  # fmt: skip
     assert wanted.items() <= here.values.items()
 
@@ -105,6 +105,20 @@ def test_verdicts_of_other_code_are_never_compared_without_a_word(
     (tmp_path / "verdicts.json").write_text("{}")
     with pytest.raises(WrongResultError, match=r"holds no verdicts of a CPU .KeyError"):
         works.judge(here, run_folder(tmp_path), "demo")
+
+
+@pytest.mark.parametrize("prompts", [{}, [], "a sea", {"a sea": "memorized"}, {"a sea": {"outcome": "mitigated"}}])
+def test_a_file_without_verdicts_is_refused_before_any_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompts: object
+) -> None:
+    found = {"prompts": {"a sea": {"before": "memorized"}}}
+    verdicts = {"demo": {"prompts": prompts}, "chain-lora": found, "chain-full": found}
+    monkeypatch.setattr(works, "EXPECTED", tmp_path / "verdicts.json")
+    works.EXPECTED.write_text(json.dumps(verdicts))
+    with pytest.raises(SystemExit, match=r"No piece was begun, since .* holds no verdicts of a CPU"):
+        gpu.check_verdicts()
+    works.EXPECTED.write_text(json.dumps({**verdicts, "demo": found}))
+    gpu.check_verdicts()
 
 
 def test_the_script_warns_of_verdicts_of_other_code_and_refuses_to_begin_without_any(
