@@ -14,7 +14,7 @@ from memfix.flow.memory import sampling_memory
 from memfix.flow.pairs import gather, own_pictures, rewording
 from memfix.flow.training import CHECKPOINTS, Training, clear, follow
 from memfix.flow.weights import save
-from memfix.models.device import peak_memory
+from memfix.models.device import forget_peak_memory, peak_memory
 from memfix.records import Role
 from memfix.run.folder import MODEL, Run
 from memfix.run.header import UnlearnStage
@@ -92,6 +92,7 @@ def _of_first_rank(
         model = model or dry_run.open_model(detection, settings)
         if free:
             clear(run)
+        forget_peak_memory()
         sample = Sampler(model, detection.judge(), detection.settings, talk)
         pairs = gather(detection, entry, sample, method, own)
         latents = list(talk.track(encode_pairs(model, pairs), "Encoding pictures", len(pairs)))

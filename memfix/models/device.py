@@ -58,8 +58,14 @@ def autocast(mixed_precision: str) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext() if dtype is None else torch.autocast(device().type, dtype)
 
 
+def forget_peak_memory() -> None:
+    """Let `peak_memory` of a GPU tell of what comes from here on; a process always tells of all its life."""
+    if device().type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory() -> int:
-    """Bytes: of the GPU when there is one, else of the process."""
+    """Bytes: of the GPU since `forget_peak_memory` when there is one, else of the process."""
     if device().type == "cuda":
         return int(torch.cuda.max_memory_allocated())
     import resource

@@ -104,7 +104,7 @@ def judge(here: Here, run: Path, expected: str) -> None:
     if not steps:
         raise WrongResultError("nothing was unlearned: no prompt was found to be memorized")
     here.note(step_seconds=median(s["seconds"] for s in steps))
-    here.note(detect_and_unlearn_peak_gib=(stages["unlearn"]["peak_memory_bytes"] or 0) / 2**30)
+    here.note(unlearn_peak_gib=(stages["unlearn"]["peak_memory_bytes"] or 0) / 2**30)
     if here.values["blank_pictures"] or here.values["numbers_that_are_none"]:
         raise WrongResultError(
             f"{here.values['blank_pictures']} blank pictures, {here.values['numbers_that_are_none']} numbers are none"

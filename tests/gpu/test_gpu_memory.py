@@ -10,6 +10,7 @@ from gpu_devices import DEVICES
 from test_gpu_step import take, trainer_of
 
 from memfix.errors import MemfixError
+from memfix.models.device import forget_peak_memory, peak_memory
 
 
 def all_of(size: int) -> Iterator[torch.Tensor]:
@@ -59,3 +60,14 @@ def test_a_step_without_memory_says_what_to_lower_and_the_next_one_is_taken(on: 
     assert trainer.step == 1
     [record] = take(trainer, 1)
     assert record.step == 2
+
+
+@DEVICES
+def test_a_peak_is_that_of_one_stage(on: str) -> None:
+    size = 1 << 28
+    block = torch.zeros(size, dtype=torch.uint8, device=on)
+    assert peak_memory() >= size
+    del block
+    forget_peak_memory()
+    if on == "cuda":
+        assert peak_memory() < size
