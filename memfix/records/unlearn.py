@@ -100,11 +100,15 @@ class Validation(Record):
 class Ending(Record):
     """How training ended. `step` is that of the weights that are kept, `taken` the last step that was made."""
 
-    reason: Literal["clean", "forgotten", "all steps", "rolled back"]
-    step: int
-    taken: int
-    copies: int | None = Field(None, description="in the look at the weights that are kept; none without looks")
-    samples: int | None = Field(None, description="of that look")
+    reason: Literal["clean", "forgotten", "all steps", "rolled back"] = Field(
+        description="no copies in validations, the forget error at its bound, no step left, or pictures damaged"
+    )
+    step: int = Field(description="the step whose weights are kept; 0 for the original ones")
+    taken: int = Field(description="steps that were made")
+    copies: int | None = Field(
+        None, description="copies in the validation of the weights that are kept; none without validations"
+    )
+    samples: int | None = Field(None, description="samples of that validation")
 
     @property
     def good(self) -> bool | None:

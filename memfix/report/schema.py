@@ -12,15 +12,21 @@ from memfix.records import AttackResult, Damage, Kind, Label, Outcome, Part, Rec
 class Picture(Record):
     """An image in or beside the run folder. `path` is relative to the run folder, or absolute for references."""
 
-    path: str
-    seed: int | None = None
-    condition: str | None = None
-    copy_: bool | None = Field(None, alias="copy")
+    path: str = Field(description="relative to the run folder, or absolute for references")
+    seed: int | None = Field(None, description="seed of the noise that a sample began with; none of a reference")
+    condition: str | None = Field(
+        None, description="what a sample was sampled under, for instance `same` or `fresh` noise; none of a reference"
+    )
+    copy_: bool | None = Field(
+        None, alias="copy", description="whether a sample is a copy of a reference; none of a reference"
+    )
     part: Part | None = Field(None, description="the part that is copied, if the picture as a whole is no copy")
     members: int = Field(
         1, description="how many near-copies among the references this picture represents, itself included"
     )
-    measures: dict[str, float] = Field(default_factory=dict)
+    measures: dict[str, float] = Field(
+        default_factory=dict, description="name of a measure → its value for the sample and its nearest reference"
+    )
 
 
 class PromptEntry(Record):
@@ -30,91 +36,102 @@ class PromptEntry(Record):
     comes from.
     """
 
-    id: str
-    text: str
-    role: Role
-    source: str
-    cut_tokens: int
-    verdict_before: Label
-    verdict_after: Label | None
-    outcome: Outcome | None
-    reason: str
+    id: str = Field(description="of the prompt in its run")
+    text: str = Field(description="what the model is given")
+    role: Role = Field(description="a prompt of the list, or a control that must not change")
+    source: str = Field(description="file and line that it was read from")
+    cut_tokens: int = Field(description="tokens past the limit of the text encoder, which the model never sees")
+    verdict_before: Label = Field(description="verdict of the first check")
+    verdict_after: Label | None = Field(description="verdict of the re-check; none before a re-check")
+    outcome: Outcome | None = Field(description="what became of the prompt; none before a re-check")
+    reason: str = Field(description="why the outcome is what it is, or the verdict before a re-check")
     kind: Kind | None = Field(description="what the copies before have in common with the references")
     sampled: bool = Field(description="False if the prompt was not sampled because a screen estimates that it is clean")
-    scores_before: dict[str, Any]
-    scores_after: dict[str, Any]
+    scores_before: dict[str, Any] = Field(description="counts and numbers behind the verdict of the first check")
+    scores_after: dict[str, Any] = Field(description="those of the re-check; empty before a re-check")
     background: dict[str, Any] | None = Field(description="how similar unrelated training images are to each other")
     damage: Damage | None = Field(None, description="what became of the samples; none before a re-check")
     wording: str | None = Field(None, description="the shorter text that the unlearned model reads the prompt as")
     copies_reworded: int | None = Field(
         None, description="copies under that wording; the other counts are of the weights without it"
     )
-    samples_reworded: int | None = None
+    samples_reworded: int | None = Field(None, description="samples under that wording")
     attacks: list[AttackResult] = Field(default_factory=list, description="attacks on the unlearned weights")
     clip_score_before: float | None = Field(
         None,
         description="clip_score: mean cosine of samples and prompt by CLIP, with --clip-score; not used to decide on "
         "copies",
     )
-    clip_score_after: float | None = None
-    references: list[Picture]
-    samples_before: list[Picture]
-    samples_after: list[Picture]
+    clip_score_after: float | None = Field(None, description="the same after unlearning")
+    references: list[Picture] = Field(
+        description="what the samples show: the reference of the verdict first, then those that copies show"
+    )
+    samples_before: list[Picture] = Field(description="samples of the first check")
+    samples_after: list[Picture] = Field(description="samples of the re-check; empty before a re-check")
 
 
 class Summary(Record):
-    """The numbers on the first page. Intervals are exact binomial (Clopper-Pearson, 95 %)."""
+    """The numbers on the first page; those of the re-check are none before one.
 
-    prompts: int
-    memorized_before: int
-    clean_before: int
+    Intervals are exact binomial (Clopper-Pearson, 95 %).
+    """
+
+    prompts: int = Field(description="prompts of the list, without controls")
+    memorized_before: int = Field(description="prompts that the first check found memorized")
+    clean_before: int = Field(description="prompts that the first check calls clean")
     clean_sampled: int = Field(description="prompts of clean_before that were sampled and found clean")
     not_sampled: int = Field(
         description="the other prompts of clean_before: not sampled, clean by estimate of a screen"
     )
-    undecided_before: int
-    memorized_after: int | None
-    mitigated: int | None
-    persistent: int | None
-    hidden: int | None
-    damaged: int | None
-    undecided: int | None
-    mitigation_rate: float | None
-    mitigation_rate_interval: tuple[float, float] | None
+    undecided_before: int = Field(description="prompts that the first check could not decide")
+    memorized_after: int | None = Field(description="prompts that the re-check found memorized")
+    mitigated: int | None = Field(description="memorized prompts that no longer reproduce a training image")
+    persistent: int | None = Field(description="memorized prompts that still reproduce a training image")
+    hidden: int | None = Field(
+        description="memorized prompts that an attack, or taking a rewording off, brings a training image back from"
+    )
+    damaged: int | None = Field(description="memorized prompts whose samples are damaged, so that nothing is proven")
+    undecided: int | None = Field(description="prompts that the re-check could not decide")
+    mitigation_rate: float | None = Field(
+        description="share of the memorized prompts that are mitigated, 0 to 1; none without memorized prompts"
+    )
+    mitigation_rate_interval: tuple[float, float] | None = Field(description="exact 95 % interval of that share")
     copies_before: float = Field(description="share of copies in all samples of memorized prompts")
     copies_after: float | None = Field(
         description="share of copies in samples of the same prompts from fresh seeds, after unlearning"
     )
-    controls: int
+    controls: int = Field(description="prompts that must not change")
     controls_memorized: int = Field(description="controls that were memorized before unlearning")
     controls_undecided: int = Field(description="controls that were undecided before unlearning")
-    controls_changed: int | None
+    controls_changed: int | None = Field(description="controls whose outcome is another than unchanged")
     harmed: int | None = Field(description="controls and other prompts that must not change, and are damaged")
     newly_memorized: int | None = Field(description="prompts and controls that were not memorized before, and are now")
     attacks: int | None = Field(description="attacks that were made on the unlearned weights")
     known_attacks: int | None = Field(description="those among them that the unlearning had adversarial steps against")
     reworded: int | None = Field(description="mitigated prompts that the model reads as a shorter wording")
-    control_drift: float | None
+    control_drift: float | None = Field(
+        description="mean rms difference of the controls' samples before and after, from the same noise, 0 to 1"
+    )
     quality_before: float = Field(description="share of samples whose detail is in the range of the original model")
-    quality_after: float | None
+    quality_after: float | None = Field(description="the same after unlearning")
     control_clip_score_before: float | None = Field(
         None, description="mean clip_score of the controls (cosine of samples and prompt by CLIP), with --clip-score"
     )
-    control_clip_score_after: float | None = None
+    control_clip_score_after: float | None = Field(None, description="the same after unlearning")
 
 
 class Report(Record):
     """Everything the HTML shows."""
 
-    schema_version: int = 1
-    run: dict[str, Any]
-    summary: Summary
-    prompts: list[PromptEntry]
-    controls: list[PromptEntry]
-    training: dict[str, Any]
+    schema_version: int = Field(1, description="version of this report's fields")
+    run: dict[str, Any] = Field(description="the run: its name, and the header's record of each stage")
+    summary: Summary = Field(description="the numbers on the first page")
+    prompts: list[PromptEntry] = Field(description="prompts of the list, in its order")
+    controls: list[PromptEntry] = Field(description="prompts that must not change, in the order of their list")
+    training: dict[str, Any] = Field(description="how the weights were unlearned; empty before that")
     sections: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="by name, what further sections of the page tell; those with nothing to tell are left out",
     )
-    timings: dict[str, float]
-    environment: dict[str, Any]
+    timings: dict[str, float] = Field(description="seconds of wall time, by stage and part of its work")
+    environment: dict[str, Any] = Field(description="versions and machine of the stage that ran last")
