@@ -1,6 +1,7 @@
 """The folders are the flow: imports form a DAG, stages do not know each other."""
 
 import ast
+import contextlib
 import re
 import subprocess
 import sys
@@ -105,9 +106,21 @@ def test_pure_parts_know_nothing_of_runs_and_command_line() -> None:
 
 
 # What a model is made of, by the names that diffusers and transformers give it.
+CLASSES = re.compile(r"\w*(Pipeline|UNet2D|Autoencoder)\w*")
 PARTS_OF_A_MODEL = re.compile(
-    r"\bsample_size\b|\btext_encoder\b|\btokenizer\b|\.unet\b|\.vae\b|\bpipe\b|\w*(Pipeline|UNet2D|Autoencoder)\w*"
+    rf"\bsample_size\b|\btext_encoder\b|\btokenizer\b|\.unet\b|\.vae\b|\bpipe\b|{CLASSES.pattern}"
 )
+OF_MODELS = (PACKAGE / "models", PACKAGE / "demo/model")  # the code, and a model as diffusers itself writes it
+
+
+def texts() -> dict[Path, str]:
+    """Every file of the package that is text and not Python: templates, settings, lists, notices."""
+    found = dict[Path, str]()
+    for path in PACKAGE.rglob("*"):
+        if path.is_file() and path.suffix not in {".py", ".pyc"}:
+            with contextlib.suppress(UnicodeDecodeError):  # a picture, or weights
+                found[path] = path.read_bytes().decode()
+    return found
 
 
 def test_only_models_know_diffusers_and_transformers() -> None:
@@ -129,6 +142,15 @@ def test_only_models_know_diffusers_and_transformers() -> None:
         read += 1
     assert read > 100
     assert PARTS_OF_A_MODEL.search("StableDiffusionPipeline") and PARTS_OF_A_MODEL.search("self.pipe.unet")
+
+
+def test_no_template_or_other_text_names_a_class_of_diffusers() -> None:
+    """What a model is loaded by, a run writes down when it loads one."""
+    read = texts()
+    assert {"card.md.j2", "settings.toml", "paper-sd.toml", "NOTICE", "metadata.jsonl"} <= {path.name for path in read}
+    named = {path for path, text in read.items() if CLASSES.search(text)}
+    assert PACKAGE / "demo/model/model_index.json" in named
+    assert [path for path in named if not any(path.is_relative_to(folder) for folder in OF_MODELS)] == []
 
 
 TESTS = PACKAGE.parent / "tests"

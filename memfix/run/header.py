@@ -51,6 +51,9 @@ class DetectStage(Stage):
     weights: dict[str, WeightsRecord] = Field(default_factory=dict, description="by name of the measure they are of")
     wrong_rows: int = Field(0, description="rows of prompt lists and tables that were left out")
     left_out_pictures: int = Field(0, description="references that could not be read and were left out")
+    loaded_by: str | None = Field(
+        None, description="class of diffusers that loads the model, as the model card tells; none before it is loaded"
+    )
     design: DesignRecord | None = Field(
         None,
         description="after how many samples a prompt was judged, and by how many copies; none before it is settled",

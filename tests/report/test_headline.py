@@ -1,7 +1,7 @@
 """The sentence at the top of a report: no good word for a model that is no good."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -35,7 +35,7 @@ def run_of(model: str, unlearned: bool, unlearn: UnlearnStage | None = None) -> 
     inputs = DetectInputs(
         prompts="0", model_sha256="0", model_config_sha256="0", references=None, index=None, measure="0"
     )
-    detect = DetectStage(settings=DetectSettings(model=model), inputs=inputs)
+    detect = DetectStage(settings=DetectSettings(model=model), inputs=inputs, loaded_by="SomePipeline")
     return ReportedRun(
         name="r", created="2026-01-01T00:00:00+00:00", status="finished",
         stages=Stages(detect=detect, unlearn=unlearn), unlearned=unlearned, rechecked=False,
@@ -128,13 +128,27 @@ def test_hidden_characters_are_shown_on_the_page() -> None:
     assert template.render(x="a<\u202eb\x1b") == "<b title='a&lt;\\u202eb\ufffd'>a&lt;\\u202eb\ufffd</b>"
 
 
+@pytest.mark.parametrize("weights", ["lora", "full"])
+def test_card_says_what_loads_the_weights(tmp_path: Path, weights: Literal["lora", "full"]) -> None:
+    text = card_of(tmp_path, "folder/model", weights)
+    assert "from diffusers import SomePipeline\n" in text
+    folder = "folder/model" if weights == "lora" else "path/to/this/folder"
+    assert f'pipe = SomePipeline.from_pretrained("{folder}")\n' in text
+    assert ("load_lora_weights" in text) == (weights == "lora")
+
+
 def test_hidden_characters_are_shown_on_the_card(tmp_path: Path) -> None:
-    settings = UnlearnSettings(weights="full", method="siss")
-    run = run_of("a\u202eb`", True, UnlearnStage(settings=settings, inputs=UnlearnInputs()))
+    text = card_of(tmp_path, "a\u202eb`", "full")
+    assert "from `a\\u202eb'`" in text and "\u202e" not in text and "\n1 prompt from" in text
+
+
+def card_of(folder: Path, model: str, weights: Literal["lora", "full"]) -> str:
+    """The model card of a run that was not re-checked."""
+    settings = UnlearnSettings(weights=weights, method="siss")
+    run = run_of(model, True, UnlearnStage(settings=settings, inputs=UnlearnInputs()))
     training = Training(
         settings=settings, steps=1, seconds=1, targets=1, pairs={}, kinds=[], rewordings=[], ending=None, endings=[],
         validations=[], loss_keep=[1], loss_forget=[1],
     )  # fmt: skip
     found = report(mitigated=None).model_copy(update={"run": run, "training": training})
-    text = card.write_card(tmp_path, found, rechecked=True).read_text(encoding="utf-8")
-    assert "from `a\\u202eb'`" in text and "\u202e" not in text and "\n1 prompt from" in text
+    return card.write_card(folder, found, rechecked=True).read_text(encoding="utf-8")
