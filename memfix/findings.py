@@ -10,8 +10,8 @@ from memfix.records import Record
 class RuleRecord(Record):
     """The rule of a copy that a run goes by."""
 
-    measure: str
-    threshold: float = Field(description="past it a sample is a copy")
+    measure: str = Field(description="the measure that decides, by name")
+    threshold: float = Field(description="value of the measure past which a sample is a copy")
     source: str = Field(description="where the threshold comes from")
     name: str | None = Field(None, description="of a published threshold")
     false_alarm_rate: float | None = Field(
@@ -23,9 +23,9 @@ class WeightsRecord(Record):
     """A file of weights that describe pictures or texts."""
 
     name: str = Field(description="what they were asked for as")
-    file: str
-    bytes: int
-    sha256: str
+    file: str = Field(description="absolute path that they were read from")
+    bytes: int = Field(description="size of that file")
+    sha256: str = Field(description="of that file")
 
 
 class BackgroundRecord(Record):
@@ -35,7 +35,7 @@ class BackgroundRecord(Record):
     duplicates: int = Field(description="left out, because another one is the same picture")
     p50: float = Field(description="half of them are no closer to an unrelated one")
     p99: float = Field(description="99 % of them are no closer")
-    closest: float
+    closest: float = Field(description="value of the measure for the nearest two that are unrelated")
 
 
 class DesignRecord(Record):
@@ -44,14 +44,16 @@ class DesignRecord(Record):
     looks: list[int] = Field(description="numbers of samples after which a prompt was judged")
     memorized_from: list[int | None] = Field(description="least number of copies that counts, at each of them")
     clean_from: int | None = Field(description="first number of samples after which a prompt without copies is clean")
-    chance: float
+    chance: float = Field(
+        description="share of samples that may pass the threshold though nothing is memorized, 0 to 1"
+    )
     chance_memorized: float = Field(description="probability that chance alone makes a prompt memorized")
 
 
 class SearchRecord(Record):
     """How the nearest reference of a sample was found."""
 
-    by: str
+    by: str = Field(description="the measure that every reference is compared by")
     candidates: int = Field(description="how many references `by` brings")
     then: str = Field(description="the measure that chooses among these")
 
@@ -59,14 +61,14 @@ class SearchRecord(Record):
 class ScreeningRecord(Record):
     """What a screen left out of a check, and how far that can be trusted."""
 
-    screen: str
-    threshold: float
-    skipped: int
-    expected_memorized: float
-    expected_missed: float
-    audited: int
-    audited_memorized: int
+    screen: str = Field(description="by name")
+    threshold: float = Field(description="score of the screen below which a prompt was left out")
+    skipped: int = Field(description="prompts that score below it; the audited ones are among them")
+    expected_memorized: float = Field(description="memorized prompts in the whole list, as estimated from the scores")
+    expected_missed: float = Field(description="memorized prompts among the skipped ones, as estimated from the scores")
+    audited: int = Field(description="skipped prompts that were drawn at random and sampled all the same")
+    audited_memorized: int = Field(description="those of them that are memorized; with any, all prompts were sampled")
     share_bound: float | None = Field(description="at most this share of what was left out is memorized")
-    odd_controls: list[str]
-    similar: int
-    similar_memorized: int
+    odd_controls: list[str] = Field(description="texts of controls that score like memorized prompts")
+    similar: int = Field(description="skipped prompts that were tried because they are worded like memorized ones")
+    similar_memorized: int = Field(description="those of them that gave a copy and are memorized")

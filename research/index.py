@@ -38,7 +38,7 @@ from memfix.index.build import build
 from memfix.index.plan import make_plan
 from memfix.index.rows import Row, as_line, write_lines
 from memfix.index.search import search
-from memfix.index.store import SHARD_SIZE, Manifest, Shard, Store
+from memfix.index.store import SEGMENT_SIZE, Manifest, Segment, Store
 from memfix.references.near_copies import groups_in
 from memfix.run.environment import environment
 
@@ -61,23 +61,23 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def write_store(path: Path, vectors: int, dimension: int) -> Store:
-    """Random unit vectors and their near-copies, a shard at a time."""
+    """Random unit vectors and their near-copies, a segment at a time."""
     draw = np.random.default_rng(0)
     manifest = Manifest(
         descriptor="random", identity="random unit vectors", dimension=dimension, precision=Precision.FLOAT16,
-        shard_size=SHARD_SIZE, folder=str(path),
+        segment_size=SEGMENT_SIZE, folder=str(path),
     )  # fmt: skip
-    store, shards = Store(path, manifest), []
-    for number, first in enumerate(range(0, vectors, SHARD_SIZE)):
-        n, name = min(SHARD_SIZE, vectors - first), f"{number:08d}"
+    store, segments = Store(path, manifest), []
+    for number, first in enumerate(range(0, vectors, SEGMENT_SIZE)):
+        n, name = min(SEGMENT_SIZE, vectors - first), f"{number:08d}"
         block = unit(draw.standard_normal((n, dimension), np.float32))
         block[1::2] = near_copies(block[: n - 1 : 2], draw)
         with atomic_file(store.file(name, ".npy")) as file:
             np.save(file, block.astype(np.float16))
         names = [f"{first + i:09d}.jpg" for i in range(n)]
         write_lines(store.file(name, ".jsonl"), (as_line(Row(name, name, 1, 1, "0" * 64)) for name in names))
-        shards.append(Shard(name=name, rows=n, vectors=n, sha256=name))
-    store.save(manifest.model_copy(update={"shards": tuple(shards)}))
+        segments.append(Segment(name=name, rows=n, vectors=n, sha256=name))
+    store.save(manifest.model_copy(update={"segments": tuple(segments)}))
     return Store.open(path)
 
 

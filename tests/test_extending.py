@@ -36,6 +36,7 @@ from memfix.records import Arm, AttackResult, Label, Prompt, Reference, Score, V
 from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
 from memfix.report import html, sections
+from memfix.report.schema import Report
 from memfix.run.folder import Run
 from memfix.screens.base import Screen
 from memfix.screens.sampling import Sampling
@@ -305,3 +306,5 @@ def test_section_appears_on_the_page(
     assert "<h2>Most copied references</h2>" in page
     assert f"<dt>{most}</dt><dd>{copies.count(most)} sample" in page
     assert "What could not be read" not in page  # nothing was left out
+    told = Report.model_json_schema()["properties"]["sections"]["properties"]["most_copied"]
+    assert told["properties"]["samples"]["description"].startswith("file name of a reference")

@@ -1,6 +1,7 @@
 """The folders are the flow: imports form a DAG, stages do not know each other."""
 
 import ast
+import contextlib
 import re
 import subprocess
 import sys
@@ -10,12 +11,8 @@ import memfix
 
 PACKAGE = Path(memfix.__file__).parent
 STAGES = {"detect", "unlearn", "recheck", "report"}
-PURE = tuple(
-    f"memfix.{name}"
-    for name in (
-        "download", "index", "inputs", "measures", "models", "recheck", "references", "screens", "unlearn", "world",
-    )
-)  # fmt: skip
+ARCHITECTURE = PACKAGE.parent / "docs/architecture.md"
+RUNS = {"memfix.run", "memfix.flow", "memfix.cli", "memfix.__main__"}
 
 
 def module_name(path: Path) -> str:
@@ -98,16 +95,93 @@ def test_stages_do_not_import_each_other() -> None:
             assert not others, f"{name} imports {others}"
 
 
+def levels(graph: dict[str, set[str]]) -> dict[str, int]:
+    """Of each node of a graph without circles, the length of its longest way down."""
+    found = dict[str, int]()
+
+    def level(name: str) -> int:
+        if name not in found:
+            found[name] = max((level(other) + 1 for other in graph.get(name, ())), default=0)
+        return found[name]
+
+    for name in graph:
+        level(name)
+    return found
+
+
+def reached(graph: dict[str, set[str]], start: str) -> set[str]:
+    """All that a node leads to, in any number of steps."""
+    found, todo = set[str](), [start]
+    while todo:
+        new = graph.get(todo.pop(), set()) - found
+        found |= new
+        todo += new
+    return found
+
+
+def names_in(text: str) -> list[str]:
+    """Names in backticks."""
+    return re.findall(r"`([^`]+)`", text)
+
+
+def pure(words: str) -> set[str]:
+    """Modules of the folders that the page names in the rule that begins with `words`, up to its verb."""
+    (listed,) = re.findall(rf"^- {words}: (.*?) (?:also )?import nothing of", ARCHITECTURE.read_text(), re.M | re.S)
+    rooms = tuple(f"memfix.{name.replace('/', '.')}" for name in names_in(listed))
+    found = {name for name in imports() if name.startswith(tuple(f"{f}." for f in rooms)) or name in rooms}
+    assert rooms and all(any(name.startswith(f) for name in found) for f in rooms), rooms
+    return found
+
+
+def test_levels_are_longest_ways() -> None:
+    assert levels({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == {"a": 2, "b": 1, "c": 0}
+    assert reached({"a": {"b"}, "b": {"c"}, "c": set(), "d": {"a"}}, "a") == {"b", "c"}
+
+
+def test_the_page_has_the_levels_of_folders() -> None:
+    """All but the package itself, which imports nothing, and `__main__`, which starts the command line."""
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", ARCHITECTURE.read_text(), re.M)
+    told = {int(level): names_in(names) for level, names in rows}
+    found: dict[int, list[str]] = {}
+    for name, level in sorted(levels(folders()).items()):
+        if name not in {"memfix", "memfix.__main__"}:
+            found.setdefault(level, []).append(name.removeprefix("memfix."))
+    assert told == found
+    assert list(told) == sorted(told, reverse=True) and len(rows) == len(told)
+
+
 def test_pure_parts_know_nothing_of_runs_and_command_line() -> None:
-    for name, found in imports().items():
-        if name.startswith(PURE):
-            assert not {f for f in found if f.startswith(("memfix.run.folder", "memfix.cli", "memfix.flow"))}, name
+    graph = imports()
+    parts = pure("Pure of runs")
+    assert {room(name) for name in parts} >= {"memfix.measures", "memfix.variants", "memfix.unlearn", "memfix.world"}
+    assert {name: known for name in parts if (known := {room(f) for f in reached(graph, name)} & RUNS)} == {}
+    assert {room(f) for f in reached(graph, "memfix.report.build")} & RUNS  # the rule can fail
+
+
+def test_pure_functions_tell_the_user_nothing() -> None:
+    graph = imports()
+    parts = pure("Pure functions and small objects")
+    assert parts < pure("Pure of runs") and "memfix.unlearn.objective.methods" in parts
+    assert [name for name in parts if "memfix.console" in reached(graph, name)] == []
+    assert "memfix.console" in reached(graph, "memfix.unlearn.data.given")
 
 
 # What a model is made of, by the names that diffusers and transformers give it.
+CLASSES = re.compile(r"\w*(Pipeline|UNet2D|Autoencoder)\w*")
 PARTS_OF_A_MODEL = re.compile(
-    r"\bsample_size\b|\btext_encoder\b|\btokenizer\b|\.unet\b|\.vae\b|\bpipe\b|\w*(Pipeline|UNet2D|Autoencoder)\w*"
+    rf"\bsample_size\b|\btext_encoder\b|\btokenizer\b|\.unet\b|\.vae\b|\bpipe\b|{CLASSES.pattern}"
 )
+OF_MODELS = (PACKAGE / "models", PACKAGE / "demo/model")  # the code, and a model as diffusers itself writes it
+
+
+def texts() -> dict[Path, str]:
+    """Every file of the package that is text and not Python: templates, settings, lists, notices."""
+    found = dict[Path, str]()
+    for path in PACKAGE.rglob("*"):
+        if path.is_file() and path.suffix not in {".py", ".pyc"}:
+            with contextlib.suppress(UnicodeDecodeError):  # a picture, or weights
+                found[path] = path.read_bytes().decode()
+    return found
 
 
 def test_only_models_know_diffusers_and_transformers() -> None:
@@ -129,6 +203,15 @@ def test_only_models_know_diffusers_and_transformers() -> None:
         read += 1
     assert read > 100
     assert PARTS_OF_A_MODEL.search("StableDiffusionPipeline") and PARTS_OF_A_MODEL.search("self.pipe.unet")
+
+
+def test_no_template_or_other_text_names_a_class_of_diffusers() -> None:
+    """What a model is loaded by, a run writes down when it loads one."""
+    read = texts()
+    assert {"card.md.j2", "settings.toml", "paper-sd.toml", "NOTICE", "metadata.jsonl"} <= {path.name for path in read}
+    named = {path for path, text in read.items() if CLASSES.search(text)}
+    assert PACKAGE / "demo/model/model_index.json" in named
+    assert [path for path in named if not any(path.is_relative_to(folder) for folder in OF_MODELS)] == []
 
 
 TESTS = PACKAGE.parent / "tests"

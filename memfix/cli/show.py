@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from memfix.config.checks import DetectSettings
     from memfix.config.unlearn import UnlearnSettings
     from memfix.flow.attacks import Attacks
+    from memfix.report.sections import BroughtBack
     from memfix.run.folder import Run
 
 
@@ -187,21 +188,21 @@ def attacked(call: Call, done: Attacks) -> None:
         "before_control": "clean, original model",
         "before_target": "memorized, original model",
     }
-    cells = [[row["attack"], *(_came(row[arm]) for arm in arms)] for row in rows]
+    cells = [[row.attack, *(_came(getattr(row, arm)) for arm in arms)] for row in rows]
     call.talk.table("Attacks", ["attack", *arms.values()], cells)
     if not rows:
         call.talk.say("No attack was made.")
     call.talk.say(f"\nNot tried: {', '.join(done.left_out) or 'none'}.")
     call.talk.say(f"Results and pictures: {folder}")
     if call.json:
-        emit({"folder": str(folder), "attacks": rows, "left_out": done.left_out})
+        emit({"folder": str(folder), "attacks": [row.model_dump() for row in rows], "left_out": done.left_out})
 
 
-def _came(arm: dict[str, Any]) -> str:
-    if not arm["tried"]:
+def _came(arm: BroughtBack) -> str:
+    if not arm.tried:
         return "–"
-    earliest = f" (from {arm['earliest']} {arm['unit']})" if arm["came"] else ""
-    return f"{arm['came']} of {arm['tried']}{earliest}"
+    earliest = f" (from {arm.earliest} {arm.unit})" if arm.came else ""
+    return f"{arm.came} of {arm.tried}{earliest}"
 
 
 def reported(call: Call, run: Run, page: Path) -> None:

@@ -77,6 +77,7 @@ def detect(
         entry.rule, entry.medoids = rule.record(), references is None
         entry.background = background.summary() if background else None
         model = loading.load(opened.source, settings.variant)
+        entry.loaded_by = model.loaded_by
         model.adapters.fuse(*adapters_of(settings))
         prompts = [p.model_copy(update={"cut_tokens": model.text.cut_tokens(p.text)}) for p in opened.prompts]
         for p in prompts:

@@ -39,7 +39,7 @@ class Approximation:
 
 
 class Approximate:
-    """Candidates on disk beside the shards, for the content of the store that they were made from."""
+    """Candidates on disk beside the segments, for the content of the store that they were made from."""
 
     def __init__(self, store: Store) -> None:
         """Open it. Raises MemfixError if there is none, or if the store has changed since."""

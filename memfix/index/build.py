@@ -1,4 +1,4 @@
-"""From a folder to shards: plan, describe what is new, put the shards in place; resumed and shared by rank."""
+"""From a folder to segments: plan, describe what is new, put the segments in place; resumed and shared by rank."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OWN_RANK = "Wait for it, or give each process its own --rank."
 
 
 class Built(NamedTuple):
-    """What came of a build; it is not `complete` while other processes have shards to build."""
+    """What came of a build; it is not `complete` while other processes have segments to build."""
 
     store: Store
     counts: Counts
@@ -38,14 +38,14 @@ def build(
 ) -> Built:  # fmt: skip
     """Bring an index up to what its folder holds; `watch` hears how many pictures of how many are dealt with.
 
-    Killed at any moment, it goes on behind the last finished shard when it is called again.
+    Killed at any moment, it goes on behind the last finished segment when it is called again.
     """
     counts = Counts()
     with held(store.path, f".rank-{world.label}.lock", OWN_RANK):
         while True:
             store, plan, resumed = prepare(store, folder)
             if plan is None:
-                counts.same = sum(shard.rows for shard in store.manifest.shards)
+                counts.same = sum(segment.rows for segment in store.manifest.segments)
                 return Built(store, counts, complete=True)
             done, total = 0, sum(plan.pictures[name] for name in world.shard(plan.pictures))
             for more in describe(store, plan, folder, descriptor, world, batch_size, workers):
@@ -84,7 +84,7 @@ def preview(store: Store, folder: Path) -> Counts:
 
 
 def finish(store: Store, plan: Plan) -> Store | None:
-    """The finished index, or None while other processes still have shards to build."""
+    """The finished index, or None while other processes still have segments to build."""
     with held_in_turn(store.path):
         return commit(store, plan)
 
@@ -92,17 +92,17 @@ def finish(store: Store, plan: Plan) -> Store | None:
 def describe(
     store: Store, plan: Plan, folder: Path, descriptor: Descriptor, world: World, batch_size: int, workers: int
 ) -> Iterator[int]:
-    """Build the missing shards of a rank, yielding how many further pictures are dealt with."""
+    """Build the missing segments of a rank, yielding how many further pictures are dealt with."""
     with ThreadPoolExecutor(workers) as pool:
         for name in world.shard(plan.pictures):
             if store.file(name, ".jsonl").exists():
                 yield plan.pictures[name]
                 continue
-            yield from _Shard(store, plan, name, folder).build(descriptor, pool, batch_size)
+            yield from _Segment(store, plan, name, folder).build(descriptor, pool, batch_size)
 
 
-class _Shard:
-    """One shard in the making: rows, and vectors for those that are readable."""
+class _Segment:
+    """One segment in the making: rows, and vectors for those that are readable."""
 
     def __init__(self, store: Store, plan: Plan, name: str, folder: Path) -> None:
         self._store, self._name, self._folder = store, name, folder
@@ -157,7 +157,7 @@ class _Shard:
             self._rows[i] = self._rows[i]._replace(reason="has no finite descriptor")
 
     def _write(self) -> None:
-        """The vectors, then the rows, whose presence completes the shard."""
+        """The vectors, then the rows, whose presence completes the segment."""
         with atomic_file(self._store.file(self._name, ".npy")) as file:
             readable = np.array([not row.reason for row in self._rows])
             np.save(file, self._vectors[readable], allow_pickle=False)

@@ -1,13 +1,14 @@
-"""An index folder: descriptors in shards, the rows they belong to, and a manifest that says what made them.
+"""An index folder: descriptors in segments, the rows they belong to, and a manifest that says what made them.
 
-    manifest.json           descriptor, precision, folder, shards in order
-    shards/<name>.npy       [n, d] float16 or float32, in order of the readable rows
-    shards/<name>.jsonl     rows, readable or not; its presence says that the shard is complete
+    manifest.json           descriptor, precision, folder, segments in order
+    segments/<name>.npy     [n, d] float16 or float32, in order of the readable rows
+    segments/<name>.jsonl   rows, readable or not; its presence says that the segment is complete
     plan/                   what is being built, see plan.py
     approximate.*           see approximate.py
 
-Shards hold the rows in the order of `Row.key`, so the id of a vector is its place among all readable pictures, however
-often and by however many processes the index was built. Knows nothing of pictures.
+A segment is written once, and replaced as a whole. Segments hold the rows in the order of `Row.key`, so the id of a
+vector is its place among all readable pictures, however often and by however many processes the index was built. Knows
+nothing of pictures.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from memfix.files import atomic_file, held_in_turn
 from memfix.index.rows import Row, from_line, read_lines
 from memfix.measures.descriptor import Descriptor
 
-SHARD_SIZE = 8192
+SEGMENT_SIZE = 8192
 BLOCK = 16384
 
 Vectors = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
 
-class Shard(BaseModel):
+class Segment(BaseModel):
     """A file of vectors; `sha256` is that of its rows, which hold the hash of every picture."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,16 +55,16 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     descriptor: str
     identity: str
     weights: str = ""  # what to ask for to get the descriptor's weights again; nothing if it has none
     dimension: int
     precision: Precision
-    shard_size: int
+    segment_size: int
     folder: str
-    next_shard: int = 0
-    shards: tuple[Shard, ...] = ()
+    next_segment: int = 0
+    segments: tuple[Segment, ...] = ()
 
 
 class Store:
@@ -71,7 +72,7 @@ class Store:
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
-        self._ends = [0, *accumulate(shard.vectors for shard in manifest.shards)]
+        self._ends = [0, *accumulate(segment.vectors for segment in manifest.segments)]
         self._cached_rows = lru_cache(maxsize=32)(self._readable_rows)
 
     # -- opening ------------------------------------------------------------------------------------------------
@@ -95,7 +96,7 @@ class Store:
     @classmethod
     def create(
         cls, path: Path, folder: Path, descriptor: Descriptor, precision: Precision | None = None,
-        shard_size: int = SHARD_SIZE,
+        segment_size: int = SEGMENT_SIZE,
     ) -> Store:  # fmt: skip
         """A new index of `folder`, or the one that is in `path`, if it is of the same descriptor and precision.
 
@@ -108,7 +109,7 @@ class Store:
             if not (path / "manifest.json").exists():
                 if any(not p.name.startswith(".") for p in path.iterdir()):
                     raise MemfixError(f"{path} is not empty, and is not an index.", "Give another folder to --out.")
-                empty = cls.empty(path, folder, descriptor, precision or Precision.FLOAT16, shard_size)
+                empty = cls.empty(path, folder, descriptor, precision or Precision.FLOAT16, segment_size)
                 empty.save(empty.manifest)
             store = cls.open(path)
             store.require(descriptor)
@@ -122,12 +123,13 @@ class Store:
     @classmethod
     def empty(
         cls, path: Path, folder: Path, descriptor: Descriptor, precision: Precision = Precision.FLOAT16,
-        shard_size: int = SHARD_SIZE,
+        segment_size: int = SEGMENT_SIZE,
     ) -> Store:  # fmt: skip
         """An index without vectors, of which nothing is written yet."""
         manifest = Manifest(
             descriptor=descriptor.name, identity=descriptor.identity, weights=_weights(descriptor),
-            dimension=descriptor.dimension, precision=precision, shard_size=shard_size, folder=str(folder.resolve()),
+            dimension=descriptor.dimension, precision=precision, segment_size=segment_size,
+            folder=str(folder.resolve()),
         )  # fmt: skip
         return cls(path, manifest)
 
@@ -172,37 +174,37 @@ class Store:
     @property
     def content(self) -> str:
         """A hash of descriptor and rows: the same for the same pictures."""
-        shards = "".join(shard.sha256 for shard in self.manifest.shards)
-        return sha256(f"{self.manifest.identity}\0{shards}".encode()).hexdigest()
+        segments = "".join(segment.sha256 for segment in self.manifest.segments)
+        return sha256(f"{self.manifest.identity}\0{segments}".encode()).hexdigest()
 
-    def file(self, shard: str, suffix: str) -> Path:
-        """The path of a shard's .npy or .jsonl."""
-        return self.path / "shards" / f"{shard}{suffix}"
+    def file(self, segment: str, suffix: str) -> Path:
+        """The path of a segment's .npy or .jsonl."""
+        return self.path / "segments" / f"{segment}{suffix}"
 
-    def rows(self, shard: str) -> list[Row]:
-        """All rows of a shard, readable or not."""
-        return [from_line(line) for line in read_lines(self.file(shard, ".jsonl"))]
+    def rows(self, segment: str) -> list[Row]:
+        """All rows of a segment, readable or not."""
+        return [from_line(line) for line in read_lines(self.file(segment, ".jsonl"))]
 
     def unreadable(self) -> Iterator[Row]:
-        """The rows without a vector; only shards that have any are read."""
-        for shard in self.manifest.shards:
-            if shard.rows > shard.vectors:
-                yield from (row for row in self.rows(shard.name) if row.reason)
+        """The rows without a vector; only segments that have any are read."""
+        for segment in self.manifest.segments:
+            if segment.rows > segment.vectors:
+                yield from (row for row in self.rows(segment.name) if row.reason)
 
     def all_rows(self) -> Iterator[Row]:
-        """All rows of the index, one shard in memory at a time."""
-        for shard in self.manifest.shards:
-            yield from self.rows(shard.name)
+        """All rows of the index, one segment in memory at a time."""
+        for segment in self.manifest.segments:
+            yield from self.rows(segment.name)
 
-    def mapped(self, shard: str) -> NDArray[np.floating]:
-        """[n, d] vectors of a shard, in their precision, mapped from the file, which nothing written to it reaches."""
-        array: NDArray[np.floating] = np.load(self.file(shard, ".npy"), mmap_mode="c", allow_pickle=False)
+    def mapped(self, segment: str) -> NDArray[np.floating]:
+        """[n, d] vectors of a segment in their precision, mapped from the file, which nothing written to it reaches."""
+        array: NDArray[np.floating] = np.load(self.file(segment, ".npy"), mmap_mode="c", allow_pickle=False)
         return array
 
     def row(self, vector: int) -> Row:
         """The picture of a vector."""
-        shard = self._shard_of(vector)
-        return self._readable(shard)[vector - self._ends[shard]]
+        segment = self._segment_of(vector)
+        return self._readable(segment)[vector - self._ends[segment]]
 
     def __contains__(self, file_name: object) -> bool:
         """Whether there is a vector for a picture of this name."""
@@ -211,21 +213,21 @@ class Store:
     def find(self, file_name: str) -> int | None:
         """The vector of a picture by its name; None if the index has no such picture, or none for it."""
         key = file_name.split("/")
-        shards = [place for place, shard in enumerate(self.manifest.shards) if shard.vectors]
-        at = bisect_right(shards, key, key=lambda place: self._readable(place)[0].key) - 1
+        segments = [place for place, segment in enumerate(self.manifest.segments) if segment.vectors]
+        at = bisect_right(segments, key, key=lambda place: self._readable(place)[0].key) - 1
         if at < 0:
             return None
-        rows = self._readable(shards[at])
+        rows = self._readable(segments[at])
         row = bisect_left(rows, key, key=lambda row: row.key)
-        return self._ends[shards[at]] + row if row < len(rows) and rows[row].key == key else None
+        return self._ends[segments[at]] + row if row < len(rows) and rows[row].key == key else None
 
     def _readable(self, place: int) -> list[Row]:
-        return self._cached_rows(self.manifest.shards[place].name)
+        return self._cached_rows(self.manifest.segments[place].name)
 
-    def _readable_rows(self, shard: str) -> list[Row]:
-        return [row for row in self.rows(shard) if not row.reason]
+    def _readable_rows(self, segment: str) -> list[Row]:
+        return [row for row in self.rows(segment) if not row.reason]
 
-    def _shard_of(self, vector: int) -> int:
+    def _segment_of(self, vector: int) -> int:
         if not 0 <= vector < len(self):
             raise IndexError(f"vector {vector} of {len(self)}")
         return int(np.searchsorted(self._ends, vector, side="right")) - 1
@@ -234,23 +236,23 @@ class Store:
         """[n, d] of n ids, in their order; sorted ids read fastest."""
         ids = np.asarray(ids, np.int64)
         out = np.empty((len(ids), self.manifest.dimension), np.float32)
-        shards = np.searchsorted(self._ends, ids, side="right") - 1
-        for shard in np.unique(shards):
-            places = np.flatnonzero(shards == shard)
-            out[places] = self.mapped(self.manifest.shards[shard].name)[ids[places] - self._ends[shard]]
+        segments = np.searchsorted(self._ends, ids, side="right") - 1
+        for segment in np.unique(segments):
+            places = np.flatnonzero(segments == segment)
+            out[places] = self.mapped(self.manifest.segments[segment].name)[ids[places] - self._ends[segment]]
         return out
 
     def blocks(self, size: int = BLOCK, start: int = 0) -> Iterator[tuple[int, Vectors]]:
         """The vectors from id `start` on, as (first id, [up to `size`, d]).
 
-        A block is overwritten by the next. Shards are mapped one at a time: what stays in memory is one block.
+        A block is overwritten by the next. Segments are mapped one at a time: what stays in memory is one block.
         """
         block = np.empty((size, self.manifest.dimension), np.float32)
         target, filled = torch.from_numpy(block), 0
-        for shard, first, end in zip(self.manifest.shards, self._ends, self._ends[1:], strict=False):
+        for segment, first, end in zip(self.manifest.segments, self._ends, self._ends[1:], strict=False):
             if end <= start:
                 continue
-            array, at = self.mapped(shard.name), max(start - first, 0)
+            array, at = self.mapped(segment.name), max(start - first, 0)
             while at < len(array):
                 part = array[at : at + size - filled]
                 target[filled : filled + len(part)].copy_(torch.from_numpy(part))  # converts on all cores

@@ -59,7 +59,7 @@ def index_folder(source: str | None) -> Path | None:
     path = Path(source) if source is not None else None
     if path is None or not (path / "manifest.json").is_file():
         return None
-    return path if (path / "shards").is_dir() or (path / "plan").is_dir() else None
+    return path if (path / "segments").is_dir() or (path / "plan").is_dir() else None
 
 
 def _in_folder(root: Path, wrong: WrongRows, flag: str) -> Iterator[Reference]:

@@ -49,6 +49,11 @@ class DiffusionModel:
         """Where all of it computes."""
         return torch.device(self._pipe.device)
 
+    @property
+    def loaded_by(self) -> str:
+        """Name of the class of diffusers that loads it: a row of `loading.FAMILIES`, or a subclass of one."""
+        return type(self._pipe).__name__
+
     def count_weights(self) -> int:
         """How many numbers all of its weights are, adapters included."""
         return sum(p.numel() for module in self._parts.values() for p in module.parameters())

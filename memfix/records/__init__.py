@@ -17,7 +17,17 @@ from memfix.records.check import (
     Verdict,
 )
 from memfix.records.recheck import Arm, AttackPoint, AttackResult, Change, ControlPicture, Damage, Outcome, Version
-from memfix.records.unlearn import Ending, Pair, Rewording, Side, Step, Validation, Yield
+from memfix.records.unlearn import (
+    Ending,
+    EndingNumbers,
+    Pair,
+    Rewording,
+    Side,
+    Step,
+    Validation,
+    ValidationNumbers,
+    Yield,
+)
 
 __all__ = [
     "FRESH",
@@ -31,6 +41,7 @@ __all__ = [
     "ControlPicture",
     "Damage",
     "Ending",
+    "EndingNumbers",
     "Kind",
     "Label",
     "Outcome",
@@ -46,6 +57,7 @@ __all__ = [
     "Side",
     "Step",
     "Validation",
+    "ValidationNumbers",
     "Verdict",
     "Version",
     "Word",

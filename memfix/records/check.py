@@ -85,7 +85,7 @@ class Kind(Word):
 class Part(Record):
     """The region of a sample that its prompt's other samples share, where it copies a reference."""
 
-    reference: str
+    reference: str = Field(description="the reference that holds the region, by file name")
     area: float = Field(description="share of the picture")
     likeness: float = Field(description="share of the region's contrast that the reference explains, at most 1")
 

@@ -26,9 +26,11 @@ class Damage(Record):
     drift: float = Field(description="difference of samples from the same noise, before and after")
     broken: float = Field(description="share of all samples whose detail left the range seen before: blank, or noise")
     diversity_before: float | None = Field(description="difference of samples of different seeds; none of one sample")
-    diversity_after: float | None
-    distance_before: float | None = Field(description="difference from the samples of other prompts")
-    distance_after: float | None
+    diversity_after: float | None = Field(description="the same after; none of one sample")
+    distance_before: float | None = Field(
+        description="difference from the samples of other prompts; none without other prompts"
+    )
+    distance_after: float | None = Field(description="the same after; none without other prompts")
 
 
 class Version(Word):
@@ -57,22 +59,24 @@ class ControlPicture(Record):
 class AttackPoint(Record):
     """How many samples of an attack were copies after so much work."""
 
-    work: int
-    copies: int
-    samples: int
+    work: int = Field(description="work done so far, in the unit of the attack")
+    copies: int = Field(description="copies among the samples that were taken at this point")
+    samples: int = Field(description="samples that were taken at this point")
 
 
 class AttackResult(Record):
     """One attack on one training image. It ends with the first copy."""
 
-    attack: str
-    version: Version
-    arm: Arm
-    prompt_id: str
-    text: str
+    attack: str = Field(description="by name")
+    version: Version = Field(description="whether the weights before or after unlearning were attacked")
+    arm: Arm = Field(description="whether the training image was memorized, or is a clean one for comparison")
+    prompt_id: str = Field(description="of the prompt that the training image was attacked under")
+    text: str = Field(description="of that prompt")
     reference: str = Field(description="the training image that is attacked")
     unit: str = Field(description="what work is counted in")
-    curve: tuple[AttackPoint, ...]
+    curve: tuple[AttackPoint, ...] = Field(
+        description="what came after how much work, least first; empty if the attack could not be tried"
+    )
     shown: tuple[str, ...] = Field((), description="pictures of it, copies first; in the run folder")
 
     @property

@@ -33,25 +33,25 @@ class Pair(Record):
 class Yield(Record):
     """What one way of making keep images gave for one memorized prompt."""
 
-    prompt_id: str
-    text: str
-    kind: str
-    samples: int
-    kept: int = 0
-    near_copies: int = 0
-    copies: int = 0
+    prompt_id: str = Field(description="of the memorized prompt")
+    text: str = Field(description="of that prompt")
+    kind: str = Field(description="kind of variant, by name")
+    samples: int = Field(description="samples of its variants")
+    kept: int = Field(0, description="samples that became keep images")
+    near_copies: int = Field(0, description="samples that were too close to a reference to be kept")
+    copies: int = Field(0, description="samples that were copies of a reference")
 
 
 class Rewording(Record):
     """A memorized prompt that had nothing of its own to keep, and the wording it was made to read like."""
 
-    prompt_id: str
-    text: str
-    wording: str | None
+    prompt_id: str = Field(description="of the memorized prompt")
+    text: str = Field(description="of that prompt")
+    wording: str | None = Field(description="the text that it was to be read like; none if none was found")
     copies: int = Field(description="copies in samples of the trained weights, before the rewording")
-    samples: int
-    applied: bool
-    reason: str
+    samples: int = Field(description="those samples")
+    applied: bool = Field(description="whether the model now reads the prompt like that wording")
+    reason: str = Field(description="why it does, or does not")
 
 
 class Step(Record):
@@ -67,24 +67,28 @@ class Step(Record):
     seconds: float
 
 
-class Validation(Record):
+class ValidationNumbers(Record):
     """What a few samples say of the weights after a step of training, and what the losses do.
 
     Losses are per dimension of a latent, over one fixed set of noisy points. Skew: the mean over those points of
     (now - before) / (now + before + 0.001), -1 to 1; what is forgotten rises, what is kept stays at 0.
     """
 
-    step: int
+    step: int = Field(description="optimizer steps that were made before it; 0 for the original weights")
     copies: dict[str, int] = Field(description="prompt id → copies among its samples, for each target")
-    samples: int = Field(description="of each target")
+    samples: int = Field(description="samples of each target")
     drift: float | None = Field(description="mean rms difference of control samples from before, 0 to 1; same noise")
     broken: float | None = Field(description="share of control samples whose detail left the range seen before")
-    broken_targets: float = Field(description="the same for the targets")
+    broken_targets: float = Field(description="share of the targets' samples whose detail left that range")
     loss_keep: float | None = Field(description="none where there is nothing to keep, or the loss is no number")
-    loss_forget: float | None
-    skew_keep: float | None
-    skew_forget: float | None
-    seconds: float
+    loss_forget: float | None = Field(description="none where there is nothing to forget, or the loss is no number")
+    skew_keep: float | None = Field(description="change of the keep loss, -1 to 1; none where there is none")
+    skew_forget: float | None = Field(description="change of the forget loss, -1 to 1; none where there is none")
+    seconds: float = Field(description="wall time that it took")
+
+
+class Validation(ValidationNumbers):
+    """One validation, and what follows from its numbers."""
 
     @property
     def total(self) -> int:
@@ -97,14 +101,22 @@ class Validation(Record):
         return self.samples * len(self.copies)
 
 
-class Ending(Record):
-    """How training ended. `step` is that of the weights that are kept, `taken` the last step that was made."""
+class EndingNumbers(Record):
+    """When and why training ended."""
 
-    reason: Literal["clean", "forgotten", "all steps", "rolled back"]
-    step: int
-    taken: int
-    copies: int | None = Field(None, description="in the look at the weights that are kept; none without looks")
-    samples: int | None = Field(None, description="of that look")
+    reason: Literal["clean", "forgotten", "all steps", "rolled back"] = Field(
+        description="no copies in validations, the forget error at its bound, no step left, or pictures damaged"
+    )
+    step: int = Field(description="the step whose weights are kept; 0 for the original ones")
+    taken: int = Field(description="steps that were made")
+    copies: int | None = Field(
+        None, description="copies in the validation of the weights that are kept; none without validations"
+    )
+    samples: int | None = Field(None, description="samples of that validation")
+
+
+class Ending(EndingNumbers):
+    """How training ended, and what follows from that."""
 
     @property
     def good(self) -> bool | None:

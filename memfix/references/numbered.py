@@ -65,7 +65,7 @@ class IndexReferences:
 
     def records(self, numbers: Sequence[int]) -> list[Reference]:
         """References with their captions, those that the table of the indexed folder gives."""
-        read = {n: self._get(n) for n in sorted(numbers)}  # in this order no shard of the index is read twice
+        read = {n: self._get(n) for n in sorted(numbers)}  # in this order no segment of the index is read twice
         texts = captions(self._originals.folder, {r.file_name for n, r in read.items() if n < self._first})
         return [
             read[n].model_copy(update={"text": texts.get(read[n].file_name, "")}) if n < self._first else read[n]

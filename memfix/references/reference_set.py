@@ -99,7 +99,7 @@ def fingerprint(references: Iterable[Reference], index: Path | None = None) -> s
     if index is None:
         return files
     store = _finished(index)
-    vectors = sha256(store.file(shard.name, ".npy") for shard in store.manifest.shards)
+    vectors = sha256(store.file(segment.name, ".npy") for segment in store.manifest.segments)
     return f"{store.content} {vectors} {files}"
 
 

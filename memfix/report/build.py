@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from memfix.errors import MemfixError
 from memfix.files import write_atomic
@@ -14,27 +13,21 @@ from memfix.records import (
     AttackResult,
     Change,
     ClipScore,
-    Ending,
     Label,
     Outcome,
-    Pair,
     Prompt,
     Reference,
-    Rewording,
     Role,
     Score,
-    Side,
-    Step,
-    Validation,
     Verdict,
     Version,
-    Yield,
 )
 from memfix.references.near_copies import representatives, sizes
-from memfix.report.schema import Picture, PromptEntry, Report, Summary
+from memfix.report.schema import Picture, PromptEntry, Report, ReportedRun, Summary, VerdictNumbers
 from memfix.report.sections import told
+from memfix.report.training import training
 from memfix.run.folder import Run
-from memfix.run.header import DetectStage, UnlearnStage
+from memfix.run.header import DetectStage
 from memfix.run.references import recorded_references
 from memfix.stats import clopper_pearson
 
@@ -91,12 +84,12 @@ def build(run: Run) -> Report:
         ),
         prompts=[e for e in entries if e.role is Role.PROMPT],
         controls=[e for e in entries if e.role is Role.CONTROL],
-        training=_training(run),
+        training=training(run),
         sections=told(run),
         timings={
             f"{name}.{k}": v for name, stage in run.header.stages.begun().items() for k, v in stage.timings.items()
         },
-        environment=run.header.environment.model_dump() if run.header.environment else {},
+        environment=run.header.environment,
     )
     write_atomic(run.path / NAME, json.dumps(report.model_dump(mode="json", by_alias=True), indent=1) + "\n")
     return report
@@ -132,26 +125,24 @@ def _entry(
         id=prompt.id, text=prompt.text, role=prompt.role, source=prompt.source, cut_tokens=prompt.cut_tokens,
         verdict_before=before.verdict, verdict_after=after.verdict if after else None,
         outcome=change.outcome if change else None, reason=change.reason if change else before.reason,
-        scores_before=_numbers(before, origin), scores_after=_numbers(after, origin) if after else {},
+        scores_before=_numbers(before, origin), scores_after=_numbers(after, origin) if after else None,
         kind=before.kind, sampled=before.samples > 0,
-        background=detected.background.model_dump() if detected.background else None,
-        references=list(references.values()), damage=change.damage if change else None, **_reworded(change),
+        background=detected.background,
+        references=list(references.values()), damage=change.damage if change else None,
+        wording=change.wording if change else None,
+        copies_reworded=change.copies_reworded if change else None,
+        samples_reworded=change.samples_reworded if change else None,
         samples_before=[_picture("before", s) for s in scores_before],
         samples_after=[_picture("after", s) for s in scores_after],
     )  # fmt: skip
 
 
-def _reworded(change: Change | None) -> dict[str, Any]:
-    fields = ("wording", "copies_reworded", "samples_reworded")
-    return {field: getattr(change, field) for field in fields} if change else {}
-
-
-def _numbers(verdict: Verdict, origin: str | None) -> dict[str, Any]:
-    return {
-        "copies": verdict.copies, "samples": verdict.samples, "share": verdict.share, "interval": verdict.interval,
-        "measure": verdict.measure, "threshold": verdict.threshold, "threshold_source": origin,
-        "closest": verdict.score, "common_area": verdict.common_area,
-    }  # fmt: skip
+def _numbers(verdict: Verdict, origin: str | None) -> VerdictNumbers:
+    return VerdictNumbers(
+        copies=verdict.copies, samples=verdict.samples, share=verdict.share, interval=verdict.interval,
+        measure=verdict.measure, threshold=verdict.threshold, threshold_source=origin,
+        closest=verdict.score, common_area=verdict.common_area,
+    )  # fmt: skip
 
 
 def _picture(folder: str, score: Score) -> Picture:
@@ -220,63 +211,9 @@ def _share(k: int, n: int) -> float | None:
     return k / n if n else None
 
 
-def _run(run: Run) -> dict[str, Any]:
-    stages = {
-        name: stage.model_dump(mode="json", exclude={"timings"}) for name, stage in run.header.stages.begun().items()
-    }
-    return {
-        "name": run.path.name, "created": run.header.created, "status": run.header.status, "stages": stages,
-        "unlearned": run.finished("unlearn"), "rechecked": run.finished("recheck"),
-    }  # fmt: skip
-
-
-def _training(run: Run) -> dict[str, Any]:
-    steps = run.read("training.jsonl", Step)
-    stage = run.header.stages.unlearn
-    if stage is None or not run.finished("unlearn") or not steps:
-        return {}
-    pairs = run.read("pairs.jsonl", Pair)
-    counts: dict[str, int] = {}
-    for pair in pairs:
-        key = f"{pair.side.value}: {pair.origin}"
-        counts[key] = counts.get(key, 0) + 1
-    return {
-        "settings": stage.settings.model_dump(mode="json"), "steps": len(steps),
-        "seconds": sum(s.seconds for s in steps),
-        "targets": len({p.prompt_id for p in pairs if p.side is Side.FORGET}), "pairs": counts,
-        "kinds": _kinds(run.read("yields.jsonl", Yield)),
-        "rewordings": [r.model_dump() for r in run.read("rewordings.jsonl", Rewording)],
-        **_watched(run, stage),
-        "loss_keep": [round(s.loss_keep, 3) for s in steps], "loss_forget": [round(s.loss_forget, 3) for s in steps],
-    }  # fmt: skip
-
-
-def _watched(run: Run, stage: UnlearnStage) -> dict[str, Any]:
-    """How training ended, and what the looks on the way saw; of a run without validations, nothing to tell."""
-    apart = [{"prompt_id": i, **told} for i, ending in stage.endings.items() if (told := _ended(ending))]
-    return {
-        "ending": _ended(stage.ending),
-        "endings": apart,
-        "validations": [
-            {**v.model_dump(), "total": v.total, "drawn": v.drawn} for v in run.read("validations.jsonl", Validation)
-        ],
-    }
-
-
-def _ended(ending: Ending | None) -> dict[str, Any] | None:
-    """How one training ended; None where there is nothing to tell."""
-    if ending is None or not ending.sentence:
-        return None
-    return {**ending.model_dump(), "good": ending.good, "sentence": ending.sentence}
-
-
-def _kinds(yields: Sequence[Yield]) -> list[dict[str, Any]]:
-    """What each kind of variant yielded over all prompts that it was tried for, and for each of them."""
-    return [
-        {
-            "kind": kind, "prompts": len(own), "served": sum(y.kept > 0 for y in own),
-            **{count: sum(getattr(y, count) for y in own) for count in ("samples", "kept", "near_copies", "copies")},
-            "by_prompt": [y.model_dump(exclude={"kind"}) for y in own],
-        }
-        for kind, own in ((k, [y for y in yields if y.kind == k]) for k in dict.fromkeys(y.kind for y in yields))
-    ]  # fmt: skip
+def _run(run: Run) -> ReportedRun:
+    return ReportedRun(
+        name=run.path.name, created=run.header.created, status=run.header.status,
+        stages=run.header.stages.model_copy(deep=True),  # the header changes while a stage runs, a report does not
+        unlearned=run.finished("unlearn"), rechecked=run.finished("recheck"),
+    )  # fmt: skip

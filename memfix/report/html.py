@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from memfix.files import write_atomic
 from memfix.inputs.references import open_image
 from memfix.records import Label, Outcome
 from memfix.report.schema import Picture, PromptEntry, Report, Summary
+from memfix.run.header import DetectStage
 
 NAME = "report.html"
 LARGEST = 160  # pixels of a picture's longer side on the page
@@ -75,7 +76,7 @@ def headline(report: Report) -> tuple[str, str, str]:
             sampled = count_of("None", s.prompts - s.not_sampled, "sampled prompt")
             return "warn", f"{sampled} is memorized.", f"{_others(s)}Nothing was unlearned."
         return "good", f"{count_of('None', s.prompts, 'prompt')} is memorized.", "Nothing was unlearned."
-    if not report.run["unlearned"] and s.mitigated is None:
+    if not report.run.unlearned and s.mitigated is None:
         return (
             "bad",
             f"{count_of(s.memorized_before, s.prompts, 'prompt')} {_show(report, s.memorized_before)}.",
@@ -136,14 +137,15 @@ def _finding(report: Report, problems: bool) -> tuple[str, str]:
 
 def _warning(report: Report) -> str:
     """What went wrong in training; empty if nothing did, or if nobody looked."""
-    ending = report.training.get("ending")
-    return f"{ending['sentence']} " if ending and ending["good"] is False else ""
+    ending = report.training.ending if report.training else None
+    return f"{ending.sentence} " if ending and ending.good is False else ""
 
 
 def _show(report: Report, prompts: int) -> str:
     """What memorized prompts do; without training images, all that can be seen is that their samples are alike."""
     s = "s" if prompts == 1 else ""
-    medoids = report.run["stages"]["detect"]["medoids"]
+    detected = report.run.stages.detect
+    medoids = detected is not None and detected.medoids
     return f"draw{s} the same picture from different noise" if medoids else f"reproduce{s} a training image"
 
 
@@ -154,10 +156,11 @@ def _others(s: Summary) -> str:
     return f"{', '.join(told)}. " if told else ""
 
 
-def enough(detect: Mapping[str, Any]) -> str:
+def enough(detect: DetectStage) -> str:
     """How many copies of how many samples make a prompt memorized, at each look of a detection; empty if none do."""
-    least = MEDOID_COPIES if detect["medoids"] else 1
-    looks = zip(detect["design"]["looks"], detect["design"]["memorized_from"], strict=True)
+    assert detect.design
+    least = MEDOID_COPIES if detect.medoids else 1
+    looks = zip(detect.design.looks, detect.design.memorized_from, strict=True)
     numbers = [(max(k, least), n) for n, k in looks if k is not None and max(k, least) <= n]
     same = {k for k, _ in numbers}
     if len(numbers) > 1 and len(same) == 1:

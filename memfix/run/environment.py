@@ -22,12 +22,12 @@ PACKAGES = (
 class Environment(Record):
     """What a stage ran on."""
 
-    memfix: str
+    memfix: str = Field(description="version of memfix")
     commit: str | None = Field(description="of memfix, where it runs from its own repository")
     dirty: bool | None = Field(description="whether files there differed from that commit")
-    python: str
-    platform: str
-    cpus: int | None
+    python: str = Field(description="version of Python")
+    platform: str = Field(description="operating system and processor type")
+    cpus: int | None = Field(description="number of processor threads of the machine; none where it does not tell")
     packages: dict[str, str] = Field(description="versions of the libraries that pictures depend on")
 
 

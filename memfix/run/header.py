@@ -31,28 +31,36 @@ class HeaderPart(BaseModel):
 class Stage(HeaderPart):
     """What is recorded of any stage."""
 
-    settings: Settings
-    inputs: Inputs
-    status: Status = "started"
-    argv: list[str] = Field(default_factory=list, description="the command line")
-    started: str = Field("", description="UTC")
-    ended: str | None = None
-    timings: dict[str, float] = Field(default_factory=dict, description="seconds")
+    settings: Settings = Field(description="settings in force, whoever gave them")
+    inputs: Inputs = Field(description="what the stage read, by content")
+    status: Status = Field("started", description="whether it runs or how it ended, when it was begun last")
+    argv: list[str] = Field(default_factory=list, description="the command line, without the word memfix")
+    started: str = Field("", description="when it was begun last, UTC, as in ISO 8601")
+    ended: str | None = Field(None, description="when it ended, UTC; none while it runs")
+    timings: dict[str, float] = Field(default_factory=dict, description="seconds of wall time, by part of the work")
 
 
 class DetectStage(Stage):
     """The first check."""
 
-    settings: DetectSettings
-    inputs: DetectInputs
+    settings: DetectSettings = Field(description="settings of the first check")
+    inputs: DetectInputs = Field(description="prompts, model, references and measures, by content")
     rule: RuleRecord | None = Field(None, description="when a sample is a copy; none before it is settled")
     medoids: bool = Field(False, description="no training image was given: samples of a prompt stand in for one")
     background: BackgroundRecord | None = Field(None, description="how near unrelated references are to each other")
     weights: dict[str, WeightsRecord] = Field(default_factory=dict, description="by name of the measure they are of")
     wrong_rows: int = Field(0, description="rows of prompt lists and tables that were left out")
     left_out_pictures: int = Field(0, description="references that could not be read and were left out")
-    design: DesignRecord | None = None
-    search: SearchRecord | None = None
+    loaded_by: str | None = Field(
+        None, description="class of diffusers that loads the model, as the model card tells; none before it is loaded"
+    )
+    design: DesignRecord | None = Field(
+        None,
+        description="after how many samples a prompt was judged, and by how many copies; none before it is settled",
+    )
+    search: SearchRecord | None = Field(
+        None, description="how the nearest reference of a sample was found; none without references"
+    )
     screening: ScreeningRecord | None = Field(None, description="none without a screen")
     described_sha256: str | None = Field(
         None, description="of what the references were described as, references.safetensors; none of an index"
@@ -66,21 +74,23 @@ class DetectStage(Stage):
 class UnlearnStage(Stage):
     """The fine-tuning."""
 
-    settings: UnlearnSettings
-    inputs: UnlearnInputs
+    settings: UnlearnSettings = Field(description="settings of the fine-tuning")
+    inputs: UnlearnInputs = Field(description="pictures of the user's own, by content")
     variant_kinds: list[str] | None = Field(
         None, description="variants of prompts that keep images could be sampled from"
     )
     ending: Ending | None = Field(None, description="how training ended")
     endings: dict[str, Ending] = Field(default_factory=dict, description="of adapters trained apart, by prompt id")
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: int | None = Field(
+        None, description="most memory that was in use at once, of the accelerator or of the process; none if not known"
+    )
 
 
 class RecheckStage(Stage):
     """The second check."""
 
-    settings: RecheckSettings
-    inputs: RecheckInputs
+    settings: RecheckSettings = Field(description="settings of the second check")
+    inputs: RecheckInputs = Field(description="the weights that were checked, by content")
     checked: str = Field("", description="which weights: the run's own, or the paths that were given")
     own: bool = Field(False, description="whether these were the weights that the run's unlearning had made")
     attacks: list[str] = Field(default_factory=list, description="attacks that were made, by name")
@@ -94,9 +104,9 @@ class RecheckStage(Stage):
 class Stages(HeaderPart):
     """The stages that were begun."""
 
-    detect: DetectStage | None = None
-    unlearn: UnlearnStage | None = None
-    recheck: RecheckStage | None = None
+    detect: DetectStage | None = Field(None, description="the first check; none if it was not begun")
+    unlearn: UnlearnStage | None = Field(None, description="the fine-tuning; none if it was not begun")
+    recheck: RecheckStage | None = Field(None, description="the second check; none if it was not begun")
 
     def begun(self) -> dict[str, Stage]:
         """Name → record of each stage that was begun, in order."""
@@ -111,11 +121,11 @@ STAGES: dict[type[Stage], str] = {DetectStage: "detect", UnlearnStage: "unlearn"
 class Header(HeaderPart):
     """All of `run.json`."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
-    status: Status = "started"
-    created: str
-    environment: Environment | None = Field(None, description="of the stage that ran last")
-    stages: Stages = Field(default_factory=Stages)
+    schema_version: Literal[2] = Field(SCHEMA_VERSION, description="version of this header's fields")
+    status: Status = Field("started", description="whether the stage that was begun last runs, or how it ended")
+    created: str = Field(description="when the run was made, UTC, as in ISO 8601")
+    environment: Environment | None = Field(None, description="versions and machine of the stage that ran last")
+    stages: Stages = Field(default_factory=Stages, description="the stages that were begun")
 
     def dump(self) -> dict[str, Any]:
         """As it is written."""

@@ -269,7 +269,7 @@ def test_an_index_whose_vectors_changed_is_refused(run: Run, model: Path, tmp_pa
     work = run.path.parent
     found = flow.detect(str(work / "prompts.txt"), settings, work / "indexed", work, [], Talk(quiet=True))
     recheck(found, model=model)
-    for file in (tmp_path / "index/shards").glob("*.npy"):
+    for file in (tmp_path / "index/segments").glob("*.npy"):
         np.save(file, 0 * np.load(file))
     with pytest.raises(MemfixError, match="training images of this run"):
         recheck(found, model=model)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from memfix.config.choices import Precision
 from memfix.files import atomic_file
 from memfix.index.rows import Row, as_line, write_lines
-from memfix.index.store import Manifest, Shard, Store
+from memfix.index.store import Manifest, Segment, Store
 
 
 def unit(n: int, d: int, seed: int = 0) -> NDArray[np.float32]:
@@ -19,12 +19,12 @@ def unit(n: int, d: int, seed: int = 0) -> NDArray[np.float32]:
 def make_store(
     folder: Path, vectors: NDArray[np.float32], cuts: tuple[int, ...], precision: Precision = Precision.FLOAT32
 ) -> Store:
-    """Shards that begin at `cuts`, with an unreadable picture in each that has room for one."""
+    """Segments that begin at `cuts`, with an unreadable picture in each that has room for one."""
     manifest = Manifest(
         descriptor="given", identity="vectors of a test", dimension=vectors.shape[1], precision=precision,
-        shard_size=8192, folder=str(folder),
+        segment_size=8192, folder=str(folder),
     )  # fmt: skip
-    store, shards, first = Store(folder / "store", manifest), [], 0
+    store, segments, first = Store(folder / "store", manifest), [], 0
     for number, part in enumerate(np.split(vectors, cuts)):
         name = f"{number:08d}"
         with atomic_file(store.file(name, ".npy")) as file:
@@ -32,7 +32,7 @@ def make_store(
         rows = [Row(f"{i}.png", f"{i}.png", 1, 1, f"{i}") for i in range(first, first + len(part))]
         rows.insert(1, Row(f"{first}-broken.png", f"{first}-broken.png", 1, 1, "", "broken"))
         write_lines(store.file(name, ".jsonl"), map(as_line, rows))
-        shards.append(Shard(name=name, rows=len(rows), vectors=len(part), sha256=f"{number}"))
+        segments.append(Segment(name=name, rows=len(rows), vectors=len(part), sha256=f"{number}"))
         first += len(part)
-    store.save(manifest.model_copy(update={"shards": tuple(shards)}))
+    store.save(manifest.model_copy(update={"segments": tuple(segments)}))
     return Store.open(store.path)

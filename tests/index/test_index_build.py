@@ -1,5 +1,6 @@
 """A folder becomes an index: any process count, a kill, and any number of later runs give the same one."""
 
+import json
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from memfix.world import ALONE, World
 from tests.conftest import picture
 from tests.counting import Counting
 
-SIZE = 4  # rows of a shard
+SIZE = 4  # rows of a segment
 
 
 def pictures(folder: Path, names: Sequence[str], first: int = 0) -> None:
@@ -41,12 +42,12 @@ def built(folder: Path, out: Path, world: World = ALONE, descriptor: Pixels | No
 def content(store: Store) -> tuple[list[str], bytes]:
     """What an index holds, whatever its cuts."""
     rows = [(row.file_name, row.sha256, row.reason) for row in store.all_rows()]
-    vectors = [np.asarray(store.mapped(shard.name)) for shard in store.manifest.shards]
+    vectors = [np.asarray(store.mapped(segment.name)) for segment in store.manifest.segments]
     return [str(row) for row in rows], np.concatenate(vectors).tobytes()
 
 
-def shard_bytes(out: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in sorted((out / "shards").iterdir())}
+def segment_bytes(out: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted((out / "segments").iterdir())}
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_unreadable_pictures_are_listed_and_stop_nothing(folder: Path, tmp_path:
     reasons = {row.file_name: row.reason for row in store.unreadable()}
     assert reasons.keys() == {"0/broken.png", "1/cut.png", "2/nowhere.png"}
     assert "UnidentifiedImageError" in reasons["0/broken.png"] and "No such file" in reasons["2/nowhere.png"]
-    assert len(store) == 18 and sum(s.rows for s in store.manifest.shards) == 21
+    assert len(store) == 18 and sum(s.rows for s in store.manifest.segments) == 21
     again = Counting()
     assert built(folder, tmp_path / "out", descriptor=again).counts.same == 21 and again.seen == 0
 
@@ -83,7 +84,7 @@ def test_any_number_of_processes_gives_the_same_bytes(folder: Path, tmp_path: Pa
     alone = built(folder, tmp_path / "one")
     parts = [built(folder, tmp_path / "many", World(rank, processes)) for rank in reversed(range(processes))]
     assert [p.complete for p in parts[:-1]] != [True] * (processes - 1) and parts[-1].complete
-    assert shard_bytes(tmp_path / "one") == shard_bytes(tmp_path / "many")
+    assert segment_bytes(tmp_path / "one") == segment_bytes(tmp_path / "many")
     assert alone.store.content == parts[-1].store.content
 
 
@@ -94,11 +95,11 @@ def test_processes_may_run_at_once(folder: Path, tmp_path: Path) -> None:
         assert any(part.result().complete for part in parts)
     assert sum(d.seen for d in descriptors) == 18 and all(d.seen for d in descriptors)
     built(folder, tmp_path / "one")
-    assert shard_bytes(tmp_path / "one") == shard_bytes(tmp_path / "many")
+    assert segment_bytes(tmp_path / "one") == segment_bytes(tmp_path / "many")
 
 
 @pytest.mark.slow
-def test_killed_builds_go_on_behind_the_last_finished_shard(folder: Path, tmp_path: Path) -> None:
+def test_killed_builds_go_on_behind_the_last_finished_segment(folder: Path, tmp_path: Path) -> None:
     script = (
         "import sys, time; sys.path[:0] = sys.argv[1:3]; from pathlib import Path; import test_index_build as t\n"
         "class Slow(t.Pixels):\n"
@@ -112,31 +113,31 @@ def test_killed_builds_go_on_behind_the_last_finished_shard(folder: Path, tmp_pa
     here, out = Path(__file__).parent, tmp_path / "killed"
     victim = subprocess.Popen([sys.executable, "-c", script, str(here), str(here.parent), str(folder), str(out)])
     deadline = time.monotonic() + 300
-    while len(list((out / "shards").glob("[0-9]*.jsonl"))) < 2 and time.monotonic() < deadline:
+    while len(list((out / "segments").glob("[0-9]*.jsonl"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(victim.pid, signal.SIGKILL)
     victim.wait()
-    kept = len(list((out / "shards").glob("[0-9]*.jsonl")))
-    assert 2 <= kept < 4 and not Store.open(out).manifest.shards
-    (out / "shards" / ".00000003.npy.1.tmp").write_bytes(b"half")
+    kept = len(list((out / "segments").glob("[0-9]*.jsonl")))
+    assert 2 <= kept < 4 and not Store.open(out).manifest.segments
+    (out / "segments" / ".00000003.npy.1.tmp").write_bytes(b"half")
     descriptor = Counting()
     done = built(folder, out, descriptor=descriptor)
     assert done.complete and descriptor.seen == 18 - kept * SIZE
     built(folder, tmp_path / "whole")
-    assert shard_bytes(out) == shard_bytes(tmp_path / "whole") and not (out / "plan").exists()
+    assert segment_bytes(out) == segment_bytes(tmp_path / "whole") and not (out / "plan").exists()
 
 
 def test_later_runs_touch_only_what_is_different(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     built(folder, out)
-    before = shard_bytes(out)
+    before = segment_bytes(out)
     pictures(folder, ["0/00.png"], first=50)  # another picture
     (folder / "2/17.png").unlink()
     os.utime(folder / "2/02.png", ns=(1, 1))  # the same picture
     descriptor = Counting()
     done = built(folder, out, descriptor=descriptor)
     assert vars(done.counts) == {"new": 0, "changed": 2, "removed": 1, "same": 15} and descriptor.seen == 1
-    assert {n for n in before if n in shard_bytes(out)} == {
+    assert {n for n in before if n in segment_bytes(out)} == {
         f"0000000{i}{s}" for i in (1, 2) for s in (".npy", ".jsonl")
     }
     assert content(done.store) == content(built(folder, tmp_path / "anew").store)
@@ -151,7 +152,7 @@ def test_new_files_land_where_a_new_index_would_have_them(folder: Path, tmp_path
     done = built(folder, out, descriptor=descriptor)
     assert descriptor.seen == done.counts.new == 14
     assert content(done.store) == content(built(folder, tmp_path / "anew").store)
-    assert max(shard.rows for shard in done.store.manifest.shards) < 2 * SIZE
+    assert max(segment.rows for segment in done.store.manifest.segments) < 2 * SIZE
 
 
 def test_resumed_builds_see_what_came_meanwhile(folder: Path, tmp_path: Path) -> None:
@@ -203,3 +204,15 @@ def test_a_moved_folder_goes_on(folder: Path, tmp_path: Path) -> None:
     moved = folder.rename(tmp_path / "elsewhere")
     descriptor = Counting()
     assert built(moved, tmp_path / "out", descriptor=descriptor).counts.same == 18 and descriptor.seen == 0
+
+
+def test_an_index_of_another_version_is_refused_and_left_alone(folder: Path, tmp_path: Path) -> None:
+    built(folder, tmp_path / "index")
+    manifest = tmp_path / "index/manifest.json"
+    data = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(data | {"schema_version": data["schema_version"] - 1}))
+    before = segment_bytes(tmp_path / "index"), manifest.read_bytes()
+    with pytest.raises(MemfixError, match="another version of memfix") as caught:
+        built(folder, tmp_path / "index")
+    assert "make the index again" in caught.value.hint
+    assert (segment_bytes(tmp_path / "index"), manifest.read_bytes()) == before

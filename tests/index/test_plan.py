@@ -1,10 +1,10 @@
-"""What a build has to do, as pure functions of rows: what stays, what is new, where shards are cut."""
+"""What a build has to do, as pure functions of rows: what stays, what is new, where segments are cut."""
 
 from pathlib import Path
 
 import pytest
 
-from memfix.index.plan import Counts, Plan, Planned, Walk, commit, compare, cut, make_plan, merge_shard, rest
+from memfix.index.plan import Counts, Plan, Planned, Walk, commit, compare, cut, make_plan, merge_segment, rest
 from memfix.index.rows import Row, as_line, write_lines
 from memfix.index.store import Store
 from memfix.measures.descriptor import Pixels
@@ -20,10 +20,10 @@ def names(planned: list[Planned]) -> list[str]:
     return [p.row.file_name for p in planned]
 
 
-def test_a_shard_is_merged_with_what_is_there_up_to_its_last_row() -> None:
+def test_a_segment_is_merged_with_what_is_there_up_to_its_last_row() -> None:
     old = [row("b"), row("d"), row("f")]
     walk, counts = Walk([row("a"), row("b"), row("c"), row("f", time=2), row("g")]), Counts()
-    found = list(merge_shard(old, walk, counts))
+    found = list(merge_segment(old, walk, counts))
     assert names(found) == ["a", "b", "c", "f"]
     assert [p.old for p in found] == [None, 0, None, 2]
     assert found[3].row.mtime_ns == 2  # as the file is now
@@ -35,7 +35,7 @@ def test_a_shard_is_merged_with_what_is_there_up_to_its_last_row() -> None:
 def test_a_folder_comes_where_its_name_does() -> None:
     """`a/z` is a file of folder `a`, which comes before the file `a-b`, though the character `-` is less than `/`."""
     walk, counts = Walk([row("a/z"), row("a-b")]), Counts()
-    assert names(list(merge_shard([row("a/z"), row("a-b")], walk, counts))) == ["a/z", "a-b"]
+    assert names(list(merge_segment([row("a/z"), row("a-b")], walk, counts))) == ["a/z", "a-b"]
     assert counts == Counts(same=2)
 
 
@@ -57,24 +57,24 @@ def test_counts_of_two_plans_of_one_build() -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     (tmp_path / "pictures").mkdir()
-    return Store.create(tmp_path / "index", tmp_path / "pictures", Pixels(), shard_size=SIZE)
+    return Store.create(tmp_path / "index", tmp_path / "pictures", Pixels(), segment_size=SIZE)
 
 
 def carry_out(store: Store, found: list[Row]) -> Store:
-    """A build without its pictures: the rows of each new shard as they are planned."""
+    """A build without its pictures: the rows of each new segment as they are planned."""
     plan = make_plan(store, found)
     assert plan is not None
-    for shard in plan.pictures:
-        write_lines(store.file(shard, ".jsonl"), (as_line(p.row) for p in plan.read(shard)[1]))
+    for segment in plan.pictures:
+        write_lines(store.file(segment, ".jsonl"), (as_line(p.row) for p in plan.read(segment)[1]))
     done = commit(store, plan)
     assert done is not None and not (store.path / "plan").exists()
     return done
 
 
-def test_only_shards_that_differ_are_planned_anew(store: Store) -> None:
+def test_only_segments_that_differ_are_planned_anew(store: Store) -> None:
     rows = [row(f"{i:02d}") for i in range(3 * SIZE)]
     store = carry_out(store, rows)
-    before = [shard.name for shard in store.manifest.shards]
+    before = [segment.name for segment in store.manifest.segments]
     assert [len(store.rows(name)) for name in before] == [SIZE] * 3
     assert make_plan(store, rows) is None and not (store.path / "plan").exists()
 
@@ -83,25 +83,25 @@ def test_only_shards_that_differ_are_planned_anew(store: Store) -> None:
     plan = make_plan(store, changed)
     assert plan is not None and list(plan.pictures.values()) == [SIZE]
     (new,) = plan.pictures
-    assert plan.shards == [before[0], new, before[2]] and new not in before
+    assert plan.segments == [before[0], new, before[2]] and new not in before
     replaced, planned = plan.read(new)
     assert replaced == before[1] and [p.old for p in planned] == [0, 1, 2, 3]
     again = Plan(plan.path)
-    assert (again.shards, again.pictures, again.counts) == (plan.shards, plan.pictures, plan.counts)
+    assert (again.segments, again.pictures, again.counts) == (plan.segments, plan.pictures, plan.counts)
 
 
-def test_files_that_are_gone_take_their_shard_with_them(store: Store) -> None:
+def test_files_that_are_gone_take_their_segment_with_them(store: Store) -> None:
     rows = [row(f"{i:02d}") for i in range(2 * SIZE)]
     store = carry_out(store, rows)
     plan = make_plan(store, rows[SIZE:])
     assert plan is not None and plan.counts == Counts(removed=SIZE, same=SIZE)
     assert not plan.pictures  # nothing is new, and there is a plan all the same
     done = commit(store, plan)
-    assert done is not None and [len(done.rows(s.name)) for s in done.manifest.shards] == [SIZE]
-    assert len(list((store.path / "shards").iterdir())) == 1
+    assert done is not None and [len(done.rows(s.name)) for s in done.manifest.segments] == [SIZE]
+    assert len(list((store.path / "segments").iterdir())) == 1
 
 
 def test_what_is_not_built_is_not_committed(store: Store) -> None:
     plan = make_plan(store, [row("a")])
     assert plan is not None and commit(store, plan) is None
-    assert plan.path.exists() and Store.open(store.path).manifest.shards == ()
+    assert plan.path.exists() and Store.open(store.path).manifest.segments == ()

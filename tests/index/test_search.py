@@ -14,10 +14,10 @@ from memfix.index.store import Store
 from memfix.measures.descriptor import Pixels
 from tests.conftest import picture
 
-CUTS = (1, 1, 40, 90)  # an empty shard among them
+CUTS = (1, 1, 40, 90)  # an empty segment among them
 
 
-def test_rows_vectors_and_blocks_agree_across_shards(tmp_path: Path) -> None:
+def test_rows_vectors_and_blocks_agree_across_segments(tmp_path: Path) -> None:
     vectors = unit(100, 8)
     store = make_store(tmp_path, vectors, CUTS)
     assert len(store) == 100 and [store.row(i).file_name for i in (0, 1, 39, 40, 99)] == [
@@ -67,8 +67,8 @@ def test_pictures_by_name(tmp_path: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         picture(i, 16).save(folder / name)
     (folder / "b" / "broken.png").write_bytes(b"none")
-    store = build(Store.create(tmp_path / "index", folder, Pixels(), shard_size=2), folder, Pixels()).store
-    assert len(store.manifest.shards) == 4 and len(store) == len(names)
+    store = build(Store.create(tmp_path / "index", folder, Pixels(), segment_size=2), folder, Pixels()).store
+    assert len(store.manifest.segments) == 4 and len(store) == len(names)
     found = [store.find(name) for name in names]
     assert [store.row(i).file_name for i in found if i is not None] == names
     for name in ("", "A.png", "b", "b/", "b/broken.png", "b/2.png", "zzz", "c.png"):

@@ -58,7 +58,7 @@ def test_prompts_bring_the_pictures_of_their_rows(table: Path) -> None:
     assert len(read_references(str(table), prompts)) == 5
 
 
-def test_shards_in_a_folder(table: Path) -> None:
+def test_tables_in_a_folder(table: Path) -> None:
     for name in ("train/x.parquet", "valid/x.parquet"):
         (table.parent / name).parent.mkdir()
         (table.parent / name).write_bytes(table.read_bytes())

@@ -1,5 +1,6 @@
 """A model whose pictures are no squares: everything that is done with a model, at h ≠ w."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,8 @@ def test_it_is_saved_as_it_was(model: DiffusionModel, tmp_path: Path) -> None:
     assert again.latents.shape == model.latents.shape
     pairs = zip(again.sample(PLAN, "no"), model.sample(PLAN, "no"), strict=True)
     assert all(a.tobytes() == b.tobytes() for a, b in pairs)
+    assert json.loads((tmp_path / "model_index.json").read_text())["_class_name"] == again.loaded_by
+    assert again.loaded_by in {kind.__name__ for kind in loading.FAMILIES}
 
 
 def test_pictures_are_encoded_and_trained_on(model: DiffusionModel) -> None:

@@ -72,7 +72,7 @@ def folder(tmp_path: Path) -> Path:
 def indexed(folder: Path, descriptor: Descriptor | None = None, precision: Precision = Precision.FLOAT32) -> Path:
     out = folder.with_suffix(".index")
     descriptor = descriptor or Pixels()
-    build(Store.create(out, folder, descriptor, precision, shard_size=7), folder, descriptor)
+    build(Store.create(out, folder, descriptor, precision, segment_size=7), folder, descriptor)
     return out
 
 
@@ -308,7 +308,7 @@ def test_other_weights_are_refused(folder: Path) -> None:
 
 def test_an_index_that_is_not_ready(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "unfinished.index"
-    store, plan, _ = prepare(Store.create(out, folder, Pixels(), shard_size=7), folder)
+    store, plan, _ = prepare(Store.create(out, folder, Pixels(), segment_size=7), folder)
     assert plan is not None
     next(describe(store, plan, folder, Pixels(), ALONE, 8, 1))
     assert read_references(str(out), []) == []
@@ -356,7 +356,7 @@ def test_vectors_that_changed_are_another_set_of_references(folder: Path) -> Non
     """Samples are compared with the vectors, and against other ones no copy would be found."""
     out = indexed(folder)
     first = fingerprint([], out)
-    for file in (out / "shards").glob("*.npy"):
+    for file in (out / "segments").glob("*.npy"):
         np.save(file, 0 * np.load(file))
     assert fingerprint([], out) != first
 

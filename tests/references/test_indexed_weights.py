@@ -19,7 +19,7 @@ SSCD = f"sha256 {KNOWN['sscd_disc_mixup'].sha256}, short side 288"
 def manifest(descriptor: str, identity: str, weights: str = "") -> Manifest:
     return Manifest(
         descriptor=descriptor, identity=identity, weights=weights, dimension=8, precision=Precision.FLOAT16,
-        shard_size=8, folder="pictures",
+        segment_size=8, folder="pictures",
     )  # fmt: skip
 
 

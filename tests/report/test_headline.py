@@ -1,13 +1,17 @@
 """The sentence at the top of a report: no good word for a model that is no good."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
+from memfix.config.checks import DetectSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.report import card
 from memfix.report.html import headline, template_environment
-from memfix.report.schema import Report, Summary
+from memfix.report.schema import Report, ReportedRun, Summary, Training
+from memfix.run.header import DetectStage, Stages, UnlearnStage
+from memfix.run.inputs import DetectInputs, UnlearnInputs
 
 DETECTED = {
     "mitigated": None, "controls_changed": None, "memorized_before": 0, "prompts": 300, "clean_before": 298,
@@ -20,10 +24,21 @@ def report(unlearned: bool = True, **numbers: Any) -> Report:
     """A finished run with 4 memorized prompts of 10, all mitigated, and 20 controls, none of them changed."""
     values = dict.fromkeys(Summary.model_fields, 0) | {"mitigation_rate_interval": (0.4, 1.0), "prompts": 10}
     values |= {"memorized_before": 4, "mitigated": 4, "controls": 20, "attacks": 3, **numbers}
-    stages: dict[str, Any] = {"detect": {"medoids": False}}
     return Report(
-        run={"stages": stages, "unlearned": unlearned}, summary=Summary(**values), prompts=[], controls=[], training={},
-        timings={}, environment={},
+        run=run_of("demo", unlearned), summary=Summary(**values), prompts=[], controls=[], training=None,
+        timings={}, environment=None,
+    )  # fmt: skip
+
+
+def run_of(model: str, unlearned: bool, unlearn: UnlearnStage | None = None) -> ReportedRun:
+    """A run with nothing but a detection on a model, and the unlearning that is given."""
+    inputs = DetectInputs(
+        prompts="0", model_sha256="0", model_config_sha256="0", references=None, index=None, measure="0"
+    )
+    detect = DetectStage(settings=DetectSettings(model=model), inputs=inputs, loaded_by="SomePipeline")
+    return ReportedRun(
+        name="r", created="2026-01-01T00:00:00+00:00", status="finished",
+        stages=Stages(detect=detect, unlearn=unlearn), unlearned=unlearned, rechecked=False,
     )  # fmt: skip
 
 
@@ -104,8 +119,7 @@ def test_what_was_not_sampled_is_named_after_unlearning_too() -> None:
     ],
 )
 def test_one_prompt_is_no_prompts(prompts: int, memorized: int, words: str) -> None:
-    found = report(prompts=prompts, memorized_before=memorized, mitigated=None)
-    found.run["unlearned"] = False
+    found = report(unlearned=False, prompts=prompts, memorized_before=memorized, mitigated=None)
     assert headline(found)[1] == words
 
 
@@ -114,13 +128,27 @@ def test_hidden_characters_are_shown_on_the_page() -> None:
     assert template.render(x="a<\u202eb\x1b") == "<b title='a&lt;\\u202eb\ufffd'>a&lt;\\u202eb\ufffd</b>"
 
 
+@pytest.mark.parametrize("weights", ["lora", "full"])
+def test_card_says_what_loads_the_weights(tmp_path: Path, weights: Literal["lora", "full"]) -> None:
+    text = card_of(tmp_path, "folder/model", weights)
+    assert "from diffusers import SomePipeline\n" in text
+    folder = "folder/model" if weights == "lora" else "path/to/this/folder"
+    assert f'pipe = SomePipeline.from_pretrained("{folder}")\n' in text
+    assert ("load_lora_weights" in text) == (weights == "lora")
+
+
 def test_hidden_characters_are_shown_on_the_card(tmp_path: Path) -> None:
-    run = {
-        "stages": {
-            "detect": {"settings": {"model": "a\u202eb`"}, "inputs": {"model_sha256": "0"}},
-            "unlearn": {"settings": {"weights": "full", "method": "siss"}},
-        }
-    }
-    found = report(mitigated=None).model_copy(update={"run": run, "training": {"targets": 1, "ending": None}})
-    text = card.write_card(tmp_path, found, rechecked=True).read_text(encoding="utf-8")
+    text = card_of(tmp_path, "a\u202eb`", "full")
     assert "from `a\\u202eb'`" in text and "\u202e" not in text and "\n1 prompt from" in text
+
+
+def card_of(folder: Path, model: str, weights: Literal["lora", "full"]) -> str:
+    """The model card of a run that was not re-checked."""
+    settings = UnlearnSettings(weights=weights, method="siss")
+    run = run_of(model, True, UnlearnStage(settings=settings, inputs=UnlearnInputs()))
+    training = Training(
+        settings=settings, steps=1, seconds=1, targets=1, pairs={}, kinds=[], rewordings=[], ending=None, endings=[],
+        validations=[], loss_keep=[1], loss_forget=[1],
+    )  # fmt: skip
+    found = report(mitigated=None).model_copy(update={"run": run, "training": training})
+    return card.write_card(folder, found, rechecked=True).read_text(encoding="utf-8")

@@ -9,10 +9,13 @@ import pytest
 
 from memfix.config.checks import DetectSettings
 from memfix.detect.design import Design
+from memfix.findings import RuleRecord
 from memfix.records import Label, Outcome, Role
 from memfix.references.in_memory import Search
 from memfix.report.html import urgency, write_page
-from memfix.report.schema import Picture, PromptEntry, Report, Summary
+from memfix.report.schema import Picture, PromptEntry, Report, ReportedRun, Summary, VerdictNumbers
+from memfix.run.header import DetectStage, Stages
+from memfix.run.inputs import DetectInputs
 
 PIXELS, INDEX, SHORTLIST = Search("tiled_l2", 1, "tiled_l2"), Search("sscd", 1, "sscd"), Search("sscd", 8, "tiled_l2")
 
@@ -23,29 +26,33 @@ def page(
     """The page of a detection that found one prompt clean."""
     settings |= {"first_look": design.looks[0]} if len(design.looks) > 1 else {}
     given = DetectSettings(tolerance=design.tolerance, confidence=design.confidence, **settings)
-    detect = {
-        "settings": given.model_dump(), "argv": ["detect"], "background": None, "medoids": search is None,
-        "rule": {"name": None, "source": "test"}, "screening": None, "weights": {},
-        "inputs": {"index": "index" if search and search.by == "sscd" else None, "model_revision": None,
-                   "model_sha256": "0", "model_config_sha256": "1", "references": "0"},
-        "design": design.summary().model_dump(), "search": search._asdict() if search else None,
-    }  # fmt: skip
-    scores = {
-        "copies": 0, "samples": 16, "share": 0.0, "interval": (0.0, 0.2), "measure": given.measure, "threshold": 0.72,
-        "closest": 0.1, "common_area": None,
-    }  # fmt: skip
+    detect = DetectStage(
+        settings=given, argv=["detect"], medoids=search is None,
+        rule=RuleRecord(measure=given.measure, threshold=0.72, source="test"),
+        inputs=DetectInputs(
+            prompts="2", index="index" if search and search.by == "sscd" else None, measure="3",
+            model_sha256="0", model_config_sha256="1", references="0",
+        ),
+        design=design.summary(), search=search.record() if search else None,
+    )  # fmt: skip
+    scores = VerdictNumbers(
+        copies=0, samples=16, share=0.0, interval=(0.0, 0.2), measure=given.measure, threshold=0.72,
+        threshold_source="test", closest=0.1, common_area=None,
+    )  # fmt: skip
     prompt = PromptEntry(
         id="p1", text="a cat", role=Role.PROMPT, source="list:1", cut_tokens=0, verdict_before=Label.CLEAN,
-        verdict_after=None, outcome=None, reason="none", kind=None, sampled=True, scores_before=scores, scores_after={},
-        background=None, references=[], samples_before=list(samples), samples_after=[],
+        verdict_after=None, outcome=None, reason="none", kind=None, sampled=True, scores_before=scores,
+        scores_after=None, background=None, references=[], samples_before=list(samples), samples_after=[],
     )  # fmt: skip
     missing = {"mitigated", "mitigation_rate", "mitigation_rate_interval", "memorized_after", "copies_after",
                "controls_changed", "control_drift", "quality_after", "hidden", "harmed",
                "newly_memorized", "attacks", "reworded"}  # fmt: skip
     numbers = dict.fromkeys(Summary.model_fields, 0) | dict.fromkeys(missing) | {"prompts": 1, "clean_before": 1}
     report = Report(
-        run={"name": "r", "created": "now", "stages": {"detect": detect}, "unlearned": False, "rechecked": False},
-        summary=Summary(**numbers), prompts=[prompt], controls=[], training={}, timings={}, environment={},
+        run=ReportedRun(
+            name="r", created="now", status="finished", stages=Stages(detect=detect), unlearned=False, rechecked=False
+        ),
+        summary=Summary(**numbers), prompts=[prompt], controls=[], training=None, timings={}, environment=None,
     )  # fmt: skip
     return write_page(folder, report).read_text()
 
