@@ -196,7 +196,7 @@ class ReportedValidation(ValidationNumbers):
     drawn: int = Field(description="samples of all targets")
 
 
-class Training(Record):
+class ReportedTraining(Record):
     """How the weights were unlearned."""
 
     settings: UnlearnSettings = Field(description="settings of the fine-tuning")
@@ -221,7 +221,7 @@ class Report(Record):
     summary: Summary = Field(description="the numbers on the first page")
     prompts: list[PromptEntry] = Field(description="prompts of the list, in its order")
     controls: list[PromptEntry] = Field(description="prompts that must not change, in the order of their list")
-    training: Training | None = Field(description="how the weights were unlearned; none before that")
+    training: ReportedTraining | None = Field(description="how the weights were unlearned; none before that")
     # Open-ended, so that a section is a row of SECTIONS and a template, and this file does not change with it. What a
     # section tells is a record there, whose fields are in the JSON schema all the same.
     sections: dict[str, dict[str, Any]] = Field(

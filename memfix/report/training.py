@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 
 from memfix.records import Ending, Pair, Rewording, Side, Step, Validation, Yield
-from memfix.report.schema import AdapterEnding, KindYield, ReportedEnding, ReportedValidation, Training
+from memfix.report.schema import AdapterEnding, KindYield, ReportedEnding, ReportedTraining, ReportedValidation
 from memfix.run.folder import Run
 
 
-def training(run: Run) -> Training | None:
+def training(run: Run) -> ReportedTraining | None:
     """How the weights of a run were unlearned; None if they were not, or not to the end."""
     steps, stage = run.read("training.jsonl", Step), run.header.stages.unlearn
     if stage is None or not run.finished("unlearn") or not steps:
         return None
     pairs = run.read("pairs.jsonl", Pair)
     apart = {i: told for i, ending in stage.endings.items() if (told := reported_ending(ending))}
-    return Training(
+    return ReportedTraining(
         settings=stage.settings,
         steps=len(steps),
         seconds=sum(s.seconds for s in steps),

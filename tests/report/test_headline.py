@@ -9,7 +9,7 @@ from memfix.config.checks import DetectSettings
 from memfix.config.unlearn import UnlearnSettings
 from memfix.report import card
 from memfix.report.html import headline, template_environment
-from memfix.report.schema import Report, ReportedRun, Summary, Training
+from memfix.report.schema import Report, ReportedRun, ReportedTraining, Summary
 from memfix.run.header import DetectStage, Stages, UnlearnStage
 from memfix.run.inputs import DetectInputs, UnlearnInputs
 
@@ -146,7 +146,7 @@ def card_of(folder: Path, model: str, weights: Literal["lora", "full"]) -> str:
     """The model card of a run that was not re-checked."""
     settings = UnlearnSettings(weights=weights, method="siss")
     run = run_of(model, True, UnlearnStage(settings=settings, inputs=UnlearnInputs()))
-    training = Training(
+    training = ReportedTraining(
         settings=settings, steps=1, seconds=1, targets=1, pairs={}, kinds=[], rewordings=[], ending=None, endings=[],
         validations=[], loss_keep=[1], loss_forget=[1],
     )  # fmt: skip
