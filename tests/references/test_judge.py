@@ -122,3 +122,20 @@ def test_samples_that_are_no_pictures_are_told(tmp_path: Path) -> None:
 
     assert broken(listed[:2], blank, blank, picture(50), noise) == 0.5
     assert broken(listed, blank, noise, picture(50), picture(51)) == 0.5
+
+
+def test_a_sample_is_no_picture_from_three_times_the_detail_of_any_reference_on(tmp_path: Path) -> None:
+    def stripes(step: int) -> Image.Image:
+        rows = torch.tensor([100, 100 + step]).repeat(COARSE // 2)
+        return Image.fromarray(rows[:, None, None].expand(COARSE, COARSE, 3).to(torch.uint8).numpy())
+
+    listed = [Reference(file_name=f"{i}.png", path=str(tmp_path / f"{i}.png")) for i in range(24)]
+    for i, reference in enumerate(listed):
+        stripes(20 + i).save(reference.path)
+    judge = Judge(HeldReferences(listed, TiledL2()), NEVER)
+
+    def broken(step: int) -> float:
+        image = stripes(step)
+        return judge.conclude(judge.score([sample("0.png")], [image]), to_tensor([image], COARSE)).broken
+
+    assert [broken(step) for step in (5, 8, 20, 43, 120, 140)] == [1, 0, 0, 0, 0, 1]
