@@ -16,6 +16,7 @@ class Adversarial(NamedTuple):
     forget_cap: float = 1.0
     forget_ratio: float = 0.3
     timestep_min: int = 300
+    prior: int = 2  # times as many prior items
 
 
 LEAST_STEPS = 35  # of the optimizer, as in the SISS paper: few large steps go astray
@@ -294,13 +295,15 @@ class UnlearnSettings(Settings):
         """The settings of the adversarial steps: as many, nobody looks in between, the rate rises and falls anew.
 
         What is forgotten is bounded, since much of it is forgotten already, and weighs more; it is drawn at earlier
-        timesteps too. Values of `ADVERSARIAL`, where the user's own do not go further.
+        timesteps too. More prior items hold what else there is. Values of `ADVERSARIAL`, where the user's own do not go
+        further.
         """
         own = {
             "max_train_steps": self.adversarial_steps, "validation_steps": 0, "lr_scheduler": "cosine",
             "forget_cap": self.forget_cap or ADVERSARIAL.forget_cap,
             "forget_ratio": max(self.forget_ratio, ADVERSARIAL.forget_ratio),
             "timestep_min": min(self.timestep_min, ADVERSARIAL.timestep_min),
+            "prior_batch_size": ADVERSARIAL.prior * self.prior_batch_size,
         }  # fmt: skip
         return self.model_copy(update=own)
 
