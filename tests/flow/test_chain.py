@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -167,8 +168,16 @@ def test_a_killed_training_goes_on_and_gives_the_same_weights(work: Path, run: P
     arguments = ["unlearn", "killed", "--lora", *map(str, [*TRAINING, *validations]), "--checkpointing-steps", "2"]
     process = subprocess.Popen([*MEMFIX, *arguments, "--overwrite"], cwd=work, stderr=subprocess.DEVNULL,
                                env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
-    deadline, steps = time.monotonic() + 300, cut / "training.jsonl"
-    while cut.joinpath("model").exists() or not steps.exists() or steps.read_text().count("\n") < 5:
+    deadline, steps, pairs = time.monotonic() + 300, cut / "training.jsonl", cut / "pairs.jsonl"
+    old = (run / "pairs.jsonl").stat().st_mtime_ns
+
+    def under_way() -> bool:
+        """What was there is discarded before pairs are written anew, and steps come after these."""
+        with suppress(FileNotFoundError):
+            return pairs.stat().st_mtime_ns != old and steps.read_text().count("\n") >= 5
+        return False
+
+    while not under_way():
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
