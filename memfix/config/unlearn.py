@@ -16,7 +16,7 @@ class Adversarial(NamedTuple):
     forget_cap: float = 1.0
     forget_ratio: float = 0.3
     timestep_min: int = 300
-    prior: int = 2  # times as many prior items
+    prior: int = 3  # times as many prior items
 
 
 LEAST_STEPS = 35  # of the optimizer, as in the SISS paper: few large steps go astray

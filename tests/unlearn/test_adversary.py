@@ -1,5 +1,6 @@
 """Embeddings that look for what is being unlearned: against an Adam written out, and what a batch becomes."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -117,7 +118,8 @@ def test_keep_images_stay_under_their_own_prompt_until_an_embedding_left_another
     only(monkeypatch, start)
     bank = bank_of("epsilon")
     attack, told = Adversary(bank, Net().network), dict[int, list[bool]]()
-    for number in range(1 + adversary.NEAR // MOVES):
+    moves = math.ceil(adversary.NEAR / MOVES)
+    for number in range(1 + moves):
         batch = drawn(bank, number, size=8)
         changed = attack(batch)
         place = batch.targets.index(0)
@@ -127,7 +129,7 @@ def test_keep_images_stay_under_their_own_prompt_until_an_embedding_left_another
         assert own != torch.equal(kept, tokens)
         told.setdefault(attack._probes[0].age, []).append(own)
     assert {age: set(marks) for age, marks in told.items()} == {
-        age: {age < adversary.NEAR} for age in range(0, adversary.NEAR + 1, MOVES)
+        age: {age < adversary.NEAR} for age in range(0, moves * MOVES + 1, MOVES)
     }
 
 
@@ -206,7 +208,7 @@ def test_settings_of_adversarial_steps_keep_what_goes_further() -> None:
     own = UnlearnSettings(adversarial_steps=7, max_train_steps=80, timestep_min=500, validation_steps=10).adversarial()
     assert (own.max_train_steps, own.timestep_min, own.forget_cap, own.forget_ratio) == (7, 300, 1.0, 0.3)
     assert own.validation_steps == 0 and own.lr_scheduler == "cosine"
-    assert own.prior_batch_size == 2 * UnlearnSettings().prior_batch_size
+    assert own.prior_batch_size == 3 * UnlearnSettings().prior_batch_size
     own = UnlearnSettings(adversarial_steps=7, timestep_min=100, forget_cap=2.0, forget_ratio=0.5).adversarial()
     assert (own.timestep_min, own.forget_cap, own.forget_ratio) == (100, 2.0, 0.5)
 
