@@ -20,7 +20,7 @@ from memfix.models.prediction import expand, target
 from memfix.unlearn.data.bank import Bank, Batch
 from memfix.unlearn.data.draws import Draw
 
-MOVES, POINTS = 3, 1  # Adam steps before a training step, and noisy points that each looks at
+MOVES, POINTS = 5, 1  # Adam steps before a training step, and noisy points that each looks at
 RATES = (0.05, 0.1, 0.2)  # of Adam, by lot
 SHORTEST, LONGEST = 40, 80  # Adam steps after which an embedding begins anew
 STARTS = {"prompt": 0.5, "other text": 0.25, "noise": 0.125, "empty": 0.125}
