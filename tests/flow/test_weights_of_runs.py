@@ -136,7 +136,7 @@ def test_where_the_threshold_comes_from(
     assert found["source"].startswith(source)
     page = flow.report(run).read_text()
     scores = build_report(run).prompts[0].scores_before
-    assert (scores["threshold"], scores["threshold_source"]) == (found["threshold"], found["source"])
+    assert (scores.threshold, scores.threshold_source) == (found["threshold"], found["source"])
     assert f"({name + ', ' if name else ''}{source}" in page
     assert (f"threshold 0.7 ({name})" in page) == (name is not None)
 
