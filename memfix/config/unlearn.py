@@ -66,7 +66,7 @@ class UnlearnSettings(Settings):
         ge=0,
         description="Optimizer steps after those, against an attack: text embeddings under which the model still "
         "draws an image to forget are searched for while it is unlearned under them. Without these steps such a search "
-        "brings many images back. 100 suit the bundled model; they take 2.7 times as long as its other steps.",
+        "brings many images back. 75 suit the bundled model; they take 2.5 times as long as its other steps.",
     )
     lr_warmup_steps: int = Field(5, ge=0, description="Steps over which the learning rate rises from 0 to its value.")
     lr_scheduler: Literal["constant", "cosine"] = Field(
