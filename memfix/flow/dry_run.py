@@ -111,12 +111,14 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
     model = open_model(detection, settings)
     kept = [p for p in pairs if p.side is Side.KEEP]
     own_ids = {p.id for p in found}
-    items = _items(method, settings, any(p.prompt_id not in own_ids for p in kept))
+    others = any(p.prompt_id not in own_ids for p in kept)
+    items, more_items = (_items(method, s, others) for s in (settings, settings.adversarial()))
     passes = settings.max_train_steps * settings.gradient_accumulation_steps
     passes *= len(found) if settings.adapter_per_prompt else 1
     against = settings.adversarial_steps * settings.gradient_accumulation_steps
     against *= len(found) if settings.adapter_per_prompt else 1
-    asked = (passes + against) * items * _sides(settings) + against * _moved(settings)
+    drawn = passes * items + against * more_items
+    asked = drawn * _sides(settings) + against * _moved(settings)
     return {
         "method": method.name, "memorized_prompts": len(found), "forget_images": len(pairs) - len(kept),
         "keep_images": sum(p.prompt_id in own_ids for p in kept),
@@ -125,7 +127,7 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
         "keep_variants_at_most": variants, "steps": passes // settings.gradient_accumulation_steps,
         "adversarial_steps": against // settings.gradient_accumulation_steps,
         "draws_per_prompt": round(settings.draws(len(found))), "passes": passes + against,
-        "items": (passes + against) * items,
+        "items": drawn,
         "unet_evaluations_at_most": variants * _evaluations(detected) + asked,
         **_weights(model, method, settings, detected),
         "seconds_at_most": _seconds(detection, variants, asked),

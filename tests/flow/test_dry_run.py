@@ -158,9 +158,11 @@ def test_an_outline_counts_what_is_done(run: Run) -> None:
 def test_an_outline_counts_adversarial_steps(run: Run) -> None:
     plain, longer = (dry_run.outline(run, UnlearnSettings(**FEW, rank=2, adversarial_steps=n)) for n in (0, 3))
     assert (plain["adversarial_steps"], longer["adversarial_steps"]) == (0, 3)
-    assert (plain["passes"], longer["passes"]) == (2, 5) and longer["items"] == 2.5 * plain["items"]
+    assert (plain["passes"], longer["passes"]) == (2, 5)
     more = longer["unet_evaluations_at_most"] - plain["unet_evaluations_at_most"]
-    assert more == 1.5 * plain["items"] + 3 * 2 * 5 * 2  # 2 images to forget a step, 5 moves of 2 points for each
+    drawn = longer["items"] - plain["items"]
+    assert drawn >= 1.5 * plain["items"]  # there are more prior items, where there are any
+    assert more == drawn + 3 * 2 * 5  # 2 images to forget a step, 5 moves for each
 
 
 def test_each_adapter_has_its_ending(run: Run) -> None:
