@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from memfix.demo import REFERENCES, list_path
+from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
 from memfix.run.folder import Run
 from tests.processes import memfix as run
@@ -34,6 +35,10 @@ def rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def panda_sample(detection: Detection) -> str:
+    return next(s.file_name for s in detection.samples if s.text == "a panda on red")
+
+
 def test_without_references(memfix, tmp_path: Path) -> None:
     turtle, _, panda = memfix("detect", "prompts.txt", "-m", "demo", "--num-samples", "6", "-o", "run")
     assert (turtle["verdict"], turtle["kind"], turtle["copies"]) == ("memorized", "verbatim", 6)
@@ -51,6 +56,10 @@ def test_without_references(memfix, tmp_path: Path) -> None:
     moved = Detection.of(Run.open(tmp_path / "moved"))
     moved.require_unchanged()
     assert len(moved.judge().references) == len(listed)
+
+    shutil.copy(tmp_path / "moved/before" / panda_sample(moved), tmp_path / "moved/before" / turtle["reference"])
+    with pytest.raises(MemfixError, match="changed since the detection"):  # nothing would be a copy of another picture
+        Detection.of(Run.open(tmp_path / "moved")).require_unchanged()
 
 
 def test_early_looks_and_kinds(memfix) -> None:
