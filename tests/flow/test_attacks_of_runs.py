@@ -194,6 +194,19 @@ def test_reworded_prompts_are_judged_by_what_the_weights_hold_without_it(run: Ru
     assert "reads like “shorter”" in page and "rewording taken off" in page
 
 
+def test_damage_of_reworded_prompts_is_that_of_the_samples_that_users_see(run: Run) -> None:
+    target = reworded(run)
+    damage = {c.prompt_id: c.damage for c in recheck(run, UNATTACKED, [], QUIET)}
+    scores = run.read(f"{AFTER}/scores.jsonl", Score)
+    blank = [s.model_copy(update={"detail": 0.0}) if s.condition in UNWORDED.values() else s for s in scores]
+    assert sum(a != b for a, b in zip(scores, blank, strict=True)) >= 4
+    run.write(f"{AFTER}/scores.jsonl", blank)
+    (run.path / "changes.jsonl").unlink()
+    again = {c.prompt_id: c.damage for c in recheck(run, UNATTACKED, [], QUIET)}
+    assert run.read(f"{AFTER}/scores.jsonl", Score) == blank, "the samples are judged once"
+    assert again[target] == damage[target]
+
+
 def test_a_lost_rewording_stops_the_recheck(run: Run) -> None:
     reworded(run)
     (run.path / "rewording.safetensors").unlink()

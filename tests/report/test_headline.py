@@ -137,6 +137,18 @@ def test_card_says_what_loads_the_weights(tmp_path: Path, weights: Literal["lora
     assert ("load_lora_weights" in text) == (weights == "lora")
 
 
+@pytest.mark.parametrize(
+    ("model", "line"),
+    [("demo", "pipe = SomePipeline.from_pretrained(MODEL)"),
+     ("a/model.safetensors", 'pipe = SomePipeline.from_single_file("a/model.safetensors")')],
+)  # fmt: skip
+def test_card_loads_the_bundled_model_and_single_files(tmp_path: Path, model: str, line: str) -> None:
+    text = card_of(tmp_path, model, "lora")
+    code = text.split("```python\n")[1].split("```")[0]
+    assert f"\n{line}\n" in code and ("\nfrom memfix.demo import MODEL\n" in code) == (model == "demo")
+    compile(code, "card", "exec")
+
+
 def test_hidden_characters_are_shown_on_the_card(tmp_path: Path) -> None:
     text = card_of(tmp_path, "a\u202eb`", "full")
     assert "from `a\\u202eb'`" in text and "\u202e" not in text and "\n1 prompt from" in text
