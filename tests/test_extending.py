@@ -241,6 +241,7 @@ def test_attack_brings_back_what_the_plain_prompt_does_not_show(run_example: Any
     assert told and told.startswith("the attack faded brings it back after 4 samples, in 1 of 2 samples")
 
 
+@pytest.mark.slow
 def test_attack_is_made_by_a_recheck_when_it_is_named(
     run_example: Any, tmp_path: Path, model_folder: Path, reference_folder: Path
 ) -> None:

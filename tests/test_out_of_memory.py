@@ -55,6 +55,7 @@ def test_a_detection(tmp_path: Path, detection: list[object], small_gpu: dict[st
     memfix(*detection, "--batch-size", 2, "-o", tmp_path / "other", code=0)
 
 
+@pytest.mark.slow
 def test_a_training_and_a_recheck(tmp_path: Path, detection: list[object], small_gpu: dict[str, int]) -> None:
     run = tmp_path / "run"
     memfix(*detection, "--batch-size", 4, "--threshold", -1, "-o", run, code=0)  # so that all samples are copies

@@ -149,6 +149,7 @@ def test_boundaries_never_fall_and_verdicts_follow_the_share(design: Design) -> 
 
 
 @pytest.mark.parametrize("design", DESIGNS, ids=str)
+@pytest.mark.slow
 def test_looks_may_be_appended(design: Design) -> None:
     longer = Design((*design.looks, 2 * design.looks[-1]), design.chance)
     assert longer.boundaries()[:-1] == design.boundaries()
@@ -196,6 +197,7 @@ def test_interval_ends_have_their_tails_and_order(design: Design) -> None:
 
 @pytest.mark.parametrize("tolerance", TOLERANCES)
 @pytest.mark.parametrize("looks", LOOKS)
+@pytest.mark.slow
 def test_clean_shows_an_interval_within_tolerance(looks: tuple[int, ...], tolerance: float) -> None:
     for chance in CHANCES:
         design = Design(looks, chance, tolerance)

@@ -120,6 +120,7 @@ def test_the_folder_is_a_set_of_references(get: Fetch, server: BadServer, tmp_pa
         ("to/1.jpg?http://127.0.0.1:23/5.png", Status.REFUSED, "port", 1),
     ],
 )
+@pytest.mark.slow
 def test_every_way_to_misbehave(
     get: Fetch, server: BadServer, tmp_path: Path, path: str, status: Status, reason: str, asked: int
 ) -> None:

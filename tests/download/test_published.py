@@ -126,6 +126,7 @@ def memfix(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "memfix", "prompts", *words], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_command_line(server: str, tmp_path: Path) -> None:
     listed = memfix("list", "--json")
     assert [row["name"] for row in json.loads(listed.stdout)] == list(PUBLISHED)

@@ -57,6 +57,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("values", "message"), WRONG, ids=lambda v: "-".join(v) if isinstance(v, dict) else "")
+@pytest.mark.slow
 def test_wrong_settings_are_refused_before_anything_is_sampled_stored_or_discarded(
     run: Run, values: dict, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +74,7 @@ def test_wrong_settings_are_refused_before_anything_is_sampled_stored_or_discard
     assert run.read("training.jsonl", Step)
 
 
+@pytest.mark.slow
 def test_a_window_past_the_end_of_the_schedule_is_refused_before_anything_is_sampled_or_discarded(run: Run) -> None:
     late, message = {"timestep_min": 1000, "timestep_max": 1001}, "No timestep lies between 1000 and 1001 of 1000"
     with pytest.raises(MemfixError, match=message):
@@ -100,6 +102,7 @@ def test_a_method_that_lacks_its_data_leaves_what_was_sampled_to_another(run: Ru
         unlearn(run, variant_kinds="noise", learning_rate=0.01, rank=3, method="bounded")
 
 
+@pytest.mark.slow
 def test_a_step_that_was_taken_holds_all_settings(run: Run) -> None:
     unlearn(run)
     shutil.rmtree(run.path / "model")
@@ -109,6 +112,7 @@ def test_a_step_that_was_taken_holds_all_settings(run: Run) -> None:
     assert unlearn(run, learning_rate=0.5)
 
 
+@pytest.mark.slow
 def test_surrogates_are_made_of_pictures_that_were_sampled_before(run: Run) -> None:
     with pytest.raises(MemfixError, match="a variant of it"):
         unlearn(run, method="anchor", variant_kinds="noise")
@@ -118,6 +122,7 @@ def test_surrogates_are_made_of_pictures_that_were_sampled_before(run: Run) -> N
     assert all(p.surrogate for p in run.read("pairs.jsonl", Pair) if p.side is Side.FORGET)
 
 
+@pytest.mark.slow
 def test_nothing_is_sampled_that_nobody_looks_at(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert dry_run.outline(run, UnlearnSettings(**FEW, method="neggrad", reword=False))["keep_variants_at_most"] == 0
     assert unlearn(run, method="neggrad", reword=False)
@@ -134,6 +139,7 @@ def test_nothing_is_sampled_that_nobody_looks_at(run: Run, capsys: pytest.Captur
     assert len({y.kind for y in run.read("yields.jsonl", Yield)}) > 1
 
 
+@pytest.mark.slow
 def test_an_outline_counts_what_is_done(run: Run) -> None:
     settings = UnlearnSettings(**FEW, rank=2, gradient_accumulation_steps=3)
     told = dry_run.outline(run, settings)
@@ -165,6 +171,7 @@ def test_an_outline_counts_adversarial_steps(run: Run) -> None:
     assert more == drawn + 3 * 2 * 5  # 2 images to forget a step, 5 moves for each
 
 
+@pytest.mark.slow
 def test_each_adapter_has_its_ending(run: Run) -> None:
     looking = {"validation_steps": 1, "num_validation_images": 1, "validation_inference_steps": 2, "reword": False}
     assert unlearn(run, adapter_per_prompt=True, **looking)
@@ -198,6 +205,7 @@ def test_memory_by_hand(run: Run) -> None:
     assert told(method="naive", use_ema=True, prior_target="model") == 4 * rest + 24 * unet
 
 
+@pytest.mark.slow
 def test_what_settings_cannot_come_true_is_told(
     tmp_path: Path, model_folder: Path, reference_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -220,6 +228,7 @@ def test_settings_that_nobody_looks_at_are_refused_where_the_user_gave_them(run:
     assert json.loads((run.path / "run.json").read_text())["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_base_in_fp16_files_is_unlearned_in_fp16(tmp_path: Path, model_folder: Path, reference_folder: Path) -> None:
     loading.load(loading.locate(str(model_folder)))._pipe.to(dtype=torch.float16).save_pretrained(tmp_path / "half")
     run = Run.open(detected_run(tmp_path, tmp_path / "half", reference_folder))

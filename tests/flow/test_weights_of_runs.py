@@ -171,6 +171,7 @@ def test_the_command_line_takes_numbers_and_names(work: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["sscd-precision-90", "nemo-sscd", "somepalli-sscd"])
+@pytest.mark.slow
 def test_a_published_threshold_is_refused_for_weights_of_unknown_hash(
     work: Path, model_folder: Path, reference_folder: Path, name: str
 ) -> None:

@@ -16,6 +16,8 @@ from memfix.unlearn.train.adversary import Adversary
 from memfix.unlearn.train.checkpoint import Checkpoints
 from memfix.unlearn.train.trainer import Trainer
 
+pytestmark = pytest.mark.slow  # each precision and method, also on the CPU
+
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SMALL = {"train_batch_size": 4, "prior_batch_size": 2, "max_train_steps": 4, "learning_rate": 1e-3}
 

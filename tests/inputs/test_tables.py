@@ -313,6 +313,7 @@ def test_cells_that_are_no_texts(cell: object) -> None:
         as_list(cell, "url")
 
 
+@pytest.mark.slow
 def test_skip_invalid_on_the_command_line(tmp_path: Path) -> None:
     path = write(tmp_path, "p.jsonl", '{"text": "a"}\noops\n{"text": "b"}\n')
     words = ["detect", path, "--references", "demo", "--dry-run", "--json"]

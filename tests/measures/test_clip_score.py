@@ -63,6 +63,7 @@ def test_mean_cosine_of_each_prompt(tmp_path: Path) -> None:
     assert len({a.mean for a in found}) == 3
 
 
+@pytest.mark.slow
 def test_a_run_tells_it_before_and_after(tmp_path: Path, model_folder: Path, reference_folder: Path) -> None:
     model = tiny_clip.make(tmp_path)
     (tmp_path / "prompts.txt").write_text("disc 1\n")

@@ -102,6 +102,7 @@ def test_an_edit_is_one_more_change(model_folder: Path, two: list[Path], tmp_pat
     assert (answer(model.denoiser.module) - answer_of(model_folder, *two)).abs().max() > 0.02
 
 
+@pytest.mark.slow
 def test_what_does_not_add_up_is_refused(model_folder: Path, two: list[Path], tmp_path: Path) -> None:
     state = load_file(two[0] / lora.FILE)
     save_file({**state, "text_encoder.a.lora_A.weight": torch.zeros(2, 2)}, tmp_path / "texts.safetensors")
@@ -114,6 +115,7 @@ def test_what_does_not_add_up_is_refused(model_folder: Path, two: list[Path], tm
         loaded(model_folder).adapters.read(tmp_path / "dora")
 
 
+@pytest.mark.slow
 def test_factors_are_the_change_that_fusing_makes(model_folder: Path, two: list[Path]) -> None:
     """Of an adapter at half strength as well, and the model that lent its layers is as it was."""
     before = {name: p.clone() for name, p in loaded(model_folder).denoiser.module.named_parameters()}

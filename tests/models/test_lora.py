@@ -38,6 +38,7 @@ def trained(model_folder: Path, tmp_path: Path, request: pytest.FixtureRequest):
     return now, tmp_path
 
 
+@pytest.mark.slow
 def test_lora_through_memfix(model_folder: Path, trained) -> None:
     wanted, folder = trained
     model = loaded(model_folder)
@@ -45,6 +46,7 @@ def test_lora_through_memfix(model_folder: Path, trained) -> None:
     torch.testing.assert_close(answer(model.denoiser.module), wanted, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_lora_through_diffusers_alone(model_folder: Path, trained) -> None:
     wanted, folder = trained
     pipe = StableDiffusionPipeline.from_pretrained(model_folder)
@@ -63,6 +65,7 @@ def test_full_weights_through_diffusers(model_folder: Path, tmp_path: Path) -> N
     torch.testing.assert_close(answer(alone.unet), answer(model.denoiser.module))
 
 
+@pytest.mark.slow
 def test_names_that_are_not_taken_up_are_an_error(model_folder: Path, trained) -> None:
     """Files that mix two naming schemes load in part, without a word; such a model would only look unlearned."""
     _, folder = trained

@@ -89,6 +89,7 @@ def test_pictures_are_encoded_and_trained_on(model: DiffusionModel) -> None:
 
 
 @pytest.mark.parametrize("name", SCREENS)
+@pytest.mark.slow
 def test_screens_score_it(model: DiffusionModel, name: str) -> None:
     sampling = Sampling((0, 1), 2, 3, 3.0)
     scores = SCREENS[name](model, ["a cat", "dog"], sampling)

@@ -49,6 +49,7 @@ def weights(bench: Bench) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", [n for n in ATTACKS if not n.startswith(("embedding-", "relearn"))])
+@pytest.mark.slow
 def test_every_attack_makes_pictures_and_leaves_the_model_as_it_was(name: str, bench: Bench) -> None:
     before, told = weights(bench), attacked(bench)
     four = SETTINGS.model_copy(update={"num_inference_steps": 4})  # so that a quarter of the noise is a step

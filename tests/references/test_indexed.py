@@ -117,6 +117,7 @@ def test_own_descriptor_scores_as_in_memory(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("measure", ["ssim", "tiled_l2"])
+@pytest.mark.slow
 def test_other_measures_decide_among_candidates(folder: Path, monkeypatch: pytest.MonkeyPatch, measure: str) -> None:
     samples, images = generated()
     held, index = both(folder, get_measure(measure))
@@ -154,6 +155,7 @@ def many(folder: Path, count: int = 30) -> None:
 @pytest.mark.parametrize(
     "measure", [get_measure("ssim"), embedding(Pixels()), embedding(Named())], ids=lambda m: m.name
 )
+@pytest.mark.slow
 def test_background_is_that_in_memory(
     folder: Path, monkeypatch: pytest.MonkeyPatch, measure: Measure, first: int
 ) -> None:
@@ -237,6 +239,7 @@ def test_what_is_recorded(folder: Path) -> None:
     [get_measure("ssim"), get_measure("tiled_l2"), embedding(Pixels()), embedding(Named())],
     ids=["ssim", "tiled_l2", "own", "another"],
 )
+@pytest.mark.slow
 def test_a_finding_has_all_its_members(
     folder: Path, monkeypatch: pytest.MonkeyPatch, measure: Measure, first: int
 ) -> None:

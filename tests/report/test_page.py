@@ -95,6 +95,7 @@ FIXED = Design.fixed(16)
         (FIXED, None, "Each sample was compared with the other samples of its prompt."),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_sentences_follow_from_the_settings(tmp_path: Path, design: Design, search: Search | None, words: str) -> None:
     assert words in told(tmp_path, design, search)
 

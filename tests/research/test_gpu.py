@@ -20,6 +20,8 @@ from gpu_pieces.piece import Here, Machine, Piece
 from gpu_pieces.processes import Processes, Result
 from gpu_pieces.table_of_pieces import PIECES
 
+pytestmark = pytest.mark.slow  # waits for processes
+
 CPU = Machine("cpu", True, "2 CPU cores", 8.0)
 H200 = Machine("cuda", False, "NVIDIA H200", 139.8)
 ABOUT = {"code": "0123abcd", "commit": "f" * 40, "dirty": False, "versions": {"torch": "2.11.0"}, "argv": []}

@@ -18,6 +18,8 @@ from gpu_pieces import lines
 from gpu_pieces.piece import Here, Machine, Piece
 from gpu_pieces.processes import Processes, Result
 
+pytestmark = pytest.mark.slow  # waits for processes
+
 RESEARCH = str(Path(gpu.__file__).parent)
 CPU = Machine("cpu", True, "2 CPU cores", 8.0)
 

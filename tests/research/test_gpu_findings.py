@@ -19,6 +19,8 @@ from gpu_pieces import cards, internals, lines, meters, models, speed, works
 from gpu_pieces.fits import FITS, Fit
 from gpu_pieces.piece import Here, WrongResultError
 
+pytestmark = pytest.mark.slow  # waits for processes
+
 
 @pytest.fixture
 def here(tmp_path: Path) -> Here:

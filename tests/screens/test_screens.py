@@ -147,6 +147,7 @@ def test_screen_is_the_plain_computation(parts: tuple[DiffusionModel, Direct], n
 
 
 @pytest.mark.parametrize("name", SCREENS)
+@pytest.mark.slow
 def test_no_score_depends_on_its_batch(parts: tuple[DiffusionModel, Direct], name: str) -> None:
     together = SCREENS[name](parts[0], PROMPTS, SAMPLING)
     alone = torch.cat([SCREENS[name](parts[0], [text], SAMPLING) for text in PROMPTS])
@@ -154,6 +155,7 @@ def test_no_score_depends_on_its_batch(parts: tuple[DiffusionModel, Direct], nam
 
 
 @pytest.mark.parametrize("name", SCREENS)
+@pytest.mark.slow
 def test_screens_run_in_half_precision(parts: tuple[DiffusionModel, Direct], name: str) -> None:
     full = SCREENS[name](parts[0], PROMPTS, SAMPLING)
     with autocast("bf16"):

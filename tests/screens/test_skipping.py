@@ -61,6 +61,7 @@ def test_decision_by_hand() -> None:
     assert (found.threshold, found.skipped) == (3, ("b", "c"))
 
 
+@pytest.mark.slow
 def test_posterior_agrees_with_brute_force() -> None:
     """Against the sum over a grid of all five parameters, written from the densities alone."""
     listed, controls = np.array([-1.0, -0.3, 0.2, 0.9, 4.5, 6.5]), norm.ppf((np.arange(20) + 0.5) / 20)
@@ -162,6 +163,7 @@ def test_scores_in_other_units_give_the_same_plan() -> None:
     assert scaled.threshold == pytest.approx(1000 * found.threshold)
 
 
+@pytest.mark.slow
 def test_scores_that_may_be_negative_are_taken_as_they_are() -> None:
     scores, _ = mixture(5, 100, 0.1, 6, 2)
     logs = {i: math.log(s) for i, s in scores.items()}
@@ -179,6 +181,7 @@ def test_a_list_without_memorized_prompts_is_skipped_with_care() -> None:
     assert np.mean(skipped) > 80 and max(skipped) <= 190
 
 
+@pytest.mark.slow
 def test_a_list_of_memorized_prompts_is_generated() -> None:
     scores, _ = mixture(7, 100, 1, 6, 1)
     assert len(planned(scores).skipped) <= 5
@@ -227,11 +230,13 @@ def test_controls_that_calibrate_nothing_are_refused() -> None:
 
 
 @pytest.mark.parametrize("rate", [0, 1, -0.1, math.nan])
+@pytest.mark.slow
 def test_what_is_no_miss_rate_is_refused(rate: float) -> None:
     with pytest.raises(MemfixError, match="miss rate"):
         planned({"a": 1.0}, rate)
 
 
+@pytest.mark.slow
 def test_audit_is_drawn_from_the_skipped_and_repeats() -> None:
     scores, _ = mixture(10, 200, 0.1, 8, 1)
     found, again, other = (planned(scores, audit=12, seed=s) for s in (1, 1, 2))

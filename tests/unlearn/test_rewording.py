@@ -63,6 +63,7 @@ def test_full_weights_read_the_edited_text(model_folder: Path, edit: ContextEdit
 
 @pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
 @pytest.mark.parametrize("alone", [False, True], ids=["memfix", "diffusers alone"])
+@pytest.mark.slow
 def test_a_trained_adapter_reads_the_edited_text(
     model_folder: Path, tmp_path: Path, edit: ContextEdit, alone: bool, dora: bool
 ) -> None:

@@ -51,6 +51,7 @@ def test_more_noise_leaves_less_of_a_picture(sampler: Sampler) -> None:
     assert apart[0] > apart[1] > apart[2]
 
 
+@pytest.mark.slow
 def test_noise_rises_until_a_surrogate_is_no_copy(sampler: Sampler, pairs: list[Pair], tmp_path: Path) -> None:
     asked: dict[str, int] = {}
 

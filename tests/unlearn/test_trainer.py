@@ -87,6 +87,7 @@ def test_lora_trains_only_the_adapter(model_folder: Path) -> None:
     assert any(p.abs().max() > 0 for n, p in after.items() if "lora_B" in n)
 
 
+@pytest.mark.slow
 def test_forgetting_raises_the_forget_loss_against_the_keep_loss(model_folder: Path) -> None:
     """The sign of the forget term: with it, the forget image is denoised worse than with plain fine-tuning."""
     losses = []
@@ -114,6 +115,7 @@ def vector(model) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.slow
 def test_every_method_trains_a_network_without_prompts(name: str) -> None:
     bank, unet = bank_of("epsilon", words=False, size=8), unconditional()
     before = vector(unet)
@@ -150,6 +152,7 @@ MODIFIERS = [
 
 @pytest.mark.parametrize("modifier", MODIFIERS, ids=str)
 @pytest.mark.parametrize("name", [n for n in METHODS if n != "anchor"])
+@pytest.mark.slow
 def test_every_modifier_goes_with_every_method(name: str, modifier: dict) -> None:
     unet = unconditional() if "parameter_group" in modifier else Net()
     bank = bank_of("epsilon", words=False, size=8)
@@ -222,6 +225,7 @@ def adapted(
     return before, {n: p.detach().clone() for n, p in model.denoiser.trained().items()}
 
 
+@pytest.mark.slow
 def test_saliency_of_an_adapter_lets_whole_rows_move(model_folder: Path) -> None:
     before, after = adapted(loading.load(loading.locate(str(model_folder))), saliency=0.3)
     rows, moved = 0, 0
@@ -237,6 +241,7 @@ def test_saliency_of_an_adapter_lets_whole_rows_move(model_folder: Path) -> None
 
 
 @pytest.mark.parametrize("dora", [False, True])
+@pytest.mark.slow
 def test_a_prior_holds_both_factors_of_an_adapter(model_folder: Path, dora: bool) -> None:
     far = []
     for strength in (0.0, 0.9, 0.9999):
@@ -269,6 +274,7 @@ def test_learning_rate_by_hand() -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.slow
 def test_precision_is_of_the_arithmetic_not_of_the_weights(model_folder: Path, precision: str) -> None:
     changes = []
     for chosen in ("no", precision):

@@ -49,6 +49,7 @@ def monitor_of(model: DiffusionModel, folder: Path, **values) -> Monitor:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_original_weights_have_not_moved_and_their_copies_are_seen(model: DiffusionModel, tmp_path: Path) -> None:
     monitor = monitor_of(model, tmp_path)
     first = monitor(0)
@@ -65,6 +66,7 @@ def test_no_two_samples_share_their_noise(model: DiffusionModel, tmp_path: Path)
     assert [s.seed - FIRST_SEED for s in scores] == [4, 5, 6, 7]
 
 
+@pytest.mark.slow
 def test_a_changed_model_is_seen_to_have_changed(model: DiffusionModel, tmp_path: Path) -> None:
     model.adapters.add(2)
     monitor = monitor_of(model, tmp_path)

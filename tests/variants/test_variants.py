@@ -36,6 +36,7 @@ def magnitude(subject: Subject, tokens: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("name", list(VARIANT_KINDS))
+@pytest.mark.slow
 def test_each_way_departs_from_the_prompt_and_does_so_again(name: str, subject: Subject) -> None:
     variants, again = VARIANT_KINDS[name].vary(subject), VARIANT_KINDS[name].vary(subject)
     if name == "insert":  # the tiny tokenizer knows letters only
