@@ -8,7 +8,7 @@ from memfix.config.checks import RecheckSettings
 from memfix.world import World
 
 
-@command(recheck=dict.fromkeys(("attacks", "attack_samples", "attack_seed", "control_pictures"), ""))
+@command(recheck=dict.fromkeys(("attacks", "paraphrases", "attack_samples", "attack_seed", "control_pictures"), ""))
 def attack(call: Call, run: RunArgument = None, lora: Adapters = None, model: Model = None) -> None:
     """Attack weights under the memorized prompts of a run: the run's own, or others, as made by another tool.
 
@@ -24,6 +24,6 @@ def attack(call: Call, run: RunArgument = None, lora: Adapters = None, model: Mo
     from memfix.flow.new_weights import NewWeights
     from memfix.recheck.attacks.table import get_attacks
 
-    get_attacks(settings.attacks)
+    get_attacks(settings)
     done = flow.attack(opened, settings, call.talk, NewWeights.of(opened, lora or (), model), world)
     show.attacked(call, done)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -141,6 +141,8 @@ class DetectSettings(Settings):
 class RecheckSettings(Settings):
     """The second check, on the unlearned weights."""
 
+    free: ClassVar[frozenset[str]] = frozenset({"paraphrases"})  # known by content, among the inputs
+
     num_fresh: int = Field(16, ge=1, description="Samples per prompt from noise that the first check did not use.")
     fresh_seed: int = Field(100_000, ge=1, description="Seed of the first of these samples.")
     attacks: str = Field(
@@ -148,6 +150,12 @@ class RecheckSettings(Settings):
         description="Attacks that try to bring erased training images back: 'usual' (those that take about as long as "
         "the sampling), 'all', 'none', or names from 'memfix list attacks', comma-separated. A picture that an attack "
         "brings back, and that it does not force from clean pictures, is hidden and not mitigated.",
+    )
+    paraphrases: str | None = Field(
+        None,
+        description="File of your own wordings of memorized prompts, one per line or a table with several per row; one "
+        "sample of each is drawn by the attack 'paraphrase'. A row that names a prompt belongs to that one, any other "
+        "to the prompt with which it shares the most words.",
     )
     attack_samples: int = Field(8, ge=1, description="Samples per training image each time that an attack looks.")
     attack_seed: int = Field(200_000, ge=1, description="Seed of the first of these samples, and of the attacks.")

@@ -8,7 +8,7 @@ from pathlib import Path
 from memfix.config.checks import RecheckSettings
 from memfix.console import Talk
 from memfix.files import digest, held, write_atomic
-from memfix.flow.attacks import RESULTS, Attacks
+from memfix.flow.attacks import RESULTS, Attacks, inputs_of
 from memfix.flow.detection import Detection
 from memfix.flow.memory import sampling_memory
 from memfix.flow.new_weights import NewWeights
@@ -28,7 +28,7 @@ def attack(run: Run, settings: RecheckSettings, talk: Talk, weights: NewWeights,
     detection = Detection.of(run)
     detection.require_unchanged()
     about = {name: getattr(settings, name) for name in READ}
-    identity = weights.inputs.model_dump(mode="json")
+    identity = inputs_of(weights, settings).model_dump(mode="json")
     folder = f"{FOLDER}/{digest(json.dumps([about, identity], sort_keys=True))}"
     (place := run.path / folder).mkdir(parents=True, exist_ok=True)
     attacks = Attacks(detection, settings, detection.judge(), talk, folder, world)

@@ -14,8 +14,12 @@ from PIL import Image
 from memfix.config.checks import RecheckSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
+from memfix.files import sha256
 from memfix.flow.detection import Detection
+from memfix.flow.new_weights import NewWeights
+from memfix.inputs.paraphrases import by_prompt, read_paraphrases
 from memfix.inputs.references import open_image
+from memfix.inputs.wrong_rows import WrongRows
 from memfix.models.model import DiffusionModel
 from memfix.models.sampling import plan_samples
 from memfix.recheck.attacks.base import Attack, Attacked, Bench
@@ -25,6 +29,7 @@ from memfix.records import Arm, AttackResult, ControlPicture, Label, Prompt, Ref
 from memfix.references.judge import Judge
 from memfix.references.near_copies import representatives
 from memfix.run.folder import Run
+from memfix.run.inputs import RecheckInputs
 from memfix.world import ALONE, World
 
 RESULTS, CONTROLS, PICTURES = "attacks.jsonl", "control_pictures.jsonl", "attacks"
@@ -61,7 +66,7 @@ class Attacks:
     @cached_property
     def chosen(self) -> Sequence[Attack]:
         """The attacks that are made; none where there is nothing to bring back."""
-        return get_attacks(self.settings.attacks) if self.targets() else []
+        return get_attacks(self.settings) if self.targets() else []
 
     @property
     def left_out(self) -> list[str]:
@@ -195,8 +200,18 @@ class Attacks:
 
         return Bench(
             model, self.detection.settings, is_copy, original, self._clean(), self.settings.attack_samples,
-            self.settings.attack_seed,
+            self.settings.attack_seed, paraphrases=self._paraphrases(),
         )  # fmt: skip
+
+    def _paraphrases(self) -> dict[str, list[str]]:
+        """Prompt id → the user's own wordings of it."""
+        if self.settings.paraphrases is None:
+            return {}
+        wrong = WrongRows(skip=True)
+        rows = read_paraphrases(self.settings.paraphrases, wrong)
+        for line in wrong.told():
+            self.talk.warn(line)
+        return by_prompt(rows, {t.prompt.id: t.prompt.text for t in self.targets()})
 
     def _clean(self) -> list[tuple[Prompt, Image.Image]]:
         """One sample each of prompts that are not memorized, from the first check."""
@@ -220,6 +235,14 @@ class Attacks:
         (self.run.path / path).parent.mkdir(parents=True, exist_ok=True)
         image.save(self.run.path / path, compress_level=1)
         return path.as_posix()
+
+
+def inputs_of(weights: NewWeights, settings: RecheckSettings) -> RecheckInputs:
+    """What a re-check of weights reads. Raises MemfixError if a file that is named is not there."""
+    if settings.paraphrases is None:
+        return weights.inputs
+    read_paraphrases(settings.paraphrases, WrongRows(skip=True))
+    return weights.inputs.model_copy(update={"paraphrases_sha256": sha256([Path(settings.paraphrases)])})
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from memfix.config.checks import RecheckSettings
 from memfix.console import Talk
 from memfix.detect.check import Check, names
-from memfix.flow.attacks import Attacks
+from memfix.flow.attacks import Attacks, inputs_of
 from memfix.flow.changes import UNWORDED, what_changed
 from memfix.flow.detect import write_clip_scores
 from memfix.flow.detection import Detection
@@ -34,12 +34,12 @@ def recheck(
     """
     detection = Detection.of(run)
     weights = weights or NewWeights.of(run)
-    get_attacks(settings.attacks)  # one that is unknown is refused at once
+    get_attacks(settings)  # one that is unknown is refused at once
     detection.require_unchanged()
     if overwrite:
         run.discard("recheck")
-    memory = sampling_memory(detection.settings, later=True)
-    with run.lock(), run.stage(RecheckStage, settings, weights.inputs, argv) as entry, memory:
+    inputs, memory = inputs_of(weights, settings), sampling_memory(detection.settings, later=True)
+    with run.lock(), run.stage(RecheckStage, settings, inputs, argv) as entry, memory:
         entry.checked, entry.own = str(weights), weights.are_own(run)
         if (run.path / "changes.jsonl").exists():
             talk.say(f"The re-check in {run.path} is already complete, so there is nothing to do.")

@@ -16,7 +16,7 @@ def report(run: Run) -> Path:
     Raises MemfixError where the run's own weights were re-checked, and are others now.
     """
     rechecked, has_own = run.header.stages.recheck, run.finished("unlearn") and (run.path / MODEL).is_dir()
-    own = rechecked is not None and has_own and rechecked.inputs == NewWeights.of(run).inputs
+    own = rechecked is not None and has_own and rechecked.inputs.of_same_weights(NewWeights.of(run).inputs)
     if rechecked and rechecked.own and has_own and not own:
         raise MemfixError(
             f"The weights in {run.path / MODEL} are not those that were re-checked.",

@@ -15,6 +15,8 @@ from memfix.flow.detection import Detection
 from memfix.flow.recheck import recheck
 from memfix.flow.report import report
 from memfix.flow.unlearn import unlearn
+from memfix.inputs.paraphrases import read_paraphrases
+from memfix.inputs.wrong_rows import WrongRows
 from memfix.recheck.attacks.table import get_attacks
 from memfix.records import Change, Label, Outcome, Role
 from memfix.run.folder import Run
@@ -32,7 +34,9 @@ class Chain:
     def check(self) -> None:
         """Raise MemfixError for settings that cannot work, before anything is sampled."""
         dry_run.check(self.unlearn, self.given)
-        get_attacks(self.recheck.attacks)
+        get_attacks(self.recheck)
+        if self.recheck.paraphrases is not None:
+            read_paraphrases(self.recheck.paraphrases, WrongRows(skip=True))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from diffusers import StableDiffusionPipeline
+from transformers import CLIPTokenizer
 
 from memfix.models.conditioning import Conditioning, Texts
 
@@ -36,6 +37,18 @@ class TextReader:
         )
         return Conditioning(embeds.float().cpu())
 
+    @torch.no_grad()
+    def encode_early(self, text: str, skipped: int) -> Conditioning | None:
+        """What the denoiser is told of a text by the text encoder without its last layers, one row; None if it has no
+        more layers than these. As diffusers' `clip_skip`, which does not know every version of transformers."""
+        encoder, tokenizer = self._pipe.text_encoder, self._pipe.tokenizer
+        if skipped >= encoder.config.num_hidden_layers:
+            return None
+        ids = _padded(tokenizer, [text]).to(self._pipe.device)
+        states = encoder(ids, output_hidden_states=True).hidden_states
+        last = getattr(encoder, "text_model", encoder).final_layer_norm
+        return Conditioning(last(states[-1 - skipped]).float())
+
     def cut_tokens(self, text: str) -> int:
         """How many tokens of a text the text encoder never sees."""
         ids = self._pipe.tokenizer(text, truncation=False, verbose=False).input_ids
@@ -44,14 +57,18 @@ class TextReader:
     def end_places(self, texts: Sequence[str]) -> torch.Tensor:
         """Place of the end-of-text token that closes each text, [n]; what follows it is padding."""
         tokenizer = self._pipe.tokenizer
-        ids = tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=tokenizer.model_max_length,
-            return_tensors="pt",
-        ).input_ids  # fmt: skip
-        return torch.argmax((ids == tokenizer.eos_token_id).int(), 1)
+        return torch.argmax((_padded(tokenizer, texts) == tokenizer.eos_token_id).int(), 1)
 
     @property
     def vocabulary(self) -> Iterable[str]:
         """Every token that texts are made of; a word's last one ends in `</w>`."""
         known: dict[str, int] = self._pipe.tokenizer.get_vocab()
         return known
+
+
+def _padded(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> torch.Tensor:
+    """Token ids of texts, [n, L], as long as the text encoder reads them."""
+    length = tokenizer.model_max_length
+    found = tokenizer(list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+    ids: torch.Tensor = found.input_ids
+    return ids

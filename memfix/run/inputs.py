@@ -53,7 +53,12 @@ class UnlearnInputs(Inputs):
 
 
 class RecheckInputs(Inputs):
-    """The weights that a re-check was made of."""
+    """The weights that a re-check was made of, and what it asked them besides the run's prompts."""
 
     weights_sha256: str = Field(description="of the adapters, or of the model's weight files")
     config_sha256: str | None = Field(None, description="of the model's other files; none for adapters")
+    paraphrases_sha256: str | None = Field(None, description="of the file given by --paraphrases")
+
+    def of_same_weights(self, other: RecheckInputs) -> bool:
+        """Whether the weights are the same, whatever they were asked."""
+        return (self.weights_sha256, self.config_sha256) == (other.weights_sha256, other.config_sha256)

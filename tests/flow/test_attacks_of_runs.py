@@ -104,7 +104,7 @@ def test_a_recheck_attacks_both_models_once(run: Run) -> None:
     assert stage is not None and stage.attacks == ["wording", "noised"] and stage.control_pictures > 0
     assert set(stage.attacks_left_out) == ATTACKS.keys() - {"wording", "noised"}
     page = flow.report(run).read_text()
-    assert "Not tried: embedding, emphasis" in page and "<td>noised</td>" in page
+    assert "Not tried: paraphrase, embedding, emphasis" in page and "<td>noised</td>" in page
 
     # what was written before an interruption is not done again
     run.write(f"{AFTER}/attacks.jsonl", results[:3])
@@ -139,7 +139,7 @@ def test_the_command_tells_what_came_back_and_what_was_not_tried(run: Run) -> No
     told = json.loads(done.stdout)
     assert [row["attack"] for row in told["attacks"]] == ["noised"]
     assert told["attacks"][0]["after_target"]["tried"] == 2 and "embedding" in told["left_out"]
-    assert "Not tried: wording, embedding" in " ".join(done.stderr.split())
+    assert "Not tried: wording, paraphrase, embedding" in " ".join(done.stderr.split())
     for command in ("attack", "recheck"):
         refused = memfix(command, run.path, "--attacks", "embeding", cwd=run.path.parent, code=2)
         assert "Did you mean 'embedding'?" in refused.stderr
@@ -151,6 +151,24 @@ def test_without_attacks_the_page_says_so(run: Run) -> None:
     page = flow.report(run).read_text()
     assert "No attack was made." in page and f"Not tried: {', '.join(ATTACKS)}" in page
     assert "No attack was made on these weights." in (run.path / "model/README.md").read_text()
+
+
+def test_paraphrases_are_known_by_content(run: Run, tmp_path: Path) -> None:
+    target = Attacks(Detection.of(run), SETTINGS, Detection.of(run).judge(), QUIET, AFTER).targets()[0].prompt
+    (file := tmp_path / "own.txt").write_text(f"please draw {target.text}\n{target.text} again\n")
+    settings = SETTINGS.model_copy(update={"attacks": "paraphrase", "paraphrases": str(file)})
+    recheck(run, settings, [], QUIET)
+    results = run.read(f"{AFTER}/attacks.jsonl", AttackResult)
+    (own,) = [r for r in results if r.version is Version.AFTER and r.prompt_id == target.id]
+    assert own.curve[-1].samples == 2
+    assert {r.arm for r in results if r.curve} == {Arm.TARGET, Arm.CONTROL}
+    moved = file.rename(tmp_path / "moved.txt")
+    settings = settings.model_copy(update={"paraphrases": str(moved)})
+    recheck(run, settings, [], QUIET)  # the same
+    assert "paraphrase" in flow.report(run).read_text()
+    moved.write_text("something else\n")
+    with pytest.raises(MemfixError, match="paraphrases_sha256"):
+        recheck(run, settings, [], QUIET)
 
 
 def reworded(run: Run) -> str:

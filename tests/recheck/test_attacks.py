@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from memfix.config.checks import DetectSettings
+from memfix.config.checks import DetectSettings, RecheckSettings
+from memfix.demo import MODEL
 from memfix.errors import MemfixError
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import TiledL2
@@ -23,6 +25,7 @@ from memfix.recheck.attacks.table import ATTACKS, get_attacks
 from memfix.records import Arm, AttackPoint, AttackResult, Prompt, Reference, Version
 from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
+from memfix.variants.wordings import framed
 from tests.conftest import picture
 
 SETTINGS = DetectSettings(
@@ -252,10 +255,57 @@ def _first(bench: Bench, one: Attacked):
 
 
 def test_attacks_by_name() -> None:
-    assert [a.name for a in get_attacks("usual")] == ["wording", "embedding", "noised"]
-    assert [a.name for a in get_attacks("all")] == list(ATTACKS)
-    assert get_attacks("none") == []
-    assert [a.name for a in get_attacks("half, embedding,half")] == ["half", "embedding"]
+    assert chosen("usual") == ["wording", "embedding", "noised"]
+    assert chosen("all") == [name for name in ATTACKS if name != "paraphrase"]
+    assert chosen("none") == []
+    assert chosen("half, embedding,half") == ["half", "embedding"]
     with pytest.raises(MemfixError, match="Unknown attack 'embeding'") as caught:
-        get_attacks("embeding")
+        chosen("embeding")
     assert "embedding" in caught.value.hint
+
+
+def test_paraphrases_are_an_attack_where_they_are_given() -> None:
+    assert chosen("usual", "own.txt") == ["wording", "paraphrase", "embedding", "noised"]
+    assert chosen("all", "own.txt") == list(ATTACKS)
+    assert chosen("noised,paraphrase", "own.txt") == ["noised", "paraphrase"]
+    with pytest.raises(MemfixError, match="paraphrase is named, and --paraphrases gives none"):
+        chosen("noised,paraphrase")
+    for names in ("none", "noised"):
+        with pytest.raises(MemfixError, match="--paraphrases is given, and --attacks does not name"):
+            chosen(names, "own.txt")
+
+
+def chosen(names: str, paraphrases: str | None = None) -> list[str]:
+    return [a.name for a in get_attacks(RecheckSettings(attacks=names, paraphrases=paraphrases))]
+
+
+def test_each_paraphrase_is_sampled_once(bench: Bench) -> None:
+    own = replace(bench, paraphrases={"p1": ["a disc in red", "my disc", "a disc in red"], "p2": []})
+    attempts = list(wordings.paraphrased(attacked(bench), own))
+    assert [s.text for a in attempts for s in a.samples] == ["a disc in red", "my disc"]
+    assert len({s.file_name for a in attempts for s in a.samples}) == 2 and [a.work for a in attempts] == [2]
+    assert not list(wordings.paraphrased(attacked(bench, "p2"), own))  # a target without one is not attacked so
+    clean = [s.text for a in wordings.paraphrased(attacked(bench, "clean1"), own) for s in a.samples]
+    assert clean == framed("a red disc by me")
+
+
+def test_early_layers_are_those_of_the_text_encoder(bench: Bench) -> None:
+    """On the bundled model, whose text encoder has two."""
+    reader, text = loading.load(loading.locate("demo")).text, "a red disc by me"
+    pipe = StableDiffusionPipeline.from_pretrained(MODEL, torch_dtype=torch.float32)
+    ids = pipe.tokenizer(text, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    with torch.no_grad():
+        states = pipe.text_encoder(ids, output_hidden_states=True).hidden_states
+        wanted = getattr(pipe.text_encoder, "text_model", pipe.text_encoder).final_layer_norm(states[1])
+    early, whole = reader.encode_early(text, 1), reader.encode_early(text, 0)
+    assert early is not None and whole is not None and reader.encode_early(text, 2) is None
+    torch.testing.assert_close(early.tokens.cpu(), wanted)
+    torch.testing.assert_close(whole.tokens.cpu(), reader.encode([text]).tokens.cpu())
+    assert (early.tokens.cpu() - whole.tokens.cpu()).abs().max() > 0.1
+
+
+def test_emphasis_reads_the_prompt_in_all_ways_that_the_text_encoder_allows(bench: Bench) -> None:
+    ways = [a.samples[0].condition for a in wordings.emphasised(attacked(bench), bench)]
+    assert ways == ["emphasis110", "emphasis130", "emphasis150", "unpadded"]  # one layer: none can be skipped
+    two = replace(bench, model=loading.load(loading.locate("demo")))
+    assert [a.samples[0].condition for a in wordings.emphasised(attacked(two), two)] == [*ways, "skipped1"]

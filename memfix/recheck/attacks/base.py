@@ -55,6 +55,8 @@ class Bench:
     samples: int
     seed: int
     found: set[str] = field(default_factory=set)
+    paraphrases: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Prompt id → the user's own wordings of it."""
 
     def plan(self, attacked: Attacked, condition: str, text: str | None = None, n: int | None = None) -> list[Sample]:
         """Samples under a condition, from seeds that no check uses."""
