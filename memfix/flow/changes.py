@@ -12,8 +12,20 @@ from memfix.measures.quality import broken_share, detail_range
 from memfix.recheck.attacks.compare import what_attacks_say
 from memfix.recheck.damage import Seen, harm, harm_of_model, measure_damage
 from memfix.recheck.outcomes import Copies, Evidence, file_difference, outcome
-from memfix.records import FRESH, SAME, AttackResult, Change, Condition, Damage, Label, Prompt, Score, Verdict
-from memfix.run.folder import AFTER
+from memfix.records import (
+    FRESH,
+    SAME,
+    AttackResult,
+    Change,
+    ClipScore,
+    Condition,
+    Damage,
+    Label,
+    Prompt,
+    Score,
+    Verdict,
+)
+from memfix.run.folder import AFTER, BEFORE
 
 UNWORDED: dict[Condition, Condition] = {SAME: "unworded-same", FRESH: "unworded-fresh"}
 """Condition of a reworded prompt → that of the same sample with its rewording taken off."""
@@ -69,11 +81,18 @@ def _damages(
 ) -> dict[str, Damage]:
     """Of the samples that a user of the model sees: those of reworded prompts with their rewording."""
     first, detail = Thumbnails(detection.folder), detail_range(detection.scores)
+    fits = [
+        {c.prompt_id: c.agreement for c in detection.run.read(f"{folder}/clip_scores.jsonl", ClipScore)}
+        for folder in (BEFORE, AFTER)
+    ]
     seen = dict[str, Seen]()
     for prompt in prompts:
         shown = [s for s in scores[prompt.id] if s.condition in (SAME, FRESH)]
         same = [s.file_name for s in shown if s.condition == SAME]
-        seen[prompt.id] = Seen.of(first.of(same), thumbnails.of(same), broken_share(shown, detail))
+        seen[prompt.id] = Seen.of(
+            first.of(same), thumbnails.of(same), broken_share(shown, detail),
+            (fits[0].get(prompt.id), fits[1].get(prompt.id)),
+        )  # fmt: skip
     return measure_damage(seen)
 
 

@@ -22,7 +22,7 @@ def open_clip_of(model: str, identity: str | None = None) -> Clip:
 
 
 def clip_scores(clip: Clip, texts: Mapping[str, str], scores: Sequence[Score], folder: Path) -> list[ClipScore]:
-    """Mean cosine of each prompt's samples with its text, in the order of `scores`; -1 to 1.
+    """Mean cosine of each prompt's samples with its text and with those of the others, in the order of `scores`.
 
     texts: prompt id → text; scores: of the samples in `folder`. CLIPScore (Hessel et al., EMNLP 2021) is 2.5 times this
     where it is positive. Each text is encoded once, pictures in batches across prompts.
@@ -31,9 +31,19 @@ def clip_scores(clip: Clip, texts: Mapping[str, str], scores: Sequence[Score], f
     batches = (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
     rows = {i: row for own in batches for i, row in zip(own, clip.texts([texts[i] for i in own]), strict=True)}
     found: dict[str, list[float]] = {i: [] for i in ids}
+    others: dict[str, list[float]] = {i: [] for i in ids}
+    every = sum(rows.values())
     for start in range(0, len(scores), BATCH):
         batch = scores[start : start + BATCH]
         pictures = clip([open_image(folder / s.file_name) for s in batch])
         for score, picture in zip(batch, pictures, strict=True):
-            found[score.prompt_id].append(float(picture @ rows[score.prompt_id]))
-    return [ClipScore(prompt_id=i, mean=round(sum(v) / len(v), 5), samples=len(v)) for i, v in found.items()]
+            found[score.prompt_id].append(own := float(picture @ rows[score.prompt_id]))
+            others[score.prompt_id].append((float(picture @ every) - own) / max(1, len(ids) - 1))
+    return [
+        ClipScore(prompt_id=i, mean=_mean(v), others=_mean(others[i]) if len(ids) > 1 else None, samples=len(v))
+        for i, v in found.items()
+    ]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(sum(values) / len(values), 5)

@@ -140,4 +140,12 @@ class ClipScore(Record):
 
     prompt_id: str
     mean: float = Field(description="cosine of picture and text, mean over samples, -1 to 1")
+    others: float | None = Field(
+        None, description="the same with the texts of all other prompts; none where there is no other"
+    )
     samples: int
+
+    @property
+    def agreement(self) -> float | None:
+        """How much better the samples fit their own text than those of other prompts."""
+        return None if self.others is None else self.mean - self.others
