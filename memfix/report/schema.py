@@ -202,6 +202,8 @@ class ReportedTraining(Record):
     settings: UnlearnSettings = Field(description="settings of the fine-tuning")
     steps: int = Field(description="optimizer steps that were made")
     seconds: float = Field(description="wall time of these steps, without validations")
+    adversarial_steps: int = Field(0, description="further steps that were made against an attack on embeddings")
+    adversarial_seconds: float = Field(0.0, description="wall time of these")
     targets: int = Field(description="prompts that were unlearned")
     pairs: dict[str, int] = Field(description="side and origin of pictures → how many were trained on")
     kinds: list[KindYield] = Field(description="kinds of variants that keep images were sampled from, in that order")

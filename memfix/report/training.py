@@ -15,12 +15,15 @@ def training(run: Run) -> ReportedTraining | None:
     steps, stage = run.read("training.jsonl", Step), run.header.stages.unlearn
     if stage is None or not run.finished("unlearn") or not steps:
         return None
+    against = run.read("adversarial.jsonl", Step)
     pairs = run.read("pairs.jsonl", Pair)
     apart = {i: told for i, ending in stage.endings.items() if (told := reported_ending(ending))}
     return ReportedTraining(
         settings=stage.settings,
         steps=len(steps),
         seconds=sum(s.seconds for s in steps),
+        adversarial_steps=len(against),
+        adversarial_seconds=sum(s.seconds for s in against),
         targets=len({p.prompt_id for p in pairs if p.side is Side.FORGET}),
         pairs=dict(Counter(f"{pair.side.value}: {pair.origin}" for pair in pairs)),
         kinds=kind_yields(run.read("yields.jsonl", Yield)),

@@ -85,8 +85,12 @@ def test_a_recheck_knows_what_the_weights_were_trained_against(
     stage = Run.open(run.path).header.stages.recheck
     assert stage is not None and set(stage.attacks) == {"embedding", "wording"}
     assert stage.attacks_trained_against == known
-    summary = json.loads((flow.report(run).parent / "report.json").read_text())["summary"]
-    assert (summary["attacks"], summary["known_attacks"]) == (2, len(known))
+    page = flow.report(run)
+    told = json.loads((page.parent / "report.json").read_text())
+    assert (told["summary"]["attacks"], told["summary"]["known_attacks"]) == (2, len(known))
+    assert told["training"]["adversarial_steps"] == steps
+    card = (run.path / "model/README.md").read_text()
+    assert ("2 adversarial steps" in page.read_text(), "steps against an attack" in card) == (steps > 0, steps > 0)
 
 
 def test_a_recheck_attacks_both_models_once(run: Run) -> None:
