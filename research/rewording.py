@@ -21,6 +21,7 @@ from rich.table import Table
 from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.flow.detection import Detection
+from memfix.flow.pairs import written_pairs
 from memfix.models.context import ContextEdit, build_in
 from memfix.models.model import DiffusionModel
 from memfix.records import Pair, Rewording
@@ -60,7 +61,7 @@ def rows(run: Run) -> Iterator[dict[str, object]]:
     detection, unlearned = Detection.of(run), run.header.stages.unlearn
     assert unlearned
     settings, detected = unlearned.settings, detection.settings.model_copy(update={"seed": FRESH})
-    pairs = run.read("pairs.jsonl", Pair)
+    pairs = written_pairs(run)
     reworded = [r for r in run.read("rewordings.jsonl", Rewording) if r.wording]
     prompts = [Asked(r.prompt_id, r.text) for r in reworded]
     judge, model = detection.judge(), detection.model()

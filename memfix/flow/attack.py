@@ -27,6 +27,7 @@ def attack(run: Run, settings: RecheckSettings, talk: Talk, weights: NewWeights,
     """
     detection = Detection.of(run)
     detection.require_unchanged()
+    run.require_intact("unlearn")
     about = {name: getattr(settings, name) for name in READ}
     identity = inputs_of(weights, settings).model_dump(mode="json")
     folder = f"{FOLDER}/{digest(json.dumps([about, identity], sort_keys=True))}"

@@ -11,6 +11,7 @@ from memfix.console import Talk, counted
 from memfix.detect.check import Check
 from memfix.detect.first import FirstCheck
 from memfix.detect.threshold import check_weights, given_threshold, settle_rule
+from memfix.errors import MemfixError
 from memfix.files import digest, sha256
 from memfix.flow.detection import adapters_of, digest_of, identity_of, wanted
 from memfix.flow.memory import sampling_memory
@@ -26,7 +27,7 @@ from memfix.measures.descriptor import weights_record
 from memfix.measures.thresholds import Threshold
 from memfix.measures.weights import Wanted
 from memfix.models import loading
-from memfix.records import Prompt, Reference, Role, Sample, Score
+from memfix.records import Prompt, Reference, Role, Score
 from memfix.references.in_memory import descriptors
 from memfix.references.judge import Judge
 from memfix.references.kept import FILE as DESCRIBED
@@ -65,7 +66,9 @@ def detect(
         if (run.path / BEFORE / "verdicts.jsonl").exists():
             talk.say(f"Detection in {run.path} is already complete, so there is nothing to do.")
             return run
+        entry.seal = {}
         references = _open_references(opened, settings, wrong, talk)
+        _require_still(opened, inputs)  # what was described is what was identified
         entry.left_out_pictures = wrong.pictures
         used = descriptors(opened.measure) if references is None else references.descriptors
         entry.weights = weights_record([*used, opened.clip] if opened.clip else used)
@@ -89,6 +92,7 @@ def detect(
         found = first(prompts)
         entry.screening, entry.design = first.screening(prompts, found), first.design().summary()
         entry.search = references.search.record() if references else None
+        _require_still(opened, inputs)  # what the run names is what was described
         written = first.references(prompts)
         entry.references_sha256 = None if opened.indexed else fingerprint(written)
         run.write("references.jsonl", written)
@@ -97,8 +101,6 @@ def detect(
             entry.described_sha256 = sha256([run.path / DESCRIBED])
         if opened.clip:
             write_clip_scores(run, BEFORE, opened.clip, prompts)
-        samples, scores = run.read(f"{BEFORE}/metadata.jsonl", Sample), run.read(f"{BEFORE}/scores.jsonl", Score)
-        entry.found = digest_of([*samples, *scores, *found])
         run.save()
         run.write(f"{BEFORE}/verdicts.jsonl", found)  # last: with it, all that the header says of it is there
     return run
@@ -133,6 +135,15 @@ def _inputs(opened: Opened, settings: DetectSettings) -> DetectInputs:
         index=str(opened.indexed.resolve()) if opened.indexed else None, measure=opened.measure.identity,
         clip=opened.clip.identity if opened.clip else None, **identity_of(opened.source, settings),
     )  # fmt: skip
+
+
+def _require_still(opened: Opened, inputs: DetectInputs) -> None:
+    """Raise MemfixError if a training image is no longer what it was when the detection began."""
+    if fingerprint(opened.references, opened.indexed) != inputs.references:
+        raise MemfixError(
+            "A training image changed while the detection ran.",
+            "Put back what was there and detect again, or detect in a new run.",
+        )
 
 
 def _open_references(opened: Opened, settings: DetectSettings, wrong: WrongRows, talk: Talk) -> ReferenceSet | None:

@@ -150,11 +150,7 @@ class Detection:
             **identity_of(self.source, self.settings),
         )  # fmt: skip
         self.stage.inputs.require_unchanged(now)
-        if digest_of([*self.samples, *self.scores, *self.verdicts]) != self.stage.found:
-            raise MemfixError(
-                f"The samples, scores or verdicts in {self.folder} are not those that the detection wrote.",
-                "Restore them from a copy, or detect again in a new run.",
-            )
+        self.run.require_intact("detect")
         self._require_same_references()
 
     def _require_same_references(self) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
+from memfix.errors import MemfixError
+from memfix.files import digest, sha256
 from memfix.flow.detection import Detection
+from memfix.inputs.inside import container
 from memfix.inputs.references import read_references
 from memfix.models.context import ContextEdit
 from memfix.records import Pair, Reference, Score, Side
+from memfix.run.folder import Run
 from memfix.run.header import UnlearnStage
 from memfix.unlearn.data.given import given_surrogates, given_to_keep
 from memfix.unlearn.data.keep_images import keep_variants
@@ -56,7 +61,7 @@ def gather(detection: Detection, entry: UnlearnStage, sample: Sampler, method: M
     """
     run, settings = detection.run, entry.settings
     distinct = partial(sample.judge.is_distinct, margin=settings.keep_margin)
-    pairs, kinds = run.read(PAIRS, Pair), kinds_used(method, settings)
+    pairs, kinds = written_pairs(run), kinds_used(method, settings)
     known = list(VARIANT_KINDS) if entry.variant_kinds is None else entry.variant_kinds
     if not pairs or not set(kinds) <= set(known):
         pairs = found_pairs(detection, settings, distinct)
@@ -68,14 +73,55 @@ def gather(detection: Detection, entry: UnlearnStage, sample: Sampler, method: M
         pairs += made.pairs
         entry.variant_kinds = list(kinds)
         run.save()
-        run.write(PAIRS, pairs)  # last: with it, all that it names is there
+        pairs = _write(run, pairs)  # last: with it, all that it names is there
     if Need.SURROGATES in method.needs and not stock_of(pairs).has_surrogates:
         pairs = given_surrogates(pairs, own.get(SHOWN, []), sample.judge, sample.talk)
         pairs = make_surrogates(sample, pairs, distinct, run.path / SURROGATES)
-        run.write(PAIRS, pairs)
+        pairs = _write(run, pairs)
     check_data(method, stock_of(pairs), prior=prior_strength(method, settings) > 0)
     _warn(sample.talk, pairs, method, settings)
     return pairs
+
+
+def written_pairs(run: Run) -> list[Pair]:
+    """The pairs that a run has written down, none if it has not, with paths as they are now.
+
+    Raises MemfixError where a picture is another one by now.
+    """
+    root, pairs, hashes = run.path.resolve(), run.read(PAIRS, Pair), dict[Path, str]()
+    found = [pair.model_copy(update=_paths(pair, lambda path: str(root / path))) for pair in pairs]
+    for pair in found:
+        if pair.content != _content(pair, hashes):
+            raise MemfixError(
+                f"{pair.path} is not the picture that was gathered for unlearning.",
+                "Put it back, or unlearn again with --overwrite.",
+            )
+    return found
+
+
+def _write(run: Run, pairs: Sequence[Pair]) -> list[Pair]:
+    """Write pairs down, with what their pictures are; the same pairs."""
+    root, hashes = run.path.resolve(), dict[Path, str]()
+
+    def inside(path: str) -> str:
+        return Path(path).relative_to(root).as_posix() if Path(path).is_relative_to(root) else path
+
+    known = [pair.model_copy(update={"content": _content(pair, hashes)}) for pair in pairs]
+    run.write(PAIRS, (pair.model_copy(update=_paths(pair, inside)) for pair in known))
+    return known
+
+
+def _paths(pair: Pair, told: Callable[[str], str]) -> dict[str, str]:
+    return {name: told(path) for name in ("path", "surrogate") if (path := getattr(pair, name))}
+
+
+def _content(pair: Pair, known: dict[Path, str]) -> str:
+    """Of the files that hold a pair's pictures, of which each is read once: `known` are those that were read."""
+    files = [container(path) for path in (pair.path, pair.surrogate) if path]
+    for file in files:
+        if file not in known:
+            known[file] = sha256([file]) if file.is_file() else ""
+    return digest(*(known[file] for file in files))
 
 
 def _warn(talk: Talk, pairs: Sequence[Pair], method: Method, settings: UnlearnSettings) -> None:

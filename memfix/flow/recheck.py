@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from memfix.config.checks import RecheckSettings
 from memfix.console import Talk
 from memfix.detect.check import Check, names
+from memfix.errors import ExitCode, MemfixError
 from memfix.flow.attacks import Attacks, inputs_of
 from memfix.flow.changes import UNWORDED, what_changed
 from memfix.flow.detect import write_clip_scores
@@ -35,15 +36,17 @@ def recheck(
     detection = Detection.of(run)
     weights = weights or NewWeights.of(run)
     get_attacks(settings)  # one that is unknown is refused at once
+    _require_fresh(detection, settings)
     detection.require_unchanged()
+    run.require_intact("unlearn")
     if overwrite:
         run.discard("recheck")
     inputs, memory = inputs_of(weights, settings), sampling_memory(detection.settings, later=True)
     with run.lock(), run.stage(RecheckStage, settings, inputs, argv) as entry, memory:
-        entry.checked, entry.own = str(weights), weights.are_own(run)
         if (run.path / "changes.jsonl").exists():
             talk.say(f"The re-check in {run.path} is already complete, so there is nothing to do.")
             return run.read("changes.jsonl", Change)
+        entry.seal, entry.checked, entry.own = {}, str(weights), weights.are_own(run)
         sampled = {sample.prompt_id for sample in detection.samples}
         prompts = [p for p in detection.prompts if p.id in sampled]
         judge, edit, wordings = detection.judge(), *weights.rewording(run)
@@ -82,6 +85,16 @@ def recheck(
     return changes
 
 
+def _require_fresh(detection: Detection, settings: RecheckSettings) -> None:
+    """Raise MemfixError if noise of the first check would count as fresh, and so twice."""
+    first, last = settings.fresh_seed, settings.fresh_seed + settings.num_fresh - 1
+    if used := {s.seed for s in detection.samples} & set(range(first, last + 1)):
+        raise MemfixError(
+            f"The first check used seed {min(used)}, so the noise of seeds {first} to {last} is not fresh.",
+            f"Give --fresh-seed a number above {max(s.seed for s in detection.samples)}.", ExitCode.USAGE,
+        )  # fmt: skip
+
+
 def _fresh(prompts: Sequence[Prompt], detection: Detection, settings: RecheckSettings) -> list[Sample]:
     """Samples from noise that the first check did not use."""
     seeds, first = range(settings.fresh_seed, settings.fresh_seed + settings.num_fresh), detection.settings
@@ -105,3 +118,4 @@ def _name_references(detection: Detection, judge: Judge) -> None:
     listed = [r.file_name for r in detection.references]
     after = detection.run.read(f"{AFTER}/scores.jsonl", Score)
     detection.run.write("references.jsonl", judge.recorded([*listed, *names(after)]))
+    detection.run.seal_again("detect", "references.jsonl")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from memfix.errors import MemfixError
 from memfix.flow.new_weights import NewWeights
 from memfix.report import build, card, html
 from memfix.run.folder import MODEL, Run
@@ -13,15 +12,11 @@ from memfix.run.folder import MODEL, Run
 def report(run: Run) -> Path:
     """Write report.json, report.html and the model card; the path of the page.
 
-    Raises MemfixError where the run's own weights were re-checked, and are others now.
+    Raises MemfixError where anything that it tells of is not what it was when its stage ended.
     """
+    run.require_intact("detect", "unlearn", "recheck")
     rechecked, has_own = run.header.stages.recheck, run.finished("unlearn") and (run.path / MODEL).is_dir()
     own = rechecked is not None and has_own and rechecked.inputs.of_same_weights(NewWeights.of(run).inputs)
-    if rechecked and rechecked.own and has_own and not own:
-        raise MemfixError(
-            f"The weights in {run.path / MODEL} are not those that were re-checked.",
-            f"Put them back, or check what is there now: memfix recheck {run.path} --overwrite",
-        )
     result = build.build(run)
     if has_own:
         card.write_card(run.path / MODEL, result, own)

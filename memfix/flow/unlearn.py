@@ -87,6 +87,7 @@ def _of_first_rank(
             talk.say(f"{run.path / MODEL} is already there, so there is nothing to do.")
             ranks.shared(None)
             return
+        entry.seal = {}
         for control in detection.memorized(Role.CONTROL):
             talk.warn(f"Control '{control.text}' is memorized; it is neither unlearned nor used as a keep image.")
         model = model or dry_run.open_model(detection, settings)

@@ -30,23 +30,10 @@ def check_adds_up(model: DiffusionModel, detected: DetectSettings, settings: Unl
 def rewording_of(run: Run) -> tuple[ContextEdit | None, dict[str, str]]:
     """The edit that the weights of a run hold, and prompt id → the wording that the prompt reads like by it.
 
-    Raises MemfixError where the edit is lost: what the weights hold without it could not be told then.
+    Both are as unlearning left them: a re-check asks for that first.
     """
     applied = {r.prompt_id: r.wording or "" for r in run.read("rewordings.jsonl", Rewording) if r.applied}
-    file = run.path / REWORDING
-    if not applied and file.is_file():
-        raise MemfixError(
-            f"{file} is there, but rewordings.jsonl does not say which prompts it rewords.",
-            "Restore it from a copy, or unlearn again with --overwrite.",
-        )
-    if not applied:
-        return None, {}
-    if not file.is_file():
-        raise MemfixError(
-            f"{file} is missing, so the rewording of {len(applied)} prompts cannot be taken off for the re-check.",
-            "Restore it from a copy, or unlearn again with --overwrite.",
-        )
-    return ContextEdit.load(file), applied
+    return (ContextEdit.load(run.path / REWORDING), applied) if applied else (None, {})
 
 
 def save(

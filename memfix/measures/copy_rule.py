@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
+from memfix.errors import MemfixError
 from memfix.findings import RuleRecord
 from memfix.measures.base import Measure
 
@@ -53,8 +55,18 @@ class CopyRule:
 
     def copies(self, values: torch.Tensor) -> torch.Tensor:
         """Which of some values pass the threshold, bool, in their shape."""
+        self._require_number(bool(values.isnan().any()))
         higher = self.measure.higher_is_closer
         return values >= self.threshold if higher else values <= self.threshold
 
+    def _require_number(self, is_none: bool) -> None:
+        """Raise MemfixError for NaN, which passes no threshold and would be no copy."""
+        if is_none:
+            raise MemfixError(
+                f"The measure {self.measure.name} gives no number for a picture, so nothing can be said of it.",
+                "Check the weights of the measure with 'memfix doctor', or decide by another --measure.",
+            )
+
     def _passes(self, value: float, threshold: float) -> bool:
+        self._require_number(math.isnan(value))
         return value >= threshold if self.measure.higher_is_closer else value <= threshold

@@ -20,7 +20,8 @@ class Pair(Record):
     """An image and the text it is unlearned from, or kept for."""
 
     side: Side
-    path: str
+    path: str = Field(description="of the picture; in the folder of the run, from there on")
+    content: str = Field("", description="digest of the files that hold its pictures, once it is written down")
     text: str
     prompt_id: str
     origin: Literal["reference", "sample", "variant", "control", "given"]

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from memfix.config.base import Settings
 from memfix.errors import MemfixError
-from memfix.files import held, remove_folder, write_atomic
+from memfix.files import digest, held, remove_folder, sha256_of, write_atomic
 from memfix.records import Record
 from memfix.run.environment import environment
 from memfix.run.header import SCHEMA_VERSION, STAGES, Header, S, Status
@@ -29,9 +29,24 @@ OUTPUTS = {
         MODEL, "pairs.jsonl", "yields.jsonl", "variants", "surrogates", "training.jsonl", "adversarial.jsonl",
         "validations.jsonl", "checkpoints", "adapters", "rewordings.jsonl", "rewording.safetensors",
     ),
+    "recheck": ("changes.jsonl", AFTER, "report.json", "report.html"),
+}  # fmt: skip
+"""What stages write. What says that all of it is there comes first, so that discarding removes that before the rest; a
+report of what is discarded goes with it."""
+
+SEALED = {
+    "detect": ("prompts.jsonl", "references.jsonl", BEFORE),
+    "unlearn": (
+        MODEL, "pairs.jsonl", "yields.jsonl", "training.jsonl", "adversarial.jsonl", "validations.jsonl",
+        "rewordings.jsonl", "rewording.safetensors",
+    ),
     "recheck": ("changes.jsonl", AFTER),
 }  # fmt: skip
-"""What stages write. What says that all of it is there comes first, so that discarding removes that before the rest."""
+"""What later stages and reports rest on, and must find as it was when the stage ended."""
+HEADER = "run.json"
+CARD = "README.md"  # beside weights: reports write it anew
+PASSING = {"status", "argv", "started", "ended", "timings", "seal"}
+"""What a header says of a stage, and may say otherwise once the stage was begun again and had nothing to do."""
 
 R = TypeVar("R", bound=Record)
 
@@ -53,7 +68,7 @@ class Run:
     @classmethod
     def open(cls, path: Path) -> Run:
         """Open an existing run; errors name what is wrong with the folder."""
-        file = path / "run.json"
+        file = path / HEADER
         if not file.is_file():
             raise MemfixError(f"{path} is not a run folder: it has no run.json.", "Start one with 'memfix detect'.")
         damaged = MemfixError(
@@ -77,7 +92,7 @@ class Run:
     @classmethod
     def create(cls, path: Path) -> Run:
         """A new run in `path`, or the one that is there already."""
-        if (path / "run.json").exists():
+        if (path / HEADER).exists():
             return cls.open(path)
         if path.exists() and any(path.iterdir()):
             raise MemfixError(f"{path} is not empty, and is not a run folder.", "Give another folder to -o.")
@@ -97,12 +112,41 @@ class Run:
 
     def save(self) -> None:
         """Write the header."""
-        write_atomic(self.path / "run.json", json.dumps(self.header.dump(), indent=2, ensure_ascii=False) + "\n")
+        write_atomic(self.path / HEADER, json.dumps(self.header.dump(), indent=2, ensure_ascii=False) + "\n")
 
     def finished(self, stage: str) -> bool:
         """Whether a stage ran to its end."""
         entry = self.header.stages.begun().get(stage)
         return entry is not None and entry.status == "finished"
+
+    def require_intact(self, *stages: str) -> None:
+        """Raise MemfixError where what a stage left behind, or what the header says of it, is not what it was when the
+        stage ended. Stages that did not end are passed over."""
+        for stage in stages:
+            entry = self.header.stages.begun().get(stage)
+            if entry is None or entry.status != "finished":
+                continue
+            now = self._seal(stage)
+            changed = [name for name in now if now[name] != entry.seal.get(name)]
+            if changed:
+                raise MemfixError(
+                    f"In {self.path} {' and '.join(changed)} changed since the {stage} stage ended.",
+                    "Restore the run from a copy. Without one, make that stage anew: detect in a new run, or unlearn "
+                    "or recheck with --overwrite. To check weights of another origin, name them by --lora or --model.",
+                )
+
+    def _seal(self, stage: str) -> dict[str, str]:
+        """Of a stage that was begun: what it wrote → digest of that, and of its part of the header."""
+        entry = self.header.stages.begun()[stage]
+        told = entry.model_dump(mode="json", exclude=PASSING)
+        told["settings"] = {k: v for k, v in told["settings"].items() if k not in entry.settings.free}
+        files = {name: sha256_of(self.path, _files(self.path / name)) for name in SEALED[stage]}
+        return files | {HEADER: digest(json.dumps(told, sort_keys=True))}
+
+    def seal_again(self, stage: str, *names: str) -> None:
+        """Take what a later stage has added to files of an earlier one for what that stage left behind."""
+        self.header.stages.begun()[stage].seal |= {name: self._seal(stage)[name] for name in names}
+        self.save()
 
     def discard(self, *stages: str) -> None:
         """Forget stages and delete what they wrote, the last one first."""
@@ -167,6 +211,7 @@ class Run:
             yield entry
             status = "finished"
             entry.timings.setdefault("seconds", round(time.monotonic() - started, 2))
+            entry.seal = entry.seal or self._seal(STAGES[stage])  # that of the time when it was made
         except KeyboardInterrupt:
             status = "cancelled"
             raise
@@ -210,6 +255,13 @@ class Run:
                     file.seek(0)
                     file.truncate(file.read().rfind(b"\n") + 1)
             file.write("".join(to_line(r) for r in records).encode())
+
+
+def _files(path: Path) -> list[Path]:
+    """A file, or all files of a folder but those that are written anew or stand for a lock; none if it is not there."""
+    if not path.is_dir():
+        return [path] if path.exists() else []
+    return [f for f in path.rglob("*") if f.is_file() and f != path / CARD and not f.name.startswith(".")]
 
 
 def to_line(record: Record) -> str:

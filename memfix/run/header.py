@@ -38,6 +38,10 @@ class Stage(HeaderPart):
     started: str = Field("", description="when it was begun last, UTC, as in ISO 8601")
     ended: str | None = Field(None, description="when it ended, UTC; none while it runs")
     timings: dict[str, float] = Field(default_factory=dict, description="seconds of wall time, by part of the work")
+    seal: dict[str, str] = Field(
+        default_factory=dict,
+        description="once it has ended: what it left behind → digest of that; run.json: of what is said here",
+    )
 
 
 class DetectStage(Stage):
@@ -68,7 +72,6 @@ class DetectStage(Stage):
     references_sha256: str | None = Field(
         None, description="of the contents of the references in references.jsonl, once they are written down"
     )
-    found: str | None = Field(None, description="digest of its samples, scores and verdicts, once they are all there")
 
 
 class UnlearnStage(Stage):

@@ -14,13 +14,13 @@ from memfix.errors import MemfixError
 from memfix.flow.attack import attack
 from memfix.flow.attacks import Attacks
 from memfix.flow.changes import UNWORDED
-from memfix.flow.detection import Detection, digest_of
+from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
 from memfix.flow.recheck import recheck
 from memfix.models.context import ContextEdit
 from memfix.recheck.attacks.table import ATTACKS
 from memfix.records import Arm, AttackResult, Change, ControlPicture, Label, Outcome, Rewording, Score, Version
-from memfix.run.folder import AFTER, Run
+from memfix.run.folder import AFTER, SEALED, Run
 from memfix.world import ALONE, World
 from tests.conftest import picture
 from tests.detected import FEW, detected_run
@@ -192,6 +192,7 @@ def reworded(run: Run) -> str:
     model.adapters.save(run.path / "model", edit)
     line = Rewording(prompt_id=target, text=text, wording="shorter", copies=0, samples=4, applied=True, reason="r")
     run.write("rewordings.jsonl", [line])
+    run.seal_again("unlearn", *SEALED["unlearn"])  # as unlearning would have left it
     return target
 
 
@@ -232,7 +233,7 @@ def test_damage_of_reworded_prompts_is_that_of_the_samples_that_users_see(run: R
 def test_a_lost_rewording_stops_the_recheck(run: Run) -> None:
     reworded(run)
     (run.path / "rewording.safetensors").unlink()
-    with pytest.raises(MemfixError, match=r"rewording\.safetensors is missing"):
+    with pytest.raises(MemfixError, match=r"rewording\.safetensors changed"):
         recheck(run, SETTINGS, [], QUIET)
 
 
@@ -240,7 +241,7 @@ def test_a_rewording_that_nothing_tells_of_stops_the_recheck(run: Run) -> None:
     """Else its prompts would be sampled with it alone, and what it hides would be called mitigated."""
     reworded(run)
     (run.path / "rewordings.jsonl").unlink()
-    with pytest.raises(MemfixError, match=r"rewordings\.jsonl does not say"):
+    with pytest.raises(MemfixError, match=r"rewordings\.jsonl changed"):
         recheck(run, SETTINGS, [], QUIET)
 
 
@@ -249,9 +250,7 @@ def test_the_same_picture_cannot_be_a_copy_before_and_none_after(run: Run, model
     scores = run.read("before/scores.jsonl", Score)
     far = [s.model_copy(update={"copy_": True}) for s in scores]
     run.write("before/scores.jsonl", far)
-    found = Detection.of(run)
-    found.stage.found = digest_of([*found.samples, *found.scores, *found.verdicts])  # as if so found
-    run.save()
+    run.seal_again("detect", "before")  # as if so found
     with pytest.raises(MemfixError, match="was a copy before and is none now"):
         recheck(
             run,

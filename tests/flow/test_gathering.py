@@ -7,8 +7,8 @@ import pytest
 from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
-from memfix.flow.pairs import KEEP, SHOWN, found_pairs, gather, own_pictures, rewording, targets
-from memfix.records import Pair, Rewording, Side
+from memfix.flow.pairs import KEEP, SHOWN, found_pairs, gather, own_pictures, rewording, targets, written_pairs
+from memfix.records import Rewording, Side
 from memfix.unlearn.objective.methods import get_method
 from tests.conftest import picture
 from tests.detected import detected_run
@@ -62,7 +62,7 @@ def test_what_was_gathered_is_written_down_and_taken_up_again(detection: Detecti
         first = gather(detection, entry, sampler(detection), method, {})
         assert entry.variant_kinds
     run = detection.run
-    assert run.read("pairs.jsonl", Pair) == first
+    assert written_pairs(run) == first
     assert targets(first) == {p.prompt_id: p.text for p in first if p.side is Side.FORGET}
     assert {"p0001"} <= set(targets(first)) <= {"p0001", "p0002"}
     variants = {p: p.stat().st_mtime_ns for p in (run.path / "variants").iterdir()}
@@ -87,7 +87,7 @@ def test_a_surrogate_is_found_for_every_picture_to_forget(detection: Detection) 
         pairs = gather(detection, entry, sampler(detection), get_method("surrogate"), {})
     forget = [p for p in pairs if p.side is Side.FORGET]
     assert forget and all(p.surrogate and Path(p.surrogate).is_file() for p in forget)
-    assert detection.run.read("pairs.jsonl", Pair) == pairs
+    assert written_pairs(detection.run) == pairs
 
 
 @pytest.mark.parametrize(("values", "message"), [

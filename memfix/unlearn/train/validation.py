@@ -20,7 +20,7 @@ from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.data.sampler import Sampler
 from memfix.unlearn.objective.terms import View, errors
 
-FIRST_SEED = 200_000  # neither the detection nor the re-check goes so far
+FIRST_SEED = 10_000_000  # neither checks nor attacks go so far
 CONTROLS = 12  # more say little more of a mean drift
 POINTS = 64  # noisy points of each side
 SMALL = 1e-3  # in the skew, from MUCS (arXiv 2605.17938)

@@ -1,0 +1,181 @@
+"""What a stage left behind must be what later stages and reports find, on a tiny pipeline."""
+
+import importlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from memfix import flow
+from memfix.config.checks import RecheckSettings
+from memfix.config.unlearn import UnlearnSettings
+from memfix.console import Talk
+from memfix.errors import MemfixError
+from memfix.flow.detection import Detection
+from memfix.flow.pairs import written_pairs
+from memfix.records import Pair, Reference
+from memfix.run.folder import Run
+from tests.conftest import picture
+from tests.detected import FEW, detected_run
+
+pytestmark = pytest.mark.slow  # a detection, a training and re-checks
+
+detect_module = importlib.import_module("memfix.flow.detect")  # its name in flow is that of the function
+QUIET = Talk(quiet=True)
+UNLEARN = UnlearnSettings(**FEW, reword=False)
+RECHECK = RecheckSettings(num_fresh=2, attacks="none")
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, reference_folder: Path) -> Path:
+    """A run that was detected, unlearned, re-checked and reported."""
+    folder = tmp_path_factory.mktemp("chain")
+    run = Run.open(detected_run(folder, model_folder, reference_folder))
+    flow.unlearn(run, UNLEARN, [], QUIET)
+    flow.recheck(Run.open(run.path), RECHECK, [], QUIET)
+    flow.report(Run.open(run.path))
+    return run.path
+
+
+@pytest.fixture
+def run(chain: Path, tmp_path: Path) -> Run:
+    return Run.open(Path(shutil.copytree(chain, tmp_path / "run", ignore=shutil.ignore_patterns(".lock"))))
+
+
+def edited(name: str, old: str, new: str) -> Callable[[Run], None]:
+    def edit(run: Run) -> None:
+        text = (run.path / name).read_text()
+        assert old in text
+        (run.path / name).write_text(text.replace(old, new))
+
+    return edit
+
+
+def another_sample(run: Run) -> None:
+    picture(99).save(next((run.path / "before").glob("*.png")))
+
+
+def lost_sample(run: Run) -> None:
+    next((run.path / "before").glob("*.png")).unlink()
+
+
+def paths_that_changed_places(run: Run) -> None:
+    one, two, *rest = run.read("references.jsonl", Reference)
+    swapped = [one.model_copy(update={"path": two.path}), two.model_copy(update={"path": one.path})]
+    run.write("references.jsonl", [*swapped, *rest])
+
+
+def edited_header(run: Run, part: str, name: str, value: object) -> None:
+    header = json.loads((run.path / "run.json").read_text())
+    header["stages"]["detect"][part][name] = value
+    (run.path / "run.json").write_text(json.dumps(header))
+
+
+@pytest.mark.parametrize(
+    ("change", "named", "stage"),
+    [
+        (another_sample, "before", "detect"),
+        (lost_sample, "before", "detect"),
+        (paths_that_changed_places, "references.jsonl", "detect"),
+        (lambda run: edited_header(run, "rule", "threshold", 0.999), "run.json", "detect"),
+        (lambda run: edited_header(run, "settings", "num_inference_steps", 50), "run.json", "detect"),
+        (edited("before/verdicts.jsonl", '"memorized"', '"clean"'), "before", "detect"),
+        (lambda run: (run.path / "before/scores.jsonl").unlink(), "before", "detect"),
+        (edited("pairs.jsonl", '"forget"', '"keep"'), "pairs.jsonl", "unlearn"),
+        (lambda run: (run.path / "rewordings.jsonl").write_text(""), "rewordings.jsonl", "unlearn"),
+    ],
+)
+def test_what_changed_is_named_by_every_later_stage(
+    run: Run, change: Callable[[Run], None], named: str, stage: str
+) -> None:
+    change(run)
+    told = rf"In .* {named} changed since the {stage} stage ended"
+    with pytest.raises(MemfixError, match=told):
+        flow.report(Run.open(run.path))
+    with pytest.raises(MemfixError, match=told):
+        flow.recheck(Run.open(run.path), RECHECK, [], QUIET, overwrite=True)
+    assert (run.path / "changes.jsonl").exists()
+
+
+@pytest.mark.parametrize("change", [
+    lambda run: edited("changes.jsonl", '"outcome":"', '"outcome":"mitigated","was":"')(run),
+    lambda run: (run.path / "changes.jsonl").write_text(""),
+    lambda run: (run.path / "changes.jsonl").unlink(),
+])  # fmt: skip
+def test_a_report_tells_of_no_other_changes_than_those_that_were_found(run: Run, change: Callable[[Run], None]) -> None:
+    change(run)
+    with pytest.raises(MemfixError, match=r"changes\.jsonl changed since the recheck stage ended"):
+        flow.report(Run.open(run.path))
+
+
+def test_reports_and_stages_that_find_all_as_it_was_change_nothing(run: Run) -> None:
+    before = Run.open(run.path).header.stages
+    flow.unlearn(run, UNLEARN, [], QUIET)
+    flow.recheck(Run.open(run.path), RECHECK, [], QUIET)
+    page = flow.report(Run.open(run.path))
+    again = Run.open(run.path).header.stages
+    assert page.exists() and [s.seal for s in again.begun().values()] == [s.seal for s in before.begun().values()]
+    assert all(len(s.seal) >= 3 for s in again.begun().values())
+
+
+def test_a_report_goes_with_what_it_tells_of(run: Run) -> None:
+    assert (run.path / "report.html").exists() and (run.path / "report.json").exists()
+    run.discard("recheck")
+    assert not list(run.path.glob("report.*"))
+
+
+def test_a_stage_that_goes_on_is_sealed_again(run: Run) -> None:
+    (run.path / "changes.jsonl").unlink()
+    flow.recheck(Run.open(run.path), RECHECK.model_copy(), [], QUIET)
+    flow.report(Run.open(run.path))
+
+
+@pytest.mark.parametrize("fresh", [0, 1])
+def test_noise_of_the_first_check_is_not_fresh(run: Run, fresh: int) -> None:
+    seeds = {s.seed for s in Detection.of(run).samples}
+    settings = RECHECK.model_copy(update={"fresh_seed": max(seeds) + fresh})
+    if fresh:
+        flow.recheck(Run.open(run.path), settings, [], QUIET, overwrite=True)
+        return
+    with pytest.raises(MemfixError, match="is not fresh") as caught:
+        flow.recheck(Run.open(run.path), settings, [], QUIET, overwrite=True)
+    assert f"above {max(seeds)}" in caught.value.hint and (run.path / "changes.jsonl").exists()
+
+
+def test_pictures_of_a_copied_run_are_its_own(run: Run, chain: Path) -> None:
+    recorded = run.read("pairs.jsonl", Pair)
+    own = [p for p in recorded if p.origin != "reference"]
+    assert own and not any(Path(p.path).is_absolute() for p in own)
+    assert all(Path(p.path).is_relative_to(run.path.resolve()) for p in written_pairs(run) if p.origin != "reference")
+    picture(99).save(run.path / own[0].path)
+    with pytest.raises(MemfixError, match="is not the picture that was gathered"):
+        written_pairs(run)
+
+
+@pytest.mark.parametrize("when", ["open_references", "FirstCheck"])
+def test_training_images_that_change_while_they_are_read_stop_the_detection(
+    when: str, run: Run, reference_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else samples would be compared with one picture, and another one unlearned."""
+    pictures = Path(shutil.copytree(reference_folder, tmp_path / "pictures"))
+    settings = Detection.of(run).settings.model_copy(update={"references": str(pictures)})
+    (tmp_path / "prompts.txt").write_text("disc 1\n")
+    kept, usual = (pictures / "2.png").read_bytes(), getattr(detect_module, when)
+
+    def swapped(*given: object, **named: object) -> object:
+        picture(77).save(pictures / "2.png")
+        return usual(*given, **named)
+
+    def detect() -> Run:
+        return flow.detect(str(tmp_path / "prompts.txt"), settings, tmp_path / "new", tmp_path, [], QUIET)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(detect_module, when, swapped)
+        with pytest.raises(MemfixError, match="A training image changed while the detection ran"):
+            detect()
+    with pytest.raises(MemfixError, match="started with other settings"):
+        detect()
+    (pictures / "2.png").write_bytes(kept)
+    assert detect().finished("detect")
