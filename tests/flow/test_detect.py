@@ -58,7 +58,7 @@ def test_without_references(memfix, tmp_path: Path) -> None:
     assert len(moved.judge().references) == len(listed)
 
     shutil.copy(tmp_path / "moved/before" / panda_sample(moved), tmp_path / "moved/before" / turtle["reference"])
-    with pytest.raises(MemfixError, match="changed since the detection"):  # nothing would be a copy of another picture
+    with pytest.raises(MemfixError, match="changed since the detect"):  # nothing would be a copy of another picture
         Detection.of(Run.open(tmp_path / "moved")).require_unchanged()
 
 
