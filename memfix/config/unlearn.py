@@ -292,7 +292,7 @@ class UnlearnSettings(Settings):
         return self.model_copy(update={"max_train_steps": max(LEAST_STEPS, steps)})
 
     def adversarial(self) -> UnlearnSettings:
-        """The settings of the adversarial steps: as many, nobody looks in between, the rate rises and falls anew.
+        """The settings of the adversarial steps: as many, without validations, the rate rises and falls anew.
 
         What is forgotten is bounded, since much of it is forgotten already, and weighs more; it is drawn at earlier
         timesteps too. More prior items hold what else there is. Values of `ADVERSARIAL`, where the user's own do not go

@@ -178,7 +178,7 @@ def precision_of(settings: UnlearnSettings, detected: DetectSettings) -> str:
 def _seconds(detection: Detection, samples: int, asked: int) -> int | None:
     """Sampling and steps at the pace at which the detection sampled; None where that was not measured.
 
-    Looks, encoding and rewording are not counted.
+    Validations, encoding and rewording are not counted.
     """
     taken, drawn = detection.stage.timings.get("seconds"), len(detection.samples)
     if not (taken and drawn):

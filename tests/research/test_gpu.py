@@ -19,7 +19,6 @@ from gpu_pieces.lines import ROOT
 from gpu_pieces.piece import Here, Machine, Piece
 from gpu_pieces.processes import Processes, Result
 from gpu_pieces.table_of_pieces import PIECES
-
 from tests.research.states import runs, wait_for
 
 pytestmark = pytest.mark.slow  # waits for processes

@@ -17,7 +17,6 @@ import gpu
 from gpu_pieces import lines
 from gpu_pieces.piece import Here, Machine, Piece
 from gpu_pieces.processes import Processes, Result
-
 from tests.research.states import runs, wait_for
 
 pytestmark = pytest.mark.slow  # waits for processes

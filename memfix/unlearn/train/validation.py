@@ -1,4 +1,4 @@
-"""Looks at a model in the middle of its training: samples of targets and controls, and losses on fixed noisy points."""
+"""Validations of a model during its training: samples of targets and controls, and losses on fixed noisy points."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ SMALL = 1e-3  # in the skew, from MUCS (arXiv 2605.17938)
 
 
 class Monitor:
-    """Takes a look after any step. Make it before the weights move: it remembers what they gave then.
+    """Validates after any step. Make it before the weights move: it remembers what they gave then.
 
-    Every look draws its targets from noise of its own, and its controls always from the same, so that they differ only
-    by what training did. A look depends on the weights and on its number alone.
+    Every validation draws its targets from noise of its own, and its controls always from the same, so that they differ only
+    by what training did. A validation depends on the weights and on its number alone.
     """
 
     def __init__(
