@@ -158,7 +158,7 @@ def is_done_but_does_not_end(here: Here) -> None:
 
 
 def test_what_is_done_is_done_though_something_of_it_goes_on(tmp_path: Path) -> None:
-    """A piece that was still running at its limit would be a timeout: that it is none says that it was not waited for."""
+    """A piece that still ran at its limit would be a timeout: that it is none says that nobody waited for it."""
     found = run(tmp_path, Piece("done", 60, is_done_but_does_not_end))
     assert found["done"].status == "ok"
     assert not runs(int(found["done"].values["own"]))

@@ -29,8 +29,8 @@ SMALL = 1e-3  # in the skew, from MUCS (arXiv 2605.17938)
 class Monitor:
     """Validates after any step. Make it before the weights move: it remembers what they gave then.
 
-    Every validation draws its targets from noise of its own, and its controls always from the same, so that they differ only
-    by what training did. A validation depends on the weights and on its number alone.
+    Every validation draws its targets from noise of its own, and its controls always from the same, so that they differ
+    only by what training did. A validation depends on the weights and on its number alone.
     """
 
     def __init__(
