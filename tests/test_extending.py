@@ -209,7 +209,7 @@ def test_kind_of_variant_yields_wordings(run_example: Any) -> None:
 def test_attack_brings_back_what_the_plain_prompt_does_not_show(run_example: Any, tmp_path: Path) -> None:
     """The training image is what the model draws of half of the prompt's embedding; a clean one is none of that."""
     run_example("An attack of the re-check")
-    [attack] = attack_table.get_attacks("faded")
+    [attack] = attack_table.get_attacks(RecheckSettings(attacks="faded"))
     model, tiled = tiny_model(), get_measure("tiled_l2")
     bench = Bench(model, SETTINGS, lambda one, other: False, {}, [], samples=2, seed=900)
     own, empty = (model.text.encode([text]) for text in ("owl", ""))

@@ -18,10 +18,8 @@ from memfix.references.parts import find_parts, kind_of
 from memfix.references.reference_set import ReferenceSet
 
 BLANK = 1 / 255  # mean difference of neighbouring pixels at 32 pixels: less than one grey level
-ENOUGH_REFERENCES, FAR = (
-    20,
-    3.0,
-)  # references that say what detail pictures have, and how far outside their range is no picture
+ENOUGH_REFERENCES = 20  # that say what detail pictures have
+FAR = 3.0  # times outside their range, and it is no picture
 NEAR_PART = region.LIKENESS - 0.2  # ordinary prompts of the bundled model reach 0.5 often, and more seldom
 
 
