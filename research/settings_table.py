@@ -34,9 +34,9 @@ allow_port = [8081]
 
 `memfix screen` takes the model, seed, guidance and similar settings from `[detect]`. In a variable, several values are
 separated by commas (`MEMFIX_ALLOW_PORT=8081,8082`). A variable applies to every table that has a setting of its name:
-`MEMFIX_BATCH_SIZE` sets that of `[detect]` and of `[index]`. `--out`, `--retry`, `--merge`, and `--rank` and
-`--world-size` of `memfix index` are only flags. Commands without settings still check the file that is given to
-`--config`.
+`MEMFIX_BATCH_SIZE` sets that of `[detect]` and of `[index]`. `--out`, `--retry` and `--merge` are only
+flags. `--process-index` and `--num-processes` of `memfix index` are flags, or the variables RANK and WORLD_SIZE that
+accelerate and torchrun set. Commands without settings still check the file that is given to `--config`.
 
 Tables `[unlearn.lora]` and `[unlearn.full]` override `[unlearn]` when LoRA or full weights are trained.
 

@@ -17,23 +17,33 @@ SHOWN = 10  # unreadable pictures and groups on the terminal; --json has all
 
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder of images and webdataset tars, or 'demo'.")]
 OutFolder = Annotated[Path | None, typer.Option("-o", "--out", help="Folder of the index; by default DIR.index.")]
-Rank = Annotated[
-    int, typer.Option(envvar="RANK", help="Number of this process among several, from 0; accelerate sets it.")
+ProcessIndex = Annotated[
+    int,
+    typer.Option(
+        envvar="RANK", help="Which of several processes this is, from 0; by default RANK, which accelerate sets."
+    ),
 ]
-WorldSize = Annotated[
-    int, typer.Option(envvar="WORLD_SIZE", min=1, help="How many processes share the work; accelerate sets it.")
+NumProcesses = Annotated[
+    int,
+    typer.Option(
+        envvar="WORLD_SIZE",
+        min=1,
+        help="How many processes share the work; by default WORLD_SIZE, which accelerate sets.",
+    ),
 ]
 
 
 @command("index")
-def index(call: Call, folder: Folder, out: OutFolder = None, rank: Rank = 0, world_size: WorldSize = 1) -> None:
+def index(
+    call: Call, folder: Folder, out: OutFolder = None, process_index: ProcessIndex = 0, num_processes: NumProcesses = 1
+) -> None:
     """Compute descriptors of the pictures of a folder. Run again, it only computes those of new or changed pictures."""
     from memfix.index.build import build, preview
     from memfix.index.store import Store
     from memfix.measures.descriptor import get_descriptor
     from memfix.measures.weights import Wanted
 
-    settings, world = call.settings(IndexSettings), World.of(rank, world_size)
+    settings, world = call.settings(IndexSettings), World.of(process_index, num_processes)
     source, where = _places(folder, out)
     wanted = Wanted(settings.sscd_weights, settings.clip_model, settings.trust_weights)
     describe = get_descriptor(settings.descriptor, wanted)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_a
 
 import typer
 
-from memfix.config import DEMO, STAGES
+from memfix.config import STAGES
 from memfix.config.base import Settings
 from memfix.config.layers import for_weights, read_config, read_environment, read_preset, resolve
 from memfix.console import Talk
+from memfix.demo import DEMO
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 
 if TYPE_CHECKING:

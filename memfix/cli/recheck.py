@@ -13,12 +13,12 @@ from memfix.config.checks import RecheckSettings
 Adapters = Annotated[
     list[Path] | None,
     typer.Option(
-        "--lora", help="Check this adapter instead of the run's own; may be repeated, and the adapters then add up."
+        "--lora", help="Take this adapter instead of the run's own; may be repeated, and the adapters then add up."
     ),
 ]
 Model = Annotated[
     Path | None,
-    typer.Option("-m", "--model", help="Check the model in this diffusers folder instead of the run's own."),
+    typer.Option("-m", "--model", help="Take the model in this diffusers folder instead of the run's own."),
 ]
 
 

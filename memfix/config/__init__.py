@@ -3,13 +3,13 @@
 Knows nothing of torch.
 """
 
-from memfix.config.base import DEMO, Settings
+from memfix.config.base import Settings
 from memfix.config.checks import DetectSettings, RecheckSettings
 from memfix.config.tools import FetchSettings, IndexSettings, ScreenSettings
 from memfix.config.unlearn import UnlearnSettings
 
 __all__ = [
-    "DEMO", "STAGES", "DetectSettings", "FetchSettings", "IndexSettings", "RecheckSettings", "ScreenSettings",
+    "STAGES", "DetectSettings", "FetchSettings", "IndexSettings", "RecheckSettings", "ScreenSettings",
     "Settings", "UnlearnSettings",
 ]  # fmt: skip
 

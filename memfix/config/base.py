@@ -6,8 +6,6 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-DEMO = "demo"
-
 
 def _several(value: Any) -> Any:
     """A list as it is; text, as in the environment, is split at its commas, one value is a list of one."""

@@ -157,7 +157,7 @@ class RecheckSettings(Settings):
         "sample of each is drawn by the attack 'paraphrase'. A row that names a prompt belongs to that one, any other "
         "to the prompt with which it shares the most words.",
     )
-    attack_samples: int = Field(8, ge=1, description="Samples per training image each time that an attack looks.")
+    attack_samples: int = Field(8, ge=1, description="Samples per training image at each point of an attack.")
     attack_seed: int = Field(200_000, ge=1, description="Seed of the first of these samples, and of the attacks.")
     control_pictures: int = Field(
         8,

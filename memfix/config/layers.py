@@ -21,7 +21,7 @@ else:
 
 ENV_PREFIX = "MEMFIX_"
 PRESETS = Path(__file__).parent.parent / "presets"
-WEIGHTS = ("lora", "full")
+KINDS_OF_WEIGHTS = ("lora", "full")
 
 S = TypeVar("S", bound=Settings)
 
@@ -57,7 +57,7 @@ def read_preset(name: str) -> dict[str, dict[str, Any]]:
 
 def for_weights(table: Mapping[str, Any], weights: str) -> dict[str, Any]:
     """A table of a settings file, with what its sub-table of these weights ([unlearn.lora], [unlearn.full]) says."""
-    overrides = {k: v for k, v in table.items() if k in WEIGHTS and isinstance(v, dict)}
+    overrides = {k: v for k, v in table.items() if k in KINDS_OF_WEIGHTS and isinstance(v, dict)}
     return {k: v for k, v in table.items() if k not in overrides} | overrides.get(weights, {})
 
 

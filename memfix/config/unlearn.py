@@ -20,7 +20,7 @@ class Adversarial(NamedTuple):
 
 
 LEAST_STEPS = 35  # of the optimizer, as in the SISS paper: few large steps go astray
-ADVERSARIAL = Adversarial()
+ADVERSARIAL_RATES = Adversarial()
 FEW_DRAWS = 50  # per prompt; with fewer, a good part of the prompts hardly changes
 
 
@@ -292,7 +292,7 @@ class UnlearnSettings(Settings):
         return self.model_copy(update={"max_train_steps": max(LEAST_STEPS, steps)})
 
     def adversarial(self) -> UnlearnSettings:
-        """The settings of the adversarial steps: as many, nobody looks in between, the rate rises and falls anew.
+        """The settings of the adversarial steps: as many, without validations, the rate rises and falls anew.
 
         What is forgotten is bounded, since much of it is forgotten already, and weighs more; it is drawn at earlier
         timesteps too. More prior items hold what else there is. Values of `ADVERSARIAL`, where the user's own do not go
@@ -300,10 +300,10 @@ class UnlearnSettings(Settings):
         """
         own = {
             "max_train_steps": self.adversarial_steps, "validation_steps": 0, "lr_scheduler": "cosine",
-            "forget_cap": self.forget_cap or ADVERSARIAL.forget_cap,
-            "forget_ratio": max(self.forget_ratio, ADVERSARIAL.forget_ratio),
-            "timestep_min": min(self.timestep_min, ADVERSARIAL.timestep_min),
-            "prior_batch_size": ADVERSARIAL.prior * self.prior_batch_size,
+            "forget_cap": self.forget_cap or ADVERSARIAL_RATES.forget_cap,
+            "forget_ratio": max(self.forget_ratio, ADVERSARIAL_RATES.forget_ratio),
+            "timestep_min": min(self.timestep_min, ADVERSARIAL_RATES.timestep_min),
+            "prior_batch_size": ADVERSARIAL_RATES.prior * self.prior_batch_size,
         }  # fmt: skip
         return self.model_copy(update=own)
 

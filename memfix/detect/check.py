@@ -16,6 +16,7 @@ from memfix.detect.verdict import verdict_on, verdict_on_pair
 from memfix.inputs.references import open_image
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import COARSE, to_tensor
+from memfix.measures.quality import MOST_BROKEN
 from memfix.models.model import DiffusionModel
 from memfix.models.sampling import batches
 from memfix.records import Kind, Label, Sample, Score, Verdict
@@ -23,8 +24,6 @@ from memfix.references.judge import Judge
 from memfix.references.near_copies import representatives
 from memfix.references.parts import kind_of
 from memfix.run.folder import Run
-
-MOST_BROKEN = 0.25  # of a prompt's samples; with more, nothing can be said of what the prompt copies
 
 
 @dataclass(frozen=True)

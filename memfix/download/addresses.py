@@ -38,7 +38,7 @@ SPECIAL = _networks(
     "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
     "224.0.0.0/4", "240.0.0.0/4", "2001::/23", "2001:db8::/32", "3fff::/20",
 )  # fmt: skip
-METADATA = _networks("168.63.129.16/32")  # Azure's wire server, in the middle of public addresses
+METADATA_SERVICES = _networks("168.63.129.16/32")  # Azure's wire server, in the middle of public addresses
 UNICAST = IPv6Network("2000::/3")
 INTRANET = _networks(
     "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "::1/128", "fc00::/7"
@@ -105,7 +105,7 @@ def is_public(address: Address, port: int = 0) -> bool:
         return is_public(inner, port)
     if isinstance(address, IPv6Address) and address not in UNICAST:
         return False
-    return not _in(address, SPECIAL + METADATA)
+    return not _in(address, SPECIAL + METADATA_SERVICES)
 
 
 def is_public_or_intranet(address: Address, port: int = 0) -> bool:

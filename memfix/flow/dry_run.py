@@ -9,7 +9,7 @@ from memfix.config.checks import DetectSettings
 from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.flow.detection import Detection
-from memfix.flow.pairs import GATHERED, KEEP, PAIRS, SHOWN, found_pairs, own_pictures
+from memfix.flow.pairs import GATHERED, INSTEAD, KEEP, PAIRS, found_pairs, own_pictures
 from memfix.flow.training import CHECKPOINTS, begun
 from memfix.flow.weights import check_adds_up
 from memfix.models.device import autocast_dtype
@@ -28,7 +28,7 @@ from memfix.unlearn.train.adversary import MOVES, POINTS
 from memfix.unlearn.train.checkpoint import LATEST, chosen_step
 from memfix.variants.table import VARIANT_KINDS
 
-GIVEN = frozenset({KEEP, SHOWN})
+GIVEN = frozenset({KEEP, INSTEAD})
 BACKWARD = 2  # forward passes that a backward pass takes as long as
 
 
@@ -178,7 +178,7 @@ def precision_of(settings: UnlearnSettings, detected: DetectSettings) -> str:
 def _seconds(detection: Detection, samples: int, asked: int) -> int | None:
     """Sampling and steps at the pace at which the detection sampled; None where that was not measured.
 
-    Looks, encoding and rewording are not counted.
+    Validations, encoding and rewording are not counted.
     """
     taken, drawn = detection.stage.timings.get("seconds"), len(detection.samples)
     if not (taken and drawn):

@@ -29,7 +29,7 @@ from memfix.unlearn.rewording import reword
 from memfix.variants.table import VARIANT_KINDS
 
 PAIRS, VARIANTS, SURROGATES = "pairs.jsonl", "variants", "surrogates"
-KEEP, SHOWN = "keep_pictures", "surrogate_pictures"
+KEEP, INSTEAD = "keep_pictures", "surrogate_pictures"
 GATHERED = frozenset(
     {"forget_from", "keep_folder", "keep_margin", "keep_variants", "keep_enough", "variant_kinds", "surrogates"}
 )
@@ -41,7 +41,7 @@ CLOSE = 0.1  # of a share: what whole items are off by without anyone minding
 
 def own_pictures(settings: UnlearnSettings) -> dict[str, list[Reference]]:
     """Pictures of the user's own that unlearning reads: what for → pictures. None is opened."""
-    named = {KEEP: ("--keep-folder", settings.keep_folder), SHOWN: ("--surrogates", settings.surrogates)}
+    named = {KEEP: ("--keep-folder", settings.keep_folder), INSTEAD: ("--surrogates", settings.surrogates)}
     return {what: read_references(place, [], flag=flag) for what, (flag, place) in named.items() if place is not None}
 
 
@@ -75,7 +75,7 @@ def gather(detection: Detection, entry: UnlearnStage, sample: Sampler, method: M
         run.save()
         pairs = _write(run, pairs)  # last: with it, all that it names is there
     if Need.SURROGATES in method.needs and not stock_of(pairs).has_surrogates:
-        pairs = given_surrogates(pairs, own.get(SHOWN, []), sample.judge, sample.talk)
+        pairs = given_surrogates(pairs, own.get(INSTEAD, []), sample.judge, sample.talk)
         pairs = make_surrogates(sample, pairs, distinct, run.path / SURROGATES)
         pairs = _write(run, pairs)
     check_data(method, stock_of(pairs), prior=prior_strength(method, settings) > 0)

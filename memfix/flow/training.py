@@ -91,11 +91,11 @@ class Training:
             talk.warn("The adversarial steps are left out, because training was stopped.")
         elif settings.adversarial_steps:
             self._go_on_adversarially(trainer.original)
-            return ending.model_copy(update={"copies": None, "samples": None})  # nobody looked at these weights
+            return ending.model_copy(update={"copies": None, "samples": None})  # these weights were not validated
         return ending
 
     def _go_on_adversarially(self, original: Network | None) -> None:
-        """Take further steps, under embeddings that an adversary looks for; in one process.
+        """Take further steps, under embeddings that an adversary optimizes; in one process.
 
         Has a file of steps and checkpoints of its own. `original`: what prior items are held to.
         """
@@ -221,7 +221,7 @@ def _finish(model: DiffusionModel, trainer: Trainer, ranks: Ranks) -> None:
 
 
 class Watch:
-    """What happens after each step besides training: a look where one is due, a decision, a checkpoint."""
+    """What happens after each step besides training: a validation where one is due, a decision, a checkpoint."""
 
     def __init__(
         self,
@@ -235,7 +235,7 @@ class Watch:
         self.validations = validations
 
     def __call__(self) -> Decision:
-        """At the step that the trainer stands at. A look that was taken before an interruption is not taken again."""
+        """At the step that the trainer stands at. A validation from before an interruption is not repeated."""
         step, settings = self._trainer.step, self._trainer.settings
         last = step == self._trainer.last
         new = self._monitor is not None and (last or step % settings.validation_steps == 0)
@@ -259,7 +259,7 @@ class Watch:
 
     @property
     def note(self) -> str:
-        """What the newest look saw, for a progress bar."""
+        """What the newest validation found, for a progress bar."""
         if not self.validations:
             return ""
         return (

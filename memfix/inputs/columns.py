@@ -21,7 +21,7 @@ PARAPHRASES = ("paraphrases", "paraphrase", "rephrased")
 TEXT_OR_URL = {*TEXT, *URL}
 GROUND_TRUTH = ("overfit_type", "type")
 HASH = ("sha256", "md5")
-PARAPHRASE = re.compile(r"(?:text|prompt|caption|paraphrase)[ _-]?(\d{1,6})")
+PARAPHRASE_COLUMN = re.compile(r"(?:text|prompt|caption|paraphrase)[ _-]?(\d{1,6})")
 ANOTHER_URL = re.compile(r"[\s,;|]+(?=[a-z][a-z0-9+.-]{1,9}://)", re.IGNORECASE)
 """What parts two URLs in one cell: a comma in a URL does not, unless another scheme follows it."""
 
@@ -39,7 +39,10 @@ def normal(name: Any) -> str:
 
 def known(name: str) -> bool:
     """Whether a column, by its normal name, is one that this module reads."""
-    return name in {*TEXT, *IMAGE, *URL, *GROUND_TRUTH, *HASH, *PARAPHRASES} or PARAPHRASE.fullmatch(name) is not None
+    return (
+        name in {*TEXT, *IMAGE, *URL, *GROUND_TRUTH, *HASH, *PARAPHRASES}
+        or PARAPHRASE_COLUMN.fullmatch(name) is not None
+    )
 
 
 def unnamed(first: Sequence[str]) -> list[str]:
@@ -53,7 +56,7 @@ def texts(cells: Cells, required: bool = True) -> list[str]:
 
     Raises WrongCellError if there must be one and is none.
     """
-    numbered = sorted((int(m[1]), name) for name in cells if (m := PARAPHRASE.fullmatch(name)))
+    numbered = sorted((int(m[1]), name) for name in cells if (m := PARAPHRASE_COLUMN.fullmatch(name)))
     found = next((found for name in TEXT if (found := _texts(cells, name))), [])
     for name in (*(name for _, name in numbered), *PARAPHRASES):
         found = [*found, *_texts(cells, name)]

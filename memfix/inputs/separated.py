@@ -25,7 +25,7 @@ MOST_LINES = 200
 QUOTED = re.compile(r'\s*"((?:[^"]|"")*)"\s*')
 QUOTED_OR_NOT = re.compile(r'(?:^|\t)(\s*"(?:[^"]|"")*"\s*(?=\t|$)|[^\t]*)')
 NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?(?:[eE][-+]?\d+)?")
-FILE = re.compile(r"\S+\.(?:png|jpe?g|webp|bmp|gif|tiff?)", re.IGNORECASE)
+PICTURE_FILE = re.compile(r"\S+\.(?:png|jpe?g|webp|bmp|gif|tiff?)", re.IGNORECASE)
 
 Line = tuple[int, str]
 
@@ -165,5 +165,5 @@ def _look(cells: Sequence[str]) -> tuple[str, ...]:
         if not cell or columns.is_url(cell):
             kinds.append("URL" if cell else "")
         else:
-            kinds.append("number" if NUMBER.fullmatch(cell) else "file" if FILE.fullmatch(cell) else "text")
+            kinds.append("number" if NUMBER.fullmatch(cell) else "file" if PICTURE_FILE.fullmatch(cell) else "text")
     return tuple(kinds)

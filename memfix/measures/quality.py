@@ -8,6 +8,7 @@ import numpy as np
 
 from memfix.records import Score
 
+MOST_BROKEN = 0.25  # of a prompt's samples are blank or noise; with more, nothing can be said of what it copies
 LOOSE = 1.5  # a picture is broken when its detail is this many times outside the range of the original model
 
 

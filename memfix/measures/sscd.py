@@ -17,7 +17,7 @@ from memfix.errors import MemfixError
 from memfix.measures.weights import Weights
 from memfix.models.device import device
 
-MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+PIXEL_MEAN, PIXEL_STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 SHORT_SIDE = 288  # the authors' input; they crop nothing
 BATCH = 32
 FORM = "Give TorchScript in the form of SSCD's: ImageNet-normalised float [n, 3, h, w] of any size → float [n, d]."
@@ -70,7 +70,7 @@ class Sscd:
     def _input(self, image: Image.Image) -> torch.Tensor:
         size = self.input_size(*image.size)
         pixels = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR), np.float32) / 255
-        return ((torch.from_numpy(pixels) - MEAN) / STD).permute(2, 0, 1)
+        return ((torch.from_numpy(pixels) - PIXEL_MEAN) / PIXEL_STD).permute(2, 0, 1)
 
     @torch.no_grad()
     def _describe(self, x: torch.Tensor) -> torch.Tensor:

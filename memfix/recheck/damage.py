@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import torch
 
+from memfix.measures.quality import MOST_BROKEN
 from memfix.records import Damage
 
-MOST_BROKEN = 0.25  # of a prompt's samples are blank or noise
 MOST_CHANGED = 0.8  # of what two seeds of the original model differ by, from the same noise
 LEAST_DIVERSITY = 0.5  # of what the samples of a prompt differed by before
 LEAST_FREEDOM = 0.5  # diversity against drift: what no longer shows its picture has to show different ones

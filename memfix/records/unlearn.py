@@ -121,12 +121,12 @@ class Ending(EndingNumbers):
 
     @property
     def good(self) -> bool | None:
-        """Whether the looks found nothing wrong; None without looks."""
+        """Whether validations found nothing wrong; None without validations."""
         return None if self.copies is None else self.copies == 0 and self.reason != "rolled back"
 
     @property
     def sentence(self) -> str:
-        """What a user should know of it; empty if it is nothing but that all steps were taken and nobody looked."""
+        """What a user should know of it; empty if it is nothing but that all steps were taken without validations."""
         ended = f"Training ended after step {self.taken}"
         if self.reason == "forgotten":
             ended += ", when the forget error had reached its bound"

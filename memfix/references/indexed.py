@@ -25,7 +25,7 @@ from memfix.references.described import Described
 from memfix.references.forest import Forest
 from memfix.references.in_memory import ROWS, Nearest, Search, descriptors, nearest, search_measure
 from memfix.references.links import CELLS, Links, Pairs
-from memfix.references.near_copies import COLOUR, PAIRS, colours, grouped, near_copies, siblings, strict
+from memfix.references.near_copies import COLOUR, PAIRS_AT_ONCE, colours, grouped, near_copies, siblings, strict
 from memfix.references.numbered import LAST, IndexReferences
 from memfix.references.one_picture import Prints, one_picture
 
@@ -150,8 +150,8 @@ class IndexedReferences:
             colour = [colours(self._prints(numbers.tolist())[Prints.name]) for numbers in (pairs.first, pairs.second)]
             left = np.flatnonzero(TiledL2().pair(*colour) <= COLOUR)
         same = np.zeros(len(pairs.first), bool)
-        for i in range(0, len(left), PAIRS):
-            part = left[i : i + PAIRS]
+        for i in range(0, len(left), PAIRS_AT_ONCE):
+            part = left[i : i + PAIRS_AT_ONCE]
             first, second = (self._described(numbers[part].tolist()) for numbers in (pairs.first, pairs.second))
             same[part] = near_copies(rule, first, second).numpy()
         return same

@@ -18,7 +18,8 @@ from memfix.references.parts import find_parts, kind_of
 from memfix.references.reference_set import ReferenceSet
 
 BLANK = 1 / 255  # mean difference of neighbouring pixels at 32 pixels: less than one grey level
-ENOUGH, FAR = 20, 3.0  # references that say what detail pictures have, and how far outside their range is no picture
+ENOUGH_REFERENCES = 20  # that say what detail pictures have
+FAR = 3.0  # times outside their range, and it is no picture
 NEAR_PART = region.LIKENESS - 0.2  # ordinary prompts of the bundled model reach 0.5 often, and more seldom
 
 
@@ -127,7 +128,7 @@ def _broken(thumbnails: torch.Tensor, references: torch.Tensor) -> float:
     The training images tell only where there are enough of them: those of an index are the few that came up.
     """
     own, low, high = detail_of(thumbnails), BLANK, 1.0
-    if len(references) >= ENOUGH:
+    if len(references) >= ENOUGH_REFERENCES:
         known = detail_of(references).sort().values
         low, high = max(low, float(known[0]) / FAR), float(known[-1]) * FAR
     return float(((own < low) | (own > high)).float().mean())

@@ -16,7 +16,7 @@ from memfix.index.store import Ids, Vectors
 from memfix.references.forest import Forest
 from memfix.references.numbered import IndexReferences
 
-FIRST = 8  # neighbours looked at, the reference itself among them; eight times as many where that brings up members
+FIRST_NEIGHBOURS = 8  # the reference itself among them; eight times as many where that brings up members
 CELLS = 1 << 14  # neighbours held at once, or all of one reference
 LIKELY = 0.5
 """Least cosine of a pair that is worth opening. On the bundled references, as JPEG of quality 20 or at 24 of 64 pixels,
@@ -73,7 +73,7 @@ class Links:
     def _search(self, rows: Ids) -> None:
         looked_at = 0
         while len(rows) and looked_at < self._most:
-            looked_at = min(8 * looked_at or FIRST, self._most)
+            looked_at = min(8 * looked_at or FIRST_NEIGHBOURS, self._most)
             size = max(1, CELLS // looked_at)
             growing = [self._grown(rows[i : i + size], looked_at) for i in range(0, len(rows), size)]
             rows = np.concatenate(growing)

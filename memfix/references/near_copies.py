@@ -26,7 +26,7 @@ from memfix.references.forest import Forest
 
 ROWS, COLUMNS = 512, 4096  # of one block of comparisons: 8 MiB
 STORED_ROWS, STORED_COLUMNS = 1024, 8192  # of one that is read from an index: 32 MiB
-PAIRS = 256  # compared pixel by pixel at once: 24 MiB
+PAIRS_AT_ONCE = 256  # compared pixel by pixel at once: 24 MiB
 COLOUR = 0.1
 """Most that the mean colours of a tile may differ by, rms over the channels. On the bundled references: a re-encoded,
 halved or slightly cropped picture reaches 0.05, one made 10 % darker 0.10, the nearest other background 0.13."""
@@ -157,8 +157,8 @@ def link_by_pixels(forest: Forest, pixels: torch.Tensor, apart: float, criteria:
         near = (torch.cdist(means[rows], means[columns]) <= apart + SLACK).numpy()
         for thing, candidates in zip(rows.tolist(), near, strict=True):
             places = columns[candidates & (columns > thing)]
-            for start in range(0, len(places), PAIRS):
-                _join_passing(forest, thing, places[start : start + PAIRS], criteria)
+            for start in range(0, len(places), PAIRS_AT_ONCE):
+                _join_passing(forest, thing, places[start : start + PAIRS_AT_ONCE], criteria)
 
 
 def _join_passing(forest: Forest, thing: int, others: Ids, criteria: Iterable[Criterion]) -> None:

@@ -21,7 +21,7 @@ from memfix.measures.descriptor import Descriptor
 from memfix.records import Reference
 
 CHUNK = 64  # pictures described at once
-FIRST = 16  # neighbours looked at for one that is unrelated; then eight times as many, and so on
+FIRST_NEIGHBOURS = 16  # neighbours looked at for one that is unrelated; then eight times as many, and so on
 LAST = 4096
 
 
@@ -101,7 +101,7 @@ class IndexReferences:
         queries, best = self.vectors(numbers), nothing(len(numbers), k)
         short, looked_at = np.arange(len(numbers)), 0
         while len(short) and looked_at < min(len(self), LAST):
-            looked_at = min(8 * looked_at or FIRST, len(self), LAST)
+            looked_at = min(8 * looked_at or FIRST_NEIGHBOURS, len(self), LAST)
             found = self.neighbours(queries[short], looked_at)
             related = self._related([picture(n) for n in numbers[short].tolist()], found.ids)
             found = Neighbours(np.where(related, -np.inf, found.scores), np.where(related, -1, found.ids))

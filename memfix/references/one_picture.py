@@ -18,8 +18,8 @@ from memfix.records import Reference
 from memfix.references.forest import Forest
 from memfix.references.near_copies import Criterion, link_by_pixels, thumbnails
 
-COARSE = 4  # pixels of a tile's side, so 16x16 in all: finer ones are what JPEG and a smaller size take away
-APART = 0.08
+TILE_SIDE = 4  # pixels of a tile's side, so 16x16 in all: finer ones are what JPEG and a smaller size take away
+TILES_APART = 0.08
 """Most that a tile may differ by at that size, rms. On the 300 bundled references, 64x64 pixels, as JPEG of quality 30:
 0.070 for 99 % of them, 0.083 at most; of quality 50, 0.055 and 0.061; enlarged to 512 pixels first, 0.014 at most;
 made smaller by a quarter, 0.035. Two with different captions are 0.163 apart or more, two backgrounds of a template
@@ -35,8 +35,8 @@ class Prints(TiledL2):
     """`tiled_l2` at 16x16 pixels."""
 
     name = "prints"
-    threshold = APART
-    identity = f"RGB at {GRID * COARSE}x{GRID * COARSE}, {GRID}x{GRID} tiles"
+    threshold = TILES_APART
+    identity = f"RGB at {GRID * TILE_SIDE}x{GRID * TILE_SIDE}, {GRID}x{GRID} tiles"
 
     def features(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """[n, 16, 48]."""
@@ -47,14 +47,14 @@ def prints(pixels: torch.Tensor) -> torch.Tensor:
     """[n, 16, 48]: tiles of 4x4 pixels, scaled so that distances are root mean squares; from those of `tiled_l2`."""
     side = SIDE // GRID
     tiles = pixels.reshape(-1, 3, side, side)
-    return (F.avg_pool2d(tiles, side // COARSE) * (side // COARSE)).reshape(len(pixels), GRID * GRID, -1)
+    return (F.avg_pool2d(tiles, side // TILE_SIDE) * (side // TILE_SIDE)).reshape(len(pixels), GRID * GRID, -1)
 
 
 def one_picture(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """[n] bool: whether the pictures of two rows of prints are the same."""
     difference = (a - b).square().sum((1, 2)) / GRID**2
     lost = difference / torch.minimum(_contrast(a), _contrast(b)).clamp(min=FLAT**2 / LOST)
-    return (Prints().pair(a, b) <= APART) & (lost <= LOST)
+    return (Prints().pair(a, b) <= TILES_APART) & (lost <= LOST)
 
 
 def _contrast(x: torch.Tensor) -> torch.Tensor:
@@ -71,7 +71,7 @@ def duplicates(pixels: torch.Tensor) -> torch.Tensor:
     """
     forest, coarse = Forest(len(pixels)), prints(pixels)
     forest.join_equal(thumbnails(pixels))
-    link_by_pixels(forest, pixels, APART, [Criterion(coarse, one_picture)])
+    link_by_pixels(forest, pixels, TILES_APART, [Criterion(coarse, one_picture)])
     return torch.from_numpy(forest.roots())
 
 

@@ -26,13 +26,12 @@ from memfix.references.near_copies import representatives, sizes
 from memfix.report.schema import Picture, PromptEntry, Report, ReportedRun, Summary, VerdictNumbers
 from memfix.report.sections import told
 from memfix.report.training import training
-from memfix.run.folder import Run
+from memfix.run.folder import AFTER, BEFORE, Run
 from memfix.run.header import DetectStage
 from memfix.run.references import recorded_references
 from memfix.stats import clopper_pearson
 
 NAME = "report.json"
-FOLDERS = ("before", "after")
 
 
 def build(run: Run) -> Report:
@@ -52,7 +51,8 @@ def build(run: Run) -> Report:
     pictures = _references(recorded_references(run))
     detected = run.header.stages.detect
     assert detected
-    fits = [{a.prompt_id: a.mean for a in run.read(f"{folder}/clip_scores.jsonl", ClipScore)} for folder in FOLDERS]
+    fits_before = _clip_scores(run, BEFORE)
+    fits_after = _clip_scores(run, AFTER) if rechecked else {}
     attacks = [
         a
         for a in (run.read("after/attacks.jsonl", AttackResult) if rechecked else [])
@@ -64,7 +64,7 @@ def build(run: Run) -> Report:
             scores_after.get(p.id, []), pictures, detected,
         ).model_copy(
             update={
-                "clip_score_before": fits[0].get(p.id), "clip_score_after": fits[1].get(p.id),
+                "clip_score_before": fits_before.get(p.id), "clip_score_after": fits_after.get(p.id),
                 "attacks": [a for a in attacks if a.prompt_id == p.id],
             }
         )
@@ -78,8 +78,8 @@ def build(run: Run) -> Report:
         run=_run(run),
         summary=_summary(prompts, before, changes, scores_before, made, known).model_copy(
             update={
-                "control_clip_score_before": _mean(fits[0], controls),
-                "control_clip_score_after": _mean(fits[1], controls),
+                "control_clip_score_before": _mean(fits_before, controls),
+                "control_clip_score_after": _mean(fits_after, controls),
             }
         ),
         prompts=[e for e in entries if e.role is Role.PROMPT],
@@ -98,6 +98,10 @@ def build(run: Run) -> Report:
 def _mean(values: Mapping[str, float], ids: Sequence[str]) -> float | None:
     own = [values[i] for i in ids if i in values]
     return sum(own) / len(own) if own else None
+
+
+def _clip_scores(run: Run, folder: str) -> dict[str, float]:
+    return {a.prompt_id: a.mean for a in run.read(f"{folder}/clip_scores.jsonl", ClipScore)}
 
 
 def _by_prompt(scores: Sequence[Score]) -> dict[str, list[Score]]:

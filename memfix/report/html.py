@@ -136,7 +136,7 @@ def _finding(report: Report, problems: bool) -> tuple[str, str]:
 
 
 def _warning(report: Report) -> str:
-    """What went wrong in training; empty if nothing did, or if nobody looked."""
+    """What went wrong in training; empty if nothing did, or if there was no validation."""
     ending = report.training.ending if report.training else None
     return f"{ending.sentence} " if ending and ending.good is False else ""
 

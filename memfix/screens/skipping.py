@@ -43,7 +43,7 @@ worth one prompt. It puts 92 % above the 1 % highest clean ones; published for `
 89 to 98 % (Wen et al., ICLR 2024)."""
 CLEAN_WEIGHT, CLEAN_SHAPE, CLEAN_RATE = 0.1, 1.0, 1.0
 WARM_UP, DRAWS = 500, 3000
-GRID = 2
+DECIMALS = 2
 """Decimals that standardised scores are rounded to: lists of any length become some hundred distinct values."""
 
 
@@ -121,7 +121,7 @@ def plan_skipping(
 def expect(scores: Mapping[str, float], controls: Sequence[float]) -> Expected:
     """What is expected of a list, whatever miss rate is asked. Raises MemfixError as `plan_skipping` does."""
     x, known, unit = _standardised(np.array(list(scores.values()), float), np.array(controls, float))
-    values, place, counts = np.unique(np.round(x, GRID), return_inverse=True, return_counts=True)
+    values, place, counts = np.unique(np.round(x, DECIMALS), return_inverse=True, return_counts=True)
     groups, odds = posterior(values, counts, known)
     odd = np.flatnonzero(odds > 0.5)
     if len(odd) > ODD_CONTROLS * len(known):

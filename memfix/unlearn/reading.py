@@ -20,7 +20,7 @@ PRIOR_ITEMS = frozenset({"prior_batch_size", "prior_target"})
 SAMPLED = frozenset({"keep_margin", "keep_variants", "keep_enough"})
 GIVEN_TO_KEEP = frozenset({"keep_folder", "variant_kinds"})
 LORA = frozenset({"rank", "use_dora", "adapter_per_prompt"})
-VALIDATIONS = frozenset(
+VALIDATION_SETTINGS = frozenset(
     {"num_validation_images", "validation_inference_steps", "clean_validations", "max_drift", "max_broken"}
 )  # fmt: skip
 SOME = OWN | PRIOR_ITEMS | SAMPLED | GIVEN_TO_KEEP | {"mixture", "forget_low_pass"}
@@ -94,7 +94,7 @@ def check_settings(method: Method, settings: UnlearnSettings, given: Iterable[st
             raise _unread(name, method)
         if name in LORA and full:
             raise _useless(name, "it is for a LoRA, but all weights are trained", "--lora")
-        if name in VALIDATIONS and not settings.validation_steps:
+        if name in VALIDATION_SETTINGS and not settings.validation_steps:
             raise _useless(name, "there is no validation during training", "--validation-steps")
 
 

@@ -20,7 +20,7 @@ from memfix.unlearn.data.pairs import safe_wordings
 from memfix.unlearn.data.sampler import Asked, Sampler, count_copies
 from memfix.variants.wordings import known_words
 
-KNOWN = 50.0  # weight of the run's other texts, which must not move, against what must
+KNOWN_WEIGHT = 50.0  # weight of the run's other texts, which must not move, against what must
 ANYTHING = 0.1  # weight of texts out of the model's vocabulary: what nobody listed must not move either
 RIDGE = 1e-5  # of the mean squared embedding
 ENERGY = 0.999  # share of the wanted shift (squared) that the low-rank edit keeps
@@ -75,7 +75,7 @@ def solve(memorized: torch.Tensor, wording: torch.Tensor, known: torch.Tensor, a
     all layers and is of low rank: the projection on the main directions of the shift that it makes on `memorized`.
     """
     x, y = (v.double().flatten(0, 1) for v in (memorized, wording))
-    moments = _moments(memorized) + KNOWN * _moments(known) + ANYTHING * _moments(anything)
+    moments = _moments(memorized) + KNOWN_WEIGHT * _moments(known) + ANYTHING * _moments(anything)
     moments += RIDGE * moments.diagonal().mean() * torch.eye(len(moments), dtype=moments.dtype)
     shift = torch.linalg.solve(moments, x.T @ (y - x) / len(x))
     _, strength, directions = torch.linalg.svd(x @ shift, full_matrices=False)

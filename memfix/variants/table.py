@@ -33,7 +33,7 @@ VARIANT_KINDS: dict[str, VariantKind] = {
     kind.name: kind
     for kind in [
         VariantKind("shorten", "beginnings of the prompt", _worded(wordings.beginnings), wordings.MOST_WORDINGS),
-        VariantKind("template", "the prompt inside a sentence", _worded(wordings.framed), len(wordings.TEMPLATES)),
+        VariantKind("template", "the prompt inside a sentence", _worded(wordings.framed), len(wordings.FRAMES)),
         VariantKind("insert", "the prompt with random words inserted", padded, len(wordings.TIMES)),
         VariantKind("repeat", "the prompt with some words repeated", _worded(wordings.echoes), len(wordings.TIMES)),
         VariantKind("delete", "the prompt without some words", _worded(wordings.thinned), wordings.MOST_WORDINGS),

@@ -7,7 +7,7 @@ from random import Random
 
 MOST_WORDINGS = 4
 TIMES = (1, 2, 4, 8)  # words added, from the wording that is closest to the prompt on
-TEMPLATES = ("a picture of {}", "{}, another version", "art inspired by {}", "something like {}, but different")
+FRAMES = ("a picture of {}", "{}, another version", "art inspired by {}", "something like {}, but different")
 
 
 def beginnings(text: str) -> list[str]:
@@ -52,7 +52,7 @@ def echoes(text: str) -> list[str]:
 
 def framed(text: str) -> list[str]:
     """The text in sentences around it."""
-    return [template.format(text) for template in TEMPLATES]
+    return [template.format(text) for template in FRAMES]
 
 
 def _inserted(text: str, more: Iterable[str], draw: Random) -> str:

@@ -6,18 +6,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from memfix.config.checks import DetectSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
+from memfix.findings import RuleRecord
 from memfix.flow.detect import detect
 from memfix.flow.detection import Detection, adapters_of, digest_of, identity_of, wanted
 from memfix.inputs.references import open_image
 from memfix.measures.weights import Wanted
-from memfix.records import Label, Prompt, Role
+from memfix.records import Label, Part, Prompt, Reference, Role, Sample, Score
 from memfix.run.folder import Run
-from tests.conftest import TOKENS
+from memfix.run.header import DetectStage
+from memfix.run.inputs import DetectInputs
+from tests.conftest import TOKENS, picture
 from tests.detected import detected_run
 from tests.flow.working import opened
 
@@ -118,6 +122,53 @@ def test_samples_that_are_judged_again_get_the_scores_that_were_written_down(det
     found = {v.prompt_id for v in detection.verdicts if v.verdict is Label.MEMORIZED}
     assert {p.id for role in Role for p in detection.memorized(role)} == found
     detection.require_unchanged()  # nothing was touched
+
+
+def half_copied(seed: int) -> Image.Image:
+    """The left half is that of picture 3; the right half is anything."""
+    made = picture(seed)
+    made.paste(picture(3).crop((0, 0, 32, 64)), (0, 0))
+    return made
+
+
+def part_copied(folder: Path) -> Detection:
+    """A detection that is written by hand: no sample passes its threshold, and those of p1 copy a half of picture 3."""
+    run = Run.create(folder / "run")
+    for i in (3, 4):
+        picture(i).save(folder / f"{i}.png")
+    run.write("references.jsonl", [Reference(file_name=f"{i}.png", path=str(folder / f"{i}.png")) for i in (3, 4)])
+    (run.path / "before").mkdir()
+    scores = []
+    for i in range(4):
+        half_copied(10 + i).save(run.path / f"before/{i}.png")
+        part = Part(reference="3.png", area=0.5, likeness=1.0)
+        scores.append(
+            Score(
+                file_name=f"{i}.png", prompt_id="p1", seed=i, reference="4.png", measures={"tiled_l2": 0.5}, copy_=True,
+                part=part, detail=0.1,
+            )
+        )  # fmt: skip
+    run.write("before/scores.jsonl", scores)
+    run.header.stages.detect = DetectStage(
+        settings=DetectSettings(measure="tiled_l2"), status="finished",
+        inputs=DetectInputs(
+            prompts="0", model_sha256="0", model_config_sha256="0", references="0", index=None, measure="0"
+        ),
+        rule=RuleRecord(measure="tiled_l2", threshold=0.0, source="nothing passes it"),
+    )  # fmt: skip
+    return Detection.of(run)
+
+
+def test_the_judge_of_later_stages_knows_which_parts_were_copied(tmp_path: Path) -> None:
+    """Without that, a single sample that still copies the part would be no copy, and its prompt mitigated."""
+    judge = part_copied(tmp_path).judge()
+    samples = [
+        Sample(file_name=f"{i}-{c}.png", text="t", prompt_id=i, condition=c, seed=0, steps=1, guidance=1)
+        for i, c in (("p1", "same"), ("p1", "shorten0"), ("p1", "fresh"), ("p2", "same"))
+    ]
+    found = judge.score(samples, [half_copied(20), half_copied(21), picture(22), half_copied(23)])
+    assert [s.copy_ for s in found] == [True, True, False, False]  # the third copies nothing; p2 is another prompt
+    assert [s.shows for s in found[:2]] == ["3.png", "3.png"]
 
 
 def test_the_identity_of_a_model_has_its_adapter(detected: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
-from memfix.flow.pairs import KEEP, SHOWN, found_pairs, gather, own_pictures, rewording, targets, written_pairs
+from memfix.flow.pairs import INSTEAD, KEEP, found_pairs, gather, own_pictures, rewording, targets, written_pairs
 from memfix.records import Rewording, Side
 from memfix.unlearn.objective.methods import get_method
 from tests.conftest import picture
@@ -36,7 +36,7 @@ def test_pictures_of_the_users_own_are_named_by_what_they_are_for(tmp_path: Path
     folder = str(own(tmp_path / "own"))
     assert {what: [r.file_name for r in found] for what, found in own_pictures(
         UnlearnSettings(keep_folder=folder, surrogates=folder)
-    ).items()} == {KEEP: ["1.png"], SHOWN: ["1.png"]}  # fmt: skip
+    ).items()} == {KEEP: ["1.png"], INSTEAD: ["1.png"]}  # fmt: skip
     with pytest.raises(MemfixError, match="no folder of images"):
         own_pictures(UnlearnSettings(keep_folder=str(tmp_path / "nowhere")))
 

@@ -46,7 +46,7 @@ def test_ranks_from_the_environment(folder: Path, tmp_path: Path) -> None:
     assert "once the other ranks" in err
     _, err = run(str(folder), "--out", out, env={"RANK": "0", "WORLD_SIZE": "2"})
     assert "12 vectors" in err and "other ranks" not in err
-    run(str(folder), "--out", out, "--rank", "2", "--world-size", "2", code=2)
+    run(str(folder), "--out", out, "--process-index", "2", "--num-processes", "2", code=2)
 
 
 def test_refusals(folder: Path, tmp_path: Path) -> None:

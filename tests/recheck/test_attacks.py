@@ -19,7 +19,7 @@ from memfix.models.ddim import denoise, invert
 from memfix.recheck.attacks import deployment, pictures, relearning, wordings
 from memfix.recheck.attacks.base import Attack, Attacked, Bench, one_by_one
 from memfix.recheck.attacks.compare import is_beyond, what_attacks_say
-from memfix.recheck.attacks.embedding import BATCH, RATE, from_clean, from_noise, from_prompt, optimisation
+from memfix.recheck.attacks.embedding import BATCH, LEARNING_RATE, from_clean, from_noise, from_prompt, optimisation
 from memfix.recheck.attacks.runner import AttackRunner, Front
 from memfix.recheck.attacks.table import ATTACKS, get_attacks
 from memfix.records import Arm, AttackPoint, AttackResult, Prompt, Reference, Version
@@ -87,7 +87,7 @@ def test_embeddings_are_optimised_by_adam_on_the_denoising_loss(start, bench: Be
 
     model, generator = bench.model, torch.Generator().manual_seed(900 + sum(b"p1"))
     y = first.tokens.clone().requires_grad_()
-    adam = torch.optim.Adam([y], lr=RATE)
+    adam = torch.optim.Adam([y], lr=LEARNING_RATE)
     for step in found:
         t = torch.randint(1000, (BATCH,), generator=generator)
         noise = torch.randn(BATCH, *told.latent.shape, generator=generator)

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from memfix.measures.quality import MOST_BROKEN
 from memfix.recheck import damage
 from memfix.recheck.damage import (
     LEAST_AGREEMENT,
     LEAST_DISTANCE,
     LEAST_DIVERSITY,
     LEAST_FREEDOM,
-    MOST_BROKEN,
     MOST_CHANGED,
     NO_AGREEMENT,
     Seen,

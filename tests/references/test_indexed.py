@@ -159,8 +159,8 @@ def many(folder: Path, count: int = 30) -> None:
 def test_background_is_that_in_memory(
     folder: Path, monkeypatch: pytest.MonkeyPatch, measure: Measure, first: int
 ) -> None:
-    monkeypatch.setattr("memfix.references.numbered.FIRST", first)
-    monkeypatch.setattr("memfix.references.links.FIRST", 4)
+    monkeypatch.setattr("memfix.references.numbered.FIRST_NEIGHBOURS", first)
+    monkeypatch.setattr("memfix.references.links.FIRST_NEIGHBOURS", 4)
     monkeypatch.setattr("memfix.references.indexed.CANDIDATES", N + 40)
     _, plain = both(folder, measure)
     before = background(plain)
@@ -244,7 +244,7 @@ def test_a_finding_has_all_its_members(
     folder: Path, monkeypatch: pytest.MonkeyPatch, measure: Measure, first: int
 ) -> None:
     """Whichever of 31 copies came up, and however few neighbours are looked at: the group is that in memory."""
-    monkeypatch.setattr("memfix.references.links.FIRST", first)
+    monkeypatch.setattr("memfix.references.links.FIRST_NEIGHBOURS", first)
     many(folder)
     held, index = both(folder, measure)
     wanted = {r.group or r.file_name: set[str]() for r in judged(held).recorded()}

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from memfix.inputs.references import open_image, read_references
 from memfix.measures.pixels import TiledL2
 from memfix.records import Reference
-from memfix.references.one_picture import APART, FLAT, Prints, duplicates, one_picture, unrelated_groups
+from memfix.references.one_picture import FLAT, TILES_APART, Prints, duplicates, one_picture, unrelated_groups
 from tests.conftest import picture
 
 POSTERS = [open_image(r.path) for r in read_references("demo", [])]
@@ -39,7 +39,7 @@ def test_at_the_level_by_hand() -> None:
     for i in range(8):
         for j in range(i % 2, 8, 2):
             board.paste("black", (8 * i, 8 * j, 8 * i + 8, 8 * j + 8))
-    level = int(APART * 255)
+    level = int(TILES_APART * 255)
     for value, expected in ((level, True), (level + 1, False)):
         first, second = board.copy(), board.copy()
         first.paste((0, 0, 0), (16, 16, 32, 32))
@@ -75,7 +75,7 @@ def test_faint_pictures_and_thin_lines_are_not_one_picture() -> None:
     for x, page in enumerate(pages):
         for y in range(3, 64, 6):
             ImageDraw.Draw(page).line((4, y, 30 + (7 * y * (x + 1)) % 25, y), fill=(150, 150, 150))
-    assert Prints().pair(*map(Prints().features, ([pages[0]], [pages[1]]))) < APART
+    assert Prints().pair(*map(Prints().features, ([pages[0]], [pages[1]]))) < TILES_APART
     assert not same(pages[:1], pages[1:]).item()
 
 

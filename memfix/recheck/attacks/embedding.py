@@ -16,8 +16,8 @@ from memfix.models.prediction import expand, target
 from memfix.recheck.attacks.base import Attacked, Attempt, Bench
 from memfix.variants.base import Variant
 
-STEPS, LONG = (50,), (50, 100, 200, 300, 500)  # after which the model is sampled
-RATE, BATCH = 0.1, 8  # as published
+USUAL_STEPS, LONG = (50,), (50, 100, 200, 300, 500)  # after which the model is sampled
+LEARNING_RATE, BATCH = 0.1, 8  # as published
 SCALE = 1024.0  # of the loss, so that half precision keeps its gradient; Adam does not care
 
 Start = Callable[[Attacked, Bench], Conditioning]
@@ -42,7 +42,7 @@ def from_clean(attacked: Attacked, bench: Bench) -> Conditioning:
     return bench.model.text.encode([texts[place]])
 
 
-def optimised(start: Start, after: Sequence[int] = STEPS) -> Callable[[Attacked, Bench], Iterator[Attempt]]:
+def optimised(start: Start, after: Sequence[int] = USUAL_STEPS) -> Callable[[Attacked, Bench], Iterator[Attempt]]:
     """The attack from a start, sampled after so many steps."""
 
     def attack(attacked: Attacked, bench: Bench) -> Iterator[Attempt]:
@@ -63,7 +63,7 @@ def optimisation(attacked: Attacked, bench: Bench, told: Conditioning) -> Iterat
     network = model.denoiser.network(bench.settings.mixed_precision)
     generator, clean = _generator(attacked, bench), attacked.latent[None]
     moved = told.tokens.clone().float().requires_grad_()
-    optimizer = torch.optim.Adam([moved], lr=RATE)
+    optimizer = torch.optim.Adam([moved], lr=LEARNING_RATE)
     while True:
         t = torch.randint(len(schedule), (BATCH,), generator=generator)
         noise = torch.randn(BATCH, *attacked.latent.shape, generator=generator)

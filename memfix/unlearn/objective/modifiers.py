@@ -17,7 +17,7 @@ from memfix.models.denoiser import GROUPS
 from memfix.models.lora import FIRST, SECOND
 from memfix.unlearn.objective.combine import total
 
-SMALLEST_SHARE = 1e-3  # of the mean variance: a weight that never moved is held, not nailed down
+SMALLEST_VARIANCE = 1e-3  # of the mean variance: a weight that never moved is held, not nailed down
 BISECTIONS = 60
 
 
@@ -96,7 +96,7 @@ class ParameterPrior:
     def from_variance(cls, mean: Sequence[torch.Tensor], variance: Sequence[torch.Tensor]) -> ParameterPrior:
         """Damped by a small share of the mean variance, so that no precision is infinite."""
         count = sum(v.numel() for v in variance)
-        floor = SMALLEST_SHARE * total(variance) / count or 1.0
+        floor = SMALLEST_VARIANCE * total(variance) / count or 1.0
         return cls(list(mean), _to_mean_one([1 / (v + floor) for v in variance]))
 
     @classmethod
@@ -115,7 +115,7 @@ class ParameterPrior:
     def from_fisher(cls, parameters: Sequence[nn.Parameter], fisher: Sequence[torch.Tensor]) -> ParameterPrior:
         """The weights as they are, held where the keep loss is sensitive: precision is the Fisher diagonal."""
         mean = [p.detach().clone() for p in parameters]
-        floor = SMALLEST_SHARE * total(fisher) / sum(f.numel() for f in fisher)
+        floor = SMALLEST_VARIANCE * total(fisher) / sum(f.numel() for f in fisher)
         return cls(mean, _to_mean_one([f + floor for f in fisher]))
 
     def loss(self, parameters: Sequence[torch.Tensor]) -> torch.Tensor:

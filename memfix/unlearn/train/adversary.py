@@ -20,7 +20,7 @@ from memfix.models.prediction import expand, target
 from memfix.unlearn.data.bank import Bank, Batch
 from memfix.unlearn.data.draws import Draw
 
-MOVES, POINTS = 5, 1  # Adam steps before a training step, and noisy points that each looks at
+MOVES, POINTS = 5, 1  # Adam steps before a training step, and noisy points that each is taken on
 RATES = (0.05, 0.1, 0.2)  # of Adam, by lot
 SHORTEST, LONGEST = 40, 80  # Adam steps after which an embedding begins anew
 STARTS = {"prompt": 0.5, "other text": 0.25, "noise": 0.125, "empty": 0.125}
@@ -31,7 +31,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass
 class Probe:
-    """An embedding that looks for one target's image: where it stands, and for how long it goes on.
+    """An embedding that is optimized for one target's image: where it stands, and for how long it goes on.
 
     `foreign`: it began elsewhere than at the target's own prompt.
     """

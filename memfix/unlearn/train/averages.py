@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-MOST = 0.9999  # of the average that a step keeps
+HIGHEST_DECAY = 0.9999  # of the average that a step keeps
 
 
 class Averages:
@@ -23,7 +23,7 @@ class Averages:
     def step(self, parameters: Sequence[nn.Parameter]) -> None:
         """Take in the weights after one more step."""
         self.steps += 1
-        kept = min(self.steps / (9 + self.steps), MOST) if self.steps > 1 else 0.0
+        kept = min(self.steps / (9 + self.steps), HIGHEST_DECAY) if self.steps > 1 else 0.0
         for average, p in zip(self.values, parameters, strict=True):
             average.sub_((1 - kept) * (average - p))
 

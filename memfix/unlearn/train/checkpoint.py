@@ -19,7 +19,7 @@ from memfix.unlearn.train.trainer import Trainer
 LATEST = "latest"
 WEIGHTS, OPTIMIZER, AVERAGES = "weights.safetensors", "optimizer.safetensors", "averages.safetensors"
 ADVERSARY = "adversary.safetensors"
-FOLDER = re.compile(r"checkpoint-(\d+)")
+CHECKPOINT_NAME = re.compile(r"checkpoint-(\d+)")
 
 
 class Checkpoints:
@@ -116,7 +116,7 @@ class Checkpoints:
 
 def steps_in(folder: Path) -> list[int]:
     """The steps of which a folder holds whole checkpoints, in order."""
-    found = (FOLDER.fullmatch(path.name) for path in folder.glob("checkpoint-*"))
+    found = (CHECKPOINT_NAME.fullmatch(path.name) for path in folder.glob("checkpoint-*"))
     return sorted(int(match[1]) for match in found if match)
 
 

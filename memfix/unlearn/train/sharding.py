@@ -5,7 +5,7 @@ from __future__ import annotations
 from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 
-WHOLE = ("validation_steps", "checkpointing_steps", "use_8bit_adam", "torch_compile")
+NEED_WHOLE = ("validation_steps", "checkpointing_steps", "use_8bit_adam", "torch_compile")
 
 
 def check_sharding(settings: UnlearnSettings, going_on: bool) -> None:
@@ -15,7 +15,7 @@ def check_sharding(settings: UnlearnSettings, going_on: bool) -> None:
             "FSDP is for full weights only: a LoRA is too small to need sharding.",
             "Launch without FSDP, or give --full.", ExitCode.USAGE,
         )  # fmt: skip
-    given = [f"--{name.replace('_', '-')}" for name in WHOLE if getattr(settings, name)]
+    given = [f"--{name.replace('_', '-')}" for name in NEED_WHOLE if getattr(settings, name)]
     if given:
         raise MemfixError(
             f"{', '.join(given)}: this cannot be used with weights that FSDP shards.",

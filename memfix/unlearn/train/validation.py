@@ -1,4 +1,4 @@
-"""Looks at a model in the middle of its training: samples of targets and controls, and losses on fixed noisy points."""
+"""Validations of a model during its training: samples of targets and controls, and losses on fixed noisy points."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from memfix.unlearn.data.sampler import Sampler
 from memfix.unlearn.objective.terms import View, errors
 
 FIRST_SEED = 10_000_000  # neither checks nor attacks go so far
-CONTROLS = 12  # more say little more of a mean drift
+MOST_CONTROLS = 12  # more say little more of a mean drift
 POINTS = 64  # noisy points of each side
-SMALL = 1e-3  # in the skew, from MUCS (arXiv 2605.17938)
+SKEW_FLOOR = 1e-3  # in the skew, from MUCS (arXiv 2605.17938)
 
 
 class Monitor:
-    """Takes a look after any step. Make it before the weights move: it remembers what they gave then.
+    """Validates after any step. Make it before the weights move: it remembers what they gave then.
 
-    Every look draws its targets from noise of its own, and its controls always from the same, so that they differ only
-    by what training did. A look depends on the weights and on its number alone.
+    Every validation draws its targets from noise of its own, and its controls always from the same, so that they differ
+    only by what training did. A validation depends on the weights and on its number alone.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Monitor:
     ) -> None:  # fmt: skip
         self._sample, self._network, self._bank = sample, network, bank
         self._targets, self._settings = targets, settings
-        self._controls = spread(controls, CONTROLS)
+        self._controls = spread(controls, MOST_CONTROLS)
         self._steps = min(settings.validation_inference_steps, sample.settings.num_inference_steps)
         self._before, scores = self._draw(self._controls, 1, 0)
         self._range = detail_range([*before, *scores])
@@ -103,7 +103,7 @@ class Monitor:
 
 def skew(before: torch.Tensor, now: torch.Tensor) -> torch.Tensor:
     """(now - before) / (now + before + 0.001) of losses at the same noisy points, [n]; from MUCS (arXiv 2605.17938)."""
-    return (now - before) / (now + before + SMALL)
+    return (now - before) / (now + before + SKEW_FLOOR)
 
 
 def spread(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
