@@ -116,6 +116,13 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
+def require_no_file(folder: Path) -> None:
+    """Raise MemfixError where a folder to write to is a file, or lies in one."""
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise MemfixError(f"{path} is a file, not a folder.", "Give a folder to --out.")
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes its name once the block has ended well and the bytes are on disk."""

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from memfix.config.choices import Precision
 from memfix.errors import MemfixError
-from memfix.files import atomic_file, held_in_turn
+from memfix.files import atomic_file, held_in_turn, require_no_file
 from memfix.files import sha256 as file_sha256
 from memfix.index.rows import Row, from_line, read_lines
 from memfix.measures.descriptor import Descriptor
@@ -104,8 +104,7 @@ class Store:
 
         Without a precision, that of the index that is there will do, and a new one takes float16.
         """
-        if path.exists() and not path.is_dir():
-            raise MemfixError(f"{path} is a file, not a folder.", "Give a folder to --out.")
+        require_no_file(path)
         path.mkdir(parents=True, exist_ok=True)
         with held_in_turn(path):
             if not (path / "manifest.json").exists():
