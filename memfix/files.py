@@ -9,7 +9,8 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from stat import S_ISDIR
+from typing import BinaryIO, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -53,6 +54,73 @@ def sort_metadata(file: Path) -> None:
         if len(text) <= length:
             opened.seek(8)
             opened.write(text.ljust(length))
+
+
+class Found(NamedTuple):
+    """A path below a folder, and why nothing can be read there, if so: a link to nowhere, a folder kept from us."""
+
+    path: str
+    problem: str = ""
+
+
+def files_below(folder: Path, again: bool = False) -> Iterator[Found]:
+    """Every file below a folder, ordered by the parts of its name as it is printed. Links are followed.
+
+    A folder is not entered from inside itself. A link to another part of `folder`, whose files are found there anyway,
+    is entered only to have them `again` under its name. Memory is that of the largest single folder.
+    """
+    root = folder.resolve()
+    yield from _walk(str(root), "", None if again else root, ())
+
+
+def _walk(root: str, path: str, once: Path | None, above: tuple[tuple[int, int], ...]) -> Iterator[Found]:
+    try:
+        here = os.stat(f"{root}/{path}")  # noqa: PTH116  # a Path for each of a billion names is slow
+        own = (here.st_dev, here.st_ino)
+        if own in above:
+            return
+        with os.scandir(f"{root}/{path}") as entries:
+            kept = (entry for entry in entries if once is None or not _leads_into(once, entry))
+            listed = sorted((printable(entry.name), entry.name, *_looked_at(entry)) for entry in kept)
+    except OSError as error:
+        yield Found(path.rstrip("/") or ".", _why(error))
+        return
+    for _, name, is_folder, problem in listed:
+        if is_folder:
+            yield from _walk(root, f"{path}{name}/", once, (*above, own))
+        else:
+            yield Found(f"{path}{name}", problem)
+
+
+def _leads_into(root: Path, entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a link to a folder in `root`."""
+    return entry.is_symlink() and Path(entry.path).is_dir() and Path(entry.path).resolve().is_relative_to(root)
+
+
+def _looked_at(entry: os.DirEntry[str]) -> tuple[bool, str]:
+    """Whether an entry is a folder, or a link to one, and why nothing can be read there."""
+    if not entry.is_symlink():
+        return entry.is_dir(), ""
+    try:
+        return S_ISDIR(Path(entry.path).stat().st_mode), ""
+    except OSError as error:
+        return False, _why(error)
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or type(error).__name__
+
+
+def printable(name: str) -> str:
+    """A name that can be printed and written, also where the file system holds bytes that are no text."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def require_no_file(folder: Path) -> None:
+    """Raise MemfixError where a folder to write to is a file, or lies in one."""
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise MemfixError(f"{path} is a file, not a folder.", "Give a folder to --out.")
 
 
 @contextmanager

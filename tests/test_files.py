@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from memfix.errors import MemfixError
-from memfix.files import atomic_file, atomic_folder, held, held_in_turn, remove_folder, write_atomic
+from memfix.files import atomic_file, atomic_folder, files_below, held, held_in_turn, remove_folder, write_atomic
 
 HOLD = """
 import sys, time
@@ -96,3 +96,24 @@ def test_what_another_process_holds_is_refused_at_once_or_waited_for(tmp_path: P
     assert entered.is_set()
     with held(tmp_path):
         pass
+
+
+def test_a_folder_is_walked_with_its_links(tmp_path: Path) -> None:
+    root, other = tmp_path / "root", tmp_path / "other"
+    for file in ("root/b/2", "root/b-c", "root/a.txt", "other/x/1"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(file)
+    (root / "one").symlink_to(other)
+    (root / "two").symlink_to("b")
+    (root / "up").symlink_to(tmp_path)  # which holds the folder itself
+    (root / "file").symlink_to(other / "x/1")
+    (other / "loop").symlink_to(other)
+    (other / "self").symlink_to("self")
+    once = ["a.txt", "b/2", "b-c", "file", "one/self", "one/x/1", "up/other/self", "up/other/x/1"]
+    assert [found.path for found in files_below(root)] == once
+    assert [found.path for found in files_below(root, again=True)] == sorted(
+        [*once, "two/2"], key=lambda p: p.split("/")
+    )
+    problems = {found.path: found.problem for found in files_below(root) if found.problem}
+    assert problems == dict.fromkeys(["one/self", "up/other/self"], "Too many levels of symbolic links")
+    assert [*files_below(root / "none")] == [(".", "No such file or directory")]

@@ -23,12 +23,14 @@ def merge(
     call: Call, adapters: Adapters, out: Folder, model: Model = str(DetectSettings.model_fields["model"].default)
 ) -> None:
     """Write one adapter that does exactly what the given ones do together. Its rank is the sum of their ranks."""
+    from memfix.files import atomic_folder, require_no_file
+
+    require_no_file(out)
+    if out.exists() and any(out.iterdir()):
+        raise MemfixError(f"{out} is not empty.", "Give a new folder to --out.")
     if call.dry_run:
         call.talk.say(f"{', '.join(map(str, adapters))} → {out}")
         return
-    if out.exists() and any(out.iterdir()):
-        raise MemfixError(f"{out} is not empty.", "Give a new folder to --out.")
-    from memfix.files import atomic_folder
     from memfix.models import loading
 
     loaded = loading.load(loading.locate(model))

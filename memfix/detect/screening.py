@@ -54,8 +54,9 @@ class Screening:
         """All that the bytes of `screens.jsonl` depend on; what a resumed folder must have in common."""
         return {
             "prompts": str(self.path), "prompts_sha256": sha256([self.path]), "limit": self.settings.limit,
-            "skip_invalid": self.settings.skip_invalid, "model": self.settings.model,
-            "model_sha256": self.source.sha256, "screens": [screen.name for screen in self.screens],
+            "skip_invalid": self.settings.skip_invalid, "model": self.settings.model, "variant": self.settings.variant,
+            "model_sha256": self.source.sha256, "model_config_sha256": self.source.config_sha256,
+            "screens": [screen.name for screen in self.screens],
             "seeds": list(self.sampling.seeds), "steps": self.sampling.steps,
             "num_inference_steps": self.sampling.num_inference_steps, "guidance_scale": self.sampling.guidance_scale,
             "mixed_precision": self.settings.mixed_precision, "batch_size": self.runner.prompts_at_once,

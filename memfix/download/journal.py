@@ -9,7 +9,7 @@ from pathlib import Path
 
 from memfix.download.fetched import Fetched, Status
 from memfix.errors import MemfixError
-from memfix.files import held
+from memfix.files import held, require_no_file
 
 NAME = "fetch.jsonl"
 PARTIAL = ".part-"
@@ -31,6 +31,7 @@ class Journal:
 
         Raises MemfixError for a folder that holds other things, is in use, or has a damaged journal.
         """
+        require_no_file(folder)
         if folder.exists() and not (folder / NAME).exists() and any(p.name != ".lock" for p in folder.iterdir()):
             raise MemfixError(f"{folder} is not empty and holds no {NAME}.", "Give another folder to -o.")
         folder.mkdir(parents=True, exist_ok=True)

@@ -205,5 +205,5 @@ def identity_of(source: loading.ModelSource, settings: DetectSettings) -> dict[s
     adapters = adapters_of(settings)
     return {
         "model_sha256": source.sha256, "model_config_sha256": source.config_sha256, "model_revision": source.revision,
-        "adapter_sha256": sha256(map(lora.file_of, adapters)) if adapters else None,
+        "adapter_sha256": lora.adapters_sha256(adapters) if adapters else None,
     }  # fmt: skip

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memfix.errors import MemfixError
-from memfix.files import sha256
 from memfix.flow.detection import Detection
 from memfix.flow.weights import rewording_of
 from memfix.models import loading, lora
@@ -48,7 +47,7 @@ class NewWeights:
         """What identifies them."""
         if self.source:
             return RecheckInputs(weights_sha256=self.source.sha256, config_sha256=self.source.config_sha256)
-        return RecheckInputs(weights_sha256=sha256(map(lora.file_of, self.adapters)))
+        return RecheckInputs(weights_sha256=lora.adapters_sha256(self.adapters))
 
     def load(self, detection: Detection) -> DiffusionModel:
         """The model that has these weights. Adapters go on the run's model alone: they hold what it had before."""
@@ -67,8 +66,8 @@ class NewWeights:
         own = NewWeights.of(run)
         if own.source is not None or self.source is not None:
             return rewording_of(run) if own.inputs == self.inputs else (None, {})
-        held = {sha256([lora.file_of(path)]) for path in self.adapters}
-        return rewording_of(run) if sha256(map(lora.file_of, own.adapters)) in held else (None, {})
+        held = {lora.adapters_sha256([path]) for path in self.adapters}
+        return rewording_of(run) if lora.adapters_sha256(own.adapters) in held else (None, {})
 
     def __str__(self) -> str:
         return self.source.name if self.source else ", ".join(map(str, self.adapters))

@@ -28,7 +28,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from memfix.config.choices import Precision
 from memfix.errors import MemfixError
-from memfix.files import atomic_file, held_in_turn
+from memfix.files import atomic_file, held_in_turn, require_no_file
+from memfix.files import sha256 as file_sha256
 from memfix.index.rows import Row, from_line, read_lines
 from memfix.measures.descriptor import Descriptor
 
@@ -72,6 +73,7 @@ class Store:
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
+        self._known = {segment.name: segment for segment in manifest.segments}
         self._ends = [0, *accumulate(segment.vectors for segment in manifest.segments)]
         self._cached_rows = lru_cache(maxsize=32)(self._readable_rows)
 
@@ -102,8 +104,7 @@ class Store:
 
         Without a precision, that of the index that is there will do, and a new one takes float16.
         """
-        if path.exists() and not path.is_dir():
-            raise MemfixError(f"{path} is a file, not a folder.", "Give a folder to --out.")
+        require_no_file(path)
         path.mkdir(parents=True, exist_ok=True)
         with held_in_turn(path):
             if not (path / "manifest.json").exists():
@@ -177,12 +178,25 @@ class Store:
         segments = "".join(segment.sha256 for segment in self.manifest.segments)
         return sha256(f"{self.manifest.identity}\0{segments}".encode()).hexdigest()
 
+    @property
+    def vectors_sha256(self) -> str:
+        """A hash of all vectors, which are read to their end.
+
+        Raises MemfixError where the files of rows or vectors are not those that the manifest, and so `content`, is of.
+        """
+        names = [segment.name for segment in self.manifest.segments]
+        for name in names:
+            self._require_rows(name)
+            self.mapped(name)
+        return file_sha256(self.file(name, ".npy") for name in names)
+
     def file(self, segment: str, suffix: str) -> Path:
         """The path of a segment's .npy or .jsonl."""
         return self.path / "segments" / f"{segment}{suffix}"
 
     def rows(self, segment: str) -> list[Row]:
-        """All rows of a segment, readable or not."""
+        """All rows of a segment, readable or not. Raises MemfixError if they are not those that its vectors are of."""
+        self._require_rows(segment)
         return [from_line(line) for line in read_lines(self.file(segment, ".jsonl"))]
 
     def unreadable(self) -> Iterator[Row]:
@@ -197,9 +211,36 @@ class Store:
             yield from self.rows(segment.name)
 
     def mapped(self, segment: str) -> NDArray[np.floating]:
-        """[n, d] vectors of a segment in their precision, mapped from the file, which nothing written to it reaches."""
-        array: NDArray[np.floating] = np.load(self.file(segment, ".npy"), mmap_mode="c", allow_pickle=False)
+        """[n, d] vectors of a segment in their precision, mapped from the file, which nothing written to it reaches.
+
+        Raises MemfixError if the file is gone, broken, or holds another number of vectors than the segment.
+        """
+        file = self.file(segment, ".npy")
+        try:
+            array: NDArray[np.floating] = np.load(file, mmap_mode="c", allow_pickle=False)
+        except FileNotFoundError:
+            raise self._damaged(file, "is missing") from None
+        except (ValueError, EOFError):
+            raise self._damaged(file, "cannot be read as vectors") from None
+        wanted = (self._known[segment].vectors, self.manifest.dimension)
+        if array.shape != wanted:
+            raise self._damaged(file, f"holds {list(array.shape)} numbers, not {list(wanted)}")
         return array
+
+    def _require_rows(self, segment: str) -> None:
+        """Rows that shift against the vectors would name other pictures. A segment in the making has no hash yet."""
+        file, known = self.file(segment, ".jsonl"), self._known.get(segment)
+        if not file.is_file():
+            raise self._damaged(file, "is missing")
+        if known and file_sha256([file]) != known.sha256:
+            raise self._damaged(file, "does not hold the rows that its vectors were made for")
+
+    def _damaged(self, file: Path, problem: str) -> MemfixError:
+        return MemfixError(
+            f"{file} {problem}.",
+            f"Restore it from a copy, or remove {self.path} and make the index again: "
+            f"memfix index {self.manifest.folder} --out {self.path}",
+        )
 
     def row(self, vector: int) -> Row:
         """The picture of a vector."""

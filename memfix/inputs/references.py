@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from PIL import Image
 
 from memfix.demo import DEMO, REFERENCES
 from memfix.errors import MemfixError
+from memfix.files import Found, files_below
 from memfix.inputs import inside, tars
 from memfix.inputs.captions import all_captions, missing, named_images
 from memfix.inputs.decoding import BROKEN, as_rgb
@@ -65,9 +66,9 @@ def index_folder(source: str | None) -> Path | None:
 def _in_folder(root: Path, wrong: WrongRows, flag: str) -> Iterator[Reference]:
     if not root.is_dir():
         raise MemfixError(f"There is no folder of images at {root}.", f"Give a folder of images to {flag}.")
-    known = {*SUFFIXES, TAR}
-    images = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in known and path.is_file()]
-    if not images and (parquet := sorted(p for p in root.rglob("*") if p.suffix.lower() == PARQUET and p.is_file())):
+    files = list(_files(root, wrong))
+    images = [path for path in files if path.suffix.lower() in {*SUFFIXES, TAR}]
+    if not images and (parquet := [path for path in files if path.suffix.lower() == PARQUET]):
         for table in parquet:
             yield from _in_table(table, root, wrong)
         return
@@ -80,6 +81,24 @@ def _in_folder(root: Path, wrong: WrongRows, flag: str) -> Iterator[Reference]:
             yield from _in_broken_tar(path, name, wrong)
         else:
             yield Reference(file_name=name, path=str(path.resolve()), text=texts.get(name, ""))
+
+
+def _files(root: Path, wrong: WrongRows) -> Iterator[Path]:
+    """Pictures, and what may hold some, in a folder; what cannot be entered or opened may have been one."""
+    for found in files_below(root):
+        path = root / found.path
+        if is_missing(found):
+            wrong.add_picture(str(path), f"cannot be read: {found.problem}", "Restore what is there, or remove it.")
+        elif path.suffix.lower() in {*SUFFIXES, TAR, PARQUET} and path.is_file():
+            yield path
+
+
+def is_missing(found: Found) -> bool:
+    """Whether what cannot be read may have been pictures; hidden links to nowhere are locks of editors."""
+    if not found.problem:
+        return False
+    path = PurePath(found.path)
+    return path.suffix.lower() in {*SUFFIXES, TAR} or not path.name.startswith(".#")
 
 
 def _in_broken_tar(tar: Path, label: str, wrong: WrongRows) -> Iterator[Reference]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memfix.errors import MemfixError
+from memfix.files import files_below
 from memfix.inputs import columns, embedded, separated
 from memfix.inputs.wrong_rows import WrongRows
 
@@ -51,7 +52,7 @@ def metadata(folder: Path) -> Path | None:
 
 def metadata_below(folder: Path) -> list[Path]:
     """The tables of imagefolders in a folder, at any depth: one for each split."""
-    folders = sorted({path.parent for name in METADATA for path in folder.rglob(name)})
+    folders = sorted({path.parent for found in files_below(folder) if (path := folder / found.path).name in METADATA})
     return [table for inner in folders if (table := metadata(inner))]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from transformers.utils import logging as transformers_logging
 
 from memfix.demo import DEMO, MODEL
 from memfix.errors import MemfixError
-from memfix.files import sha256, sha256_of
+from memfix.files import files_below, sha256, sha256_of
 from memfix.models.device import device
 from memfix.models.model import DiffusionModel
 from memfix.offline import is_offline
 
+WEIGHTS = ".safetensors"
 PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
 CONFIG = {".json", ".txt"}
 PREDICTIONS = ("epsilon", "v_prediction")
@@ -46,8 +47,23 @@ class ModelSource:
         """The model in a folder, or in one file, which is read to its end."""
         if path.is_file():
             return cls(name, path, revision, sha256([path]), sha256([]))
-        config = (file for file in path.rglob("*") if file.suffix in CONFIG and not hidden(file.relative_to(path)))
-        return cls(name, path, revision, sha256_of(path, path.rglob("*.safetensors")), sha256_of(path, config))
+        files = list(_files(path))
+        weights = (file for file in files if file.suffix == WEIGHTS)
+        config = (file for file in files if file.suffix in CONFIG)
+        return cls(name, path, revision, sha256_of(path, weights), sha256_of(path, config))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Weights, also hidden ones, and configuration of a model. Raises MemfixError for what cannot be read."""
+    for found in files_below(folder, again=True):
+        file = folder / found.path
+        if file.suffix != WEIGHTS and (file.suffix not in {*CONFIG, ""} or hidden(Path(found.path))):
+            continue
+        if found.problem:
+            raise MemfixError(
+                f"{file} cannot be read: {found.problem}.", "Restore what it is a link to, or give another model."
+            )
+        yield file
 
 
 def hidden(path: Path) -> bool:
@@ -63,7 +79,7 @@ def locate(model: str, revision: str | None = None, variant: str | None = None) 
             f"{path} is a pickle file, which can run any code when it is opened.", "Convert it to .safetensors first."
         )
     if path.is_file():
-        if path.suffix != ".safetensors":
+        if path.suffix != WEIGHTS:
             raise MemfixError(f"{path} is not a model.", "Give a diffusers folder, a .safetensors file or a hub id.")
         return ModelSource.of(model, path)
     if path.is_dir():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,17 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 from peft import LoraConfig
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from memfix.errors import MemfixError
+from memfix.files import sha256
 from memfix.models.context import ContextEdit
 
 ADAPTER = "memfix"
 FILE = "pytorch_lora_weights.safetensors"
 FIRST, SECOND = ".lora_A.", ".lora_B."  # the two factors of an adapter, which adds BA to a layer
+LENGTHS = ("lora_magnitude_vector", "dora_scale")  # of rows, which DoRA learns; as peft and as others name them
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut", "proj_in", "proj_out"]
 
 
@@ -27,6 +31,31 @@ def file_of(path: Path) -> Path:
     if not file.is_file():
         raise MemfixError(f"There is no LoRA at {file}.", "Run 'memfix unlearn' first, or give --lora FILE.")
     return file
+
+
+def adapters_sha256(paths: Iterable[Path]) -> str:
+    """What identifies adapters that are put on a model together: of a single one, what `sha256sum` prints.
+
+    They are known by content. They add up, so their order says nothing, unless one is DoRA, which scales what it is put
+    on. Raises MemfixError for one that is not there or, among several, that cannot be read.
+    """
+    files = [file_of(path) for path in paths]
+    single = [sha256([file]) for file in files]
+    if len(files) < 2:
+        return sha256(files)
+    if not any(map(_is_dora, files)):
+        single.sort()
+    return hashlib.sha256("\n".join(single).encode()).hexdigest()
+
+
+def _is_dora(file: Path) -> bool:
+    try:
+        with safe_open(file, "pt") as opened:
+            return any(part in key for key in opened.keys() for part in LENGTHS)  # noqa: SIM118  # a handle, no dict
+    except (SafetensorError, OSError) as error:
+        raise MemfixError(
+            f"LoRA {file} cannot be read: {error}.", "Restore it, or give another one: a file of safetensors."
+        ) from None
 
 
 def add(unet: UNet2DConditionModel, rank: int, seed: int = 0, dora: bool = False) -> None:

@@ -92,15 +92,17 @@ def open_references(
 
 def fingerprint(references: Iterable[Reference], index: Path | None = None) -> str:
     """Hashes of the contents of all references, and of their names and captions; of an index, those that it was made
-    from, and its vectors."""
+    from, and its vectors.
+
+    Raises MemfixError for an index whose rows or vectors are not what its manifest says.
+    """
     held = list(references)
     named = digest(*sorted(f"{r.file_name}\0{r.text}" for r in held))
     files = f"{sha256({container(r.path) for r in held})} {named}"
     if index is None:
         return files
     store = _finished(index)
-    vectors = sha256(store.file(segment.name, ".npy") for segment in store.manifest.segments)
-    return f"{store.content} {vectors} {files}"
+    return f"{store.content} {store.vectors_sha256} {files}"
 
 
 def _finished(index: Path) -> Store:

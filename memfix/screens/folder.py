@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from memfix.errors import MemfixError
-from memfix.files import atomic_file, held, held_in_turn, write_atomic
+from memfix.files import atomic_file, held, held_in_turn, require_no_file, write_atomic
 from memfix.screens.runner import Screened, read_scores
 from memfix.world import World
 
@@ -25,6 +25,7 @@ SETTINGS, RESULT = "screen.json", "screens.jsonl"
 @contextmanager
 def open_folder(folder: Path, world: World, settings: dict[str, Any]) -> Iterator[None]:
     """Keep a rank's file to this process; refuse a folder begun with other settings, naming those that differ."""
+    require_no_file(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder, f".{world.file_name(RESULT)}.lock"):
         file = folder / SETTINGS
@@ -48,6 +49,7 @@ def _refuse_changes(file: Path, settings: dict[str, Any]) -> None:
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """The settings that a folder was begun with."""
+    require_no_file(folder)
     file = folder / SETTINGS
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))

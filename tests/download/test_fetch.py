@@ -355,6 +355,12 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
         pass
 
 
+def test_a_file_is_no_folder_of_downloads(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("my notes")
+    with pytest.raises(MemfixError, match=r"notes\.txt is a file, not a folder"), Journal.open(tmp_path / "notes.txt"):
+        pass
+
+
 def test_a_full_disk_is_no_fault_of_the_server(get: Fetch) -> None:
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

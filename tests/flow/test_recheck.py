@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, ImageOps
+from safetensors.torch import load_file, save_file
 
 from memfix import flow
 from memfix.config.checks import RecheckSettings
@@ -17,6 +18,7 @@ from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
 from memfix.flow.recheck import recheck
+from memfix.models.lora import FILE
 from memfix.models.model import DiffusionModel, Instead
 from memfix.records import Label, Outcome, Role, Sample
 from memfix.run.folder import Run
@@ -75,6 +77,20 @@ def test_weights_that_are_given_come_before_the_runs_own(run: Run, model_folder:
     assert NewWeights.of(run, [copy]).inputs == NewWeights.of(run).inputs  # by content
     assert NewWeights.of(run, [own, copy]).inputs != NewWeights.of(run).inputs
     assert str(NewWeights.of(run, [own, copy])) == f"{own}, {copy}"
+
+
+def test_several_adapters_are_the_same_in_another_place_and_order(run: Run, tmp_path: Path) -> None:
+    """Otherwise a finished re-check would be refused for weights that it was made of."""
+    own, places = run.path / "model", [tmp_path / "z", tmp_path / "a"]
+    for path, change in zip(places, (0.0, 0.5), strict=True):
+        state = load_file(own / FILE)
+        path.mkdir()
+        save_file({name: value + change for name, value in state.items()}, path / FILE)
+    first = NewWeights.of(run, [own, *places]).inputs
+    moved = [path.rename(tmp_path / f"{number}") for number, path in enumerate(places)]
+    again = NewWeights.of(run, [*moved, own])
+    assert again.inputs == first != NewWeights.of(run, moved).inputs
+    assert not again.are_own(run) and NewWeights.of(run, [own]).are_own(run)
 
 
 class OnePicture(DiffusionModel):

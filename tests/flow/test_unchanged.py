@@ -271,6 +271,12 @@ def test_an_index_whose_vectors_changed_is_refused(run: Run, model: Path, tmp_pa
     work = run.path.parent
     found = flow.detect(str(work / "prompts.txt"), settings, work / "indexed", work, [], Talk(quiet=True))
     recheck(found, model=model)
+    (rows,) = (tmp_path / "index/segments").glob("*.jsonl")
+    kept = rows.read_text()
+    rows.write_text(kept.splitlines()[0].replace("0.png", "00.png") + "\n" + kept)  # all shift against the vectors
+    with pytest.raises(MemfixError, match=r"segments/00000000\.jsonl does not hold the rows"):
+        recheck(found, model=model)
+    rows.write_text(kept)
     for file in (tmp_path / "index/segments").glob("*.npy"):
         np.save(file, 0 * np.load(file))
     with pytest.raises(MemfixError, match="training images of this run"):

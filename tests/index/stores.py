@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memfix.config.choices import Precision
-from memfix.files import atomic_file
+from memfix.files import atomic_file, sha256
 from memfix.index.rows import Row, as_line, write_lines
 from memfix.index.store import Manifest, Segment, Store
 
@@ -32,7 +32,8 @@ def make_store(
         rows = [Row(f"{i}.png", f"{i}.png", 1, 1, f"{i}") for i in range(first, first + len(part))]
         rows.insert(1, Row(f"{first}-broken.png", f"{first}-broken.png", 1, 1, "", "broken"))
         write_lines(store.file(name, ".jsonl"), map(as_line, rows))
-        segments.append(Segment(name=name, rows=len(rows), vectors=len(part), sha256=f"{number}"))
+        written = sha256([store.file(name, ".jsonl")])
+        segments.append(Segment(name=name, rows=len(rows), vectors=len(part), sha256=written))
         first += len(part)
     store.save(manifest.model_copy(update={"segments": tuple(segments)}))
     return Store.open(store.path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from memfix.index.rows import Row, as_line, from_line, read_lines, write_lines
 from memfix.index.walk import walk_folder
 from memfix.inputs.references import open_image, read_references
+from memfix.inputs.wrong_rows import WrongRows
 from tests.conftest import picture
 
 
@@ -50,6 +51,22 @@ def test_odd_folders(tmp_path: Path) -> None:
     write_lines(tmp_path / "rows.jsonl", [as_line(odd)])
     assert [from_line(line) for line in read_lines(tmp_path / "rows.jsonl")] == [odd]
     assert open_image(str(tmp_path / odd.path)).size == (16, 16)
+
+
+def test_folders_that_are_links_are_entered(tmp_path: Path) -> None:
+    pictures, elsewhere = tmp_path / "pictures", tmp_path / "elsewhere"
+    for file in (pictures / "b/2.png", elsewhere / "in/1.png"):
+        file.parent.mkdir(parents=True)
+        picture(0, 16).save(file)
+    (pictures / "a").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(pictures)
+    (pictures / "c").symlink_to(pictures / "b")
+    (pictures / "z").symlink_to("unmounted")
+    rows = list(walk_folder(pictures))
+    assert [(row.file_name, row.reason) for row in rows] == [
+        ("a/in/1.png", ""), ("b/2.png", ""), ("z", "No such file or directory"),
+    ]  # fmt: skip
+    assert {r.file_name for r in read_references(str(pictures), [], WrongRows(skip=True))} == {"a/in/1.png", "b/2.png"}
 
 
 def test_lines_leave_out_what_goes_without_saying() -> None:

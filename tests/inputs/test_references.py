@@ -207,3 +207,31 @@ def test_captions_of_some(reference_folder: Path, tmp_path: Path) -> None:
     assert captions(tmp_path, {"1.png"}) == {}
     (tmp_path / "metadata.jsonl").write_text('not json\n{"file_name": "1.png", "text": "one"}\n')
     assert captions(tmp_path, {"1.png"}) == {"1.png": "one"}
+
+
+def test_pictures_in_a_folder_that_is_a_link_are_references(reference_folder: Path, tmp_path: Path) -> None:
+    """A picture that is not entered is one that no sample is ever compared with."""
+    root = tmp_path / "all"
+    (root / "own").mkdir(parents=True)
+    picture(9).save(root / "own/9.png")
+    (root / "linked").symlink_to(reference_folder)
+    (root / "again").symlink_to(root / "own")  # what is found there by itself keeps its name
+    (root / "loop").symlink_to(root)
+    found = read_references(str(root), [])
+    assert [(r.file_name, r.text) for r in found] == [
+        *((f"linked/{i}.png", f"disc {i}") for i in range(4)), ("own/9.png", ""),
+    ]  # fmt: skip
+    assert found[0].path == str((reference_folder / "0.png").resolve())
+
+
+@pytest.mark.parametrize("name", ["gone.png", "more"])
+def test_a_link_to_nowhere_in_a_folder_is_a_picture_that_is_missing(tmp_path: Path, name: str) -> None:
+    picture(0).save(tmp_path / "0.png")
+    (tmp_path / name).symlink_to("/none/at/all")
+    (tmp_path / ".#0.txt").symlink_to("user@host")  # as editors lock files
+    with pytest.raises(MemfixError, match=f"{name} cannot be read: No such file") as caught:
+        read_references(str(tmp_path), [])
+    assert "--skip-invalid" in caught.value.hint
+    wrong = WrongRows(skip=True)
+    assert [r.file_name for r in read_references(str(tmp_path), [], wrong)] == ["0.png"]
+    assert wrong.pictures == 1

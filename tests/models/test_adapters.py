@@ -1,6 +1,7 @@
 """Several adapters as one: the same answers as with all of them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from memfix.errors import MemfixError
+from memfix.files import sha256
 from memfix.models import loading, lora
 from memfix.models.adapters import Factors
 from memfix.models.context import ContextEdit, build_in
@@ -68,6 +70,38 @@ def test_the_same_adapter_has_the_same_bytes(model_folder: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_adapters_are_known_by_their_contents_wherever_they_lie(two: list[Path], tmp_path: Path) -> None:
+    """They add up, so that neither their names nor their order say anything of the weights."""
+    first = lora.adapters_sha256(two)
+    moved = [Path(shutil.move(path, tmp_path / name)) for path, name in zip(two, ("b", "a"), strict=True)]
+    assert lora.adapters_sha256(moved) == lora.adapters_sha256(reversed(moved)) == first
+    alone = {lora.adapters_sha256([path]) for path in moved}
+    assert alone == {sha256([path / lora.FILE]) for path in moved}
+    several = {lora.adapters_sha256([moved[i] for i in places]) for places in ((0, 1), (0, 0), (1, 1), (0, 1, 1))}
+    assert len(several) == 4 and not several & alone
+
+
+def test_the_order_of_adapters_counts_where_one_is_dora(model_folder: Path, two: list[Path], tmp_path: Path) -> None:
+    """It scales the weights that it is put on, those of the other adapter among them."""
+    model, dora = loaded(model_folder), tmp_path / "dora"
+    model.adapters.add(2, dora=True)
+    for parameter in model.denoiser.trained().values():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.adapters.save(dora)
+    orders = [[dora, two[0]], [two[0], dora]]
+    answers = [answer_of(model_folder, *order) for order in orders]
+    assert (answers[0] - answers[1]).abs().max() > 1e-3
+    assert len({lora.adapters_sha256(order) for order in orders}) == 2
+
+
+def test_a_broken_adapter_is_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"broken")
+    with pytest.raises(MemfixError, match=r"a\.safetensors cannot be read") as caught:
+        lora.adapters_sha256([tmp_path / "a.safetensors", tmp_path / "b.safetensors"])
+    assert caught.value.hint
+
+
 def test_merged_adapters_answer_as_all_of_them(model_folder: Path, two: list[Path], tmp_path: Path) -> None:
     wanted = answer_of(model_folder, *two)
     for path in two:

@@ -1,5 +1,6 @@
 """Finding and loading models, good and bad."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,6 @@ def test_what_is_no_model(tmp_path: Path, name: str, message: str) -> None:
 
 
 def test_damaged_weights(model_folder: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(model_folder, tmp_path / "m")
     next((tmp_path / "m" / "unet").glob("*.safetensors")).write_bytes(b"broken")
     with pytest.raises(MemfixError, match="cannot be loaded"):
@@ -99,6 +98,53 @@ def test_the_hash_follows_the_weights(model_folder: Path, tmp_path: Path) -> Non
         pipe.unet.conv_in.weight.add_(1)
     pipe.save_pretrained(tmp_path)
     assert loading.locate(str(tmp_path)).sha256 != loading.locate(str(model_folder)).sha256
+
+
+@pytest.mark.parametrize("store", ["store", "m/versions/2"])  # beside the model, and in its own folder
+def test_the_hash_follows_weights_in_a_folder_that_is_a_link(model_folder: Path, tmp_path: Path, store: str) -> None:
+    model, unet = Path(shutil.copytree(model_folder, tmp_path / "m")), tmp_path / store / "unet"
+    unet.parent.mkdir(parents=True)
+    (model / "unet").rename(unet)
+    alone = loading.locate(str(model))
+    (model / "unet").symlink_to(unet)
+    before = loading.locate(str(model))
+    assert (before.sha256, before.config_sha256) != (alone.sha256, alone.config_sha256)
+    if store == "store":
+        whole = loading.locate(str(model_folder))
+        assert (before.sha256, before.config_sha256) == (whole.sha256, whole.config_sha256)
+    (model / "unet").unlink()
+    shutil.copytree(unet, tmp_path / store / "other")
+    weights = tmp_path / store / "other/diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with_both = loading.locate(str(model)).sha256
+    (model / "unet").symlink_to(weights.parent)
+    assert loading.locate(str(model)).sha256 not in {before.sha256, with_both}
+
+
+def test_the_hash_of_a_model_in_the_hubs_cache_is_that_of_its_files(model_folder: Path, tmp_path: Path) -> None:
+    snapshot, blobs = Path(shutil.copytree(model_folder, tmp_path / "snapshots/1a2b")), tmp_path / "blobs"
+    blobs.mkdir()
+    for number, file in enumerate(sorted(f for f in snapshot.rglob("*") if f.is_file())):
+        file.rename(blobs / f"{number}")
+        file.symlink_to(blobs / f"{number}")
+    cached, plain = loading.locate(str(snapshot)), loading.locate(str(model_folder))
+    assert (cached.sha256, cached.config_sha256) == (plain.sha256, plain.config_sha256)
+
+
+@pytest.mark.parametrize(
+    "name", ["unet", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"]
+)
+def test_a_link_to_nowhere_is_named(model_folder: Path, tmp_path: Path, name: str) -> None:
+    model = Path(shutil.copytree(model_folder, tmp_path / "m"))
+    (model / name).rename(tmp_path / "elsewhere")
+    (model / name).symlink_to("gone")
+    (model / "LICENSE.md").symlink_to("gone")  # no part of what the model does
+    with pytest.raises(MemfixError, match=f"{name} cannot be read: No such file") as caught:
+        loading.locate(str(model))
+    assert caught.value.hint
+    (model / name).unlink()
+    (tmp_path / "elsewhere").rename(model / name)
+    assert loading.locate(str(model)).sha256 == loading.locate(str(model_folder)).sha256
 
 
 def test_cut_tokens(model_folder: Path) -> None:

@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -363,6 +364,57 @@ def test_vectors_that_changed_are_another_set_of_references(folder: Path) -> Non
     for file in (out / "segments").glob("*.npy"):
         np.save(file, 0 * np.load(file))
     assert fingerprint([], out) != first
+
+
+def shift(rows: Path) -> None:
+    """One row more at the top: every vector of the segment gets the row before its own."""
+    lines = rows.read_text().splitlines(keepends=True)
+    first = json.loads(lines[0])
+    rows.write_text(json.dumps(first | {"file_name": f"0{first['file_name']}"}) + "\n" + "".join(lines))
+
+
+def drop_a_vector(vectors: Path) -> None:
+    np.save(vectors, np.load(vectors)[:-1])
+
+
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:100])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "harm", "problem"),
+    [
+        (".jsonl", shift, "does not hold the rows"),
+        (".jsonl", cut_short, "does not hold the rows"),
+        (".jsonl", Path.unlink, "is missing"),
+        (".npy", drop_a_vector, r"holds \[6, \d+\]"),
+        (".npy", cut_short, "cannot be read"),
+        (".npy", Path.unlink, "is missing"),
+    ],
+)
+def test_segments_that_are_not_what_the_manifest_says_are_refused(
+    folder: Path, suffix: str, harm: Callable[[Path], None], problem: str
+) -> None:
+    """Rows that shift against the vectors name other pictures as the nearest, so that no copy would be found."""
+    out = indexed(folder)
+    index = open_references([], embedding(Pixels()), index=out)
+    file = out / "segments" / f"00000000{suffix}"
+    harm(file)
+    reading: list[Callable[[], object]] = [
+        lambda: fingerprint([], out),
+        lambda: indexed_again(folder),
+        lambda: judged(index).score(*generated()),
+    ]
+    for read in reading:
+        with pytest.raises(MemfixError, match=f"{re.escape(str(file))} .*{problem}") as caught:
+            read()
+        assert f"remove {out} and make the index again: memfix index {folder} --out {out}" in caught.value.hint
+
+
+def indexed_again(folder: Path) -> None:
+    """A new picture in the first segment, whose other vectors are taken over from the one that is replaced."""
+    picture(333).save(folder / "0-new.png")
+    indexed(folder)
 
 
 def test_a_renamed_reference_and_another_caption_are_another_set(folder: Path) -> None:

@@ -114,3 +114,11 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace('"number":2', '"number":"two"'))
     with pytest.raises(MemfixError, match=r"screens\.jsonl:2 is damaged"):
         list(read_scores(file))
+
+
+def test_a_file_is_no_folder_of_scores(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("my notes")
+    for read in (lambda path: work(path, 3, ALONE), merge_ranks):
+        with pytest.raises(MemfixError, match=r"notes\.txt is a file, not a folder") as caught:
+            read(tmp_path / "notes.txt")
+        assert caught.value.hint
