@@ -21,7 +21,7 @@ from memfix.index.walk import walk_folder
 from memfix.measures.descriptor import Descriptor
 from memfix.world import ALONE, World
 
-OWN_RANK = "Wait for it, or give each process its own --rank."
+OWN_RANK = "Wait for it, or give each process its own --process-index."
 
 
 class Built(NamedTuple):

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from memfix.config.base import Settings
 from memfix.errors import MemfixError
-from memfix.files import digest, held, remove_folder, sha256_of, write_atomic
+from memfix.files import digest, held, remove_folder, require_no_file, sha256_of, write_atomic
 from memfix.records import Record
 from memfix.run.environment import environment
 from memfix.run.header import SCHEMA_VERSION, STAGES, Header, S, Status
@@ -94,6 +94,7 @@ class Run:
         """A new run in `path`, or the one that is there already."""
         if (path / HEADER).exists():
             return cls.open(path)
+        require_no_file(path)
         if path.exists() and any(path.iterdir()):
             raise MemfixError(f"{path} is not empty, and is not a run folder.", "Give another folder to -o.")
         run = cls(path, Header(created=now()))

@@ -183,7 +183,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         built(folder, folder)
     with held(out, ".rank-0-of-1.lock"), pytest.raises(MemfixError, match="in use by another") as caught:
         built(folder, out)
-    assert "its own --rank" in caught.value.hint
+    assert "its own --process-index" in caught.value.hint
 
 
 def test_a_plan_that_was_carried_out_by_others_disturbs_no_later_one(folder: Path, tmp_path: Path) -> None:

@@ -136,3 +136,10 @@ def test_slug_is_safe() -> None:
     assert slug("../../etc/passwd") == "etc-passwd"
     assert slug("\u2028💥") == "run"
     assert len(slug("x" * 500)) == 40
+
+
+def test_a_file_is_no_folder_for_a_run(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("x")
+    for place in (tmp_path / "taken", tmp_path / "taken/run"):
+        with pytest.raises(MemfixError, match="is a file, not a folder"):
+            Run.create(place)
