@@ -22,7 +22,7 @@ from memfix.models.device import device
 from memfix.models.model import DiffusionModel
 from memfix.offline import is_offline
 
-WEIGHTS = ".safetensors"
+WEIGHT_FILES = ".safetensors"
 PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
 CONFIG = {".json", ".txt"}
 PREDICTIONS = ("epsilon", "v_prediction")
@@ -48,7 +48,7 @@ class ModelSource:
         if path.is_file():
             return cls(name, path, revision, sha256([path]), sha256([]))
         files = list(_files(path))
-        weights = (file for file in files if file.suffix == WEIGHTS)
+        weights = (file for file in files if file.suffix == WEIGHT_FILES)
         config = (file for file in files if file.suffix in CONFIG)
         return cls(name, path, revision, sha256_of(path, weights), sha256_of(path, config))
 
@@ -57,7 +57,7 @@ def _files(folder: Path) -> Iterator[Path]:
     """Weights, also hidden ones, and configuration of a model. Raises MemfixError for what cannot be read."""
     for found in files_below(folder, again=True):
         file = folder / found.path
-        if file.suffix != WEIGHTS and (file.suffix not in {*CONFIG, ""} or hidden(Path(found.path))):
+        if file.suffix != WEIGHT_FILES and (file.suffix not in {*CONFIG, ""} or hidden(Path(found.path))):
             continue
         if found.problem:
             raise MemfixError(
@@ -79,7 +79,7 @@ def locate(model: str, revision: str | None = None, variant: str | None = None) 
             f"{path} is a pickle file, which can run any code when it is opened.", "Convert it to .safetensors first."
         )
     if path.is_file():
-        if path.suffix != WEIGHTS:
+        if path.suffix != WEIGHT_FILES:
             raise MemfixError(f"{path} is not a model.", "Give a diffusers folder, a .safetensors file or a hub id.")
         return ModelSource.of(model, path)
     if path.is_dir():
