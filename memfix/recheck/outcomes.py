@@ -14,6 +14,8 @@ from memfix.measures import pixels
 from memfix.recheck.damage import harm
 from memfix.records import Damage, Label, Outcome, Prompt, Role, Verdict
 
+LEAST_CHANGE = 0.02  # rms, 0 to 1: pictures that differ by less are the same to the eye, copies or not
+
 
 @dataclass(frozen=True)
 class Copies:
@@ -76,6 +78,11 @@ def _of_target(seen: Evidence) -> tuple[Outcome, str]:
         return Outcome.UNDECIDED, seen.after.reason
     if seen.untold:
         return Outcome.UNDECIDED, seen.untold
+    if seen.damage.drift < LEAST_CHANGE:
+        return Outcome.UNDECIDED, (
+            f"no copy is left, and yet its samples are all but the ones from before: they differ by "
+            f"{seen.damage.drift:.3f} rms"
+        )
     return Outcome.MITIGATED, f"no copy is left: {found}{off}"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from memfix.recheck.outcomes import Copies, Evidence, file_difference, outcome
+from memfix.recheck.outcomes import LEAST_CHANGE, Copies, Evidence, file_difference, outcome
 from memfix.records import Damage, Label, Outcome, Prompt, Role, Verdict
 
 
@@ -21,6 +21,7 @@ FINE = Damage(
     drift=0.1, broken=0.0, diversity_before=0.3, diversity_after=0.3, distance_before=0.4, distance_after=0.4
 )  # fmt: skip
 BLANK = FINE.model_copy(update={"broken": 1.0})
+SAME_AS_BEFORE = FINE.model_copy(update={"drift": LEAST_CHANGE - 0.001})
 REDRAWN = FINE.model_copy(update={"drift": 0.29})
 MEMORIZED, CLEAN, UNDECIDED = map(verdict, (Label.MEMORIZED, Label.CLEAN, Label.UNDECIDED))
 TARGET = Evidence(Prompt(id="p", text="t"), MEMORIZED, CLEAN, Copies(0, 16), Copies(0, 16), FINE)
@@ -40,6 +41,9 @@ ATTACKED, UNTOLD, MODEL = "embedding: 3 of 8", "no control arm", "the model is d
         (TARGET, {"model": MODEL}, Outcome.DAMAGED),
         (TARGET, {"brought_back": ATTACKED}, Outcome.HIDDEN),
         (TARGET, {"untold": UNTOLD}, Outcome.UNDECIDED),
+        (TARGET, {"damage": SAME_AS_BEFORE}, Outcome.UNDECIDED),  # what was a copy looks as it did
+        (TARGET, {"damage": SAME_AS_BEFORE, "after": MEMORIZED}, Outcome.PERSISTENT),
+        (OTHER, {"damage": SAME_AS_BEFORE}, Outcome.UNCHANGED),
         (TARGET, {"wording": "t'"}, Outcome.MITIGATED),
         (TARGET, {"wording": "t'", "after": MEMORIZED}, Outcome.HIDDEN),
         (TARGET, {"wording": "t'", "reworded": Copies(1, 32)}, Outcome.PERSISTENT),
