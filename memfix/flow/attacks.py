@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,17 +14,17 @@ from memfix.config.checks import RecheckSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
 from memfix.files import sha256
+from memfix.flow.control_pictures import Chosen, ControlPictures
 from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
 from memfix.inputs.paraphrases import by_prompt, read_paraphrases
 from memfix.inputs.references import open_image
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.models.model import DiffusionModel
-from memfix.models.sampling import plan_samples
 from memfix.recheck.attacks.base import Attack, Attacked, Bench
 from memfix.recheck.attacks.runner import AttackRunner, Front
 from memfix.recheck.attacks.table import ATTACKS, get_attacks
-from memfix.records import Arm, AttackResult, ControlPicture, Label, Prompt, Reference, Role, Version
+from memfix.records import Arm, AttackResult, Label, Prompt, Role, Version
 from memfix.references.judge import Judge
 from memfix.references.near_copies import representatives
 from memfix.run.folder import Run
@@ -33,7 +32,6 @@ from memfix.run.inputs import RecheckInputs
 from memfix.world import ALONE, World
 
 RESULTS, CONTROLS, PICTURES = "attacks.jsonl", "control_pictures.jsonl", "attacks"
-TRIES = 4  # training images that are asked for, for each one that is wanted
 CLEAN = 16  # pictures of clean prompts that attacks start or learn from
 
 
@@ -86,7 +84,8 @@ class Attacks:
         if not self.chosen:
             return []
         before, targets = load_before(), self.targets()
-        controls = self.controls(before)
+        where = f"{self.folder}/{self.world.file_name(CONTROLS)}"
+        controls = ControlPictures(self.detection, self.settings, self.judge, self.groups, where)(before)
         if not controls and self.settings.control_pictures:
             self.talk.warn(
                 "There is no training image with a caption that the model never memorized, so attacks have nothing to "
@@ -141,56 +140,6 @@ class Attacks:
             )
         return [Chosen(prompt, paths[shown[prompt.id]]) for prompt in prompts]
 
-    def controls(self, before: DiffusionModel) -> list[Chosen]:
-        """Training images that the original model never memorized, as far as their own captions tell.
-
-        One without a caption cannot be asked for, and is left out. Of those that no sample was a copy of, nor of a
-        near-copy of them, the same ones each time; each is asked for under its caption first, since a prompt list need
-        not name everything that a model has memorized.
-        """
-        file, wanted = f"{self.folder}/{self.world.file_name(CONTROLS)}", self.settings.control_pictures
-        asked = {c.reference: c for c in self.run.read(file, ControlPicture)}
-        found: list[Chosen] = []
-        for number, reference in enumerate(self._never_copied()[: TRIES * wanted], 1):
-            if len(found) == wanted:
-                break
-            prompt = Prompt(id=f"clean{number:04d}", text=reference.text, role=Role.CONTROL)
-            if reference.file_name not in asked:
-                asked[reference.file_name] = self._ask(before, prompt, reference)
-                self.run.append(file, [asked[reference.file_name]])
-            if not asked[reference.file_name].copies:
-                found.append(Chosen(prompt, reference))
-        return found
-
-    def _ask(self, before: DiffusionModel, prompt: Prompt, reference: Reference) -> ControlPicture:
-        s, n = self.detection.settings, self.settings.attack_samples
-        seeds = range(self.settings.attack_seed, self.settings.attack_seed + n)
-        plan = plan_samples([prompt], seeds, steps=s.num_inference_steps, guidance=s.guidance_scale)
-        copies, own = 0, self.groups.get(reference.file_name, reference.file_name)
-        for i in range(0, n, s.batch_size):
-            batch = plan[i : i + s.batch_size]
-            scores = self.judge.score(batch, before.sample(batch, s.mixed_precision))
-            copies += sum(score.copy_ and self.groups.get(score.shows, score.shows) == own for score in scores)
-        return ControlPicture(reference=reference.file_name, text=prompt.text, copies=copies, samples=n)
-
-    def _never_copied(self) -> list[Reference]:
-        groups = self.groups
-        copied = {groups.get(name, name) for s in self.detection.scores if s.copy_ for name in (s.reference, s.shows)}
-        texts = {p.text for p in self.detection.memorized(Role.PROMPT)}
-        clean = [
-            r
-            for r in self.detection.references
-            if r.text.strip()
-            and r.text not in texts
-            and groups.get(r.file_name, r.file_name) not in copied
-            and not self._is_a_sample(r)
-        ]
-        return sorted(clean, key=lambda r: hashlib.sha256(r.file_name.encode()).digest())
-
-    def _is_a_sample(self, reference: Reference) -> bool:
-        """Whether it stands in for a training image that nobody has: the model drew it, so it is no clean one."""
-        return Path(reference.path).is_relative_to(self.detection.folder.resolve())
-
     def _bench(self, model: DiffusionModel, original: dict[str, torch.Tensor]) -> Bench:
         rule = self.detection.rule
 
@@ -243,14 +192,6 @@ def inputs_of(weights: NewWeights, settings: RecheckSettings) -> RecheckInputs:
         return weights.inputs
     read_paraphrases(settings.paraphrases, WrongRows(skip=True))
     return weights.inputs.model_copy(update={"paraphrases_sha256": sha256([Path(settings.paraphrases)])})
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A training image that is to be attacked, under a prompt."""
-
-    prompt: Prompt
-    reference: Reference
 
 
 def _weights_of(model: DiffusionModel) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ from memfix.errors import MemfixError
 from memfix.flow.attack import attack
 from memfix.flow.attacks import Attacks
 from memfix.flow.changes import UNWORDED
+from memfix.flow.control_pictures import ControlPictures
 from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
 from memfix.flow.recheck import recheck
@@ -59,16 +60,17 @@ def test_clean_training_images_are_asked_for_first(run: Run) -> None:
     judge = detection.judge()
     attacks = Attacks(detection, SETTINGS, judge, QUIET, AFTER)
     copied = {s.reference for s in detection.scores if s.copy_}
-    found = attacks.controls(detection.model())
+    controls = ControlPictures(detection, SETTINGS, judge, attacks.groups, f"{AFTER}/control_pictures.jsonl")
+    found = controls(detection.model())
     asked = run.read(f"{AFTER}/control_pictures.jsonl", ControlPicture)
     assert [w.reference.file_name for w in found] == [c.reference for c in asked if not c.copies][:2]
     assert len(found) == 2 and not {c.reference for c in asked} & copied
     assert all(c.samples == 2 for c in asked)
-    again = attacks.controls(detection.model())
+    again = controls(detection.model())
     assert again == found and run.read(f"{AFTER}/control_pictures.jsonl", ControlPicture) == asked
     # one that the model draws under its own caption is memorized, though no prompt of the list found it
     run.write(f"{AFTER}/control_pictures.jsonl", [c.model_copy(update={"copies": 1}) for c in asked[:1]])
-    assert asked[0].reference not in {w.reference.file_name for w in attacks.controls(detection.model())}
+    assert asked[0].reference not in {w.reference.file_name for w in controls(detection.model())}
     assert [w.reference.file_name for w in attacks.targets()] == [
         v.reference for v in detection.verdicts if v.verdict is Label.MEMORIZED and v.prompt_id[0] == "p"
     ]
