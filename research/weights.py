@@ -1,11 +1,11 @@
-"""What an adapter of the bundled model costs other prompts, and what the embedding attack brings back from it.
+"""What new weights of the bundled model cost other prompts, and what the embedding attack brings back from them.
 
-    python research/adapters.py RUN ADAPTER [--noise 700000] [--pictures all] [--attack-seed 200000]
-    python research/adapters.py RUN none            # the original model
+    python research/weights.py RUN WEIGHTS [--noise 700000] [--pictures all] [--attack-seed 200000]
+    python research/weights.py RUN none            # the original model
 
-RUN is a finished run of `memfix demo`. Prints one line of JSON: of the controls and of the ordinary prompts the share
-of samples whose object the recipe's recognizer names, from noise that no check uses; and for each memorized picture in
-how many of 8 samples the attack (the prompt's embedding, 50 steps) brings it back.
+RUN is a finished run of `memfix demo`, WEIGHTS an adapter or a whole model. Prints one line of JSON: of the controls and of
+the ordinary prompts the share of samples whose object the recipe's recognizer names, from noise that no check uses; and
+for each memorized picture in how many of 8 samples the attack (the prompt's embedding, 50 steps) brings it back.
 """
 
 from __future__ import annotations
@@ -84,14 +84,19 @@ def brought_back(detection: Detection, model: DiffusionModel, half: slice, seed:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("adapter")
+    parser.add_argument("weights")
     parser.add_argument("--noise", type=int, default=700_000, help="first seed of the samples of other prompts")
     parser.add_argument("--pictures", choices=HALVES, default="all", help="which memorized pictures are attacked")
     parser.add_argument("--attack-seed", type=int, default=200_000, help="first seed of the attack's samples")
     given = parser.parse_args()
     run = Run.open(given.run)
     detection = Detection.of(run)
-    model = detection.model() if given.adapter == "none" else NewWeights.of(run, [Path(given.adapter)]).load(detection)
+    if given.weights == "none":
+        model = detection.model()
+    elif (Path(given.weights) / "model_index.json").exists():
+        model = NewWeights.of(run, model=Path(given.weights)).load(detection)
+    else:
+        model = NewWeights.of(run, [Path(given.weights)]).load(detection)
     back = brought_back(detection, model, HALVES[given.pictures], given.attack_seed)
     print(json.dumps({
         **shown(detection, model, given.noise), "brought_back": sum(back.values()), "samples": SAMPLES * len(back),
