@@ -3,9 +3,10 @@
     python research/weights.py RUN WEIGHTS [--noise 700000] [--pictures all] [--attack-seed 200000]
     python research/weights.py RUN none            # the original model
 
-RUN is a finished run of `memfix demo`, WEIGHTS an adapter or a whole model. Prints one line of JSON: of the controls and of
-the ordinary prompts the share of samples whose object the recipe's recognizer names, from noise that no check uses; and
-for each memorized picture in how many of 8 samples the attack (the prompt's embedding, 50 steps) brings it back.
+RUN is a finished run of `memfix demo`, WEIGHTS an adapter or a whole model. Prints one line of JSON: of the controls
+and of the ordinary prompts the share of samples whose object the recipe's recognizer names, from noise that no check
+uses; and for each memorized picture in how many of 8 samples the attack (the prompt's embedding, 50 steps) brings it
+back.
 """
 
 from __future__ import annotations
