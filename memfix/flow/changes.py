@@ -82,7 +82,7 @@ def _damages(
     """Of the samples that a user of the model sees: those of reworded prompts with their rewording."""
     first, detail = Thumbnails(detection.folder), detail_range(detection.scores)
     fits = [
-        {c.prompt_id: c.agreement for c in detection.run.read(f"{folder}/clip_scores.jsonl", ClipScore)}
+        {c.prompt_id: c.lead for c in detection.run.read(f"{folder}/clip_scores.jsonl", ClipScore)}
         for folder in (BEFORE, AFTER)
     ]
     seen = dict[str, Seen]()

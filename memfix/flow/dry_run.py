@@ -141,7 +141,7 @@ def _known_pairs(detection: Detection, settings: UnlearnSettings) -> list[Pair]:
 
 
 def _variants(pairs: Sequence[Pair], method: Method, settings: UnlearnSettings) -> int:
-    """How many keep images are sampled at most; fewer where one way is enough."""
+    """How many keep images are sampled at most; fewer where one kind is enough."""
     short = short_of_keep(pairs, settings.keep_enough)
     return len(short) * sum(VARIANT_KINDS[name].most for name in kinds_used(method, settings)) * settings.keep_variants
 

@@ -56,8 +56,8 @@ def found_pairs(detection: Detection, settings: UnlearnSettings, distinct: Calla
 def gather(detection: Detection, entry: UnlearnStage, sample: Sampler, method: Method, own: Pictures) -> list[Pair]:
     """What is forgotten and what is kept, written down; a training that goes on keeps what it began with.
 
-    `entry` of the stage remembers which ways were open to the samples, so that another method can take them over unless
-    it needs more. Raises MemfixError if the method lacks something; what was sampled stays.
+    `entry` of the stage remembers which kinds of variants were open to it, so that another method can take the pictures
+    over unless it needs more. Raises MemfixError if the method lacks something; what was sampled stays.
     """
     run, settings = detection.run, entry.settings
     distinct = partial(sample.judge.is_distinct, margin=settings.keep_margin)

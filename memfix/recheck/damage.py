@@ -21,8 +21,8 @@ MOST_CHANGED = 0.8  # of what two seeds of the original model differ by, from th
 LEAST_DIVERSITY = 0.5  # of what the samples of a prompt differed by before
 LEAST_FREEDOM = 0.5  # diversity against drift: what no longer shows its picture has to show different ones
 LEAST_DISTANCE = 0.5  # of what they differed by from those of other prompts
-LEAST_AGREEMENT = 0.5  # of how much better they fitted their own prompt than others, by CLIP
-NO_AGREEMENT = 0.02  # of cosine; where samples fitted their prompt no better than by this, CLIP cannot tell
+LEAST_LEAD = 0.5  # of how much better they fitted their own prompt than others, by CLIP
+NO_LEAD = 0.02  # of cosine; where samples fitted their prompt no better than by this, CLIP cannot tell
 MOST_DAMAGED = 0.25  # of the prompts that must not change; more, and the model is damaged as a whole
 
 
@@ -67,17 +67,17 @@ class Seen(NamedTuple):
     drift: float
     broken: float
     """Share of all samples after that are blank or noise."""
-    agreement: tuple[float | None, float | None] = (None, None)
+    clip_lead: tuple[float | None, float | None] = (None, None)
     """By CLIP, how much better the samples fit their own text than those of other prompts, before and after."""
 
     @classmethod
     def of(
         cls, before: torch.Tensor, after: torch.Tensor, broken: float,
-        agreement: tuple[float | None, float | None] = (None, None),
+        clip_lead: tuple[float | None, float | None] = (None, None),
     ) -> Seen:  # fmt: skip
         """Of [n, 3, h, w] in 0 to 1 each, in the same order."""
         drift = (before - after).square().flatten(1).mean(1).sqrt().mean()
-        return cls(Moments.of(before), Moments.of(after), round(float(drift), 5), round(broken, 4), agreement)
+        return cls(Moments.of(before), Moments.of(after), round(float(drift), 5), round(broken, 4), clip_lead)
 
 
 def measure_damage(seen: Mapping[str, Seen]) -> dict[str, Damage]:
@@ -93,7 +93,7 @@ def measure_damage(seen: Mapping[str, Seen]) -> dict[str, Damage]:
             diversity_before=own.before.diversity(), diversity_after=own.after.diversity(),
             distance_before=own.before.distance(before.plus(own.before, -1)),
             distance_after=own.after.distance(after.plus(own.after, -1)),
-            agreement_before=own.agreement[0], agreement_after=own.agreement[1],
+            clip_lead_before=own.clip_lead[0], clip_lead_after=own.clip_lead[1],
         )
         for i, own in seen.items()
     }  # fmt: skip
@@ -128,11 +128,11 @@ def harm(damage: Damage, must_not_change: bool) -> str | None:
             f"from the same noise it draws other pictures: they differ by {damage.drift:.3f} rms, two seeds of the "
             f"original model by {damage.diversity_before:.3f}"
         )
-    fitted = damage.agreement_before
-    if fitted is not None and fitted > NO_AGREEMENT and _below(damage.agreement_after, fitted, LEAST_AGREEMENT):
+    fitted = damage.clip_lead_before
+    if fitted is not None and fitted > NO_LEAD and _below(damage.clip_lead_after, fitted, LEAST_LEAD):
         return (
             f"its samples no longer show what it says: by CLIP they fit it better than other prompts by "
-            f"{damage.agreement_after:.3f}, before by {fitted:.3f}"
+            f"{damage.clip_lead_after:.3f}, before by {fitted:.3f}"
         )
     return None
 

@@ -146,6 +146,6 @@ class ClipScore(Record):
     samples: int
 
     @property
-    def agreement(self) -> float | None:
+    def lead(self) -> float | None:
         """How much better the samples fit their own text than those of other prompts."""
         return None if self.others is None else self.mean - self.others

@@ -31,10 +31,10 @@ class Damage(Record):
         description="difference from the samples of other prompts; none without other prompts"
     )
     distance_after: float | None = Field(description="the same after; none without other prompts")
-    agreement_before: float | None = Field(
+    clip_lead_before: float | None = Field(
         None, description="by CLIP, how much better all samples fit their own text than those of other prompts"
     )
-    agreement_after: float | None = Field(None, description="the same after; none without CLIP or other prompts")
+    clip_lead_after: float | None = Field(None, description="the same after; none without CLIP or other prompts")
 
 
 class Version(Word):

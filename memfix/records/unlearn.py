@@ -32,7 +32,7 @@ class Pair(Record):
 
 
 class Yield(Record):
-    """What one way of making keep images gave for one memorized prompt."""
+    """What one kind of variant gave of keep images for one memorized prompt."""
 
     prompt_id: str = Field(description="of the memorized prompt")
     text: str = Field(description="of that prompt")

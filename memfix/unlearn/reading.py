@@ -59,7 +59,7 @@ def prior_strength(method: Method, settings: UnlearnSettings) -> float:
 
 
 def kinds_used(method: Method, settings: UnlearnSettings) -> list[str]:
-    """Names of the ways of making keep images that are worth sampling: without anyone who looks at them, none.
+    """Names of the kinds of variants that are worth sampling: without anyone who looks at them, none.
 
     Rewording alone looks at beginnings of a prompt only.
     """

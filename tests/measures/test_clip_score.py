@@ -62,7 +62,7 @@ def test_mean_cosine_of_each_prompt(tmp_path: Path) -> None:
         assert a.mean == pytest.approx(one_by_one(model, tmp_path, names, TEXTS[a.prompt_id]), abs=2e-5)
         other = [one_by_one(model, tmp_path, names, TEXTS[i]) for i in TEXTS if i != a.prompt_id]
         assert a.others == pytest.approx(sum(other) / 2, abs=2e-5)
-        assert a.agreement == pytest.approx(a.mean - sum(other) / 2, abs=4e-5)
+        assert a.lead == pytest.approx(a.mean - sum(other) / 2, abs=4e-5)
     assert len({a.mean for a in found}) == 3
 
 
@@ -84,8 +84,8 @@ def test_a_run_tells_it_before_and_after(tmp_path: Path, model_folder: Path, ref
     )
     for change in Run.open(run.path).read("changes.jsonl", Change):
         told = next(a for a in before if a["prompt_id"] == change.prompt_id)
-        assert change.damage.agreement_before == pytest.approx(told["mean"] - told["others"])
-        assert change.damage.agreement_after is not None
+        assert change.damage.clip_lead_before == pytest.approx(told["mean"] - told["others"])
+        assert change.damage.clip_lead_after is not None
     report = build(Run.open(run.path))
     entry = report.prompts[0]
     assert entry.clip_score_before == before[0]["mean"] and entry.clip_score_after is not None

@@ -9,12 +9,12 @@ import torch
 from memfix.measures.quality import MOST_BROKEN
 from memfix.recheck import damage
 from memfix.recheck.damage import (
-    LEAST_AGREEMENT,
     LEAST_DISTANCE,
     LEAST_DIVERSITY,
     LEAST_FREEDOM,
+    LEAST_LEAD,
     MOST_CHANGED,
-    NO_AGREEMENT,
+    NO_LEAD,
     Seen,
     harm,
     harm_of_model,
@@ -24,7 +24,7 @@ from memfix.records import Damage
 
 FINE = Damage(
     drift=0.1, broken=0.0, diversity_before=0.3, diversity_after=0.3, distance_before=0.4, distance_after=0.4,
-    agreement_before=0.1, agreement_after=0.1,
+    clip_lead_before=0.1, clip_lead_after=0.1,
 )  # fmt: skip
 
 
@@ -65,11 +65,11 @@ def test_a_single_prompt_of_a_single_sample_has_nothing_to_differ_from() -> None
     assert harm(found, must_not_change=True) is None
 
 
-def test_agreement_that_was_never_there_cannot_be_lost() -> None:
-    gone = FINE.model_copy(update={"agreement_before": NO_AGREEMENT, "agreement_after": -0.1})
+def test_a_lead_that_was_never_there_cannot_be_lost() -> None:
+    gone = FINE.model_copy(update={"clip_lead_before": NO_LEAD, "clip_lead_after": -0.1})
     assert harm(gone, must_not_change=True) is None
-    assert harm(gone.model_copy(update={"agreement_before": None}), must_not_change=True) is None
-    assert harm(gone.model_copy(update={"agreement_before": NO_AGREEMENT + 0.01}), must_not_change=True)
+    assert harm(gone.model_copy(update={"clip_lead_before": None}), must_not_change=True) is None
+    assert harm(gone.model_copy(update={"clip_lead_before": NO_LEAD + 0.01}), must_not_change=True)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_agreement_that_was_never_there_cannot_be_lost() -> None:
         ("distance_after", LEAST_DISTANCE * 0.4, -0.01, True, "grew like those of other prompts"),
         ("diversity_after", LEAST_DIVERSITY * 0.3, -0.01, False, "grew alike"),
         ("drift", MOST_CHANGED * 0.3, 0.01, False, "draws other pictures"),
-        ("agreement_after", LEAST_AGREEMENT * 0.1, -0.01, False, "no longer show what it says"),
+        ("clip_lead_after", LEAST_LEAD * 0.1, -0.01, False, "no longer show what it says"),
     ],
 )
 def test_every_limit(field: str, limit: float, past: float, of_targets: bool, told: str) -> None:

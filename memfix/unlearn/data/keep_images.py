@@ -16,7 +16,7 @@ from memfix.variants.base import Subject, VariantKind
 
 @dataclass
 class Kept:
-    """Keep images that were made, and what each way of making them yielded."""
+    """Keep images that were made, and what each kind of variant yielded."""
 
     pairs: list[Pair] = field(default_factory=list)
     yields: list[Yield] = field(default_factory=list)
@@ -28,7 +28,7 @@ def keep_variants(
 ) -> Kept:  # fmt: skip
     """Keep images, in `folder`, for targets whose own samples are all but copies: non-copies of variants of the prompt.
 
-    One way after the other, for the targets that still have fewer than `keep_enough`; a way is tried whole.
+    One kind after the other, for the targets that still have fewer than `keep_enough`; a kind is tried whole.
     """
     made = Kept()
     if not (kinds and settings.keep_variants):
