@@ -189,7 +189,7 @@ def attacked(call: Call, done: Attacks) -> None:
         "before_target": "memorized, original model",
     }
     cells = [[row.attack, *(_came(getattr(row, arm)) for arm in arms)] for row in rows]
-    call.talk.table("Attacks", ["attack", *arms.values()], cells)
+    call.talk.table("Attacks", ["attack", *arms.values()], cells, text=range(1 + len(arms)))
     if not rows:
         call.talk.say("No attack was made.")
     call.talk.say(f"\nNot tried: {', '.join(done.left_out) or 'none'}.")
