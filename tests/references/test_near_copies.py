@@ -59,7 +59,7 @@ def crowd() -> list[Image.Image]:
 @pytest.mark.parametrize(("name", "threshold"), [("ssim", 0.72), ("ssim", 0.9), ("tiled_l2", 0.15), ("tiled_l2", 0.04)])
 @pytest.mark.slow
 def test_pixels_against_all_pairs(monkeypatch: pytest.MonkeyPatch, name: str, threshold: float) -> None:
-    for block, size in (("ROWS", 7), ("COLUMNS", 20), ("PAIRS", 3)):
+    for block, size in (("ROWS", 7), ("COLUMNS", 20), ("PAIRS_AT_ONCE", 3)):
         monkeypatch.setattr(module, block, size)
     images, measure, tiled = crowd(), PIXELS[name], PIXELS["tiled_l2"]
     held = features(images, measure)
