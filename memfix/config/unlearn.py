@@ -20,7 +20,7 @@ class Adversarial(NamedTuple):
 
 
 LEAST_STEPS = 35  # of the optimizer, as in the SISS paper: few large steps go astray
-ADVERSARIAL_RATES = Adversarial()
+ADVERSARIAL_VALUES = Adversarial()
 FEW_DRAWS = 50  # per prompt; with fewer, a good part of the prompts hardly changes
 
 
@@ -295,15 +295,15 @@ class UnlearnSettings(Settings):
         """The settings of the adversarial steps: as many, without validations, the rate rises and falls anew.
 
         What is forgotten is bounded, since much of it is forgotten already, and weighs more; it is drawn at earlier
-        timesteps too. More prior items hold what else there is. Values of `ADVERSARIAL`, where the user's own do not go
-        further.
+        timesteps too. More prior items hold what else there is. Where the user's own values do not go further, they
+        are those of `ADVERSARIAL_VALUES`.
         """
         own = {
             "max_train_steps": self.adversarial_steps, "validation_steps": 0, "lr_scheduler": "cosine",
-            "forget_cap": self.forget_cap or ADVERSARIAL_RATES.forget_cap,
-            "forget_ratio": max(self.forget_ratio, ADVERSARIAL_RATES.forget_ratio),
-            "timestep_min": min(self.timestep_min, ADVERSARIAL_RATES.timestep_min),
-            "prior_batch_size": ADVERSARIAL_RATES.prior * self.prior_batch_size,
+            "forget_cap": self.forget_cap or ADVERSARIAL_VALUES.forget_cap,
+            "forget_ratio": max(self.forget_ratio, ADVERSARIAL_VALUES.forget_ratio),
+            "timestep_min": min(self.timestep_min, ADVERSARIAL_VALUES.timestep_min),
+            "prior_batch_size": ADVERSARIAL_VALUES.prior * self.prior_batch_size,
         }  # fmt: skip
         return self.model_copy(update=own)
 

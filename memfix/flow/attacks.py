@@ -149,10 +149,11 @@ class Attacks:
 
         return Bench(
             model, self.detection.settings, is_copy, original, self._clean(), self.settings.attack_samples,
-            self.settings.attack_seed, paraphrases=self._paraphrases(),
+            self.settings.attack_seed, paraphrases=self.paraphrases,
         )  # fmt: skip
 
-    def _paraphrases(self) -> dict[str, list[str]]:
+    @cached_property
+    def paraphrases(self) -> dict[str, list[str]]:
         """Prompt id → the user's own wordings of it."""
         if self.settings.paraphrases is None:
             return {}

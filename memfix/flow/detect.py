@@ -64,11 +64,13 @@ def detect(
     with run.lock(), run.stage(DetectStage, settings, inputs, argv) as entry, sampling_memory(settings):
         entry.wrong_rows = wrong.count
         if (run.path / BEFORE / "verdicts.jsonl").exists():
+            run.require_intact("detect")
             talk.say(f"Detection in {run.path} is already complete, so there is nothing to do.")
             return run
         entry.seal = {}
         references = _open_references(opened, settings, wrong, talk)
-        _require_still(opened, inputs)  # what was described is what was identified
+        if not opened.indexed:  # an index is read as samples are compared, so that its end is soon enough
+            _require_still(opened, inputs)  # what was described is what was identified
         entry.left_out_pictures = wrong.pictures
         used = descriptors(opened.measure) if references is None else references.descriptors
         entry.weights = weights_record([*used, opened.clip] if opened.clip else used)

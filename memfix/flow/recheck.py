@@ -44,6 +44,7 @@ def recheck(
     inputs, memory = inputs_of(weights, settings), sampling_memory(detection.settings, later=True)
     with run.lock(), run.stage(RecheckStage, settings, inputs, argv) as entry, memory:
         if (run.path / "changes.jsonl").exists():
+            run.require_intact("recheck")
             talk.say(f"The re-check in {run.path} is already complete, so there is nothing to do.")
             return run.read("changes.jsonl", Change)
         entry.seal, entry.checked, entry.own = {}, str(weights), weights.are_own(run)

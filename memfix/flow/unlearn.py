@@ -84,6 +84,7 @@ def _of_first_rank(
     memory = sampling_memory(detection.settings, later=True)
     with run.lock(), run.stage(UnlearnStage, settings, inputs, argv, free) as entry, memory:
         if (run.path / MODEL).exists():
+            run.require_intact("unlearn")
             talk.say(f"{run.path / MODEL} is already there, so there is nothing to do.")
             ranks.shared(None)
             return

@@ -42,7 +42,7 @@ def by_prompt(rows: Sequence[Sequence[str]], prompts: Mapping[str, str]) -> dict
     for row in rows:
         named = next((ids[_plain(text)] for text in row if _plain(text) in ids), None)
         own = set(_plain(row[0]).split())
-        i = named or max(words, key=lambda i: len(own & words[i]) / len(own | words[i]))
+        i = named or max(words, key=lambda i: len(own & words[i]) / max(1, len(own | words[i])))
         found[i] += [text for text in row if text != prompts[i] and text not in found[i]]
     return found
 

@@ -122,10 +122,10 @@ class Run:
 
     def require_intact(self, *stages: str) -> None:
         """Raise MemfixError where what a stage left behind, or what the header says of it, is not what it was when the
-        stage ended. Stages that did not end are passed over."""
+        stage ended. Stages that never ended are passed over; one that is begun again is not."""
         for stage in stages:
             entry = self.header.stages.begun().get(stage)
-            if entry is None or entry.status != "finished":
+            if entry is None or (entry.status != "finished" and not entry.seal):
                 continue
             now = self._seal(stage)
             changed = [name for name in now if now[name] != entry.seal.get(name)]

@@ -110,6 +110,24 @@ def test_a_report_tells_of_no_other_changes_than_those_that_were_found(run: Run,
         flow.report(Run.open(run.path))
 
 
+def test_a_stage_that_has_nothing_to_do_does_not_repeat_what_was_edited(run: Run) -> None:
+    """A re-check that is given again prints its changes: edited ones would read as found."""
+    edited("changes.jsonl", '"outcome":"persistent"', '"outcome":"mitigated"')(run)
+    with pytest.raises(MemfixError, match=r"changes\.jsonl changed since the recheck stage ended"):
+        flow.recheck(Run.open(run.path), RECHECK, [], QUIET)
+    with pytest.raises(MemfixError, match=r"changes\.jsonl changed"):  # though the stage did not end well by now
+        flow.report(Run.open(run.path))
+    edited("changes.jsonl", '"outcome":"mitigated"', '"outcome":"persistent"')(run)
+    flow.recheck(Run.open(run.path), RECHECK, [], QUIET)
+
+
+def test_a_detection_that_has_nothing_to_do_does_not_repeat_what_was_edited(run: Run, chain: Path) -> None:
+    edited("before/verdicts.jsonl", '"memorized"', '"clean"')(run)
+    settings = Detection.of(run).settings
+    with pytest.raises(MemfixError, match="before changed since the detect stage ended"):
+        flow.detect(str(chain.parent / "prompts.txt"), settings, run.path, chain.parent, [], QUIET)
+
+
 def test_reports_and_stages_that_find_all_as_it_was_change_nothing(run: Run) -> None:
     before = Run.open(run.path).header.stages
     flow.unlearn(run, UNLEARN, [], QUIET)

@@ -28,6 +28,10 @@ def test_a_row_that_names_a_prompt_belongs_to_it(tmp_path: Path) -> None:
     assert found == {"p1": [], "p2": ["fox", "The No Limits Podcast, drawn"], "p3": ["my fox"]}
 
 
+def test_texts_without_a_word_belong_to_some_prompt_too() -> None:
+    assert by_prompt([["!!!"], ["fox"]], {"p1": "???", "p2": "a fox"}) == {"p1": ["!!!"], "p2": ["fox"]}
+
+
 def test_no_file_and_no_text(tmp_path: Path) -> None:
     with pytest.raises(MemfixError, match="no file of paraphrases"):
         read_paraphrases(str(tmp_path / "none.txt"), WrongRows())
