@@ -87,28 +87,26 @@ class Training:
             checkpoints.restore(str(ending.step))
         _finish(model, trainer, ranks)
         _tell(talk, ending, watch.validations, sum(s.seconds for s in run.read(STEPS, Step)))
-        if settings.adversarial_steps and ending.reason == "rolled back":
+        if not settings.adversarial_steps:
+            return ending
+        if not ranks.shared(ending.reason != "rolled back"):
             talk.warn("The adversarial steps are left out, because training was stopped.")
-        elif settings.adversarial_steps:
-            self._go_on_adversarially(trainer.original)
-            return ending.model_copy(update={"copies": None, "samples": None})  # these weights were not validated
-        return ending
+            return ending
+        self._go_on_adversarially(trainer.original, ranks)
+        return ending.model_copy(update={"copies": None, "samples": None})  # these weights were not validated
 
-    def _go_on_adversarially(self, original: Network | None) -> None:
-        """Take further steps, under embeddings that an adversary optimizes; in one process.
+    def _go_on_adversarially(self, original: Network | None, ranks: Ranks) -> None:
+        """Take further steps, under embeddings that an adversary optimizes.
 
         Has a file of steps and checkpoints of its own. `original`: what prior items are held to.
         """
         run, settings, model = self.run, self.settings.adversarial(), self.sample.model
-        network = model.denoiser.network(self.precision)
-        model.denoiser.module.train()
-        trainer = Trainer(
-            network, model.denoiser.trained(), self.bank, self.method, settings, self.precision, original=original,
-            adversary=Adversary(self.bank, network),
-        )  # fmt: skip
+        trainer = _adversarial(model, self.bank, self.method, settings, self.precision, original, ranks)
         checkpoints = Checkpoints(run.path / CHECKPOINTS / ADVERSARIAL, trainer, settings.checkpoints_total_limit)
         name, every = f"{ADVERSARIAL}.jsonl", settings.checkpointing_steps
-        _cut(run, name, Step, checkpoints.restore())
+        done = ranks.shared(checkpoints.restore())
+        ranks.wait()  # while the others read the checkpoint, it stays
+        _cut(run, name, Step, done)
         with self.sample.talk.progress("Unlearning what an attack brings back", settings.max_train_steps) as bar:
             for step in trainer:
                 if not _finite(step):
@@ -117,7 +115,8 @@ class Training:
                 bar.at(step.step, _losses(step))
                 if every and (step.step % every == 0 or step.step == trainer.last):
                     checkpoints.save()
-        _finish(model, trainer, Ranks())
+        ranks.shared(None)
+        _finish(model, trainer, ranks)
 
     def apart(self, entry: UnlearnStage, pairs: Sequence[Pair]) -> list[Path]:
         """Train one adapter per target, each in `adapters/<prompt id>` as the whole is in a run.
@@ -190,6 +189,13 @@ def follow(ranks: Ranks, model: DiffusionModel, method: Method, settings: Unlear
         ranks.wait()
         trainer.follow()
         _finish(model, trainer, ranks)
+        if settings.adversarial_steps and ranks.shared(False):
+            against = _adversarial(model, bank, method, settings.adversarial(), precision, trainer.original, ranks)
+            if done := ranks.shared(0):
+                Checkpoints(work.folder / CHECKPOINTS / ADVERSARIAL, against).restore(str(done))
+            ranks.wait()
+            against.follow()
+            _finish(model, against, ranks)
         if model.adapters.present:
             model.adapters.remove()
 
@@ -210,6 +216,23 @@ def _trainer(
         model.denoiser.shard()
     network = model.denoiser.network(precision, settings.torch_compile)
     return Trainer(network, model.denoiser.trained(), bank, method, settings, precision, original=held, ranks=ranks)
+
+
+def _adversarial(
+    model: DiffusionModel, bank: Bank, method: Method, settings: UnlearnSettings, precision: str,
+    original: Network | None, ranks: Ranks,
+) -> Trainer:  # fmt: skip
+    """The trainer of the steps against an attack, of a model that was trained before; ranks all come here at once.
+
+    They go on from the first one's weights, which may be those of an earlier step.
+    """
+    network = model.denoiser.network(precision)
+    ranks.spread(p.detach() for p in model.denoiser.trained().values())
+    model.denoiser.module.train()
+    return Trainer(
+        network, model.denoiser.trained(), bank, method, settings, precision, original=original, ranks=ranks,
+        adversary=Adversary(bank, network, settings.train_batch_size, ranks),
+    )  # fmt: skip
 
 
 def _finish(model: DiffusionModel, trainer: Trainer, ranks: Ranks) -> None:

@@ -57,10 +57,9 @@ def unlearn(
             f"Each of {memorized} memorized prompts is drawn only {draws:.0f} times in {settings.max_train_steps} "
             "steps, which is too few to forget it. Leave out --max-train-steps, or give more."
         )
-    for name in ("adapter_per_prompt", "adversarial_steps"):
-        if getattr(settings, name) and not ranks.world.alone:
-            flag = f"--{name.replace('_', '-')}"
-            raise MemfixError(f"{flag} runs in a single process.", "Start it without accelerate.", ExitCode.USAGE)
+    if settings.adapter_per_prompt and not ranks.world.alone:
+        reason = "--adapter-per-prompt runs in a single process."
+        raise MemfixError(reason, "Start it without accelerate.", ExitCode.USAGE)
     if ranks.sharded:
         check_sharding(settings, ranks.shared(not overwrite and any((run.path / CHECKPOINTS).glob("checkpoint-*"))))
     if not ranks.world.first:

@@ -83,6 +83,27 @@ def test_two_ranks_unlearn_as_one_and_write_once(detected: Path, together: tuple
         torch.testing.assert_close(adapter(two)[key], weight, rtol=1e-4, atol=1e-4)
 
 
+def test_ranks_take_adversarial_steps_as_one_and_go_on_from_a_checkpoint_of_them(detected: Path) -> None:
+    against = TRAINING | {"max_train_steps": 2, "adversarial_steps": 4}
+    alone, two = detected.parent / "one-against", detected.parent / "two-against"
+    for run in (alone, two):
+        shutil.copytree(detected, run)
+    settings = UnlearnSettings(**against, gradient_accumulation_steps=2)
+    flow.unlearn(Run.open(alone), settings, [], Talk(quiet=True))
+    unlearn_together(two, against)
+    steps = [Run.open(run).read("adversarial.jsonl", Step) for run in (alone, two)]
+    assert [s.step for s in steps[1]] == [1, 2, 3, 4]
+    assert steps[1][-1].loss_forget == pytest.approx(steps[0][-1].loss_forget, rel=1e-3)
+    whole = adapter(two)
+    for key, weight in adapter(alone).items():
+        torch.testing.assert_close(whole[key], weight, rtol=1e-3, atol=1e-3)
+
+    shutil.rmtree(two / "model")
+    shutil.rmtree(two / "checkpoints/adversarial/checkpoint-4")
+    unlearn_together(two, against)
+    assert all(torch.equal(weight, whole[key]) for key, weight in adapter(two).items())
+
+
 def test_ranks_go_on_from_a_checkpoint(together: tuple[Path, str]) -> None:
     two, _ = together
     shutil.copytree(two, cut := two.parent / "cut")

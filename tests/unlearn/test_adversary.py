@@ -14,7 +14,7 @@ from memfix.models.conditioning import Conditioning
 from memfix.unlearn.data.bank import Bank, Batch
 from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.objective.methods import METHODS
-from memfix.unlearn.train import adversary
+from memfix.unlearn.train import adversary, probe
 from memfix.unlearn.train.adversary import MOVES, POINTS, RATES, SCALE, Adversary
 from memfix.unlearn.train.checkpoint import Checkpoints
 from memfix.unlearn.train.trainer import Trainer
@@ -22,6 +22,12 @@ from memfix.unlearn.train.trainer import Trainer
 
 def drawn(bank: Bank, number: int, size: int = 6) -> Batch:
     return bank.draw(Draw(3, number), size, 2, 0.5, (0, len(bank.schedule)))
+
+
+def attacked(attack: Adversary, batch: Batch) -> Batch:
+    """The only pass of a step."""
+    (found,) = attack([batch], batch.draw)
+    return found
 
 
 def only(monkeypatch: pytest.MonkeyPatch, start: str) -> None:
@@ -33,28 +39,29 @@ def test_moves_are_adam_on_the_denoising_loss(kind: str, monkeypatch: pytest.Mon
     only(monkeypatch, "prompt")
     bank, model = bank_of(kind), Net().double()
     attack = Adversary(bank, lambda noisy, t, told: model.network(noisy.double(), t, told).float())
-    attack(drawn(bank, 0))  # used as they began
-    batch = attack(drawn(bank, 1))
+    attacked(attack, drawn(bank, 0))  # used as they began
+    batch = attacked(attack, drawn(bank, 1))
 
-    stream, schedule = Draw(3, 1).stream("attack"), bank.schedule
+    schedule = bank.schedule
+    streams = [Draw(3, 1).stream(f"attack on target {i}") for i in range(len(bank.targets))]
     tokens = torch.stack([bank.texts[t.text] for t in bank.targets]).double()
-    rates = [probe.optimizer.param_groups[0]["lr"] for probe in attack._probes.values()]
+    rates = [attack._probes[i].optimizer.param_groups[0]["lr"] for i in range(len(bank.targets))]
     assert set(rates) <= set(RATES)
     first, second = torch.zeros_like(tokens), torch.zeros_like(tokens)
     for step in range(1, MOVES + 1):
         tokens.requires_grad_()
-        clean = []
-        for target in bank.targets:
+        clean, t, noise, loss = [], [], [], 0.0
+        for target, stream in zip(bank.targets, streams, strict=True):
             for _ in range(POINTS):
                 clean.append(target.forget[int(torch.randint(len(target.forget), (), generator=stream))])
-        t = torch.randint(len(schedule), (len(clean),), generator=stream)
-        noise, loss = torch.randn(len(clean), *clean[0].shape, generator=stream), 0.0
+                t.append(int(torch.randint(len(schedule), (), generator=stream)))
+                noise.append(torch.randn(clean[-1].shape, generator=stream))
         for i, x in enumerate(clean):
             g, s = float(schedule.signal_scale[t[i]]), float(schedule.noise_scale[t[i]])
             m = g * x.double() + s * noise[i].double()
             wanted = noise[i].double() if kind == "epsilon" else g * noise[i].double() - s * x.double()
             told = Conditioning(tokens[i // POINTS][None])
-            loss = loss + SCALE * (model.network(m[None], t[i : i + 1], told)[0] - wanted).square().mean()
+            loss = loss + SCALE * (model.network(m[None], torch.tensor([t[i]]), told)[0] - wanted).square().mean()
         (gradient,) = torch.autograd.grad(loss, tokens)
         first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
         rate = torch.tensor([rates[i] for i in range(len(rates))], dtype=torch.float64).reshape(-1, 1, 1)
@@ -85,10 +92,10 @@ def test_an_attack_finds_an_embedding_under_which_the_image_is_denoised_better(m
             total += float((answer - noise).square().mean())
         return total
 
-    attack(drawn(bank, 0))
+    attacked(attack, drawn(bank, 0))
     before = error()
     for number in range(1, 8):
-        attack(drawn(bank, number))
+        attacked(attack, drawn(bank, number))
     assert error() < 0.97 * before
 
 
@@ -98,8 +105,8 @@ def test_items_come_under_the_embedding_of_their_target_and_borrowed_pictures_un
     only(monkeypatch, "prompt")
     bank = bank_of("epsilon")
     attack, batch = Adversary(bank, Net().network), drawn(bank, 0, size=8)
-    changed = attack(batch)
-    tokens = {i: probe.tokens.detach()[0] for i, probe in attack._probes.items()}
+    changed = attacked(attack, batch)
+    tokens = {i: one.tokens.detach()[0] for i, one in attack._probes.items()}
     assert set(batch.targets) == {0, 1} == set(tokens)
     for place, target in enumerate(batch.targets):
         assert torch.equal(changed.forget.conditioning.tokens[place], tokens[target])
@@ -118,10 +125,10 @@ def test_keep_images_stay_under_their_own_prompt_until_an_embedding_left_another
     only(monkeypatch, start)
     bank = bank_of("epsilon")
     attack, told = Adversary(bank, Net().network), dict[int, list[bool]]()
-    moves = math.ceil(adversary.NEAR / MOVES)
+    moves = math.ceil(probe.NEAR / MOVES)
     for number in range(1 + moves):
         batch = drawn(bank, number, size=8)
-        changed = attack(batch)
+        changed = attacked(attack, batch)
         place = batch.targets.index(0)
         kept, tokens = changed.keep.conditioning.tokens[place], attack._probes[0].tokens.detach()[0]
         assert torch.equal(changed.forget.conditioning.tokens[place], tokens)
@@ -129,7 +136,7 @@ def test_keep_images_stay_under_their_own_prompt_until_an_embedding_left_another
         assert own != torch.equal(kept, tokens)
         told.setdefault(attack._probes[0].age, []).append(own)
     assert {age: set(marks) for age, marks in told.items()} == {
-        age: {age < adversary.NEAR} for age in range(0, moves * MOVES + 1, MOVES)
+        age: {age < probe.NEAR} for age in range(0, moves * MOVES + 1, MOVES)
     }
 
 
@@ -139,12 +146,12 @@ def test_embeddings_begin_anew_as_often_from_each_start_as_planned(monkeypatch: 
     bank = bank_of("epsilon")
     attack, begun = Adversary(bank, Net().network), Counter[str]()
     for number in range(400):
-        attack(drawn(bank, number, size=2))
-        for i, probe in attack._probes.items():
-            if probe.age == 0:
+        attacked(attack, drawn(bank, number, size=2))
+        for i, one in attack._probes.items():
+            if one.age == 0:
                 texts = {"prompt": bank.targets[i].text, "other text": "sky", "empty": ""}
                 rows = {name: bank.texts[text] for name, text in texts.items()}
-                begun[next((n for n, row in rows.items() if torch.equal(row, probe.tokens.detach()[0])), "noise")] += 1
+                begun[next((n for n, row in rows.items() if torch.equal(row, one.tokens.detach()[0])), "noise")] += 1
     total = begun.total()
     assert total > 150
     for name, share in adversary.STARTS.items():
@@ -157,7 +164,7 @@ def test_nothing_reaches_the_weights_but_their_own_step() -> None:
     before = [p.detach().clone() for p in model.parameters()]
     attack = Adversary(bank, model.network)
     for number in range(3):
-        attack(drawn(bank, number))
+        attacked(attack, drawn(bank, number))
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert all(p.grad is None for p in model.parameters())
 
@@ -191,6 +198,53 @@ def test_a_training_that_was_cut_off_goes_on_bit_for_bit(tmp_path: Path, accumul
         assert torch.equal(a, b)
 
 
+def test_moves_do_not_depend_on_how_many_points_fit_at_once() -> None:
+    states = []
+    for together in (1, 16):
+        bank = bank_of("epsilon")
+        attack = Adversary(bank, Net().network, together)
+        for number in range(8):
+            attacked(attack, drawn(bank, number, size=8))
+        states.append(attack.state())
+    assert states[0].keys() == states[1].keys()
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(tensor, states[1][name], equal_nan=True, rtol=1e-4, atol=1e-5)
+
+
+def test_embeddings_are_moved_once_a_step_however_many_passes_it_has() -> None:
+    bank = bank_of("epsilon")
+    attack = Adversary(bank, Net().network)
+    passes = [drawn(bank, 0, size=8), drawn(bank, 1, size=8)]
+    for number in range(3):
+        found = attack(passes, Draw(3, number))
+    assert {one.age for one in attack._probes.values()} == {2 * MOVES}  # begun in the first step
+    for batch in found:
+        for place, i in enumerate(batch.targets):
+            assert torch.equal(batch.forget.conditioning.tokens[place], attack._probes[i].tokens.detach()[0])
+
+
+def test_the_target_that_an_attack_still_denoises_well_comes_up_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second target's image is all but zero, which this network draws at once."""
+    monkeypatch.setattr(adversary, "LONGEST", 1000)
+    monkeypatch.setattr(adversary, "SHORTEST", 1000)
+    bank = bank_of("epsilon")
+    bank.targets[0].forget[:] = [3 * x for x in bank.targets[0].forget]
+    bank.targets[1].forget[:] = [0 * x for x in bank.targets[1].forget]
+
+    def network(noisy: torch.Tensor, t: torch.Tensor, told: Conditioning) -> torch.Tensor:
+        return noisy / bank.schedule.noise_scale[t].float().reshape(-1, 1, 1, 1) + 0.01 + 0 * told.tokens.mean()
+
+    attack = Adversary(bank, network)
+    assert attack.odds.tolist() == [0.5, 0.5]
+    for number in range(20):
+        attacked(attack, drawn(bank, number, size=8))
+        if number * MOVES < probe.NEAR:
+            assert attack.odds.tolist() == [0.5, 0.5]  # nothing is told by embeddings that have hardly moved
+    assert attack.odds[1] > 0.9
+    came = Counter(i for n in range(50) for i in bank.draw(Draw(3, n), 16, 0, 0.5, (0, 100), attack.odds).targets[:8])
+    assert came[0] >= 100 and came[1] > 250  # every other one takes turns, whatever the odds
+
+
 def test_a_method_that_ends_at_its_bound_takes_all_steps_against_an_adversary() -> None:
     settings = UnlearnSettings(
         method="bounded", max_train_steps=1, adversarial_steps=3, forget_cap=0.001, train_batch_size=4
@@ -221,4 +275,4 @@ def test_a_network_without_prompts_is_refused() -> None:
     batch = drawn(with_words, 0)
     bare = replace(batch, keep=replace(batch.keep, conditioning=None))
     with pytest.raises(ValueError, match="no texts"):
-        Adversary(Bank(with_words.targets, [], Words(), Noise("epsilon")), Net().network)(bare)
+        attacked(Adversary(Bank(with_words.targets, [], Words(), Noise("epsilon")), Net().network), bare)

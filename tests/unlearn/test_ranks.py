@@ -15,6 +15,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.models.denoiser import frozen
 from memfix.records import Step
 from memfix.unlearn.objective.methods import METHODS
+from memfix.unlearn.train.adversary import Adversary
 from memfix.unlearn.train.ranks import Ranks
 from memfix.unlearn.train.trainer import Trainer
 from memfix.world import World
@@ -38,11 +39,16 @@ CASES: dict[str, dict] = {
     "held to the model": {"prior_target": "model"},
     "saliency": {"saliency": 0.5},
     "averages": {"use_ema": True},
+    "adversarial": {"adversarial_steps": 8},
+    "adversarial, accumulated": {"adversarial_steps": 8, "gradient_accumulation_steps": 2},
 }
 
 
+WAYS = [(case, sharded) for case in CASES for sharded in (False, True) if not (sharded and "adversarial" in case)]
+
+
 def train(case: str, ranks: Ranks, sharded: bool = False) -> tuple[torch.Tensor, Step]:
-    """Three steps; each must clip, so that the norm of the whole gradient counts."""
+    """Three steps, or those against an adversary; each must clip, so that the norm of the whole gradient counts."""
     given = {"gradient_accumulation_steps": 1, "method": "siss"} | CASES[case]
     given["gradient_accumulation_steps"] *= WORLD // ranks.world.world_size
     model, states = Net(), []
@@ -56,7 +62,10 @@ def train(case: str, ranks: Ranks, sharded: bool = False) -> tuple[torch.Tensor,
     if sharded:
         fully_shard(model)
     parameters, method = list(model.parameters()), METHODS[settings.method]
-    trainer = Trainer(*parts(model), bank_of("epsilon"), method, settings, "no", states, held, ranks)
+    (network, weights), bank, adversary = parts(model), bank_of("epsilon"), None
+    if settings.adversarial_steps:
+        settings, adversary = settings.adversarial(), Adversary(bank, network, ranks=ranks)
+    trainer = Trainer(network, weights, bank, method, settings, "no", states, held, ranks, adversary)
     record = list(trainer)[-1]
     trainer.finish()
     if sharded:
@@ -81,10 +90,12 @@ def known(ranks: Ranks, **values: float) -> tuple[torch.Tensor, None]:
 def work(rank: int, folder: Path) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD)
     ranks = Ranks(World(rank, WORLD))
-    found = {(case, sharded): train(case, ranks, sharded) for case in CASES for sharded in (False, True)}
+    found = {(case, sharded): train(case, ranks, sharded) for case, sharded in WAYS}
     found |= {("known", name): known(ranks, **{name: 0.5}) for name in KNOWN}
     told = ranks.shared({"from": rank} if ranks.world.first else None)
-    torch.save((found, told), folder / f"{rank}.pt")
+    each, weight = ranks.gathered(str(rank)), torch.full((2,), 1.0 + rank)
+    ranks.spread([weight])
+    torch.save((found, told, each, weight), folder / f"{rank}.pt")
     distributed.barrier()
     distributed.destroy_process_group()
 
@@ -96,23 +107,24 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[tuple]:
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(WORLD)]
 
 
-@pytest.mark.parametrize("sharded", [False, True], ids=["whole", "sharded"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "sharded"), WAYS, ids=[case + ", sharded" * sharded for case, sharded in WAYS])
 def test_ranks_take_the_steps_of_one(results: list[tuple], case: str, sharded: bool) -> None:
     wanted, record = train(case, Ranks())
-    for found, _ in results:
+    for found, *_ in results:
         weights, own = found[case, sharded]
         torch.testing.assert_close(weights, wanted, rtol=1e-5, atol=1e-6)
         for name in ("loss_keep", "loss_forget", "norm_keep", "norm_forget", "scale"):
             assert getattr(own, name) == pytest.approx(getattr(record, name), rel=1e-4)
-    assert torch.equal(*(found[case, sharded][0] for found, _ in results))
+    assert torch.equal(*(found[case, sharded][0] for found, *_ in results))
 
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_ranks_agree_which_weights_matter(results: list[tuple], name: str) -> None:
-    first, second = (found["known", name][0] for found, _ in results)
+    first, second = (found["known", name][0] for found, *_ in results)
     assert torch.equal(first, second)
 
 
-def test_what_the_first_decides_is_known_to_all(results: list[tuple]) -> None:
-    assert [told for _, told in results] == [{"from": 0}] * WORLD
+def test_what_the_first_decides_is_known_to_all_and_so_is_what_each_has(results: list[tuple]) -> None:
+    assert [told for _, told, _, _ in results] == [{"from": 0}] * WORLD
+    assert [each for *_, each, _ in results] == [["0", "1"]] * WORLD
+    assert [weight.tolist() for *_, weight in results] == [[1.0, 1.0]] * WORLD

@@ -9,8 +9,9 @@ step; here it goes on from step to step and begins anew now and then, as in free
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 
@@ -19,63 +20,85 @@ from memfix.models.denoiser import Network
 from memfix.models.prediction import expand, target
 from memfix.unlearn.data.bank import Bank, Batch
 from memfix.unlearn.data.draws import Draw
+from memfix.unlearn.train.focus import Focus
+from memfix.unlearn.train.probe import Probe
+from memfix.unlearn.train.ranks import Ranks
 
 MOVES, POINTS = 5, 1  # Adam steps before a training step, and noisy points that each is taken on
 RATES = (0.05, 0.1, 0.2)  # of Adam, by lot
 SHORTEST, LONGEST = 40, 80  # Adam steps after which an embedding begins anew
 STARTS = {"prompt": 0.5, "other text": 0.25, "noise": 0.125, "empty": 0.125}
-NEAR = 20  # Adam steps that lead away from a text which is not the target's own
 SCALE = 1024.0  # of the loss, so that half precision keeps its gradient; Adam does not care
-MOMENTS = ("exp_avg", "exp_avg_sq")
+FOCUS = "focus"
 
 
-@dataclass
-class Probe:
-    """An embedding that is optimized for one target's image: where it stands, and for how long it goes on.
+class Observation(NamedTuple):
+    """An error of denoising a target's image at a timestep, under an embedding that an attack has moved for a while."""
 
-    `foreign`: it began elsewhere than at the target's own prompt.
-    """
-
-    tokens: torch.Tensor
-    optimizer: torch.optim.Adam
-    life: int
-    foreign: bool
-    age: int = 0
-
-    @property
-    def near_another(self) -> bool:
-        """Whether it still is next to a text that means something else."""
-        return self.foreign and self.age < NEAR
+    target: int
+    t: int
+    error: float
 
 
 class Adversary:
     """The embeddings of all targets of a bank with prompts; `network` is the one that is trained.
 
     An embedding is used as it began before it is moved for the first time, so that the prompt itself, the empty one and
-    others have their turn too. Only what a text is told in tokens is attacked.
+    others have their turn too. Only what a text is told in tokens is attacked. Of several ranks each moves the
+    embeddings of some targets, `together` noisy points at once, and all ranks know all embeddings after it.
     """
 
-    def __init__(self, bank: Bank, network: Network) -> None:
+    def __init__(self, bank: Bank, network: Network, together: int = 16, ranks: Ranks | None = None) -> None:
         if bank.texts is None:
             raise ValueError("a network without prompts has no embedding that could be attacked")
-        self._bank, self._network, self._texts = bank, network, bank.texts
+        self._bank, self._network, self._texts, self._ranks = bank, network, bank.texts, ranks or Ranks()
+        self._together = max(1, together // POINTS)
         self._others = sorted({text for text, _ in bank.prior if text})
         self._probes: dict[int, Probe] = {}
+        self._focus = Focus(len(bank.targets), len(bank.schedule))
 
-    def __call__(self, batch: Batch) -> Batch:
-        """The batch with each item under the embedding of its target, moved before if the item is to be forgotten.
+    @property
+    def odds(self) -> torch.Tensor:
+        """How often each target is to be forgotten, in relation to the others, [targets]."""
+        return self._focus.odds
+
+    def __call__(self, passes: Sequence[Batch], draw: Draw) -> list[Batch]:
+        """This rank's passes of a step, with each item under the embedding of its target.
+
+        Embeddings of targets that are to be forgotten, in any rank's passes, are moved before.
+        """
+        own = {(i, chosen) for b in passes for i, chosen in zip(b.targets, b.from_forget.tolist(), strict=True)}
+        wanted = set[tuple[int, bool]]().union(*self._ranks.gathered(own))
+        forgotten = sorted({i for i, chosen in wanted if chosen})
+        self._move([i for i in forgotten if self._alive(i, draw)], draw)
+        for i in {i for i, _ in wanted} - self._probes.keys():
+            self._begin(i, draw)
+        return [self._attacked(batch) for batch in passes]
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All embeddings with what Adam knows of each, and of which targets there is most left, for a checkpoint."""
+        found = {f"{FOCUS}/{name}": tensor for name, tensor in self._focus.state().items()}
+        for i, probe in self._probes.items():
+            found |= {f"{i}/{name}": tensor for name, tensor in probe.state().items()}
+        return found
+
+    def take_up(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on from what `state` gave."""
+        parts: dict[str, dict[str, torch.Tensor]] = {}
+        for key, tensor in state.items():
+            whose, name = key.split("/")
+            parts.setdefault(whose, {})[name] = tensor
+        self._focus.take_up(parts.pop(FOCUS))
+        self._probes = {int(i): self._probe(part) for i, part in parts.items()}
+
+    def _attacked(self, batch: Batch) -> Batch:
+        """A batch under the embeddings as they are.
 
         Keep images stay under their own text where they are borrowed from another prompt, and where the embedding is
         near a text that has nothing to do with them: it would learn to give them.
         """
         if batch.forget.conditioning is None or batch.keep.conditioning is None:
             raise ValueError("the batch has no texts")
-        attacked = sorted({i for i, chosen in zip(batch.targets, batch.from_forget.tolist(), strict=True) if chosen})
-        due = [i for i in attacked if self._alive(i, batch.draw)]
-        if due:
-            self._move(due, batch.draw)
-        for i in set(batch.targets) - self._probes.keys():
-            self._begin(i, batch.draw)
         probes = [self._probes[i] for i in batch.targets]
         told = replace(batch.forget.conditioning, tokens=torch.cat([probe.tokens.detach() for probe in probes]))
         stay = ~batch.alike | torch.tensor([probe.near_another for probe in probes], device=batch.alike.device)
@@ -85,35 +108,9 @@ class Adversary:
             keep=replace(batch.keep, conditioning=batch.keep.conditioning.where(stay, told)),
         )
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """All embeddings with what Adam knows of each, to be written into a checkpoint."""
-        found: dict[str, torch.Tensor] = {}
-        for i, probe in self._probes.items():
-            rate = probe.optimizer.param_groups[0]["lr"]
-            numbers = [rate, probe.life, probe.foreign, probe.age]
-            found[f"{i}/numbers"] = torch.tensor(numbers, dtype=torch.float64)
-            found[f"{i}/tokens"] = probe.tokens.detach()
-            moments = probe.optimizer.state.get(probe.tokens, {})
-            found |= {f"{i}/{name}": moments[name] for name in MOMENTS if name in moments}
-        return found
-
-    def take_up(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Go on from what `state` gave."""
-        self._probes = {}
-        for i in sorted({int(key.split("/")[0]) for key in state}):
-            rate, life, foreign, age = state[f"{i}/numbers"].tolist()
-            probe = _probe(state[f"{i}/tokens"].to(self._row("").device), rate, int(life), bool(foreign))
-            probe.age = int(age)
-            if probe.age:
-                moments = {name: state[f"{i}/{name}"] for name in MOMENTS} | {"step": torch.tensor(float(age))}
-                groups = probe.optimizer.state_dict()["param_groups"]
-                probe.optimizer.load_state_dict({"state": {0: moments}, "param_groups": groups})
-            self._probes[i] = probe
-
     def _alive(self, i: int, draw: Draw) -> bool:
         """Whether a target's embedding is there and goes on; else it begins, and is used as it is."""
-        probe = self._probes.get(i)
-        if probe is not None and probe.age < probe.life:
+        if i in self._probes and self._probes[i].alive:
             return True
         self._begin(i, draw)
         return False
@@ -131,37 +128,63 @@ class Adversary:
             tokens = torch.randn(tokens.shape, generator=stream).to(tokens)
         rate = RATES[int(torch.randint(len(RATES), (), generator=stream))]
         life = int(torch.randint(SHORTEST, LONGEST + 1, (), generator=stream))
-        self._probes[i] = _probe(tokens, rate, life, start != "prompt")
+        self._probes[i] = Probe.begun(tokens, rate, life, start != "prompt")
 
     def _row(self, text: str) -> torch.Tensor:
         return self._texts.stack([text]).tokens
 
-    def _move(self, due: list[int], draw: Draw) -> None:
-        """Take the attack's next steps for some targets at once."""
-        probes, schedule = [self._probes[i] for i in due], self._bank.schedule
-        stream, moved = draw.stream("attack"), [probe.tokens for probe in probes]
-        told = self._texts.stack([self._bank.targets[i].text for i in due])
+    def _probe(self, state: Mapping[str, torch.Tensor]) -> Probe:
+        return Probe.of(state, self._row("").device)
+
+    def _move(self, due: Sequence[int], draw: Draw) -> None:
+        """Take the attack's next steps for some targets, each in one of the ranks; then all ranks know of all."""
+        own, seen = list(self._ranks.world.shard(due)), list[Observation]()
+        for first in range(0, len(own), self._together):
+            seen += self._moved(own[first : first + self._together], draw)
+        told = self._ranks.gathered(({i: self._probes[i].state() for i in own}, seen))
+        for states, _ in told:
+            self._probes |= {i: self._probe(state) for i, state in states.items() if i not in own}
+        for one in sorted((one for _, found in told for one in found), key=lambda one: one.target):
+            self._focus.see(*one)
+
+    def _moved(self, due: Sequence[int], draw: Draw) -> list[Observation]:
+        """Move the embeddings of some targets at once; the errors under those that had moved for a while."""
+        probes, streams = [self._probes[i] for i in due], [draw.stream(f"attack on target {i}") for i in due]
+        told, moved, seen = self._told(due), [probe.tokens for probe in probes], list[Observation]()
         for _ in range(MOVES):
-            pictures = [self._bank.targets[i].forget for i in due for _ in range(POINTS)]
-            chosen = [own[int(torch.randint(len(own), (), generator=stream))] for own in pictures]
-            clean, t = torch.stack(chosen), torch.randint(len(schedule), (len(chosen),), generator=stream)
-            noise = torch.randn(clean.shape, generator=stream)
-            signal, scale = schedule.signal_scale[t], schedule.noise_scale[t]
-            noisy = expand(signal.float(), clean) * clean + expand(scale.float(), clean) * noise
-            wanted = target(noisy, clean, signal, scale, schedule.prediction_type)
-            answer = self._network(noisy, t, self._under(told, moved))
-            loss = SCALE * (answer - wanted.to(answer)).square().flatten(1).mean(1).sum()
-            for probe, gradient in zip(probes, torch.autograd.grad(loss, moved), strict=True):
-                probe.tokens.grad = gradient
-                probe.optimizer.step()
-                probe.tokens.grad, probe.age = None, probe.age + 1
+            errors, t = self._errors(due, streams, replace(told, tokens=torch.cat(moved)).repeat_interleave(POINTS))
+            seen += [
+                Observation(i, int(when), float(error))
+                for place, (i, probe) in enumerate(zip(due, probes, strict=True)) if probe.mature
+                for when, error in zip(_of(t, place), _of(errors.detach(), place), strict=True)
+            ]  # fmt: skip
+            for probe, gradient in zip(probes, torch.autograd.grad(SCALE * errors.sum(), moved), strict=True):
+                probe.move(gradient)
+        return seen
 
-    @staticmethod
-    def _under(told: Conditioning, moved: list[torch.Tensor]) -> Conditioning:
-        """Each row as often as it has points, with the tokens that are moved."""
-        return replace(told, tokens=torch.cat(moved)).repeat_interleave(POINTS)
+    def _told(self, due: Sequence[int]) -> Conditioning:
+        return self._texts.stack([self._bank.targets[i].text for i in due])
+
+    def _errors(
+        self, due: Sequence[int], streams: Sequence[torch.Generator], told: Conditioning
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean squares of denoising errors, [targets · POINTS], and their timesteps."""
+        schedule, clean, t, noise = self._bank.schedule, list[torch.Tensor](), list[int](), list[torch.Tensor]()
+        for i, stream in zip(due, streams, strict=True):
+            for _ in range(POINTS):
+                own = self._bank.targets[i].forget
+                clean.append(own[int(torch.randint(len(own), (), generator=stream))])
+                t.append(int(torch.randint(len(schedule), (), generator=stream)))
+                noise.append(torch.randn(clean[-1].shape, generator=stream))
+        pictures, times, eps = torch.stack(clean), torch.tensor(t), torch.stack(noise)
+        signal, scale = schedule.signal_scale[times], schedule.noise_scale[times]
+        noisy = expand(signal.float(), pictures) * pictures + expand(scale.float(), pictures) * eps
+        answer = self._network(noisy, times, told)
+        wanted = target(noisy, pictures, signal, scale, schedule.prediction_type)
+        return (answer - wanted.to(answer)).square().flatten(1).mean(1), times
 
 
-def _probe(tokens: torch.Tensor, rate: float, life: int, foreign: bool) -> Probe:
-    moved = tokens.detach().clone().float().requires_grad_()
-    return Probe(moved, torch.optim.Adam([moved], lr=rate), life, foreign)
+def _of(values: torch.Tensor, place: int) -> list[float]:
+    """The values of the points of the target at a place."""
+    found: list[float] = values[place * POINTS : (place + 1) * POINTS].tolist()
+    return found

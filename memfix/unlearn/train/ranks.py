@@ -6,6 +6,7 @@ They are started by `accelerate launch` or `torchrun`. Knows nothing of terms, m
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -77,6 +78,19 @@ class Ranks(NamedTuple):
         box = [thing]
         distributed.broadcast_object_list(box, src=0, device=device())
         return box[0]
+
+    def gathered(self, thing: T) -> list[T]:
+        """What each rank gives, in the order of ranks."""
+        if self.world.alone:
+            return [thing]
+        found: list[T] = [thing] * self.world.world_size
+        distributed.all_gather_object(found, thing)
+        return found
+
+    def spread(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Replace tensors by those of the first rank."""
+        for tensor in tensors if not self.world.alone else ():
+            distributed.broadcast(tensor, src=0)
 
 
 def _asked(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 
-NEED_WHOLE = ("validation_steps", "checkpointing_steps", "use_8bit_adam", "torch_compile")
+NEED_WHOLE = ("adversarial_steps", "validation_steps", "checkpointing_steps", "use_8bit_adam", "torch_compile")
 
 
 def check_sharding(settings: UnlearnSettings, going_on: bool) -> None:
