@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from memfix.demo import REFERENCES
-from memfix.measures import PIXELS
+from memfix.measures import PIXEL_MEASURES
 from memfix.measures.copy_rule import CopyRule
 from memfix.records import FRESH, SAME, Change, Label, Outcome, Prompt, Role, Score, Verdict
 from memfix.run.folder import Run
@@ -98,7 +98,7 @@ def separation(run: Run) -> Table:
     rest = [s for s in [*before, *after] if group[s.prompt_id] == "other"]
     columns = ["measure", "closest of the others", "threshold", "farthest copy", "copies past the threshold"]
     table = Table(*columns, box=None, pad_edge=False)
-    for name, measure in PIXELS.items():
+    for name, measure in PIXEL_MEASURES.items():
         sign = 1 if measure.higher_is_closer else -1
         closest = sign * max(sign * s.measures[name] for s in rest)
         farthest = sign * min(sign * s.measures[name] for s in copies)

@@ -31,7 +31,7 @@ from memfix.demo import REFERENCES, SETTINGS, list_path
 from memfix.detect.medoids import MATCHES
 from memfix.detect.similar import Trial
 from memfix.inputs.references import read_references
-from memfix.measures import PIXELS, get_measure
+from memfix.measures import PIXEL_MEASURES, get_measure
 from memfix.measures.base import Measure
 from memfix.measures.weights import Wanted
 from memfix.models import loading
@@ -110,7 +110,7 @@ def columns(run: Run) -> dict[str, tuple[dict[str, float], float]]:
     references = [Image.open(r.path) for r in read_references("demo", [])]
     descriptor = get_measure("sscd", Wanted(sscd="demo"))
     table: dict[str, tuple[dict[str, float], float]] = {}
-    for m in (descriptor, *PIXELS.values()):
+    for m in (descriptor, *PIXEL_MEASURES.values()):
         table[f"{m.name} to the nearest reference"] = timed(images, nearest(m, references))
     table["sscd, mean over samples"] = timed(images, nearest(descriptor, references, np.mean))
     table["sscd, no reference: samples alike"] = timed(images, lambda own: alike(descriptor, own))
@@ -126,7 +126,7 @@ def timed(images: dict[str, list[Image.Image]], score: Callable[[list], float]) 
 def nearest(m: Measure, references: list[Image.Image], over: Callable = np.max) -> Callable[[list], float]:
     """The measure of each sample to its nearest reference, over the samples of a prompt."""
     sign = 1 if m.higher_is_closer else -1
-    search = PIXELS["tiled_l2"] if m.name == "ssim" else m
+    search = PIXEL_MEASURES["tiled_l2"] if m.name == "ssim" else m
     features, far = m.features(references), search.features(references)
 
     def score(own: list[Image.Image]) -> float:

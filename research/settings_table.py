@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from memfix.config import STAGES
+from memfix.config import STAGE_SETTINGS
 
 INTRO = """# Settings
 
@@ -60,7 +60,7 @@ def plain(value: Any) -> str:
 def page() -> str:
     """The whole of settings.md."""
     parts = [INTRO]
-    for stage, settings in STAGES.items():
+    for stage, settings in STAGE_SETTINGS.items():
         parts.append(f"\n## `[{stage}]`\n\n{settings.__doc__}\n\n| setting | default | meaning |\n|---|---|---|\n")
         for name, field in settings.model_fields.items():
             meaning = str(field.description).replace("|", "/").replace("<", "&lt;")

@@ -328,11 +328,6 @@ ONE_MEANING_OF_A_CONSTANT: dict[str, tuple[str, set[str]]] = {
     ),
     "SUFFIXES": ("endings of the files that a reader reads", {"inputs.tables", "inputs.references"}),
 }
-# Constants whose name stands for two things yet; none may come to this list.
-TWO_MEANINGS_YET: dict[str, set[str]] = {
-    "PIXELS": {"measures", "index.pictures"},  # measures of pixels by name, and how many are decoded at once
-    "STAGES": {"config", "run.header"},  # settings of commands by name, and names of the stages of a run
-}
 
 
 def public_names() -> dict[str, list[str]]:
@@ -377,8 +372,7 @@ def test_a_public_constant_is_defined_once() -> None:
     assert len(names) > 200
     several = {name: modules for name, modules in names.items() if len(modules) > 1}
     told = {name: modules for name, (_, modules) in ONE_MEANING_OF_A_CONSTANT.items()}
-    assert not told.keys() & TWO_MEANINGS_YET.keys()
-    assert several == told | TWO_MEANINGS_YET
+    assert several == told
 
 
 def test_a_public_name_is_defined_once() -> None:

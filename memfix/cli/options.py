@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_a
 
 import typer
 
-from memfix.config import STAGES
+from memfix.config import STAGE_SETTINGS
 from memfix.config.base import Settings
 from memfix.config.layers import for_weights, read_config, read_environment, read_preset, resolve
 from memfix.console import Talk
@@ -99,7 +99,7 @@ class Call:
 
 def _table(stage: type[Settings]) -> str:
     """The name of a stage's table in a settings file."""
-    return next(n for n, cls in STAGES.items() if cls is stage)
+    return next(n for n, cls in STAGE_SETTINGS.items() if cls is stage)
 
 
 def runs_root() -> Path:
@@ -149,10 +149,10 @@ def command(*stages: str, **parts: Mapping[str, str]) -> Callable[[Callable[...,
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         options: dict[str, tuple[str, Any]] = {}
         for s in stages:  # of a name that two stages have, the flag is the first one's, which the second one follows
-            for n, f in STAGES[s].model_fields.items():
+            for n, f in STAGE_SETTINGS[s].model_fields.items():
                 options.setdefault(n, (s, _option(s, n, f)))
         options |= {
-            n: (s, _option(s, n, STAGES[s].model_fields[n], text))
+            n: (s, _option(s, n, STAGE_SETTINGS[s].model_fields[n], text))
             for s, part in parts.items()
             for n, text in part.items()
         }

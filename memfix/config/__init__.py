@@ -9,11 +9,11 @@ from memfix.config.tools import FetchSettings, IndexSettings, ScreenSettings
 from memfix.config.unlearn import UnlearnSettings
 
 __all__ = [
-    "STAGES", "DetectSettings", "FetchSettings", "IndexSettings", "RecheckSettings", "ScreenSettings",
+    "STAGE_SETTINGS", "DetectSettings", "FetchSettings", "IndexSettings", "RecheckSettings", "ScreenSettings",
     "Settings", "UnlearnSettings",
 ]  # fmt: skip
 
-STAGES: dict[str, type[Settings]] = {
+STAGE_SETTINGS: dict[str, type[Settings]] = {
     "detect": DetectSettings, "unlearn": UnlearnSettings, "recheck": RecheckSettings, "screen": ScreenSettings,
     "fetch": FetchSettings, "index": IndexSettings,
 }  # fmt: skip

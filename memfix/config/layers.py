@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from memfix.config import STAGES
+from memfix.config import STAGE_SETTINGS
 from memfix.config.base import Settings
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 
@@ -35,8 +35,8 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise MemfixError(f"{path} is not valid TOML: {error}", "See docs/settings.md for an example.") from None
     for stage, table in data.items():
-        if stage not in STAGES:
-            raise MemfixError(f"{path}: the table [{stage}] is unknown.", did_you_mean(stage, list(STAGES)))
+        if stage not in STAGE_SETTINGS:
+            raise MemfixError(f"{path}: the table [{stage}] is unknown.", did_you_mean(stage, list(STAGE_SETTINGS)))
         if not isinstance(table, dict):
             raise MemfixError(f"{path}: '{stage}' must be a table.", f"Write [{stage}] above its settings.")
     return data
@@ -77,7 +77,7 @@ def resolve(stage: type[S], *layers: Mapping[str, Any]) -> S:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            there = ", ".join(f"[{n}]" for n, other in STAGES.items() if name in other.model_fields)
+            there = ", ".join(f"[{n}]" for n, other in STAGE_SETTINGS.items() if name in other.model_fields)
             hint = f"It is a setting of {there}." if there else did_you_mean(name, list(stage.model_fields))
             raise MemfixError(f"Unknown setting '{name}'.", hint, ExitCode.USAGE) from None
         raise MemfixError(

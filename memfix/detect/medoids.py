@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
-from memfix.measures import PIXELS
+from memfix.measures import PIXEL_MEASURES
 from memfix.measures.base import Measure
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import detail
@@ -37,7 +37,7 @@ def hold_against_medoid(samples: Sequence[Sample], images: Sequence[Image.Image]
     That one itself is held against the nearest other. No sample is a copy unless MATCHES others are alike.
     """
     measure = rule.measure
-    measures = {**PIXELS, measure.name: measure}
+    measures = {**PIXEL_MEASURES, measure.name: measure}
     tables = {name: _pairwise(m, m.features(images)) for name, m in measures.items()}
     values = tables[measure.name]
     alike = rule.copies(values)

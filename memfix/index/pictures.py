@@ -18,7 +18,7 @@ from memfix.files import sha256 as file_sha256
 from memfix.inputs.inside import read
 from memfix.inputs.references import open_image
 
-PIXELS = 1 << 25  # of one batch: 96 MiB decoded
+PIXELS_AT_ONCE = 1 << 25  # of one batch: 96 MiB decoded
 READ_AHEAD = 64  # files hashed ahead; their contents are not kept
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ def ahead(pool: Executor, function: Callable[[T], R], items: Iterable[T], depth:
 
 
 def picture_batches(
-    looked: Iterable[tuple[T, Looked]], size: int, pixels: int = PIXELS
+    looked: Iterable[tuple[T, Looked]], size: int, pixels: int = PIXELS_AT_ONCE
 ) -> Iterator[list[tuple[T, Looked]]]:
     """Groups of up to `size` pictures that hold up to `pixels` together; a larger picture is alone."""
     batch: list[tuple[T, Looked]] = []

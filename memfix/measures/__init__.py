@@ -14,7 +14,7 @@ from memfix.measures.pixels import Ssim, TiledL2
 from memfix.measures.thresholds import THRESHOLDS
 from memfix.measures.weights import Wanted
 
-PIXELS: dict[str, Measure] = {m.name: m for m in (TiledL2(), Ssim())}
+PIXEL_MEASURES: dict[str, Measure] = {m.name: m for m in (TiledL2(), Ssim())}
 """Those that need no weights; they are always taken."""
 
 
@@ -49,7 +49,7 @@ OTHER = "0.75 is for the weights of Pizzi et al., CVPR 2022; for these nobody ha
 MEASURES: dict[str, MeasureRow] = {
     row.name: row
     for row in (
-        *map(_pixels, PIXELS.values()),
+        *map(_pixels, PIXEL_MEASURES.values()),
         MeasureRow("sscd", SSCD_COPY, True, SSCD, _sscd),
         MeasureRow(
             "clip", None, True, "open_clip; what a picture is of, so no criterion for copies",

@@ -13,7 +13,7 @@ from memfix.errors import MemfixError
 from memfix.findings import SearchRecord
 from memfix.inputs.references import opened
 from memfix.inputs.wrong_rows import WrongRows
-from memfix.measures import PIXELS
+from memfix.measures import PIXEL_MEASURES
 from memfix.measures.base import Measure, Unrelated
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import Descriptor
@@ -64,7 +64,7 @@ class HeldReferences:
         What `keep` wrote to `described` is taken from there, as long as it is of the same references and measures.
         """
         self.measure = measure
-        self._measures = {**PIXELS, measure.name: measure}
+        self._measures = {**PIXEL_MEASURES, measure.name: measure}
         self._search = search_measure(measure)
         self.references = list(references)
         known = kept.read_described(described, references, self._measures) if described else None
@@ -151,7 +151,7 @@ def descriptors(measure: Measure) -> list[Descriptor]:
 
 def search_measure(measure: Measure) -> Measure:
     """The measure that says which reference is the nearest, where `measure` decides whether it is copied."""
-    return measure if isinstance(measure, Embedding) else PIXELS[TiledL2.name]
+    return measure if isinstance(measure, Embedding) else PIXEL_MEASURES[TiledL2.name]
 
 
 def farthest(measure: Measure) -> float:

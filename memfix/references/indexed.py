@@ -14,7 +14,7 @@ from PIL import Image
 from memfix.index.search import Neighbours
 from memfix.index.store import Store
 from memfix.inputs.wrong_rows import WrongRows
-from memfix.measures import PIXELS
+from memfix.measures import PIXEL_MEASURES
 from memfix.measures.base import Measure, Unrelated
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import Descriptor
@@ -50,7 +50,7 @@ class IndexedReferences:
         self._decides = (measure.name, measure.identity) == (descriptor.name, descriptor.identity)
         self._candidates = 1 if self._decides else CANDIDATES
         self._search = search_measure(measure)
-        self._measures = PIXELS if self._decides else {**PIXELS, measure.name: measure}
+        self._measures = PIXEL_MEASURES if self._decides else {**PIXEL_MEASURES, measure.name: measure}
         self._described = Described(self._references.open, self._measures)
         self._prints = Described(self._references.open, {Prints.name: Prints()}, kept=CELLS)
         self._pictures = Links(self._references, self._one_picture, most=LAST)

@@ -20,7 +20,7 @@ from memfix.errors import MemfixError
 from memfix.files import digest, held, remove_folder, require_no_file, sha256_of, write_atomic
 from memfix.records import Record
 from memfix.run.environment import environment
-from memfix.run.header import SCHEMA_VERSION, STAGES, Header, S, Status
+from memfix.run.header import SCHEMA_VERSION, STAGE_NAMES, Header, S, Status
 from memfix.run.inputs import Inputs
 
 BEFORE, AFTER, MODEL = "before", "after", "model"
@@ -176,7 +176,7 @@ class Run:
 
         Raises MemfixError if it was begun with other settings or inputs, but for those that are free.
         """
-        name = STAGES[stage]
+        name = STAGE_NAMES[stage]
         entry = self.header.stages.begun().get(name)
         if not isinstance(entry, stage):
             return None
@@ -203,7 +203,7 @@ class Run:
         entry = self.check_same(stage, settings, inputs, free) or stage(settings=settings, inputs=inputs)
         entry.settings, entry.inputs, entry.argv = settings, inputs, argv
         entry.status, entry.started = "started", now()
-        setattr(self.header.stages, STAGES[stage], entry)
+        setattr(self.header.stages, STAGE_NAMES[stage], entry)
         self.header.environment, self.header.status = environment(), "started"
         self.save()
         started = time.monotonic()
@@ -212,7 +212,7 @@ class Run:
             yield entry
             status = "finished"
             entry.timings.setdefault("seconds", round(time.monotonic() - started, 2))
-            entry.seal = entry.seal or self._seal(STAGES[stage])  # that of the time when it was made
+            entry.seal = entry.seal or self._seal(STAGE_NAMES[stage])  # that of the time when it was made
         except KeyboardInterrupt:
             status = "cancelled"
             raise

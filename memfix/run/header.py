@@ -118,7 +118,7 @@ class Stages(HeaderPart):
 
 
 S = TypeVar("S", bound=Stage)
-STAGES: dict[type[Stage], str] = {DetectStage: "detect", UnlearnStage: "unlearn", RecheckStage: "recheck"}
+STAGE_NAMES: dict[type[Stage], str] = {DetectStage: "detect", UnlearnStage: "unlearn", RecheckStage: "recheck"}
 
 
 class Header(HeaderPart):

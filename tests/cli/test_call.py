@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from memfix.cli.options import Call
-from memfix.config import STAGES
+from memfix.config import STAGE_SETTINGS
 from memfix.config.checks import DetectSettings
 from memfix.config.layers import for_weights, presets, read_preset, resolve
 from memfix.config.unlearn import UnlearnSettings
@@ -30,7 +30,7 @@ def test_every_preset_is_valid(name: str) -> None:
     tables = read_preset(name)
     for stage, table in tables.items():
         for weights in ("lora", "full") if stage == "unlearn" else ("",):
-            resolve(STAGES[stage], for_weights(table, weights))
+            resolve(STAGE_SETTINGS[stage], for_weights(table, weights))
     assert tables
 
 

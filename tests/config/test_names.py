@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from memfix.config import STAGES
+from memfix.config import STAGE_SETTINGS
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "research"))
 import commands_page
@@ -28,7 +28,7 @@ SHARED = {
 
 def shared() -> set[str]:
     """Settings of several stages, by name: one environment variable sets all of them."""
-    counted = Counter(name for stage in STAGES.values() for name in stage.model_fields)
+    counted = Counter(name for stage in STAGE_SETTINGS.values() for name in stage.model_fields)
     return {name for name, stages in counted.items() if stages > 1}
 
 
@@ -41,14 +41,16 @@ def test_only_listed_names_are_shared_by_stages() -> None:
 def test_the_help_of_every_stage_says_the_same(name: str) -> None:
     meaning, words = SHARED[name]
     assert meaning.endswith(".")
-    for stage, settings in STAGES.items():
+    for stage, settings in STAGE_SETTINGS.items():
         if field := settings.model_fields.get(name):
             assert words in (field.description or ""), stage
 
 
 def test_a_setting_is_not_named_like_a_stage_unless_it_is_shared() -> None:
     """`[screen] screen` is the one there is: a table, and the screens in it."""
-    assert {name for stage in STAGES.values() for name in stage.model_fields} & STAGES.keys() <= {"screen"}
+    assert {name for stage in STAGE_SETTINGS.values() for name in stage.model_fields} & STAGE_SETTINGS.keys() <= {
+        "screen"
+    }
 
 
 FLAGS = {

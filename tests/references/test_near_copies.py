@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.sparse.csgraph import connected_components
 
 from memfix.inputs.references import open_image, read_references
-from memfix.measures import PIXELS, get_measure
+from memfix.measures import PIXEL_MEASURES, get_measure
 from memfix.measures.base import Measure
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import Pixels
@@ -26,7 +26,7 @@ COSINE = Embedding(Pixels(), 0.95, 0.1, "a test")
 
 
 def features(images: list[Image.Image], measure: Measure) -> dict[str, torch.Tensor]:
-    return {name: m.features(images) for name, m in {**PIXELS, measure.name: measure}.items()}
+    return {name: m.features(images) for name, m in {**PIXEL_MEASURES, measure.name: measure}.items()}
 
 
 def jpeg(image: Image.Image, quality: int = 75) -> Image.Image:
@@ -61,7 +61,7 @@ def crowd() -> list[Image.Image]:
 def test_pixels_against_all_pairs(monkeypatch: pytest.MonkeyPatch, name: str, threshold: float) -> None:
     for block, size in (("ROWS", 7), ("COLUMNS", 20), ("PAIRS_AT_ONCE", 3)):
         monkeypatch.setattr(module, block, size)
-    images, measure, tiled = crowd(), PIXELS[name], PIXELS["tiled_l2"]
+    images, measure, tiled = crowd(), PIXEL_MEASURES[name], PIXEL_MEASURES["tiled_l2"]
     held = features(images, measure)
     tiles = to_tensor(images).unflatten(2, (4, 16)).unflatten(4, (4, 16)).mean((3, 5))  # [n, 3, 4, 4]
 
@@ -91,7 +91,7 @@ def test_embedding_against_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(expected) > 5
 
 
-@pytest.mark.parametrize("measure", [*PIXELS.values(), COSINE], ids=lambda m: m.name)
+@pytest.mark.parametrize("measure", [*PIXEL_MEASURES.values(), COSINE], ids=lambda m: m.name)
 def test_one_picture_many_times_is_one_group(measure: Measure) -> None:
     images = [picture(i) for i in range(30)]
     places = np.random.default_rng(0).permutation(150)[:100]
@@ -105,7 +105,7 @@ def test_one_picture_many_times_is_one_group(measure: Measure) -> None:
     assert found([images[0], images[1], images[0], images[0]], measure, never) == [[0, 2, 3]]
 
 
-@pytest.mark.parametrize("measure", [*PIXELS.values(), COSINE], ids=lambda m: m.name)
+@pytest.mark.parametrize("measure", [*PIXEL_MEASURES.values(), COSINE], ids=lambda m: m.name)
 def test_pair_by_pair_as_all_at_once(measure: Measure) -> None:
     images = crowd()
     held = features(images, measure)
@@ -122,8 +122,8 @@ def test_pair_by_pair_as_all_at_once(measure: Measure) -> None:
 
 def test_a_chain_of_near_copies_is_a_group() -> None:
     chain = [Image.new("RGB", (64, 64), (v, v, v)) for v in range(60, 180, 10)]
-    assert found(chain, PIXELS["tiled_l2"], 11 / 255) == [list(range(12))]
-    assert found(chain, PIXELS["tiled_l2"], 9 / 255) == []
+    assert found(chain, PIXEL_MEASURES["tiled_l2"], 11 / 255) == [list(range(12))]
+    assert found(chain, PIXEL_MEASURES["tiled_l2"], 9 / 255) == []
 
 
 @pytest.mark.parametrize("name", ["ssim", "tiled_l2"])
@@ -133,12 +133,12 @@ def test_variants_of_a_template_are_no_near_copies(name: str) -> None:
     rule = CopyRule.default(get_measure(name))
     assert not any(r.group for r in HeldReferences(references, rule.measure).recorded(rule))
     drawing = [open_image(r.path) for r in references if r.file_name.startswith("bus-poster")]
-    ssim = PIXELS["ssim"]
+    ssim = PIXEL_MEASURES["ssim"]
     described = ssim.features(drawing)
     assert sum(ssim.pair(described[:1].expand_as(described[1:]), described[1:]) >= ssim.threshold) >= 5
     # their re-encoded copies are
     again = [jpeg(image, 90) for image in drawing]
-    assert len(found(drawing + again, PIXELS[name], PIXELS[name].threshold)) == 12
+    assert len(found(drawing + again, PIXEL_MEASURES[name], PIXEL_MEASURES[name].threshold)) == 12
 
 
 def test_groups_by_hand() -> None:
