@@ -320,7 +320,7 @@ def row(study: Study, name: str) -> dict[str, Any]:
     try:
         changes, refused = study.recheck(name), None
     except MemfixError as error:
-        changes, refused = [], error.message
+        changes, refused = [], error.message.replace(str(study.folder), "FOLDER")
     targets = [c for c in changes if c.role is Role.PROMPT]
     if name == "one target left out":
         targets = targets[:1]

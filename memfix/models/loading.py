@@ -90,7 +90,9 @@ def locate(model: str, revision: str | None = None, variant: str | None = None) 
             )
         return ModelSource.of(model, path)
     if path.is_absolute() or model.startswith(".") or model.count("/") != 1:
-        raise MemfixError(f"There is no model at {model}.", "Give a diffusers folder, a .safetensors file or a hub id.")
+        looked = "" if path.is_absolute() else f" A relative path is looked for in {Path.cwd()}."
+        hint = f"Give a diffusers folder, a .safetensors file or a hub id.{looked}"
+        raise MemfixError(f"There is no model at {model}.", hint)
     folder = _download(model, revision, variant)
     return ModelSource.of(model, folder, folder.name)
 
@@ -102,7 +104,8 @@ def _download(model: str, revision: str | None, variant: str | None) -> Path:
         raise MemfixError(
             f"Model {model} could not be fetched from the hub: {str(error).splitlines()[0]}",
             "It is not in the cache, and offline mode is on." if is_offline() else
-            "Check the name, the network and HF_TOKEN, or give a local folder.",
+            "Check the name, the network and HF_TOKEN, or give a local folder; "
+            f"a relative one is looked for in {Path.cwd()}.",
         ) from None  # fmt: skip
 
 

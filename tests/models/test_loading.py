@@ -48,6 +48,16 @@ def test_what_is_no_model(tmp_path: Path, name: str, message: str) -> None:
     assert caught.value.hint
 
 
+def test_a_relative_path_that_is_missing_says_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, there in (("m", True), ("./models/m", True), (str(tmp_path / "m"), False)):
+        with pytest.raises(MemfixError, match="There is no model") as caught:
+            loading.locate(name)
+        assert (f"looked for in {tmp_path}" in caught.value.hint) is there
+
+
 def test_damaged_weights(model_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(model_folder, tmp_path / "m")
     next((tmp_path / "m" / "unet").glob("*.safetensors")).write_bytes(b"broken")
