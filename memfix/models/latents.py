@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ class LatentSpace:
     """Where a model denoises."""
 
     def __init__(self, pipe: StableDiffusionPipeline) -> None:
-        self._pipe = pipe
+        self._pipe, self._scale = pipe, 1.0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -27,7 +29,24 @@ class LatentSpace:
         config = self._pipe.unet.config
         size = config.sample_size
         height, width = (size, size) if isinstance(size, int) else size
-        return int(config.in_channels), int(height), int(width)
+        return int(config.in_channels), self._scaled(height), self._scaled(width)
+
+    @contextmanager
+    def scaled(self, scale: float) -> Iterator[None]:
+        """Pictures of another size for a while, as near to `scale` times their height and width as the model can."""
+        self._scale = scale
+        try:
+            yield
+        finally:
+            self._scale = 1.0
+
+    def _scaled(self, length: int) -> int:
+        """A length in latents, in steps that every level of the denoiser can halve and pipelines take (8 pixels)."""
+        if self._scale == 1:
+            return int(length)
+        halved, factor = 2 ** (len(self._pipe.unet.config.block_out_channels) - 1), int(self._pipe.vae_scale_factor)
+        step = math.lcm(halved, 8 // math.gcd(8, factor))
+        return max(1, round(self._scale * length / step)) * step
 
     @property
     def picture_size(self) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from memfix.models.denoiser import Denoiser
 from memfix.models.device import autocast
 from memfix.models.finite import require_finite, require_finite_weights
 from memfix.models.latents import LatentSpace, generators
+from memfix.models.samplers import other_sampler
 from memfix.models.schedule import NoiseSchedule
 from memfix.models.text import TextReader
 from memfix.records import Condition, Sample
@@ -69,6 +70,10 @@ class DiffusionModel:
     def without(self, edit: ContextEdit) -> AbstractContextManager[None]:
         """The model for a while as it is without an edit that is built into it."""
         return taken_off(self.denoiser.module, edit)
+
+    def sampled_by(self, name: str) -> AbstractContextManager[None]:
+        """The model for a while with another sampler: a row of `samplers.SAMPLERS`."""
+        return other_sampler(self._pipe, name)
 
     def save(self, folder: Path) -> None:
         """Write all of it, as `loading.load` reads it."""

@@ -62,7 +62,8 @@ def test_every_attack_makes_pictures_and_leaves_the_model_as_it_was(name: str, b
     assert work == sorted(set(work)) and work[0] > 0  # a curve: work only grows
     for attempt in attempts:
         assert attempt.prompt_id == "p1" and len(attempt.samples) == len(attempt.images) > 0
-        assert all(image.size == bench.model.latents.picture_size[::-1] for image in attempt.images)
+        if name != "size":
+            assert all(image.size == bench.model.latents.picture_size[::-1] for image in attempt.images)
         assert all(s.seed >= 900 for s in attempt.samples)
     conditions = [a.samples[0].condition for a in attempts]
     assert len(set(conditions)) == len(conditions)
@@ -153,6 +154,30 @@ def test_benign_training_learns_clean_prompts_and_is_taken_back(bench: Bench, mo
         assert not torch.equal(weights(bench), before)
     assert torch.equal(weights(bench), before)
     assert not list(relearning.benign(several, replace(bench, clean=[])))
+
+
+def test_other_samplers_give_other_pictures_of_the_models_own_noise(bench: Bench) -> None:
+    told, own = attacked(bench), bench.model._pipe.scheduler
+    plain = bench.sample(told, 1, "same").images
+    attempts = list(deployment.resampled(told, bench))
+    assert bench.model._pipe.scheduler is own
+    assert [a.work for a in attempts] == [2, 4, 6] and len({s.file_name for a in attempts for s in a.samples}) == 6
+    seen = [image.tobytes() for a in [plain, *(a.images for a in attempts)] for image in a]
+    assert len(set(seen)) == 8
+    with bench.model.sampled_by("dpmpp"):
+        other = bench.model._pipe.scheduler
+        assert other.config.beta_start == own.config.beta_start and other.config.use_karras_sigmas
+        assert torch.equal(other.alphas_cumprod, own.alphas_cumprod)
+
+
+def test_pictures_of_another_size_are_what_every_level_of_the_denoiser_can_halve(bench: Bench) -> None:
+    told, latents = attacked(bench), bench.model.latents
+    assert latents.picture_size == (16, 16)
+    (attempt,) = deployment.resized(told, bench)  # 12 is no multiple of 8, and the nearest one is its own size
+    assert latents.picture_size == (16, 16)
+    assert {image.size for image in attempt.images} == {(24, 24)} and attempt.work == 4
+    with latents.scaled(0.01):
+        assert latents.picture_size == (8, 8)
 
 
 def test_a_weakened_change_lies_between_both_models(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""The model as users run it: other guidance, steps and precision, and an adapter at less than its full strength."""
+"""The model as users run it: other guidance, samplers, steps, sizes, precision; an adapter at part of its strength."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import torch
 
+from memfix.models.samplers import SAMPLERS
 from memfix.recheck.attacks.base import Attacked, Attempt, Bench
 from memfix.recheck.attacks.relearning import kept_weights
 from memfix.variants.base import Variant
 
+SCALES = (0.75, 1.5)  # of height and width
 GUIDANCES = (1.0, 3.0, 12.0)
 STRENGTHS = (0.9, 0.8, 0.65, 0.5)
 PRECISIONS = ("fp16", "bf16")
@@ -30,6 +32,25 @@ def stepped(attacked: Attacked, bench: Bench) -> Iterator[Attempt]:
     for number, other in enumerate((max(2, steps // 2), 2 * steps), 1):
         changed = replace(bench, settings=bench.settings.model_copy(update={"num_inference_steps": other}))
         yield changed.sample(attacked, number * bench.samples, f"steps{other}")
+
+
+def resampled(attacked: Attacked, bench: Bench) -> Iterator[Attempt]:
+    """Other samplers than the model's own."""
+    for number, name in enumerate(SAMPLERS, 1):
+        with bench.model.sampled_by(name):
+            attempt = bench.sample(attacked, number * bench.samples, name)
+        yield attempt
+
+
+def resized(attacked: Attacked, bench: Bench) -> Iterator[Attempt]:
+    """Smaller and larger pictures than those that the model was made for; none where it can make no others."""
+    latents, made = bench.model.latents, bench.model.latents.shape
+    for number, scale in enumerate(SCALES, 1):
+        with latents.scaled(scale):
+            if latents.shape == made:
+                continue
+            attempt = bench.sample(attacked, number * bench.samples, f"size{round(100 * scale)}")
+        yield attempt
 
 
 def rounded(attacked: Sequence[Attacked], bench: Bench) -> Iterator[Attempt]:

@@ -181,7 +181,7 @@ class Adversary:
         noisy = expand(signal.float(), pictures) * pictures + expand(scale.float(), pictures) * eps
         answer = self._network(noisy, times, told)
         wanted = target(noisy, pictures, signal, scale, schedule.prediction_type)
-        return (answer - wanted.to(answer)).square().flatten(1).mean(1), times
+        return (answer.float() - wanted.to(answer.device)).square().flatten(1).mean(1), times
 
 
 def _of(values: torch.Tensor, place: int) -> list[float]:
