@@ -232,7 +232,9 @@ def figures(run: Run) -> dict[str, Any]:
     fresh = plan_samples(targets, seeds, steps=steps, guidance=guidance, condition=FRESH)
     same = [s for s in detection.samples if s.prompt_id in controls]
     plan = [*fresh, *same, *plan_unseen(settings)]
-    check = Check(run, AFTER, NewWeights.of(run).load(detection), detection.rule, detection.judge(), settings)
+    check = Check(
+        run, AFTER, NewWeights.of(run).load(detection, Talk(quiet=True)), detection.rule, detection.judge(), settings
+    )
     for _ in check.sample(plan):
         pass
     after = {v.prompt_id: v for v in check.conclude(plan)}

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from memfix.console import Talk
 from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
 from memfix.inputs.references import open_image
@@ -95,9 +96,9 @@ def main() -> None:
     if given.weights == "none":
         model = detection.model()
     elif (Path(given.weights) / "model_index.json").exists():
-        model = NewWeights.of(run, model=Path(given.weights)).load(detection)
+        model = NewWeights.of(run, model=Path(given.weights)).load(detection, Talk(quiet=True))
     else:
-        model = NewWeights.of(run, [Path(given.weights)]).load(detection)
+        model = NewWeights.of(run, [Path(given.weights)]).load(detection, Talk(quiet=True))
     back = brought_back(detection, model, HALVES[given.pictures], given.attack_seed)
     print(json.dumps({
         **shown(detection, model, given.noise), "brought_back": sum(back.values()), "samples": SAMPLES * len(back),

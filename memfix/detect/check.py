@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from PIL import Image
+
 from memfix.config.checks import DetectSettings
 from memfix.detect.design import Design
 from memfix.detect.medoids import MATCHES, hold_against_medoid
@@ -28,7 +30,11 @@ from memfix.run.folder import Run
 
 @dataclass(frozen=True)
 class Check:
-    """A check of one model, in a folder of a run; `judge` is None where no training image is given."""
+    """A check of one model, in a folder of a run; `judge` is None where no training image is given.
+
+    `medoids`: the judge's references are samples of another model, so that what this one draws again and again is
+    looked for among its own samples as well.
+    """
 
     run: Run
     folder: str
@@ -36,6 +42,7 @@ class Check:
     rule: CopyRule
     judge: Judge | None
     settings: DetectSettings
+    medoids: bool = False
     thumbnails: Thumbnails = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,6 +106,7 @@ class Check:
         if self.judge is None:
             return self._conclude_medoids(plan)
         scores, verdicts, final = self.scores(plan), list[Verdict](), list[Score]()
+        samples = {sample.file_name: sample for sample in plan}
         groups = representatives(self.judge.recorded(names(s for own in scores.values() for s in own)))
         for prompt_id, own in scores.items():
             found = self.judge.conclude(own, self.thumbnails.of([s.file_name for s in own]))
@@ -106,6 +114,8 @@ class Check:
             counted = [s for s in found.scores if s.file_name not in beside]
             drawn = self.fixed_design(len(counted)) if fixed or design is None else design
             verdict = verdict_on(counted, self.rule, drawn, groups)
+            if self.medoids and verdict.verdict is not Label.MEMORIZED:
+                verdict = self._among_themselves(verdict, [samples[s.file_name] for s in counted])
             if verdict.verdict is Label.CLEAN and found.broken > MOST_BROKEN:
                 verdict = verdict.model_copy(update={"verdict": Label.UNDECIDED, "reason": found.shapeless})
             verdicts.append(verdict.model_copy(update={"kind": found.kind, "common_area": found.common_area}))
@@ -128,16 +138,33 @@ class Check:
             groups.setdefault(sample.prompt_id, []).append(sample)
         verdicts, final = list[Verdict](), list[Score]()
         for own in groups.values():
-            images = [open_image(self.run.path / self.folder / sample.file_name) for sample in own]
-            scores, matches = hold_against_medoid(own, images, self.rule)
+            images = self._images(own)
+            scores, verdict = self._against_medoid(own, images)
             kind, area = kind_of(scores, to_tensor(images, COARSE), {})
-            verdict = verdict_on(scores, self.rule, self.fixed_design(len(own)), shown="another sample")
-            verdict = verdict_on_pair(verdict) if 0 < matches < MATCHES else verdict
             kind = Kind.TEMPLATE if kind is Kind.PARTIAL else kind
             verdicts.append(verdict.model_copy(update={"kind": kind, "common_area": area}))
             final += scores
         self.run.write(self.scores_file, final)
         return verdicts
+
+    def _images(self, samples: Sequence[Sample]) -> list[Image.Image]:
+        return [open_image(self.run.path / self.folder / sample.file_name) for sample in samples]
+
+    def _against_medoid(
+        self, samples: Sequence[Sample], images: Sequence[Image.Image]
+    ) -> tuple[list[Score], Verdict]:  # fmt: skip
+        """Samples of one prompt held against each other: scores, and the verdict by them."""
+        scores, matches = hold_against_medoid(samples, images, self.rule)
+        verdict = verdict_on(scores, self.rule, self.fixed_design(len(samples)), shown="another sample")
+        return scores, verdict_on_pair(verdict) if 0 < matches < MATCHES else verdict
+
+    def _among_themselves(self, verdict: Verdict, samples: Sequence[Sample]) -> Verdict:
+        """A verdict without copies of the references, or the worse one that samples held against each other give."""
+        _, found = self._against_medoid(samples, self._images(samples))
+        if found.verdict is verdict.verdict or found.verdict is Label.CLEAN:
+            return verdict
+        told = {name: getattr(found, name) for name in ("verdict", "copies", "share", "interval", "reason")}
+        return verdict.model_copy(update=told)
 
 
 def names(scores: Iterable[Score]) -> list[str]:

@@ -39,7 +39,7 @@ def attack(run: Run, settings: RecheckSettings, talk: Talk, weights: NewWeights,
             told = {"weights": str(weights), **identity, "settings": about, "left_out": attacks.left_out}
             write_atomic(place / ABOUT, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
         if attacks.chosen:
-            attacks(weights.load(detection), detection.model)
+            attacks(weights.load(detection, talk), detection.model)
     return attacks
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from memfix.console import Talk
 from memfix.errors import MemfixError
-from memfix.flow.detection import Detection
+from memfix.flow.detection import Detection, adapters_of
 from memfix.flow.weights import rewording_of
 from memfix.models import loading, lora
 from memfix.models.context import ContextEdit
@@ -49,12 +50,24 @@ class NewWeights:
             return RecheckInputs(weights_sha256=self.source.sha256, config_sha256=self.source.config_sha256)
         return RecheckInputs(weights_sha256=lora.adapters_sha256(self.adapters))
 
-    def load(self, detection: Detection) -> DiffusionModel:
-        """The model that has these weights. Adapters go on the run's model alone: they hold what it had before."""
-        if self.source:
-            return loading.load(self.source)
-        model = loading.load(detection.source, detection.settings.variant)
-        model.adapters.fuse(*self.adapters)
+    def below(self, detection: Detection) -> list[Path]:
+        """The adapter that the detection's model had, unless these weights are known to hold it.
+
+        The run's own do. Others hold it if a file says so; where nothing is known it is put below them, since a memory
+        that came with it would else go unseen.
+        """
+        held = {lora.below(path) for path in self.adapters}
+        if self.are_own(detection.run) or detection.stage.inputs.adapter_sha256 in held:
+            return []
+        return adapters_of(detection.settings)
+
+    def load(self, detection: Detection, talk: Talk) -> DiffusionModel:
+        """The model that has these weights, on top of the adapter that the detection had."""
+        for path in (below := self.below(detection)):
+            talk.say(f"The adapter of the detection, {path}, is put on the model as well, below these weights.")
+        source = self.source or detection.source
+        model = loading.load(source, None if self.source else detection.settings.variant)
+        model.adapters.fuse(*below, *self.adapters)
         return model
 
     def rewording(self, run: Run) -> tuple[ContextEdit | None, Mapping[str, str]]:

@@ -56,7 +56,10 @@ def recheck(
                 "These are not the run's own weights. If prompts are reworded in them as well, that cannot be taken "
                 "off, and only attacks see what it hides."
             )
-        check = Check(run, AFTER, weights.load(detection), detection.rule, judge, detection.settings)
+        check = Check(
+            run, AFTER, weights.load(detection, talk), detection.rule, judge, detection.settings,
+            detection.stage.medoids,
+        )  # fmt: skip
         plan = [*detection.samples, *_fresh(prompts, detection, settings)]
         shown = [s for s in plan if s.prompt_id in wordings]
         bare = [_unworded(s) for s in shown]

@@ -12,15 +12,17 @@ import torch
 from diffusers import UNet2DConditionModel
 from peft import LoraConfig
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from memfix.errors import MemfixError
-from memfix.files import sha256
+from memfix.files import sha256, sort_metadata
 from memfix.models.context import ContextEdit
 
 ADAPTER = "memfix"
 FILE = "pytorch_lora_weights.safetensors"
 FIRST, SECOND = ".lora_A.", ".lora_B."  # the two factors of an adapter, which adds BA to a layer
+BELOW = "memfix_below"  # in a file's metadata: digest of the adapters that its weights hold beside what was trained
 LENGTHS = ("lora_magnitude_vector", "dora_scale")  # of rows, which DoRA learns; as peft and as others name them
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut", "proj_in", "proj_out"]
 
@@ -48,10 +50,32 @@ def adapters_sha256(paths: Iterable[Path]) -> str:
     return hashlib.sha256("\n".join(single).encode()).hexdigest()
 
 
+def note_below(path: Path, digest: str) -> None:
+    """Write down in an adapter's file that it holds other adapters as well, by their digest."""
+    file = file_of(path)
+    with safe_open(file, "pt") as opened:
+        metadata = {**(opened.metadata() or {}), BELOW: digest}
+    save_file(load_file(file), file, metadata)
+    sort_metadata(file)
+
+
+def below(path: Path) -> str | None:
+    """The digest of other adapters that one holds as well; None if nothing is said. Raises as `adapters_sha256`."""
+    with _opened(file_of(path)) as opened:
+        return (opened.metadata() or {}).get(BELOW)
+
+
 def _is_dora(file: Path) -> bool:
+    with _opened(file) as opened:
+        return any(part in key for key in opened.keys() for part in LENGTHS)  # noqa: SIM118  # a handle, no dict
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """A file of safetensors. Raises MemfixError where it cannot be read."""
     try:
         with safe_open(file, "pt") as opened:
-            return any(part in key for key in opened.keys() for part in LENGTHS)  # noqa: SIM118  # a handle, no dict
+            yield opened
     except (SafetensorError, OSError) as error:
         raise MemfixError(
             f"LoRA {file} cannot be read: {error}.", "Restore it, or give another one: a file of safetensors."

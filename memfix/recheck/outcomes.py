@@ -14,6 +14,7 @@ from memfix.measures import pixels
 from memfix.recheck.damage import harm
 from memfix.records import Damage, Label, Outcome, Prompt, Role, Verdict
 
+ANOTHER = "shows one picture again and again, another one than before"
 LEAST_CHANGE = 0.02  # rms, 0 to 1: pictures that differ by less are the same to the eye, copies or not
 
 
@@ -51,6 +52,16 @@ class Evidence:
     model: str | None = None
 
     @property
+    def found(self) -> str:
+        """How many copies there are."""
+        return f"{self.same} with same seeds, {self.fresh} with fresh seeds"
+
+    @property
+    def shows_another(self) -> bool:
+        """Whether samples show one picture again and again, and not what copies were held against."""
+        return self.after.verdict is Label.MEMORIZED and not (self.same.copies or self.fresh.copies)
+
+    @property
     def is_target(self) -> bool:
         """Whether this is a prompt that should have changed."""
         return self.prompt.role is Role.PROMPT and self.before.verdict is Label.MEMORIZED
@@ -62,14 +73,16 @@ def outcome(seen: Evidence) -> tuple[Outcome, str]:
 
 
 def _of_target(seen: Evidence) -> tuple[Outcome, str]:
-    found = f"{seen.same} with same seeds, {seen.fresh} with fresh seeds"
     off = ", with its rewording taken off" if seen.wording is not None else ""
     if seen.reworded.copies:
         return Outcome.PERSISTENT, f"still reproduces a reference: {seen.reworded} as it is reworded"
+    if seen.shows_another:
+        harmed = harm(seen.damage, must_not_change=False) or seen.model
+        return (Outcome.DAMAGED, harmed) if harmed else (Outcome.PERSISTENT, f"{ANOTHER}: {seen.after.reason}")
     if seen.after.verdict is Label.MEMORIZED:
         if seen.wording is not None:
-            return Outcome.HIDDEN, f"only its rewording hides it; without it, copies are {found}"
-        return Outcome.PERSISTENT, f"still reproduces a reference: {found}"
+            return Outcome.HIDDEN, f"only its rewording hides it; without it, copies are {seen.found}"
+        return Outcome.PERSISTENT, f"still reproduces a reference: {seen.found}"
     if seen.brought_back:
         return Outcome.HIDDEN, seen.brought_back
     if harmed := harm(seen.damage, must_not_change=False) or seen.model:
@@ -83,7 +96,7 @@ def _of_target(seen: Evidence) -> tuple[Outcome, str]:
             f"no copy is left, and yet its samples are all but the ones from before: they differ by "
             f"{seen.damage.drift:.3f} rms"
         )
-    return Outcome.MITIGATED, f"no copy is left: {found}{off}"
+    return Outcome.MITIGATED, f"no copy is left: {seen.found}{off}"
 
 
 def _of_other(seen: Evidence) -> tuple[Outcome, str]:
@@ -95,7 +108,7 @@ def _of_other(seen: Evidence) -> tuple[Outcome, str]:
     if before is Label.UNDECIDED and after is Label.CLEAN:
         return Outcome.UNCHANGED, "clean by more samples; undecided before"
     if before is not after:
-        found = f"{seen.same} with same seeds, {seen.fresh} with fresh seeds"
+        found = f"{ANOTHER}, {seen.after.reason}" if seen.shows_another else seen.found
         return Outcome.CHANGED, f"was {before}, is {after}: {found}"
     return Outcome.UNCHANGED, f"{before} before and after"
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 
 from memfix import flow
-from memfix.config.checks import RecheckSettings
+from memfix.config.checks import DetectSettings, RecheckSettings
 from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
@@ -112,7 +112,7 @@ class Replaced(NewWeights):
     def inputs(self) -> RecheckInputs:
         return RecheckInputs(weights_sha256="one picture")
 
-    def load(self, detection: Detection) -> DiffusionModel:
+    def load(self, detection: Detection, talk: Talk) -> DiffusionModel:
         model = OnePicture(detection.model()._pipe)
         model.shown = ImageOps.invert(Image.open(detection.folder / detection.samples[0].file_name).convert("RGB"))
         return model
@@ -128,6 +128,53 @@ def test_one_picture_for_everything_is_damage_with_nothing_to_compare_it_with(
     assert (change.before, change.after, change.copies_same + change.copies_fresh) == (Label.MEMORIZED, Label.CLEAN, 0)
     assert change.damage.broken == 0
     assert change.outcome is Outcome.DAMAGED
+
+
+class AnotherPicture(DiffusionModel):
+    """Shows one picture for two of three seeds, which it never showed before, and else what it did in other colours."""
+
+    shown: Image.Image
+
+    def sample(
+        self, batch: Sequence[Sample], mixed_precision: str, instead: Instead | None = None
+    ) -> list[Image.Image]:
+        images = super().sample(batch, mixed_precision, instead)
+        return [recoloured(im) if s.seed % 3 == 0 else self.shown for s, im in zip(batch, images, strict=True)]
+
+
+def recoloured(image: Image.Image) -> Image.Image:
+    red, green, blue = image.split()
+    return Image.merge("RGB", (ImageOps.invert(red), green, blue))
+
+
+@dataclass(frozen=True)
+class Another(NewWeights):
+    """A model that has forgotten what it showed, and shows something else instead."""
+
+    @property
+    def inputs(self) -> RecheckInputs:
+        return RecheckInputs(weights_sha256="another picture")
+
+    def load(self, detection: Detection, talk: Talk) -> DiffusionModel:
+        model = AnotherPicture(detection.model()._pipe)
+        model.shown = ImageOps.invert(Image.open(detection.folder / detection.samples[0].file_name).convert("RGB"))
+        return model
+
+
+def test_without_references_a_picture_that_comes_again_and_again_is_seen_also_after(
+    tmp_path: Path, model_folder: Path
+) -> None:
+    """The references are samples from before, of which none shows what the new weights draw now."""
+    (tmp_path / "prompts.txt").write_text("disc\n")
+    settings = DetectSettings(
+        model=str(model_folder), num_samples=6, num_inference_steps=2, mixed_precision="no", measure="tiled_l2",
+        threshold=0.28,
+    )  # fmt: skip
+    run = flow.detect(str(tmp_path / "prompts.txt"), settings, tmp_path / "run", tmp_path, [], Talk(quiet=True))
+    assert Detection.of(run).verdicts[0].verdict is Label.MEMORIZED
+    (change,) = recheck(run, FRESH.model_copy(update={"num_fresh": 6}), [], Talk(quiet=True), Another())
+    assert change.copies_same + change.copies_fresh == 0 and change.after is Label.MEMORIZED
+    assert change.outcome is Outcome.PERSISTENT and "another one than before" in change.reason
 
 
 def test_a_run_without_an_unlearned_model_has_nothing_to_recheck(run: Run) -> None:

@@ -45,10 +45,18 @@ ATTACKED, UNTOLD, MODEL = "embedding: 3 of 8", "no control arm", "the model is d
         (TARGET, {"damage": SAME_AS_BEFORE, "after": MEMORIZED}, Outcome.PERSISTENT),
         (OTHER, {"damage": SAME_AS_BEFORE}, Outcome.UNCHANGED),
         (TARGET, {"wording": "t'"}, Outcome.MITIGATED),
-        (TARGET, {"wording": "t'", "after": MEMORIZED}, Outcome.HIDDEN),
+        (TARGET, {"wording": "t'", "after": MEMORIZED, "same": Copies(1, 16)}, Outcome.HIDDEN),
         (TARGET, {"wording": "t'", "reworded": Copies(1, 32)}, Outcome.PERSISTENT),
         # what is worse comes first
-        (TARGET, {"after": MEMORIZED, "damage": BLANK, "model": MODEL, "brought_back": ATTACKED}, Outcome.PERSISTENT),
+        (
+            TARGET,
+            {"after": MEMORIZED, "fresh": Copies(1, 16), "damage": BLANK, "model": MODEL, "brought_back": ATTACKED},
+            Outcome.PERSISTENT,
+        ),
+        # without references: samples that show one another, and not what they showed before
+        (TARGET, {"after": MEMORIZED, "damage": BLANK}, Outcome.DAMAGED),
+        (TARGET, {"after": MEMORIZED, "model": MODEL}, Outcome.DAMAGED),
+        (TARGET, {"after": MEMORIZED, "wording": "t'"}, Outcome.PERSISTENT),
         (TARGET, {"damage": BLANK, "brought_back": ATTACKED}, Outcome.HIDDEN),
         (TARGET, {"damage": BLANK, "after": UNDECIDED}, Outcome.DAMAGED),
         (TARGET, {"model": MODEL, "untold": UNTOLD}, Outcome.DAMAGED),

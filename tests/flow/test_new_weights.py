@@ -1,0 +1,86 @@
+"""Which weights a re-check takes, and what else is on the model: on a tiny pipeline, with an adapter below."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from memfix import flow
+from memfix.config.unlearn import UnlearnSettings
+from memfix.console import Talk
+from memfix.flow.detection import Detection
+from memfix.flow.new_weights import NewWeights
+from memfix.models import loading, lora
+from memfix.models.model import DiffusionModel
+from memfix.run.folder import Run
+from tests.detected import FEW, detected_run
+
+QUIET = Talk(quiet=True)
+
+
+def adapter(model: Path, folder: Path, size: float) -> Path:
+    """A LoRA that changes every layer."""
+    loaded = loading.load(loading.locate(str(model)))
+    loaded.adapters.add(2, seed=round(1000 * size))
+    with torch.no_grad():
+        for name, weight in loaded.denoiser.trained().items():
+            if "lora_B" in name:
+                weight.fill_(size)
+    loaded.adapters.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unlearned(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, reference_folder: Path) -> Path:
+    """A run whose model had an adapter, one more of which was trained for each memorized prompt."""
+    folder = tmp_path_factory.mktemp("below")
+    below = adapter(model_folder, folder / "below", 0.02)
+    path = detected_run(folder, model_folder, reference_folder, adapter=str(below))
+    settings = UnlearnSettings(**FEW, rank=2, reword=False, adapter_per_prompt=True)
+    flow.unlearn(Run.open(path), settings, [], QUIET)
+    return path
+
+
+def weights(model: DiffusionModel) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.denoiser.module.parameters()])
+
+
+def test_the_runs_own_adapter_holds_the_one_below_wherever_it_lies(unlearned: Path, tmp_path: Path) -> None:
+    run = Run.open(Path(shutil.copytree(unlearned, tmp_path / "run")))
+    detection, copy = Detection.of(run), Path(shutil.copytree(unlearned / "model", tmp_path / "copy"))
+    with safe_open(lora.file_of(copy), "pt") as file:
+        assert file.metadata()[lora.BELOW] == detection.stage.inputs.adapter_sha256
+    assert NewWeights.of(run).below(detection) == []
+    elsewhere = NewWeights.of(run, [copy])
+    run.discard("unlearn")  # nothing but the file itself says what it holds
+    assert elsewhere.below(detection) == []
+    bare, own = detection.model(), elsewhere.load(detection, QUIET)
+    assert not torch.equal(weights(bare), weights(own))
+
+
+def test_other_weights_do_not_take_away_what_the_model_had(
+    unlearned: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise a memory that came with the adapter would be called mitigated by weights that know nothing of it."""
+    run = Run.open(unlearned)
+    detection, other = Detection.of(run), adapter(model_folder, tmp_path / "other", 0.05)
+    below = Path(detection.settings.adapter or "")
+    assert NewWeights.of(run, [other]).below(detection) == [below]
+    wanted = loading.load(loading.locate(str(model_folder)))
+    wanted.adapters.fuse(below, other)
+    assert torch.equal(weights(NewWeights.of(run, [other]).load(detection, Talk())), weights(wanted))
+    assert "is put on the model as well" in " ".join(capsys.readouterr().err.split())
+
+    whole = loading.load(loading.locate(str(model_folder)))
+    whole.adapters.fuse(other)
+    whole.save(tmp_path / "whole")
+    given = NewWeights.of(run, model=tmp_path / "whole")
+    torch.testing.assert_close(weights(given.load(detection, QUIET)), weights(wanted))
+
+
+def test_a_part_that_was_trained_for_one_prompt_is_put_on_the_adapter_below(unlearned: Path) -> None:
+    run = Run.open(unlearned)
+    detection, part = Detection.of(run), next((unlearned / "adapters").iterdir()) / "model"
+    assert NewWeights.of(run, [part]).below(detection) == [Path(detection.settings.adapter or "")]
