@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from memfix.config.checks import DetectSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.measures.base import Measure
@@ -22,6 +24,22 @@ def given_threshold(settings: DetectSettings, weights: Wanted) -> Threshold | No
             "--threshold and --false-alarm-rate cannot be given together.", "Give one of them.", ExitCode.USAGE
         )
     return find_threshold(settings.threshold, settings.measure, weights.sscd)
+
+
+def check_reach(given: Threshold | None, measure: Measure) -> None:
+    """Refuse a threshold that the measure cannot give: similarities are from -1 to 1, distances from 0 on.
+
+    Past it no sample could be a copy, and every prompt would be clean. Raises MemfixError, a usage error.
+    """
+    if given is None:
+        return
+    least, most = (-1.0, 1.0) if measure.higher_is_closer else (0.0, math.inf)
+    if not least <= given.value <= most:
+        span = "a similarity from -1 to 1" if measure.higher_is_closer else "a distance, which is never below 0"
+        raise MemfixError(
+            f"--threshold {given.value:g} is out of reach: {measure.name} is {span}.",
+            "Give a number within that, or leave --threshold out.", ExitCode.USAGE,
+        )  # fmt: skip
 
 
 def check_weights(given: Threshold | None, measure: Measure) -> None:

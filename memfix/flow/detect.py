@@ -10,7 +10,7 @@ from memfix.config.checks import DetectSettings
 from memfix.console import Talk, counted
 from memfix.detect.check import Check
 from memfix.detect.first import FirstCheck
-from memfix.detect.threshold import check_weights, given_threshold, settle_rule
+from memfix.detect.threshold import check_reach, check_weights, given_threshold, settle_rule
 from memfix.errors import MemfixError
 from memfix.files import digest, sha256
 from memfix.flow.detection import adapters_of, digest_of, identity_of, wanted
@@ -61,7 +61,8 @@ def detect(
     inputs = _inputs(opened, settings)
     identity = settings.model_dump_json(), inputs.model_dump_json(exclude={"model_revision"})
     run = Run.create(out or root / f"{slug(Path(prompt_list).stem)}-{digest(*identity)}")
-    with run.lock(), run.stage(DetectStage, settings, inputs, argv) as entry, sampling_memory(settings):
+    memory = sampling_memory(settings)
+    with run.lock(), run.stage(DetectStage, settings, inputs, argv, _changeable(run)) as entry, memory:
         entry.wrong_rows = wrong.count
         if (run.path / BEFORE / "verdicts.jsonl").exists():
             run.require_intact("detect")
@@ -96,7 +97,7 @@ def detect(
         entry.search = references.search.record() if references else None
         _require_still(opened, inputs)  # what the run names is what was described
         written = first.references(prompts)
-        entry.references_sha256 = None if opened.indexed else fingerprint(written)
+        entry.references_sha256 = fingerprint(written)
         run.write("references.jsonl", written)
         if references and not opened.indexed:
             references.keep(run.path / DESCRIBED)
@@ -106,6 +107,13 @@ def detect(
         run.save()
         run.write(f"{BEFORE}/verdicts.jsonl", found)  # last: with it, all that the header says of it is there
     return run
+
+
+def _changeable(run: Run) -> frozenset[str]:
+    """Settings and inputs that a detection which was begun may be given anew: all, as long as nothing is sampled."""
+    if (run.path / BEFORE).exists():
+        return frozenset()
+    return frozenset({*DetectSettings.model_fields, *DetectInputs.model_fields})
 
 
 def write_clip_scores(run: Run, folder: str, clip: Clip, prompts: Sequence[Prompt]) -> None:
@@ -127,6 +135,7 @@ def _open(prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Opene
     source = loading.locate(settings.model, settings.revision, settings.variant)
     measure = get_measure(settings.measure, weights)
     check_weights(given, measure)
+    check_reach(given, measure)
     clip = open_clip_of(weights.clip) if settings.clip_score else None
     return Opened(prompts, references, index, weights, source, measure, given, clip)
 

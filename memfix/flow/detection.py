@@ -157,11 +157,10 @@ class Detection:
         where = self.index or self.settings.references or "its prompt list"
         hint = "Put back what was there, or detect again in a new run."
         try:
+            same = fingerprint(self.references) == self.stage.references_sha256
             if self.index:
                 own = read_references(str(self.index), self.prompts, taken=Store.open(self.index))
-                same = fingerprint(own, self.index) == self.stage.inputs.references
-            else:
-                same = fingerprint(self.references) == self.stage.references_sha256
+                same = same and fingerprint(own, self.index) == self.stage.inputs.references
         except OSError as error:
             raise MemfixError(
                 f"A training image of this run cannot be read: {error.filename}: {error.strerror}.", hint
@@ -171,6 +170,11 @@ class Detection:
 
     def _reference_set(self) -> ReferenceSet:
         weights = wanted(self.settings, self.index) if self.index else None
+        if not self.references and not self.index:
+            raise MemfixError(
+                "No training image was given and no prompt was memorized, so there is nothing that samples of other "
+                "weights could be held against.", "Detect with --references in a new run.",
+            )  # fmt: skip
         return open_references(self.references, self.measure, self.index, weights, described=self._described())
 
     def _described(self) -> Path | None:

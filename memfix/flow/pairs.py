@@ -134,8 +134,8 @@ def _warn(talk: Talk, pairs: Sequence[Pair], method: Method, settings: UnlearnSe
         )
     if "prior_batch_size" in read and settings.prior_batch_size and not stock_of(pairs).has_prior:
         talk.warn(
-            "There are no prior items, since no prompt besides the memorized ones has pictures to keep. "
-            "Detect with --controls, or give --keep-folder."
+            "There are no prior items, since no prompt besides the memorized ones is clean and has pictures to keep. "
+            "Detect with --controls, or with more samples if they are undecided, or give --keep-folder."
         )
 
 

@@ -18,7 +18,8 @@ from memfix.models.sampling import file_name, plan_samples
 from memfix.recheck.attacks.table import ATTACKS, get_attacks
 from memfix.records import FRESH, Arm, Change, Prompt, Rewording, Sample, Score, Version
 from memfix.references.judge import Judge
-from memfix.run.folder import AFTER, Run
+from memfix.references.reference_set import fingerprint
+from memfix.run.folder import AFTER, HEADER, Run
 from memfix.run.header import RecheckStage
 
 
@@ -121,5 +122,7 @@ def _name_references(detection: Detection, judge: Judge) -> None:
         return
     listed = [r.file_name for r in detection.references]
     after = detection.run.read(f"{AFTER}/scores.jsonl", Score)
-    detection.run.write("references.jsonl", judge.recorded([*listed, *names(after)]))
-    detection.run.seal_again("detect", "references.jsonl")
+    recorded = judge.recorded([*listed, *names(after)])
+    detection.run.write("references.jsonl", recorded)
+    detection.stage.references_sha256 = fingerprint(recorded)
+    detection.run.seal_again("detect", "references.jsonl", HEADER)

@@ -6,7 +6,7 @@ Several LoRAs are one, exactly: the sum of low-rank changes is a low-rank change
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +14,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from memfix.errors import MemfixError
 from memfix.files import sort_metadata
@@ -72,6 +73,10 @@ class Adapters:
 
         Raises MemfixError for what does not fit, and for what is more than an added low-rank change of the denoiser.
         """
+        with lora.opened_lora(lora.file_of(path)) as file:
+            texts = any(key.startswith(TEXT_PREFIXES) for key in file.keys())  # noqa: SIM118  # a handle, no dict
+        if texts:
+            raise _not_plain(path)
         name = self._attach(path)
         state = get_peft_model_state_dict(self._pipe.unet, adapter_name=name)
         layers = dict(self._pipe.unet.named_modules())
@@ -82,13 +87,8 @@ class Adapters:
             for layer in [key.removesuffix(DOWN)]
         }
         self._pipe.unload_lora_weights()
-        with safe_open(lora.file_of(path), "pt") as file:
-            texts = any(key.startswith(TEXT_PREFIXES) for key in file.keys())  # noqa: SIM118  # a handle, no dict
-        if texts or len(state) != 2 * len(found):
-            raise MemfixError(
-                f"{path} cannot be merged: it is not a plain LoRA of the UNet.",
-                "Only plain LoRAs of the UNet can be added up. Use this one by itself, or train full weights (--full).",
-            )
+        if len(state) != 2 * len(found):
+            raise _not_plain(path)
         return found
 
     def save(self, folder: Path, edit: ContextEdit | None = None) -> None:
@@ -137,30 +137,45 @@ class Adapters:
                 self._pipe.load_lora_weights(file.parent, weight_name=file.name, use_safetensors=True)
         except torch.OutOfMemoryError:
             raise
-        except (ValueError, SafetensorError, KeyError, RuntimeError, OSError) as error:
+        except (LookupError, ValueError, SafetensorError, RuntimeError, OSError) as error:
             raise MemfixError(
                 f"LoRA {file} does not fit the model: {str(error).splitlines()[0]}",
                 "Give the model it was made for.",
             ) from None
-        self._check_complete(file)
-        require_finite_weights({"unet": self._pipe.unet}, str(file))
-        (name,) = self._pipe.get_active_adapters()
+        names = {part: names for part, names in self._pipe.get_list_adapters().items() if names}
+        changed = {part: getattr(self._pipe, part) for part in names}
+        name = next((name for own in names.values() for name in own), "")
+        self._check_complete(file, changed, name)
+        require_finite_weights(changed, str(file))
         return str(name)
 
-    def _check_complete(self, path: Path) -> None:
-        """Every UNet weight of the file must have arrived: a loader that skips names would leave the model as it was.
+    @staticmethod
+    def _check_complete(path: Path, changed: Mapping[str, nn.Module], name: str) -> None:
+        """Every weight of the file must have arrived: a loader that skips names would leave the model as it was.
 
         Counted, not compared by name, since adapters come under several naming schemes. What is left on the meta device
         has a layer that the file names, but no weights.
         """
-        wanted = sum(v.numel() for k, v in load_file(path).items() if v.numel() > 1 and not k.startswith(TEXT_PREFIXES))
-        arrived = get_peft_model_state_dict(self._pipe.unet, adapter_name=self._pipe.get_active_adapters()[0])
-        taken = sum(v.numel() for v in arrived.values() if v.numel() > 1 and not v.is_meta)
-        if taken != wanted:
-            raise MemfixError(
-                f"Of {wanted:,} weights in {path} only {taken:,} were taken up.",
-                "Give the model it was made for, and check the diffusers and peft versions with 'memfix doctor'.",
-            )
+        held = load_file(path)
+        for of_texts in (False, True):
+            own = [v for key, v in held.items() if key.startswith(TEXT_PREFIXES) is of_texts]
+            wanted, taken = sum(v.numel() for v in own if v.numel() > 1), 0
+            for part in (module for place, module in changed.items() if place.startswith(TEXT_PREFIXES) is of_texts):
+                arrived = get_peft_model_state_dict(part, adapter_name=name).values()
+                taken += sum(v.numel() for v in arrived if v.numel() > 1 and not v.is_meta)
+            if taken != wanted:
+                where = " of the text encoder" if of_texts else ""
+                raise MemfixError(
+                    f"Of {wanted:,} weights{where} in {path} only {taken:,} were taken up.",
+                    "Give the model it was made for, and check the diffusers and peft versions with 'memfix doctor'.",
+                )
+
+
+def _not_plain(path: Path) -> MemfixError:
+    return MemfixError(
+        f"{path} cannot be merged: it is not a plain LoRA of the UNet.",
+        "Only plain LoRAs of the UNet can be added up. Use this one by itself, or train full weights (--full).",
+    )
 
 
 def _write(folder: Path, state: dict[str, torch.Tensor], config: dict[str, Any]) -> None:

@@ -53,29 +53,30 @@ def adapters_sha256(paths: Iterable[Path]) -> str:
 def note_below(path: Path, digest: str) -> None:
     """Write down in an adapter's file that it holds other adapters as well, by their digest."""
     file = file_of(path)
-    with safe_open(file, "pt") as opened:
-        metadata = {**(opened.metadata() or {}), BELOW: digest}
+    with opened_lora(file) as found:
+        metadata = {**(found.metadata() or {}), BELOW: digest}
     save_file(load_file(file), file, metadata)
     sort_metadata(file)
 
 
 def below(path: Path) -> str | None:
     """The digest of other adapters that one holds as well; None if nothing is said. Raises as `adapters_sha256`."""
-    with _opened(file_of(path)) as opened:
-        return (opened.metadata() or {}).get(BELOW)
+    with opened_lora(file_of(path)) as file:
+        noted: str | None = (file.metadata() or {}).get(BELOW)
+        return noted
 
 
 def _is_dora(file: Path) -> bool:
-    with _opened(file) as opened:
-        return any(part in key for key in opened.keys() for part in LENGTHS)  # noqa: SIM118  # a handle, no dict
+    with opened_lora(file) as found:
+        return any(part in key for key in found.keys() for part in LENGTHS)  # noqa: SIM118  # a handle, no dict
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Any]:
+def opened_lora(file: Path) -> Iterator[Any]:
     """A file of safetensors. Raises MemfixError where it cannot be read."""
     try:
-        with safe_open(file, "pt") as opened:
-            yield opened
+        with safe_open(file, "pt") as found:
+            yield found
     except (SafetensorError, OSError) as error:
         raise MemfixError(
             f"LoRA {file} cannot be read: {error}.", "Restore it, or give another one: a file of safetensors."

@@ -70,7 +70,7 @@ class DetectStage(Stage):
         None, description="of what the references were described as, references.safetensors; none of an index"
     )
     references_sha256: str | None = Field(
-        None, description="of the contents of the references in references.jsonl, once they are written down"
+        None, description="of the contents of the references in references.jsonl, of an index those that came up"
     )
 
 

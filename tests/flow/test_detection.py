@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from memfix.config.checks import DetectSettings
 from memfix.console import Talk
-from memfix.errors import MemfixError
+from memfix.errors import ExitCode, MemfixError
 from memfix.findings import RuleRecord
 from memfix.flow.detect import detect
 from memfix.flow.detection import Detection, adapters_of, digest_of, identity_of, wanted
@@ -194,3 +194,57 @@ def test_weights_without_an_index_are_the_usual_ones_or_those_given() -> None:
     assert wanted(DetectSettings(), None) == Wanted()
     given = DetectSettings(sscd_weights="demo", clip_model="A/b", trust_weights=True)
     assert wanted(given, None) == Wanted("demo", "A/b", True)
+
+
+def test_what_failed_before_anything_was_sampled_may_be_given_anew(
+    tmp_path: Path, model_folder: Path, reference_folder: Path
+) -> None:
+    """The hint of the error is no good if its own run refuses what it says."""
+    folder = Path(shutil.copytree(reference_folder, tmp_path / "references"))
+    (folder / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "prompts.txt").write_text("disc\n")
+    settings = DetectSettings(
+        model=str(model_folder), references=str(folder), num_samples=2, num_inference_steps=2, measure="tiled_l2",
+        mixed_precision="no",
+    )  # fmt: skip
+
+    def again(**changed: object) -> Run:
+        return detect(
+            str(tmp_path / "prompts.txt"), settings.model_copy(update=changed), tmp_path / "run", tmp_path, [],
+            Talk(quiet=True),
+        )  # fmt: skip
+
+    with pytest.raises(MemfixError, match=r"broken\.png") as caught:
+        again()
+    assert "--skip-invalid" in caught.value.hint
+    run = again(skip_invalid=True, num_samples=3)
+    stage = Detection.of(run).stage
+    assert (stage.left_out_pictures, stage.settings.num_samples, len(Detection.of(run).samples)) == (1, 3, 3)
+    with pytest.raises(MemfixError, match="started with other settings"):  # now there is something to lose
+        again(skip_invalid=True)
+
+
+@pytest.mark.parametrize(
+    ("measure", "threshold"), [("ssim", 1.5), ("ssim", -2.0), ("tiled_l2", -0.1)], ids=["above", "below", "distance"]
+)
+def test_a_threshold_that_no_sample_could_pass_is_refused(
+    measure: str, threshold: float, tmp_path: Path, model_folder: Path
+) -> None:
+    (tmp_path / "prompts.txt").write_text("disc\n")
+    settings = DetectSettings(model=str(model_folder), measure=measure, threshold=threshold)
+    with pytest.raises(MemfixError, match="is out of reach") as caught:
+        detect(str(tmp_path / "prompts.txt"), settings, tmp_path / "run", tmp_path, [], Talk(quiet=True))
+    assert caught.value.exit_code is ExitCode.USAGE and not (tmp_path / "run").exists()
+
+
+def test_samples_without_anything_to_be_held_against_are_refused(tmp_path: Path, model_folder: Path) -> None:
+    """Nothing was memorized, so that no sample stands in for a training image either."""
+    (tmp_path / "prompts.txt").write_text("disc\n")
+    settings = DetectSettings(
+        model=str(model_folder), num_samples=3, num_inference_steps=2, measure="tiled_l2", threshold=0.0,
+        mixed_precision="no",
+    )  # fmt: skip
+    run = detect(str(tmp_path / "prompts.txt"), settings, tmp_path / "run", tmp_path, [], Talk(quiet=True))
+    with pytest.raises(MemfixError, match="nothing that samples of other weights could be held against") as caught:
+        Detection.of(run).judge()
+    assert "--references" in caught.value.hint

@@ -21,7 +21,7 @@ from memfix.index.store import Store
 from memfix.measures.descriptor import get_descriptor
 from memfix.measures.weights import Wanted
 from memfix.models import loading
-from memfix.records import Record, Reference
+from memfix.records import Label, Record, Reference
 from memfix.references.in_memory import HeldReferences
 from memfix.run.folder import Run
 from tests.conftest import picture
@@ -263,13 +263,36 @@ def test_a_stage_that_is_killed_at_its_end_loses_nothing_of_the_header(
     assert again and again.attacks == ["wording"] and "noised" in again.attacks_left_out
 
 
+def indexed(run: Run, folder: Path) -> Run:
+    """The same detection with an index of the same pictures."""
+    descriptor = get_descriptor("pixels", Wanted())
+    build(Store.create(folder / "index", folder / "pictures", descriptor), folder / "pictures", descriptor)
+    settings = Detection.of(run).settings.model_copy(update={"references": str(folder / "index")})
+    work = run.path.parent
+    return flow.detect(str(work / "prompts.txt"), settings, work / "indexed", work, [], Talk(quiet=True))
+
+
+def test_a_picture_of_an_index_that_changed_is_not_what_is_forgotten(run: Run, model: Path, tmp_path: Path) -> None:
+    """The index itself has vectors alone, and they are what they were."""
+    found = indexed(run, tmp_path)
+    shown = {v.reference for v in Detection.of(found).verdicts if v.verdict is Label.MEMORIZED}
+    paths = {r.file_name: Path(r.path) for r in Detection.of(found).references}
+    (path, *_) = (paths[name] for name in sorted(shown))
+    kept, other = path.read_bytes(), next(p for p in path.parent.glob("*.png") if p != path)
+    path.write_bytes(other.read_bytes())
+    with pytest.raises(MemfixError, match="training images of this run"):
+        unlearn(found)
+    path.write_bytes(kept)
+    recheck(found, model=model)  # which may write down further references
+    Detection.of(Run.open(found.path)).require_unchanged()
+    path.write_bytes(other.read_bytes())
+    with pytest.raises(MemfixError, match="training images of this run"):
+        Detection.of(Run.open(found.path)).require_unchanged()
+
+
 def test_an_index_whose_vectors_changed_is_refused(run: Run, model: Path, tmp_path: Path) -> None:
     """Against other vectors no sample would be a copy, and a memorized prompt mitigated."""
-    descriptor = get_descriptor("pixels", Wanted())
-    build(Store.create(tmp_path / "index", tmp_path / "pictures", descriptor), tmp_path / "pictures", descriptor)
-    settings = Detection.of(run).settings.model_copy(update={"references": str(tmp_path / "index")})
-    work = run.path.parent
-    found = flow.detect(str(work / "prompts.txt"), settings, work / "indexed", work, [], Talk(quiet=True))
+    found = indexed(run, tmp_path)
     recheck(found, model=model)
     (rows,) = (tmp_path / "index/segments").glob("*.jsonl")
     kept = rows.read_text()

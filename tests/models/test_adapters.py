@@ -165,3 +165,42 @@ def test_factors_are_the_change_that_fusing_makes(model_folder: Path, two: list[
                 assert torch.equal(weight, before[name]), name
             elif factors.down.ndim == 2:
                 torch.testing.assert_close(weight - before[name], factors.up @ factors.down, atol=1e-5, rtol=1e-4)
+
+
+def of_texts(layers: range, prefix: str = "text_encoder", name: str = "self_attn.q_proj") -> dict[str, torch.Tensor]:
+    """A LoRA of some layers of the tiny text encoder, which has one of width 16."""
+    torch.manual_seed(4)
+    base = prefix + ".text_model.encoder.layers.{}." + name
+    return {
+        f"{base.format(i)}.lora_{part}.weight": torch.randn(2, 16) if part == "A" else torch.randn(16, 2)
+        for i in layers
+        for part in "AB"
+    }
+
+
+def test_a_lora_of_the_text_encoder_alone_changes_what_the_denoiser_is_told(model_folder: Path, tmp_path: Path) -> None:
+    save_file(of_texts(range(1)), tmp_path / lora.FILE)
+    plain, changed = loaded(model_folder), loaded(model_folder, tmp_path)
+    assert torch.equal(answer(plain.denoiser.module), answer(changed.denoiser.module))
+    texts = [model.text.encode(["a disc"]).tokens for model in (plain, changed)]
+    assert (texts[0] - texts[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (of_texts(range(3)), "of the text encoder in .* only 64 were taken up"),
+        (of_texts(range(2), "text_encoder_2"), "of the text encoder in .* only 0 were taken up"),
+        (of_texts(range(2), name="attn.q_proj"), "does not fit the model"),
+    ],
+    ids=["more layers", "another encoder", "other names"],
+)
+@pytest.mark.parametrize("alone", [True, False])
+def test_no_weight_of_a_text_encoder_is_left_out_silently(
+    weights: dict[str, torch.Tensor], message: str, alone: bool, model_folder: Path, two: list[Path], tmp_path: Path
+) -> None:
+    """A detection would judge another model than the one that was meant."""
+    whole = weights if alone else load_file(two[0] / lora.FILE) | weights
+    save_file(whole, tmp_path / lora.FILE)
+    with pytest.raises(MemfixError, match=message):
+        loaded(model_folder, tmp_path)

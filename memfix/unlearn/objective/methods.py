@@ -236,7 +236,8 @@ def check_data(method: Method, bank: Stock, checkpoints: bool = False, prior: bo
     if not bank.has_keep and Need.KEEP in method.needs:
         raise MemfixError(
             "There is nothing to keep: every sample of every prompt is a copy or a near-copy.",
-            "Detect with --controls, a list of prompts that must not change, or give a smaller --keep-margin.",
+            "Detect with --controls, a list of prompts that must not change, or give a smaller --keep-margin. Controls "
+            "are kept if they are clean: an undecided one needs more samples (--num-samples).",
         )
     if not bank.has_surrogates and Need.SURROGATES in method.needs:
         raise MemfixError(
