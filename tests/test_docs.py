@@ -1,5 +1,7 @@
 """What the documents say is what the program does."""
 
+import importlib
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -14,6 +16,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from PIL import Image
 from typer.testing import CliRunner
 
+import memfix
 from memfix.cli import _dashed, app
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "research"))
@@ -139,6 +142,38 @@ def anchors(page: str) -> set[str]:
     """What GitHub makes of the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page, flags=re.S), re.M)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+NAMED = re.compile(r"`([A-Z][A-Z_]+)` = ([\d.]+\d|\d)")
+ROW = re.compile(r"\| ((?:`[A-Z_]+`,? ?)+)(?:in `([\w/]+\.py)`)? \| ([\d., ;]+) \| .+ \|")
+
+
+def constants() -> dict[str, set[float]]:
+    """Name → its values, of all constants of the package that are numbers."""
+    found: dict[str, set[float]] = {}
+    for info in pkgutil.walk_packages(memfix.__path__, "memfix."):
+        if not info.name.endswith("__main__"):
+            for name, value in vars(importlib.import_module(info.name)).items():
+                if name.isupper() and isinstance(value, int | float):
+                    found.setdefault(name, set()).add(float(value))
+    return found
+
+
+def test_numbers_that_pages_give_to_constants_are_theirs() -> None:
+    known, told = constants(), {pair for page in USER_PAGES for pair in NAMED.findall(page.read_text())}
+    assert len(told) >= 10
+    assert {(name, float(value)) for name, value in told} == {(name, v) for name, _ in told for v in known[name]}
+
+
+def test_the_table_of_constants_is_that_of_the_code() -> None:
+    page, module, rows = (ROOT / "docs/architecture.md").read_text(), "", 0
+    table = page.split("## Constants of the re-check")[1].split("\n## ")[0]
+    for names, file, values in ROW.findall(table):
+        module, rows = file or module, rows + 1
+        code = importlib.import_module("memfix." + module.removesuffix(".py").replace("/", "."))
+        wanted = [list(v) if isinstance(v, tuple) else [v] for v in (getattr(code, n) for n in spans(names))]
+        assert [[float(n) for n in part.split(",")] for part in values.split(";")] == wanted, names
+    assert rows == table.count("\n|") - 2 >= 15  # every row but the head
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
