@@ -17,8 +17,8 @@ from PIL import Image
 from pydantic import Field
 
 from memfix.console import Talk, counted
-from memfix.detect.aim import Aim
 from memfix.detect.check import Check
+from memfix.detect.seed_search import SeedSearch
 from memfix.models.device import autocast
 from memfix.models.model import DiffusionModel
 from memfix.models.sampling import plan_samples
@@ -62,14 +62,14 @@ def try_similar(
         [p.text for p in prompts if p.role is Role.CONTROL],
     )
     seeds = tuple(range(s.seed, s.seed + s.num_samples))
-    aim = Aim(model, Sampling(seeds, 2, s.num_inference_steps, s.guidance_scale), s.batch_size)
+    search = SeedSearch(model, Sampling(seeds, 2, s.num_inference_steps, s.guidance_scale), s.batch_size)
     trials = check.run.read(file, Trial)
     for first in range(0, len(suspects), s.similar_prompts):
         own = suspects[first : first + s.similar_prompts]
         ids = {x.prompt.id for x in own}
         if not ids <= {t.prompt_id for t in trials}:
             trials = [t for t in trials if t.prompt_id not in ids]
-            trials += _try(check, own, aim, talk)
+            trials += _try(check, own, search, talk)
             check.run.write(file, trials)
         if not any(t.copy_ for t in trials if t.prompt_id in ids):
             break
@@ -106,17 +106,17 @@ def nearest_wordings(
     return [suspect for _, suspect in sorted(found, key=lambda pair: -pair[0])]
 
 
-def _try(check: Check, suspects: Sequence[Suspect], aim: Aim, talk: Talk) -> list[Trial]:
+def _try(check: Check, suspects: Sequence[Suspect], search: SeedSearch, talk: Talk) -> list[Trial]:
     """Draw from each suspect and hold the samples against all references. Needs a check that has references."""
     assert check.judge
     settings, references = check.settings, check.judge.references
     pictures = dict(_small_pictures(references, (x.reference for x in suspects)))
     with autocast(settings.mixed_precision):
-        aimed = aim([x.prompt.text for x in suspects], [pictures[x.reference] for x in suspects], SEEDS)
+        found = search([x.prompt.text for x in suspects], [pictures[x.reference] for x in suspects], SEEDS)
     steps, guidance = settings.num_inference_steps, settings.guidance_scale
     plan = [
         sample
-        for x, seeds in zip(suspects, aimed, strict=True)
+        for x, seeds in zip(suspects, found, strict=True)
         for sample in plan_samples([x.prompt], seeds, steps=steps, guidance=guidance)
     ]
     with talk.progress("Trying similar prompts", len(plan)) as bar:

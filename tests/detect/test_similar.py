@@ -11,8 +11,8 @@ from torch.nn.functional import cosine_similarity
 from memfix.config.checks import DetectSettings
 from memfix.console import Talk
 from memfix.demo import list_path
-from memfix.detect.aim import Aim
 from memfix.detect.check import Check
+from memfix.detect.seed_search import SeedSearch
 from memfix.detect.similar import Trial, nearest_wordings, try_similar
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
@@ -56,8 +56,8 @@ def test_seeds_are_those_that_lead_nearest_after_two_steps(prediction_type: str,
                 clean = (x - (1 - alpha).sqrt() * direct.epsilon(x, t, text)) / alpha.sqrt()
                 nearness.append(float(cosine_similarity(without_means(clean[0]), without_means(goal), dim=0)))
             chosen.append(sorted(SEEDS, key=lambda seed: -nearness[seed])[:3])
-    aim = Aim(DiffusionModel(pipe), Sampling(SEEDS, 2, 4, GUIDANCE), batch_size)
-    assert aim(TEXTS, pictures, 3) == chosen
+    search = SeedSearch(DiffusionModel(pipe), Sampling(SEEDS, 2, 4, GUIDANCE), batch_size)
+    assert search(TEXTS, pictures, 3) == chosen
 
 
 def test_two_evaluations_a_seed_and_one_for_all() -> None:
@@ -68,11 +68,11 @@ def test_two_evaluations_a_seed_and_one_for_all() -> None:
         nonlocal rows
         rows += len(args[0])
 
-    aim = Aim(DiffusionModel(pipe), Sampling(SEEDS, 2, 4, GUIDANCE), 16)
+    search = SeedSearch(DiffusionModel(pipe), Sampling(SEEDS, 2, 4, GUIDANCE), 16)
     pipe.unet.register_forward_pre_hook(count)
-    aim(TEXTS, [picture(i) for i in range(3)], 1)
-    aim(TEXTS[:1], [picture(4)], 1)
-    assert rows == 8 + 4 * 2 * 8 == aim.evaluations(4)
+    search(TEXTS, [picture(i) for i in range(3)], 1)
+    search(TEXTS[:1], [picture(4)], 1)
+    assert rows == 8 + 4 * 2 * 8 == search.evaluations(4)
 
 
 def test_wordings_nearest_to_a_memorized_one_come_first() -> None:

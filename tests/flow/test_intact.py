@@ -14,6 +14,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
+from memfix.flow.new_weights import NewWeights
 from memfix.flow.pairs import written_pairs
 from memfix.records import Pair, Reference
 from memfix.run.folder import Run
@@ -160,6 +161,20 @@ def test_noise_of_the_first_check_is_not_fresh(run: Run, fresh: int) -> None:
     with pytest.raises(MemfixError, match="is not fresh") as caught:
         flow.recheck(Run.open(run.path), settings, [], QUIET, overwrite=True)
     assert f"above {max(seeds)}" in caught.value.hint and (run.path / "changes.jsonl").exists()
+
+
+def test_not_even_the_last_seed_of_fresh_noise_may_be_one_of_the_first_check(
+    tmp_path: Path, model_folder: Path, reference_folder: Path
+) -> None:
+    run = Run.open(detected_run(tmp_path, model_folder, reference_folder, seed=50))
+    for fresh, refused in ((49, True), (48, False)):  # two samples each
+        settings = RECHECK.model_copy(update={"fresh_seed": fresh})
+        try:
+            flow.recheck(run, settings, [], QUIET, NewWeights.of(run, model=model_folder))
+        except MemfixError as error:
+            assert refused and "used seed 50" in error.message
+        else:
+            assert not refused
 
 
 def test_pictures_of_a_copied_run_are_its_own(run: Run, chain: Path) -> None:

@@ -89,6 +89,15 @@ def test_a_configuration_that_changed_is_refused(run: Run, model: Path, name: st
             stage(run)
 
 
+def test_a_vocabulary_is_configuration_and_a_model_card_is_none(run: Run, model: Path) -> None:
+    """The merges of a tokenizer say what a prompt means, and are plain text."""
+    (model / "README.md").write_text("something new")
+    Detection.of(run).require_unchanged()
+    (model / "tokenizer/merges.txt").write_text("something new")
+    with pytest.raises(MemfixError, match="configuration of the model"):
+        unlearn(run)
+
+
 def test_weights_of_the_model_that_changed_are_refused(run: Run, model: Path) -> None:
     spoil(model / "unet/diffusion_pytorch_model.safetensors")
     with pytest.raises(MemfixError, match="weights of the model changed since the detection"):

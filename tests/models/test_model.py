@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from memfix.config.unlearn import UnlearnSettings
-from memfix.detect.aim import Aim
+from memfix.detect.seed_search import SeedSearch
 from memfix.models import loading
 from memfix.models.latents import fit
 from memfix.models.model import DiffusionModel
@@ -98,8 +98,8 @@ def test_screens_score_it(model: DiffusionModel, name: str) -> None:
 
 
 def test_aim_tells_seeds_apart(model: DiffusionModel) -> None:
-    aim = Aim(model, Sampling(tuple(range(6)), 2, 4, 3.0), 6)
-    (one,), (other,) = (aim(["a cat"], [picture(i)], 6) for i in (0, 3))
+    search = SeedSearch(model, Sampling(tuple(range(6)), 2, 4, 3.0), 6)
+    (one,), (other,) = (search(["a cat"], [picture(i)], 6) for i in (0, 3))
     assert sorted(one) == sorted(other) == list(range(6))
     assert one != other
 

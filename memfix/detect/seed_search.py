@@ -12,7 +12,7 @@ from memfix.models.model import DiffusionModel
 from memfix.screens.sampling import Sampling
 
 
-class Aim:
+class SeedSearch:
     """Says which seeds of a prompt lead nearest to a picture.
 
     Two UNet evaluations a seed: the first step is guided by the prediction without text, which is the same for all
@@ -34,11 +34,11 @@ class Aim:
         for i in range(0, len(texts), self._prompts):
             part = slice(i, i + self._prompts)
             latents = torch.stack(list(self._model.latents.encode(pictures[part])))
-            seeds += [own[:most] for own in self._aim(texts[part], latents.to(self._model.device))]
+            seeds += [own[:most] for own in self._search(texts[part], latents.to(self._model.device))]
         return seeds
 
     @torch.no_grad()
-    def _aim(self, prompts: Sequence[str], pictures: torch.Tensor) -> list[list[int]]:
+    def _search(self, prompts: Sequence[str], pictures: torch.Tensor) -> list[list[int]]:
         """All seeds, the nearest first; pictures: latents [P, C, h, w]."""
         model, seeds, steps = self._model, self._sampling.seeds, self._sampling.num_inference_steps
         told = model.text.encode(prompts).repeat_interleave(len(seeds))
