@@ -223,28 +223,6 @@ def test_embeddings_are_moved_once_a_step_however_many_passes_it_has() -> None:
             assert torch.equal(batch.forget.conditioning.tokens[place], attack._probes[i].tokens.detach()[0])
 
 
-def test_the_target_that_an_attack_still_denoises_well_comes_up_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second target's image is all but zero, which this network draws at once."""
-    monkeypatch.setattr(adversary, "LONGEST", 1000)
-    monkeypatch.setattr(adversary, "SHORTEST", 1000)
-    bank = bank_of("epsilon")
-    bank.targets[0].forget[:] = [3 * x for x in bank.targets[0].forget]
-    bank.targets[1].forget[:] = [0 * x for x in bank.targets[1].forget]
-
-    def network(noisy: torch.Tensor, t: torch.Tensor, told: Conditioning) -> torch.Tensor:
-        return noisy / bank.schedule.noise_scale[t].float().reshape(-1, 1, 1, 1) + 0.01 + 0 * told.tokens.mean()
-
-    attack = Adversary(bank, network)
-    assert attack.odds.tolist() == [0.5, 0.5]
-    for number in range(20):
-        attacked(attack, drawn(bank, number, size=8))
-        if number * MOVES < probe.NEAR:
-            assert attack.odds.tolist() == [0.5, 0.5]  # nothing is told by embeddings that have hardly moved
-    assert attack.odds[1] > 0.9
-    came = Counter(i for n in range(50) for i in bank.draw(Draw(3, n), 16, 0, 0.5, (0, 100), attack.odds).targets[:8])
-    assert came[0] >= 100 and came[1] > 250  # every other one takes turns, whatever the odds
-
-
 def test_a_method_that_ends_at_its_bound_takes_all_steps_against_an_adversary() -> None:
     settings = UnlearnSettings(
         method="bounded", max_train_steps=1, adversarial_steps=3, forget_cap=0.001, train_batch_size=4

@@ -176,22 +176,19 @@ class Bank:
         """Every target has a wording that does not give copies."""
         return self.texts is not None and all(t.anchors for t in self.targets)
 
-    def draw(
-        self, draw: Draw, size: int, prior_size: int, mixture: float, window: tuple[int, int],
-        odds: torch.Tensor | None = None,
-    ) -> Batch:  # fmt: skip
+    def draw(self, draw: Draw, size: int, prior_size: int, mixture: float, window: tuple[int, int]) -> Batch:
         """A batch with a stratified mixture: round(λ·size) items start from forget images, at least 1, not all.
 
         At λ = 0 none does and at λ = 1 all do. Targets take turns in random order on either side, from draw to draw,
         and so do the prompts of prior items: over all draws of one size none has come up more than once more often than
         another. The window is where forgetting happens; prior items come from the whole schedule, since what must
-        survive must survive everywhere. With `odds`, [targets], every other target to forget is drawn by them instead.
+        survive must survive everywhere.
         """
         n_forget = round(mixture * size) if mixture in (0, 1) else min(max(round(mixture * size), 1), size - 1)
         from_forget = torch.zeros(size, dtype=torch.bool)
         from_forget[:n_forget] = True
         turns = [
-            *self._to_forget(draw, n_forget, odds),
+            *draw.turns("forget", n_forget, len(self.targets)),
             *draw.turns("keep", size - n_forget, len(self.targets)),
         ]
         targets, pictures = [self.targets[i] for i in turns], draw.stream("pictures")
@@ -217,14 +214,6 @@ class Bank:
             if self.has_anchors
             else None,
         )
-
-    def _to_forget(self, draw: Draw, n: int, odds: torch.Tensor | None) -> list[int]:
-        """Places of n targets."""
-        by_odds = 0 if odds is None else n // 2
-        turns = draw.turns("forget", n - by_odds, len(self.targets))
-        if odds is None or not by_odds:
-            return turns
-        return turns + torch.multinomial(odds, by_odds, replacement=True, generator=draw.stream("odds")).tolist()
 
     def _keep(self, draw: Draw, targets: Sequence[Target], forgot: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
         """(text, latent) that each target keeps, its own or another prompt's.

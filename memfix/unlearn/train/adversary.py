@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 
@@ -20,7 +19,6 @@ from memfix.models.denoiser import Network
 from memfix.models.prediction import expand, target
 from memfix.unlearn.data.bank import Bank, Batch
 from memfix.unlearn.data.draws import Draw
-from memfix.unlearn.train.focus import Focus
 from memfix.unlearn.train.probe import Probe
 from memfix.unlearn.train.ranks import Ranks
 
@@ -29,15 +27,6 @@ RATES = (0.05, 0.1, 0.2)  # of Adam, by lot
 SHORTEST, LONGEST = 40, 80  # Adam steps after which an embedding begins anew
 STARTS = {"prompt": 0.5, "other text": 0.25, "noise": 0.125, "empty": 0.125}
 SCALE = 1024.0  # of the loss, so that half precision keeps its gradient; Adam does not care
-FOCUS = "focus"
-
-
-class Observation(NamedTuple):
-    """An error of denoising a target's image at a timestep, under an embedding that an attack has moved for a while."""
-
-    target: int
-    t: int
-    error: float
 
 
 class Adversary:
@@ -55,12 +44,6 @@ class Adversary:
         self._together = max(1, together // POINTS)
         self._others = sorted({text for text, _ in bank.prior if text})
         self._probes: dict[int, Probe] = {}
-        self._focus = Focus(len(bank.targets), len(bank.schedule))
-
-    @property
-    def odds(self) -> torch.Tensor:
-        """How often each target is to be forgotten, in relation to the others, [targets]."""
-        return self._focus.odds
 
     def __call__(self, passes: Sequence[Batch], draw: Draw) -> list[Batch]:
         """This rank's passes of a step, with each item under the embedding of its target.
@@ -76,11 +59,8 @@ class Adversary:
         return [self._attacked(batch) for batch in passes]
 
     def state(self) -> dict[str, torch.Tensor]:
-        """All embeddings with what Adam knows of each, and of which targets there is most left, for a checkpoint."""
-        found = {f"{FOCUS}/{name}": tensor for name, tensor in self._focus.state().items()}
-        for i, probe in self._probes.items():
-            found |= {f"{i}/{name}": tensor for name, tensor in probe.state().items()}
-        return found
+        """All embeddings with what Adam knows of each, to be written into a checkpoint."""
+        return {f"{i}/{name}": tensor for i, probe in self._probes.items() for name, tensor in probe.state().items()}
 
     def take_up(self, state: Mapping[str, torch.Tensor]) -> None:
         """Go on from what `state` gave."""
@@ -88,7 +68,6 @@ class Adversary:
         for key, tensor in state.items():
             whose, name = key.split("/")
             parts.setdefault(whose, {})[name] = tensor
-        self._focus.take_up(parts.pop(FOCUS))
         self._probes = {int(i): self._probe(part) for i, part in parts.items()}
 
     def _attacked(self, batch: Batch) -> Batch:
@@ -138,37 +117,25 @@ class Adversary:
 
     def _move(self, due: Sequence[int], draw: Draw) -> None:
         """Take the attack's next steps for some targets, each in one of the ranks; then all ranks know of all."""
-        own, seen = list(self._ranks.world.shard(due)), list[Observation]()
+        own = list(self._ranks.world.shard(due))
         for first in range(0, len(own), self._together):
-            seen += self._moved(own[first : first + self._together], draw)
-        told = self._ranks.gathered(({i: self._probes[i].state() for i in own}, seen))
-        for states, _ in told:
+            self._move_together(own[first : first + self._together], draw)
+        for states in self._ranks.gathered({i: self._probes[i].state() for i in own}):
             self._probes |= {i: self._probe(state) for i, state in states.items() if i not in own}
-        for one in sorted((one for _, found in told for one in found), key=lambda one: one.target):
-            self._focus.see(*one)
 
-    def _moved(self, due: Sequence[int], draw: Draw) -> list[Observation]:
-        """Move the embeddings of some targets at once; the errors under those that had moved for a while."""
+    def _move_together(self, due: Sequence[int], draw: Draw) -> None:
         probes, streams = [self._probes[i] for i in due], [draw.stream(f"attack on target {i}") for i in due]
-        told, moved, seen = self._told(due), [probe.tokens for probe in probes], list[Observation]()
+        told, moved = self._told(due), [probe.tokens for probe in probes]
         for _ in range(MOVES):
-            errors, t = self._errors(due, streams, replace(told, tokens=torch.cat(moved)).repeat_interleave(POINTS))
-            seen += [
-                Observation(i, int(when), float(error))
-                for place, (i, probe) in enumerate(zip(due, probes, strict=True)) if probe.mature
-                for when, error in zip(_of(t, place), _of(errors.detach(), place), strict=True)
-            ]  # fmt: skip
-            for probe, gradient in zip(probes, torch.autograd.grad(SCALE * errors.sum(), moved), strict=True):
+            loss = SCALE * self._error(due, streams, replace(told, tokens=torch.cat(moved)).repeat_interleave(POINTS))
+            for probe, gradient in zip(probes, torch.autograd.grad(loss, moved), strict=True):
                 probe.move(gradient)
-        return seen
 
     def _told(self, due: Sequence[int]) -> Conditioning:
         return self._texts.stack([self._bank.targets[i].text for i in due])
 
-    def _errors(
-        self, due: Sequence[int], streams: Sequence[torch.Generator], told: Conditioning
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean squares of denoising errors, [targets · POINTS], and their timesteps."""
+    def _error(self, due: Sequence[int], streams: Sequence[torch.Generator], told: Conditioning) -> torch.Tensor:
+        """Sum over points of the mean square of the error of denoising targets' images."""
         schedule, clean, t, noise = self._bank.schedule, list[torch.Tensor](), list[int](), list[torch.Tensor]()
         for i, stream in zip(due, streams, strict=True):
             for _ in range(POINTS):
@@ -181,10 +148,4 @@ class Adversary:
         noisy = expand(signal.float(), pictures) * pictures + expand(scale.float(), pictures) * eps
         answer = self._network(noisy, times, told)
         wanted = target(noisy, pictures, signal, scale, schedule.prediction_type)
-        return (answer.float() - wanted.to(answer.device)).square().flatten(1).mean(1), times
-
-
-def _of(values: torch.Tensor, place: int) -> list[float]:
-    """The values of the points of the target at a place."""
-    found: list[float] = values[place * POINTS : (place + 1) * POINTS].tolist()
-    return found
+        return (answer.float() - wanted.to(answer.device)).square().flatten(1).mean(1).sum()

@@ -168,11 +168,10 @@ class Trainer:
         s, ranks = self.settings, self._ranks
         n, mixture = s.gradient_accumulation_steps * ranks.world.world_size, self._composition.mixture(s.mixture)
         prior = 0 if mixture == 1 else s.prior_batch_size
-        draws, attack = [Draw(s.train_seed, self.step * n + i) for i in ranks.world.shard(range(n))], self.adversary
-        odds = attack.odds if attack else None
-        batches = [self._bank.draw(draw, s.train_batch_size, prior, mixture, self._window, odds) for draw in draws]
-        if attack:
-            batches = attack(batches, Draw(s.train_seed, self.step, "adversary"))
+        draws = [Draw(s.train_seed, self.step * n + i) for i in ranks.world.shard(range(n))]
+        batches = [self._bank.draw(draw, s.train_batch_size, prior, mixture, self._window) for draw in draws]
+        if self.adversary:
+            batches = self.adversary(batches, Draw(s.train_seed, self.step, "adversary"))
         return [replace(b, prior=self._held(b.prior)) if len(b.prior) and self.original else b for b in batches]
 
     def _enough(self, passes: Sequence[Batch], loss_forget: float) -> bool:
