@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,10 +165,25 @@ def changes(call: Call, run: Run, last: bool = True) -> None:
         moved = sum(c.outcome is not Outcome.UNCHANGED for c in controls)
         drift = sum(c.damage.drift for c in controls) / len(controls)
         call.talk.say(f"\n{count_of(moved, len(controls), 'control')} changed; same-noise difference {drift:.3f} rms")
+    _tell_of_adversarial_steps(call, run, every)
     if last:
         if call.json:
             emit({"run": str(run.path), "changes": [c.model_dump(mode="json") for c in every]})
         call.talk.say("Next: memfix report --open", "hint")
+
+
+def _tell_of_adversarial_steps(call: Call, run: Run, found: Sequence[Change]) -> None:
+    """Where attacks bring back what the run itself has unlearned without looking at any attack."""
+    stages, hidden = run.header.stages, sum(c.outcome is Outcome.HIDDEN for c in found)
+    if not (hidden and stages.recheck and stages.recheck.own and stages.unlearn):
+        return
+    settings = stages.unlearn.settings
+    if not settings.adversarial_steps:
+        call.talk.say(
+            f"\n{counted(hidden, 'image')} can be brought back. Training against an attack holds them better: "
+            f"memfix unlearn {run.path} --overwrite --adversarial-steps {settings.max_train_steps}",
+            "hint",
+        )
 
 
 def _outcome(change: Change) -> str:
