@@ -221,7 +221,6 @@ LONG = 100  # lines from which on a module needs a test of its own
 TESTED_ELSEWHERE: dict[str, tuple[str, ...]] = {
     # what a command is, is what a user types: run as such, under a name that is not that of the work behind it
     "cli.index": ("index/test_index_command.py",),
-    "cli.show": ("flow/test_dry_run.py", "flow/test_chain.py"),
     # settings and records without own logic: one test of what holds for all of their kind
     "config.checks": ("config/test_layers.py", "config/test_names.py"),
     "config.unlearn": ("config/test_budget.py", "config/test_names.py", "unlearn/test_options.py"),
