@@ -13,6 +13,7 @@ from memfix.config.base import Settings
 class Adversarial(NamedTuple):
     """Values of adversarial steps; found on the bundled model."""
 
+    forget_cap: float = 1.0
     forget_ratio: float = 0.3
     timestep_min: int = 300
     prior: int = 3  # times as many prior items
@@ -126,7 +127,7 @@ class UnlearnSettings(Settings):
         None,
         gt=0,
         description="Stop pushing an image away once its error is this multiple of the error of predicting 0. The "
-        "default is 1 for bounded and vdu, and no cap for siss and neggrad; give "
+        "default is 1 for bounded and vdu and in adversarial steps, and no cap for siss and neggrad; give "
         "neggrad a cap unless you use it as a baseline.",
     )
     bome_eta: float = Field(
@@ -293,11 +294,13 @@ class UnlearnSettings(Settings):
     def adversarial(self) -> UnlearnSettings:
         """The settings of the adversarial steps: as many, without validations, the rate rises and falls anew.
 
-        What is forgotten weighs more, and is drawn at earlier timesteps too. More prior items hold what else there is.
-        Where the user's own values do not go further, they are those of `ADVERSARIAL_VALUES`.
+        What is forgotten is bounded, since much of it is forgotten already, and weighs more; it is drawn at earlier
+        timesteps too. More prior items hold what else there is. Where the user's own values do not go further, they
+        are those of `ADVERSARIAL_VALUES`.
         """
         own = {
             "max_train_steps": self.adversarial_steps, "validation_steps": 0, "lr_scheduler": "cosine",
+            "forget_cap": self.forget_cap or ADVERSARIAL_VALUES.forget_cap,
             "forget_ratio": max(self.forget_ratio, ADVERSARIAL_VALUES.forget_ratio),
             "timestep_min": min(self.timestep_min, ADVERSARIAL_VALUES.timestep_min),
             "prior_batch_size": ADVERSARIAL_VALUES.prior * self.prior_batch_size,

@@ -21,7 +21,7 @@ from memfix.run.folder import MODEL, Run
 from memfix.run.header import UnlearnStage
 from memfix.run.inputs import UnlearnInputs
 from memfix.unlearn.data.pairs import short_of_keep
-from memfix.unlearn.objective.methods import AGAINST_ATTACK, Method, get_method, window
+from memfix.unlearn.objective.methods import Method, get_method, window
 from memfix.unlearn.objective.modifiers import parameter_group
 from memfix.unlearn.reading import PRIOR_ITEMS, check_settings, kinds_used, prior_strength, settings_of
 from memfix.unlearn.train.adversary import MOVES, POINTS
@@ -112,7 +112,7 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
     kept = [p for p in pairs if p.side is Side.KEEP]
     own_ids = {p.id for p in found}
     others = any(p.prompt_id not in own_ids for p in kept)
-    items, more_items = _items(method, settings, others), _items(AGAINST_ATTACK, settings.adversarial(), others)
+    items, more_items = (_items(method, s, others) for s in (settings, settings.adversarial()))
     passes = settings.max_train_steps * settings.gradient_accumulation_steps
     passes *= len(found) if settings.adapter_per_prompt else 1
     against = settings.adversarial_steps * settings.gradient_accumulation_steps

@@ -23,7 +23,7 @@ from memfix.unlearn.data.keep_images import keep_variants
 from memfix.unlearn.data.pairs import build_pairs, stock_of
 from memfix.unlearn.data.sampler import Sampler
 from memfix.unlearn.data.surrogates import make_surrogates
-from memfix.unlearn.objective.methods import AGAINST_ATTACK, Method, Need, check_data
+from memfix.unlearn.objective.methods import Method, Need, check_data
 from memfix.unlearn.reading import drawn_mixture, kinds_used, prior_strength, settings_of
 from memfix.unlearn.rewording import reword
 from memfix.variants.table import VARIANT_KINDS
@@ -79,8 +79,6 @@ def gather(detection: Detection, entry: UnlearnStage, sample: Sampler, method: M
         pairs = make_surrogates(sample, pairs, distinct, run.path / SURROGATES)
         pairs = _write(run, pairs)
     check_data(method, stock_of(pairs), prior=prior_strength(method, settings) > 0)
-    if settings.adversarial_steps:
-        check_data(AGAINST_ATTACK, stock_of(pairs))
     _warn(sample.talk, pairs, method, settings)
     return pairs
 

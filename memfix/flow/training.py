@@ -24,7 +24,7 @@ from memfix.run.header import UnlearnStage
 from memfix.unlearn.data.bank import Bank, Target
 from memfix.unlearn.data.encode import with_texts
 from memfix.unlearn.data.sampler import Sampler
-from memfix.unlearn.objective.methods import AGAINST_ATTACK, Method
+from memfix.unlearn.objective.methods import Method
 from memfix.unlearn.train.adversary import Adversary
 from memfix.unlearn.train.checkpoint import Checkpoints
 from memfix.unlearn.train.ranks import Ranks
@@ -101,7 +101,7 @@ class Training:
         Has a file of steps and checkpoints of its own. `original`: what prior items are held to.
         """
         run, settings, model = self.run, self.settings.adversarial(), self.sample.model
-        trainer = _adversarial(model, self.bank, settings, self.precision, original, ranks)
+        trainer = _adversarial(model, self.bank, self.method, settings, self.precision, original, ranks)
         checkpoints = Checkpoints(run.path / CHECKPOINTS / ADVERSARIAL, trainer, settings.checkpoints_total_limit)
         name, every = f"{ADVERSARIAL}.jsonl", settings.checkpointing_steps
         done = ranks.shared(checkpoints.restore())
@@ -190,7 +190,7 @@ def follow(ranks: Ranks, model: DiffusionModel, method: Method, settings: Unlear
         trainer.follow()
         _finish(model, trainer, ranks)
         if settings.adversarial_steps and ranks.shared(False):
-            against = _adversarial(model, bank, settings.adversarial(), precision, trainer.original, ranks)
+            against = _adversarial(model, bank, method, settings.adversarial(), precision, trainer.original, ranks)
             if done := ranks.shared(0):
                 Checkpoints(work.folder / CHECKPOINTS / ADVERSARIAL, against).restore(str(done))
             ranks.wait()
@@ -219,8 +219,8 @@ def _trainer(
 
 
 def _adversarial(
-    model: DiffusionModel, bank: Bank, settings: UnlearnSettings, precision: str, original: Network | None,
-    ranks: Ranks,
+    model: DiffusionModel, bank: Bank, method: Method, settings: UnlearnSettings, precision: str,
+    original: Network | None, ranks: Ranks,
 ) -> Trainer:  # fmt: skip
     """The trainer of the steps against an attack, of a model that was trained before; ranks all come here at once.
 
@@ -230,7 +230,7 @@ def _adversarial(
     ranks.spread(p.detach() for p in model.denoiser.trained().values())
     model.denoiser.module.train()
     return Trainer(
-        network, model.denoiser.trained(), bank, AGAINST_ATTACK, settings, precision, original=original, ranks=ranks,
+        network, model.denoiser.trained(), bank, method, settings, precision, original=original, ranks=ranks,
         adversary=Adversary(bank, network, settings.train_batch_size, ranks),
     )  # fmt: skip
 

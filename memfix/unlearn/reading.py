@@ -11,7 +11,7 @@ from torch import nn
 from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.unlearn.objective import terms
-from memfix.unlearn.objective.methods import AGAINST_ATTACK, METHODS, Method, window
+from memfix.unlearn.objective.methods import METHODS, Method, window
 from memfix.unlearn.train.trainer import adam
 from memfix.variants.table import get_kinds
 
@@ -28,12 +28,7 @@ SOME = OWN | PRIOR_ITEMS | SAMPLED | GIVEN_TO_KEEP | {"mixture", "forget_low_pas
 
 
 def settings_of(method: Method, settings: UnlearnSettings) -> AbstractSet[str]:
-    """Of `SOME`, those that a method looks at under these settings, or adversarial steps after it."""
-    read = _read_by(method, settings)
-    return read | _read_by(AGAINST_ATTACK, settings) if settings.adversarial_steps else read
-
-
-def _read_by(method: Method, settings: UnlearnSettings) -> AbstractSet[str]:
+    """Of `SOME`, those that a method looks at under these settings."""
     composed = method.compose(settings)
     read = set(method.reads)
     if composed.keep:
@@ -46,15 +41,15 @@ def _read_by(method: Method, settings: UnlearnSettings) -> AbstractSet[str]:
         read |= SAMPLED | GIVEN_TO_KEEP
     elif settings.reword:
         read |= SAMPLED
-    if settings.forget_norm is not None and "forget_norm" in read:
+    if settings.forget_norm is not None:
         read -= {"forget_ratio"}
     return read
 
 
 def keeps(method: Method, settings: UnlearnSettings) -> bool:
-    """Whether training looks at keep images: in a keep term, for a prior on the weights, or in adversarial steps."""
-    kept = method.compose(settings).keep is not None or bool(settings.adversarial_steps)
-    return kept or bool(prior_strength(method, settings))
+    """Whether training looks at keep images: in a keep term, or for a prior on the weights."""
+    composed = method.compose(settings)
+    return composed.keep is not None or bool(prior_strength(method, settings))
 
 
 def prior_strength(method: Method, settings: UnlearnSettings) -> float:
@@ -89,6 +84,9 @@ def check_settings(method: Method, settings: UnlearnSettings, given: Iterable[st
     window(settings)
     _check_weights(settings)
     read, full = settings_of(method, settings), settings.weights == "full"
+    if settings.adversarial_steps and method.compose(settings).forget is None:
+        reason = f"method '{method.name}' has no forget term that could work against an attack"
+        raise _useless("adversarial_steps", reason, None)
     for name in sorted({*given, "surrogates"}):
         if getattr(settings, name) in (None, False):
             continue

@@ -171,9 +171,6 @@ class Naive:
             case "retrack":
                 w = s.forget_weight or 0.5
                 return (1 - w) * g(self.keep()) + w * g(self.neighbours())
-            case "adversarial steps":
-                keep, near = g(self.keep()), g(self.neighbours())
-                return keep + s.forget_ratio * keep.norm() * near / near.norm()
             case "surrogate":
                 keep, forget = g(self.keep()), g(self.surrogate())
                 return keep + (s.forget_weight or 1) * (

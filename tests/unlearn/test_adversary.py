@@ -13,7 +13,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.models.conditioning import Conditioning
 from memfix.unlearn.data.bank import Bank, Batch
 from memfix.unlearn.data.draws import Draw
-from memfix.unlearn.objective.methods import AGAINST_ATTACK
+from memfix.unlearn.objective.methods import METHODS
 from memfix.unlearn.train import adversary, probe
 from memfix.unlearn.train.adversary import MOVES, POINTS, RATES, SCALE, Adversary
 from memfix.unlearn.train.checkpoint import Checkpoints
@@ -179,7 +179,7 @@ def test_a_training_that_was_cut_off_goes_on_bit_for_bit(tmp_path: Path, accumul
         model, bank = Net(), bank_of("epsilon")
         network, weights = parts(model)
         attack = Adversary(bank, network)
-        return model, Trainer(network, weights, bank, AGAINST_ATTACK, settings, "no", adversary=attack)
+        return model, Trainer(network, weights, bank, METHODS["siss"], settings, "no", adversary=attack)
 
     def advance(trainer: Trainer, step: int) -> None:
         while trainer.step < step:
@@ -223,13 +223,26 @@ def test_embeddings_are_moved_once_a_step_however_many_passes_it_has() -> None:
             assert torch.equal(batch.forget.conditioning.tokens[place], attack._probes[i].tokens.detach()[0])
 
 
+def test_a_method_that_ends_at_its_bound_takes_all_steps_against_an_adversary() -> None:
+    settings = UnlearnSettings(
+        method="bounded", max_train_steps=1, adversarial_steps=3, forget_cap=0.001, train_batch_size=4
+    ).adversarial()
+    bank = bank_of("epsilon")
+    network, weights = parts(Net())
+    alone = Trainer(network, weights, bank, METHODS["bounded"], settings, "no")
+    assert [s.step for s in alone] == [1] and alone.reached
+    attack = Adversary(bank, network)
+    attacked = Trainer(network, weights, bank, METHODS["bounded"], settings, "no", adversary=attack)
+    assert [s.step for s in attacked] == [1, 2, 3] and not attacked.reached
+
+
 def test_settings_of_adversarial_steps_keep_what_goes_further() -> None:
     own = UnlearnSettings(adversarial_steps=7, max_train_steps=80, timestep_min=500, validation_steps=10).adversarial()
-    assert (own.max_train_steps, own.timestep_min, own.forget_ratio) == (7, 300, 0.3)
+    assert (own.max_train_steps, own.timestep_min, own.forget_cap, own.forget_ratio) == (7, 300, 1.0, 0.3)
     assert own.validation_steps == 0 and own.lr_scheduler == "cosine"
     assert own.prior_batch_size == 3 * UnlearnSettings().prior_batch_size
-    own = UnlearnSettings(adversarial_steps=7, timestep_min=100, forget_ratio=0.5).adversarial()
-    assert (own.timestep_min, own.forget_ratio) == (100, 0.5)
+    own = UnlearnSettings(adversarial_steps=7, timestep_min=100, forget_cap=2.0, forget_ratio=0.5).adversarial()
+    assert (own.timestep_min, own.forget_cap, own.forget_ratio) == (100, 2.0, 0.5)
 
 
 def test_a_network_without_prompts_is_refused() -> None:

@@ -14,7 +14,7 @@ from torch.multiprocessing import spawn
 from memfix.config.unlearn import UnlearnSettings
 from memfix.models.denoiser import frozen
 from memfix.records import Step
-from memfix.unlearn.objective.methods import AGAINST_ATTACK, METHODS
+from memfix.unlearn.objective.methods import METHODS
 from memfix.unlearn.train.adversary import Adversary
 from memfix.unlearn.train.ranks import Ranks
 from memfix.unlearn.train.trainer import Trainer
@@ -64,8 +64,7 @@ def train(case: str, ranks: Ranks, sharded: bool = False) -> tuple[torch.Tensor,
     parameters, method = list(model.parameters()), METHODS[settings.method]
     (network, weights), bank, adversary = parts(model), bank_of("epsilon"), None
     if settings.adversarial_steps:
-        method, settings = AGAINST_ATTACK, settings.adversarial()
-        adversary = Adversary(bank, network, ranks=ranks)
+        settings, adversary = settings.adversarial(), Adversary(bank, network, ranks=ranks)
     trainer = Trainer(network, weights, bank, method, settings, "no", states, held, ranks, adversary)
     record = list(trainer)[-1]
     trainer.finish()

@@ -9,7 +9,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.objective.methods import METHODS
-from memfix.unlearn.reading import OWN, SOME, check_settings, drawn_mixture, keeps, kinds_used, settings_of
+from memfix.unlearn.reading import OWN, SOME, check_settings, drawn_mixture, kinds_used, settings_of
 from memfix.variants.table import VARIANT_KINDS
 
 
@@ -69,16 +69,10 @@ def test_what_other_settings_leave_without_effect_is_refused(values: dict, name:
         check_settings(METHODS["siss"], UnlearnSettings(**values), [name])
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_adversarial_steps_follow_any_method_and_look_at_what_is_theirs(name: str) -> None:
-    method, plain = METHODS[name], UnlearnSettings(method=name)
-    against = plain.model_copy(update={"adversarial_steps": 3})
-    given = ["adversarial_steps", "nearest_keep", "forget_ratio", "prior_batch_size", "keep_variants"]
-    check_settings(method, against, given)
-    assert keeps(method, against)
-    if name != "retrack":
-        with pytest.raises(MemfixError, match=r"nearest.keep"):
-            check_settings(method, plain, ["nearest_keep"])
+def test_what_forgets_nothing_cannot_work_against_an_attack() -> None:
+    check_settings(METHODS["siss"], UnlearnSettings(adversarial_steps=3), ["adversarial_steps"])
+    with pytest.raises(MemfixError, match="adversarial_steps has no effect: method 'naive' has no forget term"):
+        check_settings(METHODS["naive"], UnlearnSettings(adversarial_steps=3))
 
 
 def test_what_is_off_needs_no_reader() -> None:

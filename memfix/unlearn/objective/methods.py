@@ -138,11 +138,6 @@ def vdu(s: UnlearnSettings) -> Composition:
     return Composition(forget=forget, ascent=True, parameter_prior=0.99)
 
 
-def against_attack(s: UnlearnSettings) -> Composition:
-    """Keep plus regression on the nearest keep images, the latter rescaled to a share of the former."""
-    return Composition(terms.denoise_keep, terms.nearest_forget, partial(rescale, ratio=s.forget_ratio))
-
-
 def _given(value: float | None, otherwise: float) -> float:
     return otherwise if value is None else value
 
@@ -190,16 +185,6 @@ METHODS: dict[str, Method] = {
         ),
     ]
 }  # fmt: skip
-
-
-AGAINST_ATTACK = Method(
-    "adversarial steps", "keep, and denoise forget images to near keep images, under the embeddings of an attack",
-    "arXiv 2507.16880, 2509.13007", "1", (Need.KEEP,), ("forget_ratio", "nearest_keep"), against_attack,
-    lambda bank, s: nearest_keep(bank, s.nearest_keep),
-)  # fmt: skip
-"""What adversarial steps take, whatever the method of the steps before them. Ascent would push the answers at noisy
-training images anywhere but where they were, and another embedding finds a way around that; what a model that never saw
-an image would answer is the same for all embeddings."""
 
 
 def get_method(name: str) -> Method:

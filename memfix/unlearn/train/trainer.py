@@ -175,9 +175,12 @@ class Trainer:
         return [replace(b, prior=self._held(b.prior)) if len(b.prior) and self.original else b for b in batches]
 
     def _enough(self, passes: Sequence[Batch], loss_forget: float) -> bool:
-        """Whether the forget term is where the method wants it, in a step of all ranks; never if it does not say."""
+        """Whether the forget term is where the method wants it, in a step of all ranks; never if it does not say.
+
+        Against an adversary it never is: what is forgotten under these embeddings is not under the next ones.
+        """
         enough = self._composition.enough
-        if enough is None:
+        if enough is None or self.adversary:
             return False
         return loss_forget >= self._ranks.mean(sum(float(enough(b, self._view)) for b in passes) / len(passes))
 
