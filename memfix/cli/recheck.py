@@ -13,7 +13,9 @@ from memfix.config.checks import RecheckSettings
 Adapters = Annotated[
     list[Path] | None,
     typer.Option(
-        "--lora", help="Take this adapter instead of the run's own; may be repeated, and the adapters then add up."
+        "--lora",
+        help="Take this adapter instead of the run's own; may be repeated, and the adapters then add up. An "
+        "adapter that the detection had stays below them, unless one of them holds it.",
     ),
 ]
 Model = Annotated[
