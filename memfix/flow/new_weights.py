@@ -56,7 +56,7 @@ class NewWeights:
         The run's own do. Others hold it if a file says so; where nothing is known it is put below them, since a memory
         that came with it would else go unseen.
         """
-        held = {lora.below(path) for path in self.adapters}
+        held = frozenset[str]().union(*map(lora.holds, self.adapters))
         if self.are_own(detection.run) or detection.stage.inputs.adapter_sha256 in held:
             return []
         return adapters_of(detection.settings)

@@ -10,7 +10,6 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.files import atomic_folder
 from memfix.flow.detection import Detection, adapters_of
-from memfix.models import lora
 from memfix.models.context import ContextEdit, build_in
 from memfix.models.model import DiffusionModel
 from memfix.records import Rewording
@@ -59,8 +58,6 @@ def save(
                 model.adapters.save_sum(folder, [*below, folder])
             else:
                 model.adapters.save(folder, edit)
-            if digest := detection.stage.inputs.adapter_sha256:
-                lora.note_below(folder, digest)
         else:
             if edit is not None:
                 build_in(model.denoiser.module, edit)

@@ -109,9 +109,9 @@ class Adapters:
         """Write one LoRA that changes the model as all of `paths` do together.
 
         Its rank in each layer is the sum of theirs: B₁A₁ + B₂A₂ = [B₁ B₂] [A₁; A₂]. With `edit`, that of the model's
-        weights W as they are is one more: W write read.
+        weights W as they are is one more: W write read. The file says which adapters it holds.
         """
-        adapters = [self.read(path) for path in paths]
+        adapters, known = [self.read(path) for path in paths], frozenset[str]().union(*map(lora.holds, paths))
         if edit is not None:
             layers = readers(self._pipe.unet)
             adapters.append({n: Factors(edit.read, x.weight.float().cpu() @ edit.write) for n, x in layers})
@@ -127,6 +127,7 @@ class Adapters:
             r=most, lora_alpha=most, target_modules=list(ranks), rank_pattern=ranks, alpha_pattern=ranks
         )  # fmt: skip
         _write(folder, state, config.to_dict())
+        lora.note_held(folder, known)
 
     def _attach(self, path: Path) -> str:
         """Put an adapter on a model that has none; the name it has there. Raises as `fuse` does."""

@@ -22,7 +22,7 @@ from memfix.models.context import ContextEdit
 ADAPTER = "memfix"
 FILE = "pytorch_lora_weights.safetensors"
 FIRST, SECOND = ".lora_A.", ".lora_B."  # the two factors of an adapter, which adds BA to a layer
-BELOW = "memfix_below"  # in a file's metadata: digest of the adapters that its weights hold beside what was trained
+HELD = "memfix_held"  # in a file's metadata: digests of the adapters that its weights are the sum of
 LENGTHS = ("lora_magnitude_vector", "dora_scale")  # of rows, which DoRA learns; as peft and as others name them
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut", "proj_in", "proj_out"]
 
@@ -50,20 +50,20 @@ def adapters_sha256(paths: Iterable[Path]) -> str:
     return hashlib.sha256("\n".join(single).encode()).hexdigest()
 
 
-def note_below(path: Path, digest: str) -> None:
-    """Write down in an adapter's file that it holds other adapters as well, by their digest."""
+def note_held(path: Path, digests: Iterable[str]) -> None:
+    """Write down in an adapter's file which other adapters it holds, by their digests."""
     file = file_of(path)
     with opened_lora(file) as found:
-        metadata = {**(found.metadata() or {}), BELOW: digest}
+        metadata = {**(found.metadata() or {}), HELD: " ".join(sorted(digests))}
     save_file(load_file(file), file, metadata)
     sort_metadata(file)
 
 
-def below(path: Path) -> str | None:
-    """The digest of other adapters that one holds as well; None if nothing is said. Raises as `adapters_sha256`."""
-    with opened_lora(file_of(path)) as file:
-        noted: str | None = (file.metadata() or {}).get(BELOW)
-        return noted
+def holds(path: Path) -> frozenset[str]:
+    """Digests of an adapter and of those that it is known to hold. Raises as `adapters_sha256` does."""
+    with opened_lora(file := file_of(path)) as found:
+        noted: str = (found.metadata() or {}).get(HELD, "")
+    return frozenset({sha256([file]), *noted.split()})
 
 
 def _is_dora(file: Path) -> bool:

@@ -51,7 +51,7 @@ def test_the_runs_own_adapter_holds_the_one_below_wherever_it_lies(unlearned: Pa
     run = Run.open(Path(shutil.copytree(unlearned, tmp_path / "run")))
     detection, copy = Detection.of(run), Path(shutil.copytree(unlearned / "model", tmp_path / "copy"))
     with safe_open(lora.file_of(copy), "pt") as file:
-        assert file.metadata()[lora.BELOW] == detection.stage.inputs.adapter_sha256
+        assert detection.stage.inputs.adapter_sha256 in file.metadata()[lora.HELD].split()
     assert NewWeights.of(run).below(detection) == []
     elsewhere = NewWeights.of(run, [copy])
     run.discard("unlearn")  # nothing but the file itself says what it holds
@@ -84,3 +84,24 @@ def test_a_part_that_was_trained_for_one_prompt_is_put_on_the_adapter_below(unle
     run = Run.open(unlearned)
     detection, part = Detection.of(run), next((unlearned / "adapters").iterdir()) / "model"
     assert NewWeights.of(run, [part]).below(detection) == [Path(detection.settings.adapter or "")]
+
+
+def test_a_merged_adapter_is_not_put_on_the_one_that_it_holds(
+    unlearned: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    """Twice as strong, what a model has learned by heart is another picture or none: no copy, and nothing erased."""
+    run = Run.open(unlearned)
+    detection, other = Detection.of(run), adapter(model_folder, tmp_path / "other", 0.05)
+    below = Path(detection.settings.adapter or "")
+    loading.load(loading.locate(str(model_folder))).adapters.save_sum(tmp_path / "both", [below, other])
+    for again in ("both", "more"):  # also through a further merge
+        given = NewWeights.of(run, [tmp_path / again])
+        assert given.below(detection) == []
+        loaded = loading.load(loading.locate(str(model_folder)))
+        loaded.adapters.save_sum(tmp_path / "more", [tmp_path / "both", other])
+    assert NewWeights.of(run, [below]).below(detection) == []  # it is that one itself
+    wanted = loading.load(loading.locate(str(model_folder)))
+    wanted.adapters.fuse(below, other)
+    torch.testing.assert_close(
+        weights(NewWeights.of(run, [tmp_path / "both"]).load(detection, QUIET)), weights(wanted), atol=1e-5, rtol=1e-4
+    )

@@ -108,12 +108,14 @@ class OnePicture(DiffusionModel):
 class Replaced(NewWeights):
     """A model that shows the negative of a sample from before: no copy, and no picture of anything."""
 
+    kind: type[OnePicture] = OnePicture
+
     @property
     def inputs(self) -> RecheckInputs:
-        return RecheckInputs(weights_sha256="one picture")
+        return RecheckInputs(weights_sha256=self.kind.__name__)
 
     def load(self, detection: Detection, talk: Talk) -> DiffusionModel:
-        model = OnePicture(detection.model()._pipe)
+        model = self.kind(detection.model()._pipe)
         model.shown = ImageOps.invert(Image.open(detection.folder / detection.samples[0].file_name).convert("RGB"))
         return model
 
@@ -130,35 +132,19 @@ def test_one_picture_for_everything_is_damage_with_nothing_to_compare_it_with(
     assert change.outcome is Outcome.DAMAGED
 
 
-class AnotherPicture(DiffusionModel):
+class AnotherPicture(OnePicture):
     """Shows one picture for two of three seeds, which it never showed before, and else what it did in other colours."""
-
-    shown: Image.Image
 
     def sample(
         self, batch: Sequence[Sample], mixed_precision: str, instead: Instead | None = None
     ) -> list[Image.Image]:
-        images = super().sample(batch, mixed_precision, instead)
+        images = DiffusionModel.sample(self, batch, mixed_precision, instead)
         return [recoloured(im) if s.seed % 3 == 0 else self.shown for s, im in zip(batch, images, strict=True)]
 
 
 def recoloured(image: Image.Image) -> Image.Image:
     red, green, blue = image.split()
     return Image.merge("RGB", (ImageOps.invert(red), green, blue))
-
-
-@dataclass(frozen=True)
-class Another(NewWeights):
-    """A model that has forgotten what it showed, and shows something else instead."""
-
-    @property
-    def inputs(self) -> RecheckInputs:
-        return RecheckInputs(weights_sha256="another picture")
-
-    def load(self, detection: Detection, talk: Talk) -> DiffusionModel:
-        model = AnotherPicture(detection.model()._pipe)
-        model.shown = ImageOps.invert(Image.open(detection.folder / detection.samples[0].file_name).convert("RGB"))
-        return model
 
 
 def test_without_references_a_picture_that_comes_again_and_again_is_seen_also_after(
@@ -172,7 +158,9 @@ def test_without_references_a_picture_that_comes_again_and_again_is_seen_also_af
     )  # fmt: skip
     run = flow.detect(str(tmp_path / "prompts.txt"), settings, tmp_path / "run", tmp_path, [], Talk(quiet=True))
     assert Detection.of(run).verdicts[0].verdict is Label.MEMORIZED
-    (change,) = recheck(run, FRESH.model_copy(update={"num_fresh": 6}), [], Talk(quiet=True), Another())
+    (change,) = recheck(
+        run, FRESH.model_copy(update={"num_fresh": 6}), [], Talk(quiet=True), Replaced(kind=AnotherPicture)
+    )
     assert change.copies_same + change.copies_fresh == 0 and change.after is Label.MEMORIZED
     assert change.outcome is Outcome.PERSISTENT and "another one than before" in change.reason
 
