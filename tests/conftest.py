@@ -13,6 +13,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 TOKENS = 16
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no worker is left alone with a long one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def tiny_pipeline(prediction_type: str = "epsilon", latent_size: int | tuple[int, int] = 8) -> StableDiffusionPipeline:
     torch.manual_seed(0)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())

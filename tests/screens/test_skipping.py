@@ -105,8 +105,10 @@ def test_a_list_of_any_length_is_its_distinct_scores() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mean", "sd"), [(3, 1), (4, 2), (6, 2), (12, 5)])
-@pytest.mark.parametrize(("prompts", "share"), [(100, 0.1), (400, 0.05), (400, 0.5)])
+@pytest.mark.parametrize(
+    ("prompts", "share", "mean", "sd"),
+    [(100, 0.1, 3, 1), (100, 0.1, 6, 2), (400, 0.05, 4, 2), (400, 0.05, 12, 5), (400, 0.5, 3, 1), (400, 0.5, 6, 2)],
+)
 def test_realised_miss_rate_is_within_the_asked_one(prompts: int, share: float, mean: float, sd: float) -> None:
     rates, memorized = (0.02, 0.1), 0
     missed = dict.fromkeys(rates, 0)
