@@ -38,6 +38,16 @@ class BackgroundRecord(Record):
     closest: float = Field(description="value of the measure for the nearest two that are unrelated")
 
 
+class WitnessRecord(Record):
+    """A measure that does not decide, and may dispute what the deciding one calls no copy."""
+
+    measure: str = Field(description="by name")
+    threshold: float = Field(description="value of the measure past which it calls a sample a copy")
+    default: float = Field(description="threshold that the measure has where references do not ask for a stricter one")
+    identity: str = Field(description="weights and preprocessing")
+    background: BackgroundRecord | None = Field(description="how near unrelated references are to each other by it")
+
+
 class DesignRecord(Record):
     """When sampling of a prompt stopped, and what its copies said then."""
 

@@ -24,14 +24,17 @@ from memfix.measures.base import Measure
 from memfix.measures.clip import Clip
 from memfix.measures.clip_score import clip_scores, open_clip_of
 from memfix.measures.descriptor import weights_record
+from memfix.measures.structure import Structure
 from memfix.measures.thresholds import Threshold
-from memfix.measures.weights import Wanted
+from memfix.measures.weights import Wanted, is_there
 from memfix.models import loading
 from memfix.records import Prompt, Reference, Role, Score
 from memfix.references.in_memory import descriptors
 from memfix.references.judge import Judge
 from memfix.references.kept import FILE as DESCRIBED
 from memfix.references.reference_set import ReferenceSet, fingerprint, open_references
+from memfix.references.small import are_small
+from memfix.references.witnesses import settle_witness
 from memfix.run.folder import BEFORE, Run, slug
 from memfix.run.header import DetectStage
 from memfix.run.inputs import DetectInputs
@@ -46,6 +49,7 @@ class Opened(NamedTuple):
     weights: Wanted
     source: loading.ModelSource
     measure: Measure
+    witnesses: list[Measure]
     threshold: Threshold | None
     clip: Clip | None
 
@@ -73,6 +77,8 @@ def detect(
         if not opened.indexed:  # an index is read as samples are compared, so that its end is soon enough
             _require_still(opened, inputs)  # what was described is what was identified
         entry.left_out_pictures = wrong.pictures
+        witnesses = [settle_witness(references, m) for m in opened.witnesses] if references else []
+        entry.witnesses = [w.record for w in witnesses]
         used = descriptors(opened.measure) if references is None else references.descriptors
         entry.weights = weights_record([*used, opened.clip] if opened.clip else used)
         held = counted(len(references) if references else "no", "reference")
@@ -90,7 +96,7 @@ def detect(
             if p.cut_tokens:
                 talk.warn(f"{p.source}: the prompt is {p.cut_tokens} tokens too long; the model does not see its end.")
         run.write("prompts.jsonl", prompts)
-        judge = Judge(references, rule) if references else None
+        judge = Judge(references, rule, witnesses=[w.rule for w in witnesses]) if references else None
         first = FirstCheck(Check(run, BEFORE, model, rule, judge, settings), talk)
         found = first(prompts)
         entry.screening, entry.design = first.screening(prompts, found), first.design().summary()
@@ -137,7 +143,8 @@ def _open(prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Opene
     check_weights(given, measure)
     check_reach(given, measure)
     clip = open_clip_of(weights.clip) if settings.clip_score else None
-    return Opened(prompts, references, index, weights, source, measure, given, clip)
+    witnesses = witness_measures(settings, measure, weights, references, index)
+    return Opened(prompts, references, index, weights, source, measure, witnesses, given, clip)
 
 
 def _inputs(opened: Opened, settings: DetectSettings) -> DetectInputs:
@@ -146,6 +153,21 @@ def _inputs(opened: Opened, settings: DetectSettings) -> DetectInputs:
         index=str(opened.indexed.resolve()) if opened.indexed else None, measure=opened.measure.identity,
         clip=opened.clip.identity if opened.clip else None, **identity_of(opened.source, settings),
     )  # fmt: skip
+
+
+def witness_measures(
+    settings: DetectSettings, measure: Measure, weights: Wanted, references: Sequence[Reference], index: Path | None
+) -> list[Measure]:
+    """The measures that may dispute what the deciding one calls no copy.
+
+    Structure, and sscd where its weights are there already, unless they are the authors' and the pictures are too small
+    for them. Not the other measures on pixels: of altered copies they see none that structure misses.
+    """
+    found: list[Measure] = [] if measure.name == Structure.name else [Structure()]
+    there = measure.name != "sscd" and index is None and is_there(weights.sscd)
+    if there and not (settings.sscd_weights is None and are_small(references)):
+        found.append(get_measure("sscd", weights))
+    return found
 
 
 def _require_still(opened: Opened, inputs: DetectInputs) -> None:
@@ -162,7 +184,9 @@ def _open_references(opened: Opened, settings: DetectSettings, wrong: WrongRows,
     if not opened.references and not opened.indexed:
         return None
     broken = WrongRows(settings.skip_invalid)
-    found = open_references(opened.references, opened.measure, opened.indexed, opened.weights, broken)
+    found = open_references(
+        opened.references, opened.measure, opened.indexed, opened.weights, broken, witnesses=opened.witnesses
+    )
     for line in broken.told():
         talk.warn(line)
     wrong.pictures += broken.pictures

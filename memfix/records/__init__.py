@@ -15,6 +15,7 @@ from memfix.records.check import (
     Sample,
     Score,
     Verdict,
+    WitnessScore,
 )
 from memfix.records.recheck import Arm, AttackPoint, AttackResult, Change, ControlPicture, Damage, Outcome, Version
 from memfix.records.unlearn import (
@@ -60,6 +61,7 @@ __all__ = [
     "ValidationNumbers",
     "Verdict",
     "Version",
+    "WitnessScore",
     "Word",
     "Yield",
 ]

@@ -90,6 +90,16 @@ class Part(Record):
     likeness: float = Field(description="share of the region's contrast that the reference explains, at most 1")
 
 
+class WitnessScore(Record):
+    """What a measure that does not decide says of a sample."""
+
+    value: float = Field(description="the measure, for the sample and the reference that it finds nearest itself")
+    reference: str = Field(description="that reference, by file name")
+    copy_: bool = Field(alias="copy", description="whether it is past the threshold of this witness")
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
 class Score(Record):
     """A sample held against the references: the nearest one, and every measure on that pair."""
 
@@ -108,7 +118,16 @@ class Score(Record):
         description="mean absolute difference of neighbouring pixels, 0 to 1; extremes are broken images"
     )
 
+    witnesses: dict[str, WitnessScore] = Field(
+        default_factory=dict, description="measure → what it says of the sample, of measures that do not decide"
+    )
+
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    @property
+    def accused(self) -> dict[str, WitnessScore]:
+        """The witnesses that call a sample a copy which is none by the rule; with any, it is disputed."""
+        return {} if self.copy_ else {name: told for name, told in self.witnesses.items() if told.copy_}
 
     @property
     def shows(self) -> str:
@@ -133,6 +152,7 @@ class Verdict(Record):
     reason: str
     kind: Kind | None = Field(None, description="of the copies; none where there are none")
     common_area: float | None = Field(None, description="share of the picture in which the copies agree")
+    disputed: int = Field(0, description="samples that are no copies by the rule, and are by a witness")
 
 
 class ClipScore(Record):

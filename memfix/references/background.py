@@ -9,6 +9,7 @@ import torch
 
 from memfix.errors import ExitCode, MemfixError
 from memfix.findings import BackgroundRecord
+from memfix.measures.base import Measure
 from memfix.references.reference_set import ReferenceSet
 
 MOST = 2000  # references that stand in for samples; more would not move the distribution
@@ -53,16 +54,20 @@ class Background(NamedTuple):
         )
 
 
-def background(references: ReferenceSet, seed: int = 0) -> Background:
-    """Hold references, MOST of them at the most, against each other as if they were samples.
+def background(
+    references: ReferenceSet, seed: int = 0, *, witness: Measure | None = None, most: int | None = None
+) -> Background:
+    """Hold references, `most` of them at the most (MOST by default), against each other as if they were samples.
+
+    By the deciding measure, or by a witness of the set.
 
     Unrelated are two references that have different captions or none, and are different pictures: not one that was
     re-encoded or resized. What is alike in another way, as a photograph and a crop of it are, counts as unrelated, and
     with other captions makes the background look closer than it is.
     """
-    n = len(references)
+    n, most = len(references), most or MOST
     draw = np.random.default_rng(seed)
-    chosen = np.arange(n) if n <= MOST else np.sort(draw.choice(n, MOST, replace=False))
-    higher = references.measure.higher_is_closer
-    found = references.nearest_unrelated(chosen.tolist())
+    chosen = np.arange(n) if n <= most else np.sort(draw.choice(n, most, replace=False))
+    higher = (witness or references.measure).higher_is_closer
+    found = references.nearest_unrelated(chosen.tolist(), witness)
     return Background(tuple(sorted(found.values, reverse=not higher)), higher, found.duplicates)

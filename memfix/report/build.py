@@ -23,7 +23,7 @@ from memfix.records import (
     Version,
 )
 from memfix.references.near_copies import representatives, sizes
-from memfix.report.schema import Picture, PromptEntry, Report, ReportedRun, Summary, VerdictNumbers
+from memfix.report.schema import Disputed, Picture, PromptEntry, Report, ReportedRun, Summary, VerdictNumbers
 from memfix.report.sections import told
 from memfix.report.training import training
 from memfix.run.folder import AFTER, BEFORE, Run
@@ -70,6 +70,15 @@ def build(run: Run) -> Report:
         )
         for p in prompts
     ]  # fmt: skip
+    checks = ((BEFORE, before, scores_before), (AFTER, after, scores_after))
+    unsettled = [
+        (folder, score)
+        for folder, verdicts, scores in checks
+        for i, own in scores.items()
+        if verdicts[i].verdict is not Label.MEMORIZED
+        for score in own
+    ]
+    disputed = _disputed(unsettled, {p.id: p.text for p in prompts}, pictures, detected)
     controls = [p.id for p in prompts if p.role is Role.CONTROL]
     rechecking = run.header.stages.recheck
     made = len(rechecking.attacks) if rechecking else 0
@@ -78,12 +87,14 @@ def build(run: Run) -> Report:
         run=_run(run),
         summary=_summary(prompts, before, changes, scores_before, made, known).model_copy(
             update={
+                "disputed": len(disputed),
                 "control_clip_score_before": _mean(fits_before, controls),
                 "control_clip_score_after": _mean(fits_after, controls),
             }
         ),
         prompts=[e for e in entries if e.role is Role.PROMPT],
         controls=[e for e in entries if e.role is Role.CONTROL],
+        disputed=disputed,
         training=training(run),
         sections=told(run),
         timings={
@@ -145,7 +156,7 @@ def _numbers(verdict: Verdict, origin: str | None) -> VerdictNumbers:
     return VerdictNumbers(
         copies=verdict.copies, samples=verdict.samples, share=verdict.share, interval=verdict.interval,
         measure=verdict.measure, threshold=verdict.threshold, threshold_source=origin,
-        closest=verdict.score, common_area=verdict.common_area,
+        closest=verdict.score, common_area=verdict.common_area, disputed=verdict.disputed,
     )  # fmt: skip
 
 
@@ -154,6 +165,22 @@ def _picture(folder: str, score: Score) -> Picture:
         path=f"{folder}/{score.file_name}", seed=score.seed, condition=score.condition, copy=score.copy_,
         part=score.part, measures=score.measures,
     )  # fmt: skip
+
+
+def _disputed(
+    scores: Sequence[tuple[str, Score]], texts: Mapping[str, str], pictures: Mapping[str, Picture], detect: DetectStage
+) -> list[Disputed]:  # fmt: skip
+    """What is disputed, first where the witness is surest; `scores` with the folder of each sample."""
+    thresholds = {w.measure: w.threshold for w in detect.witnesses}
+    found = [
+        Disputed(
+            prompt_id=s.prompt_id, text=texts[s.prompt_id], sample=_picture(folder, s), witness=name, value=told.value,
+            reference=pictures.get(told.reference, Picture(path=told.reference)), threshold=thresholds[name],
+        )
+        for folder, s in scores
+        for name, told in list(s.accused.items())[:1]
+    ]  # fmt: skip
+    return sorted(found, key=lambda d: (d.witness, -abs(d.value - d.threshold)))
 
 
 def _summary(
