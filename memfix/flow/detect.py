@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from memfix.config.checks import DetectSettings
-from memfix.console import Talk, counted
+from memfix.console import Talk, counted, percent
 from memfix.detect.check import Check
 from memfix.detect.first import FirstCheck
 from memfix.detect.threshold import check_reach, check_weights, given_threshold, settle_rule
@@ -23,6 +23,7 @@ from memfix.measures import get_measure
 from memfix.measures.base import Measure
 from memfix.measures.clip import Clip
 from memfix.measures.clip_score import clip_scores, open_clip_of
+from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import weights_record
 from memfix.measures.structure import Structure
 from memfix.measures.thresholds import Threshold
@@ -32,12 +33,15 @@ from memfix.records import Prompt, Reference, Role, Score
 from memfix.references.in_memory import descriptors
 from memfix.references.judge import Judge
 from memfix.references.kept import FILE as DESCRIBED
+from memfix.references.known_copies import known_copies
 from memfix.references.reference_set import ReferenceSet, fingerprint, open_references
 from memfix.references.small import are_small
 from memfix.references.witnesses import settle_witness
 from memfix.run.folder import BEFORE, Run, slug
 from memfix.run.header import DetectStage
 from memfix.run.inputs import DetectInputs
+
+WITHIN_REACH = 0.25  # of the margin of near-copies between a threshold and the 99th percentile of the background
 
 
 class Opened(NamedTuple):
@@ -87,7 +91,10 @@ def detect(
             talk.warn("No training image was given, so the samples of each prompt are compared with each other.")
         rule, background = settle_rule(references, opened.measure, opened.threshold, settings)
         entry.rule, entry.medoids = rule.record(), references is None
-        entry.background = background.summary() if background else None
+        entry.background = background.summary(rule) if background else None
+        if references:
+            entry.known_copies = known_copies(references, rule, [w.rule for w in witnesses])
+            _tell_of_errors(rule, entry, talk)
         model = loading.load(opened.source, settings.variant)
         entry.loaded_by = model.loaded_by
         model.adapters.fuse(*adapters_of(settings))
@@ -168,6 +175,25 @@ def witness_measures(
     if there and not (settings.sscd_weights is None and are_small(references)):
         found.append(get_measure("sscd", weights))
     return found
+
+
+def _tell_of_errors(rule: CopyRule, entry: DetectStage, talk: Talk) -> None:
+    """Recall and false alarms of the threshold on these references; a warning where it is near to unrelated ones."""
+    name, background = rule.measure.name, entry.background
+    known = "; ".join(f"{k.altered} {percent(k.seen)}" for k in entry.known_copies)
+    told = f"A copy is past {rule.threshold:.3g} of {name}. Of altered training images it sees: {known}."
+    if any(k.disputed for k in entry.known_copies):
+        missed = "; ".join(f"{k.altered} {percent(k.seen + k.disputed)}" for k in entry.known_copies if k.disputed)
+        told += f" With what {' and '.join(w.measure for w in entry.witnesses)} disputes: {missed}."
+    if background and background.false_alarms is not None:
+        told += f" Of {background.references} unrelated ones it takes {percent(background.false_alarms, 1)} for copies."
+    talk.say(told)
+    if background and rule.is_near_copy(background.p99, rule.measure.margin * WITHIN_REACH):
+        talk.warn(
+            f"The threshold of {rule.threshold:.3g} is within reach of unrelated training images: 1 % of them come to "
+            f"{background.p99:.3f} of {name}, the closest two to {background.closest:.3f}. Samples may pass by chance. "
+            "Give a stricter --threshold, --false-alarm-rate, or another --measure."
+        )
 
 
 def _require_still(opened: Opened, inputs: DetectInputs) -> None:

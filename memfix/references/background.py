@@ -10,6 +10,7 @@ import torch
 from memfix.errors import ExitCode, MemfixError
 from memfix.findings import BackgroundRecord
 from memfix.measures.base import Measure
+from memfix.measures.copy_rule import CopyRule
 from memfix.references.reference_set import ReferenceSet
 
 MOST = 2000  # references that stand in for samples; more would not move the distribution
@@ -43,14 +44,18 @@ class Background(NamedTuple):
         beyond = torch.tensor(torch.inf if self.higher_is_closer else -torch.inf)
         return float(torch.nextafter(closest_that_must_not_pass, beyond))
 
-    def summary(self) -> BackgroundRecord | None:
-        """For the run's header and the report."""
+    def summary(self, rule: CopyRule | None = None) -> BackgroundRecord | None:
+        """For the run's header and the report; with the share that passes a rule."""
         if not self.values:
             return None
         n = len(self.values)
         quantiles = {f"p{q}": round(self.values[min(q * n // 100, n - 1)], 5) for q in (50, 99)}
         return BackgroundRecord(
-            references=n, duplicates=self.duplicates, **quantiles, closest=round(self.values[-1], 5)
+            references=n,
+            duplicates=self.duplicates,
+            **quantiles,
+            closest=round(self.values[-1], 5),
+            false_alarms=sum(map(rule.is_copy, self.values)) / n if rule else None,
         )
 
 

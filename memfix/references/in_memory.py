@@ -151,6 +151,12 @@ class HeldReferences:
                 values += measure.pair(own[rows], own[self._nearest(by, search[rows], related)]).tolist()
         return Unrelated(values, len(chosen) - len(firsts))
 
+    def some(self, count: int) -> list[Image.Image]:
+        """Pictures of up to `count` references, spread over all of them; those that cannot be read any more are left
+        out."""
+        chosen = [self.references[i] for i in evenly(len(self.references), count)]
+        return [image for _, image in opened(chosen, WrongRows(skip=True))]
+
     def _nearest(self, search: Measure, samples: torch.Tensor, but: torch.Tensor | None = None) -> torch.Tensor:
         """[n] places of the references nearest to samples, given by their features; `but` are left out, [n, m] bool."""
         references = self._features[search.name]
@@ -175,6 +181,11 @@ class HeldReferences:
 
 
 # -- what does not depend on where the references are -----------------------------------------------------------
+
+
+def evenly(n: int, count: int) -> list[int]:
+    """Up to `count` of n places, evenly spread."""
+    return [i * n // min(n, count) for i in range(min(n, count))]
 
 
 def descriptors(measure: Measure) -> list[Descriptor]:

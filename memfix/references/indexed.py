@@ -23,7 +23,7 @@ from memfix.measures.pixels import Ssim, TiledL2
 from memfix.records import Reference
 from memfix.references.described import Described
 from memfix.references.forest import Forest
-from memfix.references.in_memory import ROWS, Nearest, Search, descriptors, nearest, search_measure
+from memfix.references.in_memory import ROWS, Nearest, Search, descriptors, evenly, nearest, search_measure
 from memfix.references.links import CELLS, Links, Pairs
 from memfix.references.near_copies import COLOUR, PAIRS_AT_ONCE, colours, grouped, near_copies, siblings, strict
 from memfix.references.numbered import LAST, IndexReferences
@@ -113,6 +113,10 @@ class IndexedReferences:
             told = self._heard(witness, own, part)[1] if witness else self._closest(own, part)[1][self.measure.name]
             values += told.tolist()
         return Unrelated(values, left_out)
+
+    def some(self, count: int) -> list[Image.Image]:
+        """Pictures of up to `count` references, spread over all of them."""
+        return self._references.open(evenly(len(self), count))
 
     def thumbnails(self, near: Iterable[str]) -> tuple[list[str], torch.Tensor]:
         """Names and small pictures [m, 3, 32, 32] of the references that are `near`: not all of an index."""

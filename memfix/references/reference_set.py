@@ -50,6 +50,10 @@ class ReferenceSet(Protocol):
         """The deciding measure, or a witness, between each chosen reference, by number, and its nearest unrelated."""
         ...
 
+    def some(self, count: int) -> list[Image.Image]:
+        """Pictures of up to `count` references, spread over all of them."""
+        ...
+
     def thumbnails(self, near: Iterable[str]) -> tuple[list[str], torch.Tensor]:
         """Names and small pictures [m, 3, 32, 32] to look for copies of a part in; at least those `near`."""
         ...

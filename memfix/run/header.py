@@ -15,6 +15,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.findings import (
     BackgroundRecord,
     DesignRecord,
+    KnownCopies,
     RuleRecord,
     ScreeningRecord,
     SearchRecord,
@@ -60,6 +61,9 @@ class DetectStage(Stage):
     rule: RuleRecord | None = Field(None, description="when a sample is a copy; none before it is settled")
     medoids: bool = Field(False, description="no training image was given: samples of a prompt stand in for one")
     background: BackgroundRecord | None = Field(None, description="how near unrelated references are to each other")
+    known_copies: list[KnownCopies] = Field(
+        default_factory=list, description="what the rule sees of references that were altered, by kind of alteration"
+    )
     witnesses: list[WitnessRecord] = Field(
         default_factory=list, description="measures that do not decide, and may dispute that a sample is no copy"
     )
