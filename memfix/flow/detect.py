@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from memfix.config.checks import DetectSettings
+from memfix.config.checks import AUTO, DetectSettings
 from memfix.console import Talk, counted, percent
 from memfix.detect.check import Check
 from memfix.detect.first import FirstCheck
@@ -35,13 +35,20 @@ from memfix.references.judge import Judge
 from memfix.references.kept import FILE as DESCRIBED
 from memfix.references.known_copies import known_copies
 from memfix.references.reference_set import ReferenceSet, fingerprint, open_references
-from memfix.references.small import are_small
+from memfix.references.small import LEAST_SIDE, are_small
 from memfix.references.witnesses import settle_witness
 from memfix.run.folder import BEFORE, Run, slug
 from memfix.run.header import DetectStage
 from memfix.run.inputs import DetectInputs
 
 WITHIN_REACH = 0.25  # of the margin of near-copies between a threshold and the 99th percentile of the background
+
+
+PIXELS = (
+    "Or decide by pixels knowingly, with --measure ssim: it needs no weights, but misses copies that were recoloured, "
+    "shifted or mirrored, and takes white product shots for copies of each other."
+)
+"""What is offered where SSCD cannot be had."""
 
 
 class Opened(NamedTuple):
@@ -98,6 +105,7 @@ def detect(
         model = loading.load(opened.source, settings.variant)
         entry.loaded_by = model.loaded_by
         model.adapters.fuse(*adapters_of(settings))
+        _tell_of_small_pictures(opened, min(model.latents.picture_size), talk)
         prompts = [p.model_copy(update={"cut_tokens": model.text.cut_tokens(p.text)}) for p in opened.prompts]
         for p in prompts:
             if p.cut_tokens:
@@ -137,18 +145,18 @@ def write_clip_scores(run: Run, folder: str, clip: Clip, prompts: Sequence[Promp
 
 
 def _open(prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Opened:
+    index = index_folder(settings.references)
+    weights = wanted(settings, index)
+    given = given_threshold(settings, weights)
+    measure = _measure(settings, weights)
+    check_weights(given, measure)
+    check_reach(given, measure)
     prompts = read_prompts(prompt_list, limit=settings.limit, wrong=wrong)
     if settings.controls:
         known = {p.text for p in prompts}
         prompts += [p for p in read_prompts(settings.controls, Role.CONTROL, wrong=wrong) if p.text not in known]
-    index = index_folder(settings.references)
     references = read_references(settings.references, prompts, wrong, taken=Store.open(index) if index else ())
-    weights = wanted(settings, index)
-    given = given_threshold(settings, weights)
     source = loading.locate(settings.model, settings.revision, settings.variant)
-    measure = get_measure(settings.measure, weights)
-    check_weights(given, measure)
-    check_reach(given, measure)
     clip = open_clip_of(weights.clip) if settings.clip_score else None
     witnesses = witness_measures(settings, measure, weights, references, index)
     return Opened(prompts, references, index, weights, source, measure, witnesses, given, clip)
@@ -160,6 +168,17 @@ def _inputs(opened: Opened, settings: DetectSettings) -> DetectInputs:
         index=str(opened.indexed.resolve()) if opened.indexed else None, measure=opened.measure.identity,
         clip=opened.clip.identity if opened.clip else None, **identity_of(opened.source, settings),
     )  # fmt: skip
+
+
+def _measure(settings: DetectSettings, weights: Wanted) -> Measure:
+    """The deciding measure. Raises MemfixError, with the way out, where nobody named one and SSCD cannot be had."""
+    try:
+        return get_measure(settings.deciding, weights)
+    except MemfixError as error:
+        if settings.measure != AUTO:
+            raise
+        message = f"The measure that decides by default is SSCD, and its weights cannot be had: {error}"
+        raise MemfixError(message, f"{error.hint} {PIXELS}") from None
 
 
 def witness_measures(
@@ -175,6 +194,19 @@ def witness_measures(
     if there and not (settings.sscd_weights is None and are_small(references)):
         found.append(get_measure("sscd", weights))
     return found
+
+
+def _tell_of_small_pictures(opened: Opened, side: int, talk: Talk) -> None:
+    """A warning where the authors' weights of SSCD see pictures that are smaller than those they were trained on."""
+    if not any(d.weights and d.weights.published for d in descriptors(opened.measure)):
+        return
+    small = {"samples": side < LEAST_SIDE, "training images": are_small(opened.references)}
+    if any(small.values()):
+        talk.warn(
+            f"The {' and '.join(what for what, too in small.items() if too)} have fewer than {LEAST_SIDE} pixels. SSCD "
+            "was trained on larger ones, and published thresholds do not hold: copies of such small pictures may stay "
+            "below them. Look at the recall on altered training images, and consider --measure structure."
+        )
 
 
 def _tell_of_errors(rule: CopyRule, entry: DetectStage, talk: Talk) -> None:

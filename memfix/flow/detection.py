@@ -101,7 +101,7 @@ class Detection:
     @cached_property
     def measure(self) -> Measure:
         """The deciding measure."""
-        return get_measure(self.settings.measure, wanted(self.settings, self.index))
+        return get_measure(self.settings.deciding, wanted(self.settings, self.index))
 
     @cached_property
     def rule(self) -> CopyRule:
