@@ -110,8 +110,9 @@ def _tell_of_disputes(call: Call, found: Sequence[Verdict]) -> None:
     disputed = [v for v in found if v.disputed and v.verdict is not Label.MEMORIZED]
     if disputed:
         samples = sum(v.disputed for v in disputed)
-        told = f"{counted(samples, 'sample')} of {counted(len(disputed), 'prompt')} {are(samples)} disputed"
-        call.talk.say(f"{told}: no copies by {disputed[0].measure}, and copies by another measure.", "undecided")
+        told = f"{counted(samples, 'sample')} of {counted(len(disputed), 'prompt')} {are(samples)} disputed: no copies "
+        told += f"by {disputed[0].measure}, and copies by another measure. Look at them: memfix review"
+        call.talk.say(told, "undecided")
 
 
 def _row(v: Verdict) -> list[str]:

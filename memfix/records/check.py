@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
@@ -122,17 +122,46 @@ class Score(Record):
         default_factory=dict, description="measure → what it says of the sample, of measures that do not decide"
     )
 
+    judged: bool | None = Field(
+        None, description="whether a person said that this disputed sample is a copy; none if nobody has"
+    )
+
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     @property
     def accused(self) -> dict[str, WitnessScore]:
-        """The witnesses that call a sample a copy which is none by the rule; with any, it is disputed."""
-        return {} if self.copy_ else {name: told for name, told in self.witnesses.items() if told.copy_}
+        """The witnesses that call a sample a copy which is none by the rule nor a person; with any, it is disputed."""
+        settled = self.copy_ or self.judged is not None
+        return {} if settled else {name: told for name, told in self.witnesses.items() if told.copy_}
+
+    @property
+    def suspected(self) -> str:
+        """The reference that the first witness calls a sample a copy of; the nearest one if none does."""
+        return next((told.reference for told in self.witnesses.values() if told.copy_), self.reference)
+
+    def dump(self) -> dict[str, Any]:
+        """As it is written."""
+        return self.model_dump(mode="json", by_alias=True)
 
     @property
     def shows(self) -> str:
         """The reference that a copy shows, whole or in part; else the nearest one."""
+        if self.judged:
+            return self.suspected
         return self.part.reference if self.part else self.reference
+
+
+class Review(Record):
+    """What a person says of a disputed sample."""
+
+    picture: str = Field(description="the sample, by its path in the run")
+    sha256: str = Field(description="of that file: the word holds for this very picture")
+    reference: str = Field(description="the training image that it was compared with")
+    copy_: bool = Field(alias="copy", description="whether it is a copy")
+    by: str = Field(description="who says so")
+    time: str = Field(description="when, UTC, as in ISO 8601")
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 class Verdict(Record):

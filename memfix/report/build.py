@@ -17,6 +17,7 @@ from memfix.records import (
     Outcome,
     Prompt,
     Reference,
+    Review,
     Role,
     Score,
     Verdict,
@@ -26,7 +27,7 @@ from memfix.references.near_copies import representatives, sizes
 from memfix.report.schema import Disputed, Picture, PromptEntry, Report, ReportedRun, Summary, VerdictNumbers
 from memfix.report.sections import told
 from memfix.report.training import training
-from memfix.run.folder import AFTER, BEFORE, Run
+from memfix.run.folder import AFTER, BEFORE, REVIEWS, Run
 from memfix.run.header import DetectStage
 from memfix.run.references import recorded_references
 from memfix.stats import clopper_pearson
@@ -75,10 +76,11 @@ def build(run: Run) -> Report:
         (folder, score)
         for folder, verdicts, scores in checks
         for i, own in scores.items()
-        if verdicts[i].verdict is not Label.MEMORIZED
         for score in own
+        if score.judged is not None or (score.accused and verdicts[i].verdict is not Label.MEMORIZED)
     ]
-    disputed = _disputed(unsettled, {p.id: p.text for p in prompts}, pictures, detected)
+    by = {r.picture: r.by for r in run.read(REVIEWS, Review)}
+    disputed = _disputed(unsettled, by, {p.id: p.text for p in prompts}, pictures, detected)
     controls = [p.id for p in prompts if p.role is Role.CONTROL]
     rechecking = run.header.stages.recheck
     made = len(rechecking.attacks) if rechecking else 0
@@ -87,7 +89,7 @@ def build(run: Run) -> Report:
         run=_run(run),
         summary=_summary(prompts, before, changes, scores_before, made, known).model_copy(
             update={
-                "disputed": len(disputed),
+                "disputed": sum(d.judged is None for d in disputed),
                 "control_clip_score_before": _mean(fits_before, controls),
                 "control_clip_score_after": _mean(fits_after, controls),
             }
@@ -168,19 +170,24 @@ def _picture(folder: str, score: Score) -> Picture:
 
 
 def _disputed(
-    scores: Sequence[tuple[str, Score]], texts: Mapping[str, str], pictures: Mapping[str, Picture], detect: DetectStage
+    scores: Sequence[tuple[str, Score]], by: Mapping[str, str], texts: Mapping[str, str],
+    pictures: Mapping[str, Picture], detect: DetectStage,
 ) -> list[Disputed]:  # fmt: skip
-    """What is disputed, first where the witness is surest; `scores` with the folder of each sample."""
+    """What is disputed, first what nobody has judged, and where the witness is surest.
+
+    scores: with the folder of each sample; by: path of a sample → who judged it.
+    """
     thresholds = {w.measure: w.threshold for w in detect.witnesses}
     found = [
         Disputed(
             prompt_id=s.prompt_id, text=texts[s.prompt_id], sample=_picture(folder, s), witness=name, value=told.value,
             reference=pictures.get(told.reference, Picture(path=told.reference)), threshold=thresholds[name],
+            judged=s.judged, by=by.get(f"{folder}/{s.file_name}") if s.judged is not None else None,
         )
         for folder, s in scores
-        for name, told in list(s.accused.items())[:1]
+        for name, told in [(name, told) for name, told in s.witnesses.items() if told.copy_][:1]
     ]  # fmt: skip
-    return sorted(found, key=lambda d: (d.witness, -abs(d.value - d.threshold)))
+    return sorted(found, key=lambda d: (d.judged is not None, d.witness, -abs(d.value - d.threshold)))
 
 
 def _summary(

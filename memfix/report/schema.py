@@ -60,6 +60,8 @@ class Disputed(Record):
     witness: str = Field(description="the measure that calls it a copy, by name")
     value: float = Field(description="value of that measure for the two")
     threshold: float = Field(description="value past which that measure calls a sample a copy")
+    judged: bool | None = Field(None, description="whether a person said that it is a copy; none if nobody has")
+    by: str | None = Field(None, description="who said so")
 
 
 class VerdictNumbers(Record):
@@ -131,7 +133,7 @@ class Summary(Record):
     )
     undecided_before: int = Field(description="prompts that the first check could not decide")
     disputed: int = Field(
-        0, description="samples of both checks that are no copies by the rule, and are by another measure"
+        0, description="samples of both checks that are copies by another measure only, and that nobody has judged"
     )
     memorized_after: int | None = Field(description="prompts that the re-check found memorized")
     mitigated: int | None = Field(description="memorized prompts that no longer reproduce a training image")

@@ -44,6 +44,7 @@ SEALED = {
 }  # fmt: skip
 """What later stages and reports rest on, and must find as it was when the stage ended."""
 HEADER = "run.json"
+REVIEWS = "reviews.jsonl"  # what people say of samples: added to after stages ended, and so outside of their seals
 CARD = "README.md"  # beside weights: reports write it anew
 PASSING = {"status", "argv", "started", "ended", "timings", "seal"}
 """What a header says of a stage, and may say otherwise once the stage was begun again and had nothing to do."""

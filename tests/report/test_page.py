@@ -31,6 +31,7 @@ def page(
     disputed: Sequence[Disputed] = (), **settings: Any,
 ) -> str:  # fmt: skip
     """The page of a detection that found one prompt clean."""
+    settings.setdefault("measure", "ssim")
     settings |= {"first_look": design.looks[0]} if len(design.looks) > 1 else {}
     given = DetectSettings(tolerance=design.tolerance, confidence=design.confidence, **settings)
     detect = DetectStage(
