@@ -36,6 +36,29 @@ class BackgroundRecord(Record):
     p50: float = Field(description="half of them are no closer to an unrelated one")
     p99: float = Field(description="99 % of them are no closer")
     closest: float = Field(description="value of the measure for the nearest two that are unrelated")
+    false_alarms: float | None = Field(
+        None,
+        description="share of them that passes the rule, 0 to 1; none of a witness, and in old runs",
+    )
+
+
+class KnownCopies(Record):
+    """What the rule sees of references that were altered in one way."""
+
+    altered: str = Field(description="how, for instance tinted")
+    pictures: int = Field(description="references that were altered")
+    seen: float = Field(description="share that the rule calls copies, 0 to 1: the recall")
+    disputed: float = Field(description="share of them that it calls none, and a witness does, 0 to 1")
+
+
+class WitnessRecord(Record):
+    """A measure that does not decide, and may dispute what the deciding one calls no copy."""
+
+    measure: str = Field(description="by name")
+    threshold: float = Field(description="value of the measure past which it calls a sample a copy")
+    default: float = Field(description="threshold that the measure has where references do not ask for a stricter one")
+    identity: str = Field(description="weights and preprocessing")
+    background: BackgroundRecord | None = Field(description="how near unrelated references are to each other by it")
 
 
 class DesignRecord(Record):

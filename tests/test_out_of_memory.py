@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from memfix.cli import app
 
-SAMPLING = ["--num-samples", "2", "--num-inference-steps", "1", "--mixed-precision", "no", "-q"]
+SAMPLING = ["--num-samples", "2", "--num-inference-steps", "1", "--mixed-precision", "no", "--measure", "ssim", "-q"]
 
 
 @pytest.fixture

@@ -264,7 +264,7 @@ def test_every_long_module_has_a_test_of_its_own() -> None:
 ONE_MEANING: dict[str, tuple[str, set[str]]] = {
     **{
         name: ("a command, and the work that it stands for", {f"cli.{name}", f"flow.{name}"})
-        for name in ("detect", "unlearn", "recheck", "report", "run", "attack")
+        for name in ("detect", "unlearn", "recheck", "report", "run", "attack", "review")
     },
     "fetch": ("a command, and the work that it stands for", {"cli.fetch", "download.fetch"}),
     "list_": ("the command `list`, at the top and under `prompts`", {"cli.listing", "cli.prompts"}),

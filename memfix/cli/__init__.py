@@ -19,6 +19,7 @@ from memfix.cli import (
     prompts,
     recheck,
     report,
+    review,
     run,
     schema,
     screen,
@@ -45,6 +46,7 @@ app.command("recheck")(recheck.recheck)
 app.command("attack")(attack.attack)
 app.command("merge")(merge.merge)
 app.command("report")(report.report)
+app.command("review")(review.review)
 app.command("run")(run.run)
 app.command("demo")(demo.demo)
 app.command("index")(index.index)

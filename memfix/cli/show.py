@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memfix.cli.options import Call
-from memfix.console import count_of, counted, emit, percent
+from memfix.console import are, count_of, counted, emit, percent
 from memfix.records import Change, Label, Outcome, Prompt, Rewording, Role, Step, Verdict
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def verdicts(call: Call, run: Run, last: bool = True) -> int:
     call.talk.say(f"\n{count_of(_tally(own), len(own), 'prompt')}", "title")
     if controls:
         call.talk.say(f"Controls: {_tally(controls)} of {len(controls)}")
+    _tell_of_disputes(call, found)
     if last:
         if call.json:
             counted = {**counts, "not_sampled": sum(not v.samples for v in own)}
@@ -102,6 +103,16 @@ def verdicts(call: Call, run: Run, last: bool = True) -> int:
         call.talk.say(f"Run folder: {run.path}")
         call.talk.say("Next: memfix unlearn --lora" if counts["memorized"] else "Next: memfix report", "hint")
     return counts["memorized"]
+
+
+def _tell_of_disputes(call: Call, found: Sequence[Verdict]) -> None:
+    """How many samples are no copies by the rule, and are by another measure."""
+    disputed = [v for v in found if v.disputed and v.verdict is not Label.MEMORIZED]
+    if disputed:
+        samples = sum(v.disputed for v in disputed)
+        told = f"{counted(samples, 'sample')} of {counted(len(disputed), 'prompt')} {are(samples)} disputed: no copies "
+        told += f"by {disputed[0].measure}, and copies by another measure. Look at them: memfix review"
+        call.talk.say(told, "undecided")
 
 
 def _row(v: Verdict) -> list[str]:
@@ -165,6 +176,7 @@ def changes(call: Call, run: Run, last: bool = True) -> None:
         moved = sum(c.outcome is not Outcome.UNCHANGED for c in controls)
         drift = sum(c.damage.drift for c in controls) / len(controls)
         call.talk.say(f"\n{count_of(moved, len(controls), 'control')} changed; same-noise difference {drift:.3f} rms")
+    _tell_of_disputes(call, run.read("after/verdicts.jsonl", Verdict))
     _tell_of_adversarial_steps(call, run, every)
     if last:
         if call.json:

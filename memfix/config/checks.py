@@ -8,6 +8,9 @@ from pydantic import Field
 
 from memfix.config.base import NUMBER_OR_NAME, Settings
 
+AUTO = "auto"
+"""The measure that decides where nobody names one: see `DetectSettings.deciding`."""
+
 
 class DetectSettings(Settings):
     """The first check: what is sampled, what the samples are compared with, and when a sample counts as a copy."""
@@ -49,7 +52,9 @@ class DetectSettings(Settings):
         "broken, and say which ones.",
     )
     measure: str = Field(
-        "ssim", description="Measure of similarity that decides what a copy is; see 'memfix list measures'."
+        AUTO,
+        description="Measure of similarity that decides what a copy is; see 'memfix list measures'. By default sscd "
+        "with the authors' weights, and for the bundled model ssim.",
     )
     sscd_weights: str | None = Field(
         None,
@@ -131,6 +136,11 @@ class DetectSettings(Settings):
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = Field(
         "auto", description="Precision of the model's arithmetic; auto chooses bf16 on devices that are fast at it."
     )
+
+    @property
+    def deciding(self) -> str:
+        """The measure that decides, by name: SSCD, which also finds altered copies, unless another one is named."""
+        return "sscd" if self.measure == AUTO else self.measure
 
     def error_rates(self) -> tuple[float, float, float]:
         """The chance in force, the tolerance and the confidence: what verdicts are given by."""

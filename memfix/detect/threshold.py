@@ -23,7 +23,7 @@ def given_threshold(settings: DetectSettings, weights: Wanted) -> Threshold | No
         raise MemfixError(
             "--threshold and --false-alarm-rate cannot be given together.", "Give one of them.", ExitCode.USAGE
         )
-    return find_threshold(settings.threshold, settings.measure, weights.sscd)
+    return find_threshold(settings.threshold, settings.deciding, weights.sscd)
 
 
 def check_reach(given: Threshold | None, measure: Measure) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from memfix.console import are
 from memfix.detect.design import Design
 from memfix.measures.copy_rule import CopyRule
 from memfix.records import Label, Score, Verdict
@@ -19,15 +20,22 @@ def verdict_on(
 ) -> Verdict:  # fmt: skip
     """The verdict on one prompt, by the design that its samples were drawn under and the rule they were judged by.
 
-    A prompt that the design would have sampled further is `undecided`. `groups` maps references to the one that stands
-    for all their near-copies; `shown` is what copies are said to reproduce. Raises ValueError if the number of samples
-    is no look of the design.
+    A prompt that the design would have sampled further is `undecided`, and so is one without copies of which a witness
+    disputes a sample; the interval then ends where the disputed ones would end it if they were copies. `groups` maps
+    references to the one that stands for all their near-copies; `shown` is what copies are said to reproduce. Raises
+    ValueError if the number of samples is no look of the design.
     """
     n, measure = len(scores), rule.measure
     copies = [s for s in scores if s.copy_]
     k = len(copies)
     label = design.decide(k, n)
     low, high = design.interval(k, n)
+    disputed = [s for s in scores if s.accused]
+    reason = _reason(label, k, n, design, shown)
+    if disputed:
+        high = max(high, clopper_pearson(k + len(disputed), n, design.confidence)[1])
+    if disputed and label is Label.CLEAN:
+        label, reason = Label.UNDECIDED, dispute(disputed, n, rule)
     pick = max if measure.higher_is_closer else min
     closest = pick(scores, key=lambda s: s.measures[measure.name])
     groups = groups or {}
@@ -36,8 +44,19 @@ def verdict_on(
         prompt_id=scores[0].prompt_id, verdict=label or Label.UNDECIDED, copies=k, samples=n, share=k / n,
         interval=(round(low, 4), round(high, 4)), confidence=design.confidence, measure=measure.name,
         threshold=rule.threshold, score=closest.measures[measure.name],
-        reference=common[0][0] if common else closest.reference, reason=_reason(label, k, n, design, shown),
+        reference=common[0][0] if common else closest.reference, reason=reason, disputed=len(disputed),
     )  # fmt: skip
+
+
+def dispute(disputed: Sequence[Score], n: int, rule: CopyRule) -> str:
+    """One sentence on samples that are no copies by the rule of a run and are by a witness, with the first of them."""
+    name, told = next(iter(disputed[0].accused.items()))
+    own = disputed[0].measures[rule.measure.name]
+    return (
+        f"{len(disputed)} of {n} samples {are(len(disputed))} disputed: {name} calls {disputed[0].file_name} a copy of "
+        f"{told.reference} by {told.value:.3f}, though its {rule.measure.name} of {own:.3f} does not pass "
+        f"{rule.threshold:.3g}"
+    )
 
 
 def verdict_on_pair(verdict: Verdict) -> Verdict:

@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from memfix.detect.thumbnails import Thumbnails
+from memfix.detect.verdict import dispute
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
+from memfix.measures.copy_rule import CopyRule
 from memfix.measures.quality import broken_share, detail_range
 from memfix.recheck.attacks.compare import what_attacks_say
 from memfix.recheck.damage import Seen, harm, harm_of_model, measure_damage
@@ -57,7 +59,7 @@ def what_changed(
             prompt=prompt, before=before[prompt.id], after=now[prompt.id], damage=damages[prompt.id], wording=wording,
             same=_count(own, conditions[SAME]), fresh=_count(own, conditions[FRESH]),
             reworded=_count(own, SAME, FRESH) if wording is not None else Copies(), model=model,
-            brought_back=attacks.brought_back, untold=attacks.untold,
+            brought_back=attacks.brought_back, untold=attacks.untold, disputed=_dispute(own, detection.rule),
         )  # fmt: skip
         changes.append(as_change(seen))
     return changes
@@ -113,6 +115,12 @@ def _require_no_contradiction(detection: Detection, after: Mapping[str, Sequence
 def _count(scores: Iterable[Score], *conditions: Condition) -> Copies:
     own = [s for s in scores if s.condition in conditions]
     return Copies(sum(s.copy_ for s in own), len(own))
+
+
+def _dispute(own: Sequence[Score], rule: CopyRule) -> str | None:
+    """What is disputed of the samples of a prompt, under all conditions."""
+    disputed = [s for s in own if s.accused]
+    return dispute(disputed, len(own), rule) if disputed else None
 
 
 def _by_prompt(scores: Iterable[Score]) -> dict[str, list[Score]]:

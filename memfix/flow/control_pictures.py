@@ -67,7 +67,8 @@ class ControlPictures:
         for i in range(0, n, s.batch_size):
             batch = plan[i : i + s.batch_size]
             scores = self.judge.score(batch, before.sample(batch, s.mixed_precision))
-            copies += sum(score.copy_ and self.groups.get(score.shows, score.shows) == own for score in scores)
+            shown = [[s.shows] if s.copy_ else [told.reference for told in s.accused.values()] for s in scores]
+            copies += sum(own in {self.groups.get(name, name) for name in names} for names in shown)
         return ControlPicture(reference=reference.file_name, text=prompt.text, copies=copies, samples=n)
 
     def _never_copied(self) -> list[Reference]:

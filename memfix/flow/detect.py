@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from memfix.config.checks import DetectSettings
-from memfix.console import Talk, counted
+from memfix.config.checks import AUTO, DetectSettings
+from memfix.console import Talk, counted, percent
 from memfix.detect.check import Check
 from memfix.detect.first import FirstCheck
 from memfix.detect.threshold import check_reach, check_weights, given_threshold, settle_rule
@@ -23,18 +23,32 @@ from memfix.measures import get_measure
 from memfix.measures.base import Measure
 from memfix.measures.clip import Clip
 from memfix.measures.clip_score import clip_scores, open_clip_of
+from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import weights_record
+from memfix.measures.structure import Structure
 from memfix.measures.thresholds import Threshold
-from memfix.measures.weights import Wanted
+from memfix.measures.weights import Wanted, is_there
 from memfix.models import loading
 from memfix.records import Prompt, Reference, Role, Score
 from memfix.references.in_memory import descriptors
 from memfix.references.judge import Judge
 from memfix.references.kept import FILE as DESCRIBED
+from memfix.references.known_copies import known_copies
 from memfix.references.reference_set import ReferenceSet, fingerprint, open_references
+from memfix.references.small import LEAST_SIDE, are_small
+from memfix.references.witnesses import settle_witness
 from memfix.run.folder import BEFORE, Run, slug
 from memfix.run.header import DetectStage
 from memfix.run.inputs import DetectInputs
+
+WITHIN_REACH = 0.25  # of the margin of near-copies between a threshold and the 99th percentile of the background
+
+
+PIXELS = (
+    "Or decide by pixels knowingly, with --measure ssim: it needs no weights, but misses copies that were recoloured, "
+    "shifted or mirrored, and takes white product shots for copies of each other."
+)
+"""What is offered where SSCD cannot be had."""
 
 
 class Opened(NamedTuple):
@@ -46,6 +60,7 @@ class Opened(NamedTuple):
     weights: Wanted
     source: loading.ModelSource
     measure: Measure
+    witnesses: list[Measure]
     threshold: Threshold | None
     clip: Clip | None
 
@@ -73,6 +88,8 @@ def detect(
         if not opened.indexed:  # an index is read as samples are compared, so that its end is soon enough
             _require_still(opened, inputs)  # what was described is what was identified
         entry.left_out_pictures = wrong.pictures
+        witnesses = [settle_witness(references, m) for m in opened.witnesses] if references else []
+        entry.witnesses = [w.record for w in witnesses]
         used = descriptors(opened.measure) if references is None else references.descriptors
         entry.weights = weights_record([*used, opened.clip] if opened.clip else used)
         held = counted(len(references) if references else "no", "reference")
@@ -81,16 +98,20 @@ def detect(
             talk.warn("No training image was given, so the samples of each prompt are compared with each other.")
         rule, background = settle_rule(references, opened.measure, opened.threshold, settings)
         entry.rule, entry.medoids = rule.record(), references is None
-        entry.background = background.summary() if background else None
+        entry.background = background.summary(rule) if background else None
+        if references:
+            entry.known_copies = known_copies(references, rule, [w.rule for w in witnesses])
+            _tell_of_errors(rule, entry, talk)
         model = loading.load(opened.source, settings.variant)
         entry.loaded_by = model.loaded_by
         model.adapters.fuse(*adapters_of(settings))
+        _tell_of_small_pictures(opened, min(model.latents.picture_size), talk)
         prompts = [p.model_copy(update={"cut_tokens": model.text.cut_tokens(p.text)}) for p in opened.prompts]
         for p in prompts:
             if p.cut_tokens:
                 talk.warn(f"{p.source}: the prompt is {p.cut_tokens} tokens too long; the model does not see its end.")
         run.write("prompts.jsonl", prompts)
-        judge = Judge(references, rule) if references else None
+        judge = Judge(references, rule, witnesses=[w.rule for w in witnesses]) if references else None
         first = FirstCheck(Check(run, BEFORE, model, rule, judge, settings), talk)
         found = first(prompts)
         entry.screening, entry.design = first.screening(prompts, found), first.design().summary()
@@ -124,20 +145,21 @@ def write_clip_scores(run: Run, folder: str, clip: Clip, prompts: Sequence[Promp
 
 
 def _open(prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Opened:
+    index = index_folder(settings.references)
+    weights = wanted(settings, index)
+    given = given_threshold(settings, weights)
+    measure = _measure(settings, weights)
+    check_weights(given, measure)
+    check_reach(given, measure)
     prompts = read_prompts(prompt_list, limit=settings.limit, wrong=wrong)
     if settings.controls:
         known = {p.text for p in prompts}
         prompts += [p for p in read_prompts(settings.controls, Role.CONTROL, wrong=wrong) if p.text not in known]
-    index = index_folder(settings.references)
     references = read_references(settings.references, prompts, wrong, taken=Store.open(index) if index else ())
-    weights = wanted(settings, index)
-    given = given_threshold(settings, weights)
     source = loading.locate(settings.model, settings.revision, settings.variant)
-    measure = get_measure(settings.measure, weights)
-    check_weights(given, measure)
-    check_reach(given, measure)
     clip = open_clip_of(weights.clip) if settings.clip_score else None
-    return Opened(prompts, references, index, weights, source, measure, given, clip)
+    witnesses = witness_measures(settings, measure, weights, references, index)
+    return Opened(prompts, references, index, weights, source, measure, witnesses, given, clip)
 
 
 def _inputs(opened: Opened, settings: DetectSettings) -> DetectInputs:
@@ -146,6 +168,64 @@ def _inputs(opened: Opened, settings: DetectSettings) -> DetectInputs:
         index=str(opened.indexed.resolve()) if opened.indexed else None, measure=opened.measure.identity,
         clip=opened.clip.identity if opened.clip else None, **identity_of(opened.source, settings),
     )  # fmt: skip
+
+
+def _measure(settings: DetectSettings, weights: Wanted) -> Measure:
+    """The deciding measure. Raises MemfixError, with the way out, where nobody named one and SSCD cannot be had."""
+    try:
+        return get_measure(settings.deciding, weights)
+    except MemfixError as error:
+        if settings.measure != AUTO:
+            raise
+        message = f"The measure that decides by default is SSCD, and its weights cannot be had: {error}"
+        raise MemfixError(message, f"{error.hint} {PIXELS}") from None
+
+
+def witness_measures(
+    settings: DetectSettings, measure: Measure, weights: Wanted, references: Sequence[Reference], index: Path | None
+) -> list[Measure]:
+    """The measures that may dispute what the deciding one calls no copy.
+
+    Structure, and sscd where its weights are there already, unless they are the authors' and the pictures are too small
+    for them. Not the other measures on pixels: of altered copies they see none that structure misses.
+    """
+    found: list[Measure] = [] if measure.name == Structure.name else [Structure()]
+    there = measure.name != "sscd" and index is None and is_there(weights.sscd)
+    if there and not (settings.sscd_weights is None and are_small(references)):
+        found.append(get_measure("sscd", weights))
+    return found
+
+
+def _tell_of_small_pictures(opened: Opened, side: int, talk: Talk) -> None:
+    """A warning where the authors' weights of SSCD see pictures that are smaller than those they were trained on."""
+    if not any(d.weights and d.weights.published for d in descriptors(opened.measure)):
+        return
+    small = {"samples": side < LEAST_SIDE, "training images": are_small(opened.references)}
+    if any(small.values()):
+        talk.warn(
+            f"The {' and '.join(what for what, too in small.items() if too)} have fewer than {LEAST_SIDE} pixels. SSCD "
+            "was trained on larger ones, and published thresholds do not hold: copies of such small pictures may stay "
+            "below them. Look at the recall on altered training images, and consider --measure structure."
+        )
+
+
+def _tell_of_errors(rule: CopyRule, entry: DetectStage, talk: Talk) -> None:
+    """Recall and false alarms of the threshold on these references; a warning where it is near to unrelated ones."""
+    name, background = rule.measure.name, entry.background
+    known = "; ".join(f"{k.altered} {percent(k.seen)}" for k in entry.known_copies)
+    told = f"A copy is past {rule.threshold:.3g} of {name}. Of altered training images it sees: {known}."
+    if any(k.disputed for k in entry.known_copies):
+        missed = "; ".join(f"{k.altered} {percent(k.seen + k.disputed)}" for k in entry.known_copies if k.disputed)
+        told += f" With what {' and '.join(w.measure for w in entry.witnesses)} disputes: {missed}."
+    if background and background.false_alarms is not None:
+        told += f" Of {background.references} unrelated ones it takes {percent(background.false_alarms, 1)} for copies."
+    talk.say(told)
+    if background and rule.is_near_copy(background.p99, rule.measure.margin * WITHIN_REACH):
+        talk.warn(
+            f"The threshold of {rule.threshold:.3g} is within reach of unrelated training images: 1 % of them come to "
+            f"{background.p99:.3f} of {name}, the closest two to {background.closest:.3f}. Samples may pass by chance. "
+            "Give a stricter --threshold, --false-alarm-rate, or another --measure."
+        )
 
 
 def _require_still(opened: Opened, inputs: DetectInputs) -> None:
@@ -162,7 +242,9 @@ def _open_references(opened: Opened, settings: DetectSettings, wrong: WrongRows,
     if not opened.references and not opened.indexed:
         return None
     broken = WrongRows(settings.skip_invalid)
-    found = open_references(opened.references, opened.measure, opened.indexed, opened.weights, broken)
+    found = open_references(
+        opened.references, opened.measure, opened.indexed, opened.weights, broken, witnesses=opened.witnesses
+    )
     for line in broken.told():
         talk.warn(line)
     wrong.pictures += broken.pictures

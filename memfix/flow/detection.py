@@ -101,7 +101,7 @@ class Detection:
     @cached_property
     def measure(self) -> Measure:
         """The deciding measure."""
-        return get_measure(self.settings.measure, wanted(self.settings, self.index))
+        return get_measure(self.settings.deciding, wanted(self.settings, self.index))
 
     @cached_property
     def rule(self) -> CopyRule:
@@ -111,6 +111,20 @@ class Detection:
         return CopyRule(
             self.measure, recorded.threshold, recorded.source, recorded.name, recorded.false_alarm_rate
         )  # fmt: skip
+
+    @cached_property
+    def witnesses(self) -> list[CopyRule]:
+        """The measures that may dispute what the deciding one calls no copy, as the detection heard them."""
+        weights, found = wanted(self.settings, self.index), list[CopyRule]()
+        for w in self.stage.witnesses:
+            measure = get_measure(w.measure, weights)
+            if measure.identity != w.identity:
+                raise MemfixError(
+                    f"The weights of the measure {w.measure} changed since the detection.",
+                    "Put back what was there, or detect again in a new run.",
+                )
+            found.append(CopyRule(measure, w.threshold, f"witness of the detection: {measure.source}"))
+        return found
 
     @cached_property
     def clip(self) -> Clip | None:
@@ -130,7 +144,8 @@ class Detection:
         odd = {s.prompt_id for s in self.scores if s.part}
         own = [s for s in self.scores if s.prompt_id in odd]
         thumbnails = Thumbnails(self.folder).of([s.file_name for s in own]) if own else None
-        return Judge(references, self.rule, {} if thumbnails is None else known_parts(own, thumbnails, references))
+        parts = {} if thumbnails is None else known_parts(own, thumbnails, references)
+        return Judge(references, self.rule, parts, self.witnesses)
 
     def model(self) -> DiffusionModel:
         """The model as it was detected on, with the adapter that it had."""
@@ -175,7 +190,10 @@ class Detection:
                 "No training image was given and no prompt was memorized, so there is nothing that samples of other "
                 "weights could be held against.", "Detect with --references in a new run.",
             )  # fmt: skip
-        return open_references(self.references, self.measure, self.index, weights, described=self._described())
+        return open_references(
+            self.references, self.measure, self.index, weights, described=self._described(),
+            witnesses=[w.measure for w in self.witnesses],
+        )  # fmt: skip
 
     def _described(self) -> Path | None:
         """What the references were described as; None where that is not there, or no longer what was written."""

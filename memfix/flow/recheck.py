@@ -14,6 +14,7 @@ from memfix.flow.detect import write_clip_scores
 from memfix.flow.detection import Detection
 from memfix.flow.memory import sampling_memory
 from memfix.flow.new_weights import NewWeights
+from memfix.flow.review import apply_reviews
 from memfix.models.sampling import file_name, plan_samples
 from memfix.recheck.attacks.table import ATTACKS, get_attacks
 from memfix.records import FRESH, Arm, Change, Prompt, Rewording, Sample, Score, Version
@@ -87,7 +88,9 @@ def recheck(
         changes = what_changed(detection, check.thumbnails, prompts, after, wordings, attacked)
         run.save()
         run.write("changes.jsonl", changes)
-    return changes
+    with run.lock():
+        apply_reviews(Detection.of(run))  # a picture that was judged before may have come again
+    return run.read("changes.jsonl", Change)
 
 
 def _require_fresh(detection: Detection, settings: RecheckSettings) -> None:

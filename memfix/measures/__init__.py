@@ -11,11 +11,12 @@ from memfix.measures.base import Measure
 from memfix.measures.descriptor import get_descriptor
 from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import Ssim, TiledL2
+from memfix.measures.structure import Structure
 from memfix.measures.thresholds import THRESHOLDS
 from memfix.measures.weights import Wanted
 
 PIXEL_MEASURES: dict[str, Measure] = {m.name: m for m in (TiledL2(), Ssim())}
-"""Those that need no weights; they are always taken."""
+"""Those that compare pixels with pixels; they are taken of every sample and its nearest reference."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ OTHER = "0.75 is for the weights of Pizzi et al., CVPR 2022; for these nobody ha
 MEASURES: dict[str, MeasureRow] = {
     row.name: row
     for row in (
-        *map(_pixels, PIXEL_MEASURES.values()),
+        *map(_pixels, [*PIXEL_MEASURES.values(), Structure()]),
         MeasureRow("sscd", SSCD_COPY, True, SSCD, _sscd),
         MeasureRow(
             "clip", None, True, "open_clip; what a picture is of, so no criterion for copies",

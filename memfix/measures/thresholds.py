@@ -25,6 +25,10 @@ THRESHOLDS: dict[str, Threshold] = {
         Threshold("bundled-ssim", "ssim", 0.72, "set on the bundled model, see docs/methods.md; the default"),
         Threshold("bundled-tiled-l2", "tiled_l2", 0.15, "set on the bundled model, see docs/methods.md; the default"),
         Threshold(
+            "bundled-structure", "structure", 0.7,
+            "set on the bundled references and model, see research/witnesses.md; the default",
+        ),
+        Threshold(
             "carlini-tiled-l2", "tiled_l2", 0.15,
             "Carlini et al., USENIX Security 2023: their l2 (rms, 0 to 1) over 16 tiles, which they take at 512x512",
         ),

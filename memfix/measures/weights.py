@@ -62,6 +62,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("MEMFIX_CACHE", Path(hub).parent / "memfix"))
 
 
+def is_there(name_or_path: str) -> bool:
+    """Whether weights can be had without a download."""
+    known = KNOWN.get(name_or_path)
+    place = cache_folder() / known.url.rsplit("/", 1)[1] if known else Path(name_or_path)
+    return name_or_path == DEMO or Path(name_or_path).is_file() or place.is_file()
+
+
 def obtain(name_or_path: str, *, trust: bool = False) -> Weights:
     """Weights by name (downloaded once; 'demo' names the bundled ones) or by path.
 

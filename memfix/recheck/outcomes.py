@@ -35,8 +35,9 @@ class Evidence:
 
     `same` and `fresh` are samples of the weights, from the noise of the first check and from other noise; `after` is
     the verdict on both. Of a reworded prompt these are sampled with the rewording taken off, and `reworded` are those
-    with it. `brought_back` says which attack brought a training image back beyond its control arm, `untold` which one
-    brought one back with nothing to compare it with; `model` says what is wrong with the model as a whole.
+    with it. `disputed` says what of all these is no copy by the rule and one by a witness. `brought_back` says which
+    attack brought a training image back beyond its control arm, `untold` which one brought one back with nothing to
+    compare it with, or gave disputed samples; `model` says what is wrong with the model as a whole.
     """
 
     prompt: Prompt
@@ -49,6 +50,7 @@ class Evidence:
     reworded: Copies = field(default_factory=Copies)
     brought_back: str | None = None
     untold: str | None = None
+    disputed: str | None = None
     model: str | None = None
 
     @property
@@ -89,6 +91,8 @@ def _of_target(seen: Evidence) -> tuple[Outcome, str]:
         return Outcome.DAMAGED, harmed
     if seen.after.verdict is Label.UNDECIDED:
         return Outcome.UNDECIDED, seen.after.reason
+    if seen.disputed:
+        return Outcome.UNDECIDED, seen.disputed
     if seen.untold:
         return Outcome.UNDECIDED, seen.untold
     if seen.damage.drift < LEAST_CHANGE:

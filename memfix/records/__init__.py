@@ -11,10 +11,12 @@ from memfix.records.check import (
     Part,
     Prompt,
     Reference,
+    Review,
     Role,
     Sample,
     Score,
     Verdict,
+    WitnessScore,
 )
 from memfix.records.recheck import Arm, AttackPoint, AttackResult, Change, ControlPicture, Damage, Outcome, Version
 from memfix.records.unlearn import (
@@ -50,6 +52,7 @@ __all__ = [
     "Prompt",
     "Record",
     "Reference",
+    "Review",
     "Rewording",
     "Role",
     "Sample",
@@ -60,6 +63,7 @@ __all__ = [
     "ValidationNumbers",
     "Verdict",
     "Version",
+    "WitnessScore",
     "Word",
     "Yield",
 ]

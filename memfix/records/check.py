@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
@@ -90,6 +90,16 @@ class Part(Record):
     likeness: float = Field(description="share of the region's contrast that the reference explains, at most 1")
 
 
+class WitnessScore(Record):
+    """What a measure that does not decide says of a sample."""
+
+    value: float = Field(description="the measure, for the sample and the reference that it finds nearest itself")
+    reference: str = Field(description="that reference, by file name")
+    copy_: bool = Field(alias="copy", description="whether it is past the threshold of this witness")
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
 class Score(Record):
     """A sample held against the references: the nearest one, and every measure on that pair."""
 
@@ -108,12 +118,50 @@ class Score(Record):
         description="mean absolute difference of neighbouring pixels, 0 to 1; extremes are broken images"
     )
 
+    witnesses: dict[str, WitnessScore] = Field(
+        default_factory=dict, description="measure → what it says of the sample, of measures that do not decide"
+    )
+
+    judged: bool | None = Field(
+        None, description="whether a person said that this disputed sample is a copy; none if nobody has"
+    )
+
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    @property
+    def accused(self) -> dict[str, WitnessScore]:
+        """The witnesses that call a sample a copy which is none by the rule nor a person; with any, it is disputed."""
+        settled = self.copy_ or self.judged is not None
+        return {} if settled else {name: told for name, told in self.witnesses.items() if told.copy_}
+
+    @property
+    def suspected(self) -> str:
+        """The reference that the first witness calls a sample a copy of; the nearest one if none does."""
+        return next((told.reference for told in self.witnesses.values() if told.copy_), self.reference)
+
+    def dump(self) -> dict[str, Any]:
+        """As it is written."""
+        return self.model_dump(mode="json", by_alias=True)
 
     @property
     def shows(self) -> str:
         """The reference that a copy shows, whole or in part; else the nearest one."""
+        if self.judged:
+            return self.suspected
         return self.part.reference if self.part else self.reference
+
+
+class Review(Record):
+    """What a person says of a disputed sample."""
+
+    picture: str = Field(description="the sample, by its path in the run")
+    sha256: str = Field(description="of that file: the word holds for this very picture")
+    reference: str = Field(description="the training image that it was compared with")
+    copy_: bool = Field(alias="copy", description="whether it is a copy")
+    by: str = Field(description="who says so")
+    time: str = Field(description="when, UTC, as in ISO 8601")
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 class Verdict(Record):
@@ -133,6 +181,7 @@ class Verdict(Record):
     reason: str
     kind: Kind | None = Field(None, description="of the copies; none where there are none")
     common_area: float | None = Field(None, description="share of the picture in which the copies agree")
+    disputed: int = Field(0, description="samples that are no copies by the rule, and are by a witness")
 
 
 class ClipScore(Record):

@@ -66,6 +66,7 @@ class AttackPoint(Record):
     work: int = Field(description="work done so far, in the unit of the attack")
     copies: int = Field(description="copies among the samples that were taken at this point")
     samples: int = Field(description="samples that were taken at this point")
+    disputed: int = Field(0, description="samples that are no copies by the rule, and are by a witness")
 
 
 class AttackResult(Record):
@@ -92,6 +93,11 @@ class AttackResult(Record):
     def succeeded(self) -> bool:
         """Whether a copy came."""
         return self.last is not None and self.last.copies > 0
+
+    @property
+    def disputed(self) -> AttackPoint | None:
+        """The first point with a sample that a witness calls a copy, where no copy came; None if there is none."""
+        return None if self.succeeded else next((p for p in self.curve if p.disputed), None)
 
 
 class Change(Record):

@@ -23,7 +23,7 @@ from memfix.measures.pixels import Ssim, TiledL2
 from memfix.records import Reference
 from memfix.references.described import Described
 from memfix.references.forest import Forest
-from memfix.references.in_memory import ROWS, Nearest, Search, descriptors, nearest, search_measure
+from memfix.references.in_memory import ROWS, Nearest, Search, descriptors, evenly, nearest, search_measure
 from memfix.references.links import CELLS, Links, Pairs
 from memfix.references.near_copies import COLOUR, PAIRS_AT_ONCE, colours, grouped, near_copies, siblings, strict
 from memfix.references.numbered import LAST, IndexReferences
@@ -42,15 +42,18 @@ class IndexedReferences:
 
     def __init__(
         self, store: Store, descriptor: Descriptor, others: Iterable[Reference], measure: Measure,
-        wrong: WrongRows | None = None,
+        wrong: WrongRows | None = None, witnesses: Sequence[Measure] = (),
     ) -> None:  # fmt: skip
+        """`witnesses` look for a nearest reference of their own among the CANDIDATES that the index brings."""
         self.measure = measure
+        self._witnesses = {w.name: w for w in witnesses}
         self._descriptor = descriptor
         self._references = IndexReferences(store, descriptor, others, wrong)
         self._decides = (measure.name, measure.identity) == (descriptor.name, descriptor.identity)
         self._candidates = 1 if self._decides else CANDIDATES
         self._search = search_measure(measure)
-        self._measures = PIXEL_MEASURES if self._decides else {**PIXEL_MEASURES, measure.name: measure}
+        self._paired = PIXEL_MEASURES if self._decides else {**PIXEL_MEASURES, measure.name: measure}
+        self._measures = {**self._witnesses, **self._paired}
         self._described = Described(self._references.open, self._measures)
         self._prints = Described(self._references.open, {Prints.name: Prints()}, kept=CELLS)
         self._pictures = Links(self._references, self._one_picture, most=LAST)
@@ -75,12 +78,19 @@ class IndexedReferences:
         """The nearest reference of each picture, and all measures on that pair."""
         if not images:
             return Nearest([], {})
-        found = self._references.neighbours(self._descriptor(images).numpy(), self._candidates)
-        best, values = self._closest({name: m.features(images) for name, m in self._measures.items()}, found)
-        return Nearest(list(map(self._references.name, best)), values)
+        brought = CANDIDATES if self._witnesses else self._candidates
+        found = self._references.neighbours(self._descriptor(images).numpy(), brought)
+        described = {name: m.features(images) for name, m in self._measures.items()}
+        first = Neighbours(found.scores[:, : self._candidates], found.ids[:, : self._candidates])
+        best, values = self._closest(described, first)
+        heard = {name: self._heard(m, described, found) for name, m in self._witnesses.items()}
+        return Nearest(self._names(best), values, {n: (self._names(own), told) for n, (own, told) in heard.items()})
 
-    def nearest_unrelated(self, chosen: Sequence[int]) -> Unrelated:
-        """The deciding measure between each chosen reference and the nearest one that is unrelated to it.
+    def _names(self, numbers: Iterable[int]) -> list[str]:
+        return list(map(self._references.name, numbers))
+
+    def nearest_unrelated(self, chosen: Sequence[int], witness: Measure | None = None) -> Unrelated:
+        """The deciding measure, or a witness, between each chosen reference and the nearest unrelated one.
 
         Related are references that are one picture, re-encoded or resized, or have one caption: that of the table of
         the indexed folder, as an index holds none. A reference without an unrelated one among its 4096 nearest is left
@@ -91,18 +101,22 @@ class IndexedReferences:
         for i in chosen:
             first.setdefault(min(self._pictures.of(i)), i)
         numbers = np.array(list(first.values()), np.int64)
-        found = self._references.unrelated(numbers, self._candidates, self._pictures.of)
+        found = self._references.unrelated(numbers, CANDIDATES if witness else self._candidates, self._pictures.of)
         some, left_out = found.ids[:, 0] >= 0, len(chosen) - len(first)
         numbers, found = numbers[some], Neighbours(found.scores[some], found.ids[some])
-        if self._decides:
+        if self._decides and witness is None:
             return Unrelated(found.scores[:, 0].tolist(), left_out)
         values: list[float] = []
         for i in range(0, len(numbers), ROWS):
             part = Neighbours(found.scores[i : i + ROWS], found.ids[i : i + ROWS])
-            values += self._closest(self._described(numbers[i : i + ROWS].tolist()), part)[1][
-                self.measure.name
-            ].tolist()
+            own = self._described(numbers[i : i + ROWS].tolist())
+            told = self._heard(witness, own, part)[1] if witness else self._closest(own, part)[1][self.measure.name]
+            values += told.tolist()
         return Unrelated(values, left_out)
+
+    def some(self, count: int) -> list[Image.Image]:
+        """Pictures of up to `count` references, spread over all of them."""
+        return self._references.open(evenly(len(self), count))
 
     def thumbnails(self, near: Iterable[str]) -> tuple[list[str], torch.Tensor]:
         """Names and small pictures [m, 3, 32, 32] of the references that are `near`: not all of an index."""
@@ -170,7 +184,19 @@ class IndexedReferences:
             values = self._search.pair(described[search].repeat_interleave(k, 0), features[search][at.flatten()])
             at = at.gather(1, nearest(self._search, values.view(-1, k))[:, None])
         chosen = at[:, 0]
-        pairs = {name: m.pair(described[name], features[name][chosen]) for name, m in self._measures.items()}
+        pairs = {name: m.pair(described[name], features[name][chosen]) for name, m in self._paired.items()}
         if self._decides:
             pairs[self.measure.name] = torch.from_numpy(found.scores[:, 0])
         return numbers[chosen.numpy()].tolist(), pairs
+
+    def _heard(
+        self, witness: Measure, described: Mapping[str, torch.Tensor], found: Neighbours
+    ) -> tuple[list[int], torch.Tensor]:
+        """[n] the nearest candidate of each of n pictures by a witness, and its values."""
+        candidates = np.where(found.ids < 0, found.ids[:, :1], found.ids)
+        numbers, places = np.unique(candidates, return_inverse=True)
+        at = torch.from_numpy(places.reshape(candidates.shape))
+        features, k = self._described(numbers.tolist())[witness.name], at.shape[1]
+        values = witness.pair(described[witness.name].repeat_interleave(k, 0), features[at.flatten()]).view(-1, k)
+        best = nearest(witness, values)[:, None]
+        return numbers[at.gather(1, best)[:, 0].numpy()].tolist(), values.gather(1, best)[:, 0]

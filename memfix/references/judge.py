@@ -16,6 +16,7 @@ from memfix.records import Kind, Part, Reference, Sample, Score
 from memfix.references import region
 from memfix.references.parts import find_parts, kind_of
 from memfix.references.reference_set import ReferenceSet
+from memfix.references.witnesses import testimonies
 
 BLANK = 1 / 255  # mean difference of neighbouring pixels at 32 pixels: less than one grey level
 ENOUGH_REFERENCES = 20  # that say what detail pictures have
@@ -51,10 +52,15 @@ class Judge:
     What a prompt is known to copy in part from an earlier check, `parts` by prompt id, is looked for in each of its
     samples, under any condition; without that, a part is found only where enough samples of one prompt are seen at
     once, by `conclude`.
+
+    `witnesses` are rules of other measures, those that `references` holds: what they say stands beside each score.
     """
 
-    def __init__(self, references: ReferenceSet, rule: CopyRule, parts: Mapping[str, KnownPart] | None = None) -> None:
-        self.references, self.rule = references, rule
+    def __init__(
+        self, references: ReferenceSet, rule: CopyRule, parts: Mapping[str, KnownPart] | None = None,
+        witnesses: Sequence[CopyRule] = (),
+    ) -> None:  # fmt: skip
+        self.references, self.rule, self.witnesses = references, rule, tuple(witnesses)
         self._parts = parts or {}
 
     def score(self, samples: Sequence[Sample], images: Sequence[Image.Image]) -> list[Score]:
@@ -64,12 +70,13 @@ class Judge:
         near = self.references.nearest(images)
         listed = {name: values.tolist() for name, values in near.values.items()}
         deciding = listed[self.rule.measure.name]
-        _require_numbers(samples, near.values)
+        _require_numbers(samples, {**near.values, **{name: told for name, (_, told) in near.witnesses.items()}})
+        told = testimonies(self.witnesses, near.witnesses, len(samples))
         scores = [
             Score(
                 file_name=s.file_name, prompt_id=s.prompt_id, condition=s.condition, seed=s.seed,
                 reference=near.names[i], measures={name: round(v[i], 5) for name, v in listed.items()},
-                copy_=self.rule.is_copy(deciding[i]), detail=round(d, 5),
+                copy_=self.rule.is_copy(deciding[i]), detail=round(d, 5), witnesses=told[i],
             )
             for i, (s, d) in enumerate(zip(samples, detail(images), strict=True))
         ]  # fmt: skip
@@ -146,12 +153,13 @@ def _require_numbers(samples: Sequence[Sample], values: Mapping[str, torch.Tenso
 
 
 def is_distinct(rule: CopyRule, score: Score, margin: float | None = None) -> bool:
-    """Whether a sample is far enough from any copy, whole or in part, to be an example of what to keep.
+    """Whether a sample is far enough from any copy, whole, in part or disputed, to be an example of what to keep.
 
     `margin` is how far its measure must be from the threshold; None stands for the measure's own.
     """
     near_part = score.known_part is not None and score.known_part >= NEAR_PART
-    return not score.copy_ and not near_part and rule.is_distinct(score.measures[rule.measure.name], margin)
+    suspect = score.copy_ or near_part or bool(score.accused)
+    return not suspect and rule.is_distinct(score.measures[rule.measure.name], margin)
 
 
 def known_parts(scores: Sequence[Score], thumbnails: torch.Tensor, references: ReferenceSet) -> dict[str, KnownPart]:

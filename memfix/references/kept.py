@@ -15,10 +15,11 @@ from safetensors.torch import save
 from memfix.files import atomic_file
 from memfix.measures.base import Measure
 from memfix.measures.pixels import Ssim, TiledL2, to_tensor
+from memfix.measures.structure import Structure
 from memfix.records import Reference
 
 FILE = "references.safetensors"
-SIDES = {TiledL2.name: TiledL2.side, Ssim.name: Ssim.side}
+SIDES = {m.name: m.side for m in (TiledL2, Ssim, Structure)}
 """Measures on pixels are kept as the small pictures that they are made of, which take a fourth of the room."""
 
 

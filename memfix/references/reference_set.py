@@ -46,8 +46,12 @@ class ReferenceSet(Protocol):
         """The nearest reference of each picture, and all measures on that pair."""
         ...
 
-    def nearest_unrelated(self, chosen: Sequence[int]) -> Unrelated:
-        """The deciding measure between each chosen reference, by number, and the nearest one unrelated to it."""
+    def nearest_unrelated(self, chosen: Sequence[int], witness: Measure | None = None) -> Unrelated:
+        """The deciding measure, or a witness, between each chosen reference, by number, and its nearest unrelated."""
+        ...
+
+    def some(self, count: int) -> list[Image.Image]:
+        """Pictures of up to `count` references, spread over all of them."""
         ...
 
     def thumbnails(self, near: Iterable[str]) -> tuple[list[str], torch.Tensor]:
@@ -65,7 +69,7 @@ class ReferenceSet(Protocol):
 
 def open_references(
     references: Sequence[Reference], measure: Measure, index: Path | None = None, wanted: Wanted | None = None,
-    wrong: WrongRows | None = None, described: Path | None = None,
+    wrong: WrongRows | None = None, described: Path | None = None, witnesses: Sequence[Measure] = (),
 ) -> ReferenceSet:  # fmt: skip
     """References in memory or, with `index`, those of that folder and `references` besides.
 
@@ -75,7 +79,7 @@ def open_references(
     Raises MemfixError for an index that is unfinished, empty, or of other weights than those wanted.
     """
     if index is None:
-        return HeldReferences(references, measure, wrong, described)
+        return HeldReferences(references, measure, wrong, described, witnesses)
     store = _finished(index)
     name = store.manifest.descriptor
     held = {d.name: d for d in descriptors(measure)}  # no network is loaded twice
@@ -87,7 +91,7 @@ def open_references(
             f"Give the weights that the index was made with, or make another: memfix index {store.manifest.folder} "
             "--out FOLDER",
         )
-    return IndexedReferences(store, descriptor, references, measure, wrong)
+    return IndexedReferences(store, descriptor, references, measure, wrong, witnesses)
 
 
 def fingerprint(references: Iterable[Reference], index: Path | None = None) -> str:

@@ -17,16 +17,17 @@ from memfix.records import (
     Outcome,
     Prompt,
     Reference,
+    Review,
     Role,
     Score,
     Verdict,
     Version,
 )
 from memfix.references.near_copies import representatives, sizes
-from memfix.report.schema import Picture, PromptEntry, Report, ReportedRun, Summary, VerdictNumbers
+from memfix.report.schema import Disputed, Picture, PromptEntry, Report, ReportedRun, Summary, VerdictNumbers
 from memfix.report.sections import told
 from memfix.report.training import training
-from memfix.run.folder import AFTER, BEFORE, Run
+from memfix.run.folder import AFTER, BEFORE, REVIEWS, Run
 from memfix.run.header import DetectStage
 from memfix.run.references import recorded_references
 from memfix.stats import clopper_pearson
@@ -70,6 +71,16 @@ def build(run: Run) -> Report:
         )
         for p in prompts
     ]  # fmt: skip
+    checks = ((BEFORE, before, scores_before), (AFTER, after, scores_after))
+    unsettled = [
+        (folder, score)
+        for folder, verdicts, scores in checks
+        for i, own in scores.items()
+        for score in own
+        if score.judged is not None or (score.accused and verdicts[i].verdict is not Label.MEMORIZED)
+    ]
+    by = {r.picture: r.by for r in run.read(REVIEWS, Review)}
+    disputed = _disputed(unsettled, by, {p.id: p.text for p in prompts}, pictures, detected)
     controls = [p.id for p in prompts if p.role is Role.CONTROL]
     rechecking = run.header.stages.recheck
     made = len(rechecking.attacks) if rechecking else 0
@@ -78,12 +89,14 @@ def build(run: Run) -> Report:
         run=_run(run),
         summary=_summary(prompts, before, changes, scores_before, made, known).model_copy(
             update={
+                "disputed": sum(d.judged is None for d in disputed),
                 "control_clip_score_before": _mean(fits_before, controls),
                 "control_clip_score_after": _mean(fits_after, controls),
             }
         ),
         prompts=[e for e in entries if e.role is Role.PROMPT],
         controls=[e for e in entries if e.role is Role.CONTROL],
+        disputed=disputed,
         training=training(run),
         sections=told(run),
         timings={
@@ -145,7 +158,7 @@ def _numbers(verdict: Verdict, origin: str | None) -> VerdictNumbers:
     return VerdictNumbers(
         copies=verdict.copies, samples=verdict.samples, share=verdict.share, interval=verdict.interval,
         measure=verdict.measure, threshold=verdict.threshold, threshold_source=origin,
-        closest=verdict.score, common_area=verdict.common_area,
+        closest=verdict.score, common_area=verdict.common_area, disputed=verdict.disputed,
     )  # fmt: skip
 
 
@@ -154,6 +167,27 @@ def _picture(folder: str, score: Score) -> Picture:
         path=f"{folder}/{score.file_name}", seed=score.seed, condition=score.condition, copy=score.copy_,
         part=score.part, measures=score.measures,
     )  # fmt: skip
+
+
+def _disputed(
+    scores: Sequence[tuple[str, Score]], by: Mapping[str, str], texts: Mapping[str, str],
+    pictures: Mapping[str, Picture], detect: DetectStage,
+) -> list[Disputed]:  # fmt: skip
+    """What is disputed, first what nobody has judged, and where the witness is surest.
+
+    scores: with the folder of each sample; by: path of a sample → who judged it.
+    """
+    thresholds = {w.measure: w.threshold for w in detect.witnesses}
+    found = [
+        Disputed(
+            prompt_id=s.prompt_id, text=texts[s.prompt_id], sample=_picture(folder, s), witness=name, value=told.value,
+            reference=pictures.get(told.reference, Picture(path=told.reference)), threshold=thresholds[name],
+            judged=s.judged, by=by.get(f"{folder}/{s.file_name}") if s.judged is not None else None,
+        )
+        for folder, s in scores
+        for name, told in [(name, told) for name, told in s.witnesses.items() if told.copy_][:1]
+    ]  # fmt: skip
+    return sorted(found, key=lambda d: (d.judged is not None, d.witness, -abs(d.value - d.threshold)))
 
 
 def _summary(

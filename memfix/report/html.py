@@ -22,6 +22,7 @@ from memfix.run.header import DetectStage
 NAME = "report.html"
 LARGEST = 160  # pixels of a picture's longer side on the page
 NO_BREAK = "\N{NO-BREAK SPACE}"  # between a number and its sign
+MOST_DISPUTED = 48  # pairs on the page
 SHOWN = 8  # pictures in a row
 ESTIMATE = "clean by estimate of a screen"
 MEDOID_COPIES = 3  # copies that it takes where samples are compared with each other: one, and two like it
@@ -36,7 +37,8 @@ def write_page(folder: Path, report: Report) -> Path:
     made, pictures = template_environment(), Pictures(folder)
     made.globals |= {"picture": pictures.inline, "curve": curve, "enough": enough, "one_of": one_of,
                      "shot": lambda path: pictures.inline(Picture(path=path)),
-                     "shown": SHOWN, "listed": sorted(report.prompts, key=urgency)}  # fmt: skip
+                     "shown": SHOWN, "most_disputed": MOST_DISPUTED,
+                     "listed": sorted(report.prompts, key=urgency)}  # fmt: skip
     page = made.get_template("report.html.j2").render(r=report, s=report.summary, headline=headline(report))
     write_atomic(folder / NAME, page)
     return folder / NAME
@@ -71,6 +73,9 @@ def headline(report: Report) -> tuple[str, str, str]:
     if s.memorized_before == 0 and s.mitigated is None:
         if s.undecided_before:
             unsure = "No memorized prompt was found, but not every prompt could be decided."
+            if s.disputed:
+                disputed = f"{counted(s.disputed, 'sample')} {are(s.disputed)} disputed"
+                return "warn", unsure, f"{_others(s)}{disputed}: copies by another measure than {_measure(report)}."
             return "warn", unsure, f"{_others(s)}Draw more samples: give a higher --num-samples."
         if s.not_sampled:
             sampled = count_of("None", s.prompts - s.not_sampled, "sampled prompt")
@@ -90,6 +95,8 @@ def headline(report: Report) -> tuple[str, str, str]:
     if s.controls_changed:
         problems.append(f"{count_of(s.controls_changed, s.controls, 'control')} changed")
     unchanged = s.controls - (s.controls_changed or 0)
+    if s.disputed:
+        problems.append(f"{counted(s.disputed, 'sample')} disputed")
     proof = f"{_warning(report)}{count_of(unchanged, s.controls, 'control')} {are(unchanged)} unchanged."
     if not s.controls:
         proof = f"{_warning(report)}Without --controls, nothing says what became of other prompts."
@@ -139,6 +146,12 @@ def _warning(report: Report) -> str:
     """What went wrong in training; empty if nothing did, or if there was no validation."""
     ending = report.training.ending if report.training else None
     return f"{ending.sentence} " if ending and ending.good is False else ""
+
+
+def _measure(report: Report) -> str:
+    """The measure that decides."""
+    detected = report.run.stages.detect
+    return detected.rule.measure if detected and detected.rule else "the deciding one"
 
 
 def _show(report: Report, prompts: int) -> str:

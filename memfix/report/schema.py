@@ -49,6 +49,21 @@ class Picture(Record):
     )
 
 
+class Disputed(Record):
+    """A sample that is no copy by the rule, and is one by another measure; of a prompt that other samples do not make
+    memorized. For a person to judge."""
+
+    prompt_id: str = Field(description="of the prompt that it was sampled under")
+    text: str = Field(description="of that prompt")
+    sample: Picture = Field(description="the sample, with the measures on the reference that is nearest by the search")
+    reference: Picture = Field(description="the reference that the witness finds nearest")
+    witness: str = Field(description="the measure that calls it a copy, by name")
+    value: float = Field(description="value of that measure for the two")
+    threshold: float = Field(description="value past which that measure calls a sample a copy")
+    judged: bool | None = Field(None, description="whether a person said that it is a copy; none if nobody has")
+    by: str | None = Field(None, description="who said so")
+
+
 class VerdictNumbers(Record):
     """What a verdict on a prompt rests on."""
 
@@ -63,6 +78,7 @@ class VerdictNumbers(Record):
     common_area: float | None = Field(
         description="share of the picture in which the copies agree, 0 to 1; none without copies"
     )
+    disputed: int = Field(0, description="samples that are no copies by the rule, and are by another measure")
 
 
 class PromptEntry(Record):
@@ -116,6 +132,9 @@ class Summary(Record):
         description="the other prompts of clean_before: not sampled, clean by estimate of a screen"
     )
     undecided_before: int = Field(description="prompts that the first check could not decide")
+    disputed: int = Field(
+        0, description="samples of both checks that are copies by another measure only, and that nobody has judged"
+    )
     memorized_after: int | None = Field(description="prompts that the re-check found memorized")
     mitigated: int | None = Field(description="memorized prompts that no longer reproduce a training image")
     persistent: int | None = Field(description="memorized prompts that still reproduce a training image")
@@ -223,6 +242,9 @@ class Report(Record):
     summary: Summary = Field(description="the numbers on the first page")
     prompts: list[PromptEntry] = Field(description="prompts of the list, in its order")
     controls: list[PromptEntry] = Field(description="prompts that must not change, in the order of their list")
+    disputed: list[Disputed] = Field(
+        default_factory=list, description="samples that are no copies by the rule, and are by another measure"
+    )
     training: ReportedTraining | None = Field(description="how the weights were unlearned; none before that")
     # Open-ended, so that a section is a row of SECTIONS and a template, and this file does not change with it. What a
     # section tells is a record there, whose fields are in the JSON schema all the same.

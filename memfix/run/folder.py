@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -44,6 +44,7 @@ SEALED = {
 }  # fmt: skip
 """What later stages and reports rest on, and must find as it was when the stage ended."""
 HEADER = "run.json"
+REVIEWS = "reviews.jsonl"  # what people say of samples: added to after stages ended, and so outside of their seals
 CARD = "README.md"  # beside weights: reports write it anew
 PASSING = {"status", "argv", "started", "ended", "timings", "seal"}
 """What a header says of a stage, and may say otherwise once the stage was begun again and had nothing to do."""
@@ -140,6 +141,7 @@ class Run:
         """Of a stage that was begun: what it wrote → digest of that, and of its part of the header."""
         entry = self.header.stages.begun()[stage]
         told = entry.model_dump(mode="json", exclude=PASSING)
+        _leave_out_later_fields(told)
         told["settings"] = {k: v for k, v in told["settings"].items() if k not in entry.settings.free}
         files = {name: sha256_of(self.path, _files(self.path / name)) for name in SEALED[stage]}
         return files | {HEADER: digest(json.dumps(told, sort_keys=True))}
@@ -256,6 +258,17 @@ class Run:
                     file.seek(0)
                     file.truncate(file.read().rfind(b"\n") + 1)
             file.write("".join(to_line(r) for r in records).encode())
+
+
+def _leave_out_later_fields(told: dict[str, Any]) -> None:
+    """Take out of what a header says of a detection the fields that runs of an earlier time do not have, where they
+    hold nothing: the digests that such runs were sealed with are without them."""
+    for name in ("witnesses", "known_copies"):
+        if name in told and not told[name]:
+            del told[name]
+    background = told.get("background") or {}
+    if background.get("false_alarms", 0) is None:
+        del background["false_alarms"]
 
 
 def _files(path: Path) -> list[Path]:

@@ -12,7 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from memfix.config.base import Settings
 from memfix.config.checks import DetectSettings, RecheckSettings
 from memfix.config.unlearn import UnlearnSettings
-from memfix.findings import BackgroundRecord, DesignRecord, RuleRecord, ScreeningRecord, SearchRecord, WeightsRecord
+from memfix.findings import (
+    BackgroundRecord,
+    DesignRecord,
+    KnownCopies,
+    RuleRecord,
+    ScreeningRecord,
+    SearchRecord,
+    WeightsRecord,
+    WitnessRecord,
+)
 from memfix.records import Ending
 from memfix.run.environment import Environment
 from memfix.run.inputs import DetectInputs, Inputs, RecheckInputs, UnlearnInputs
@@ -52,6 +61,12 @@ class DetectStage(Stage):
     rule: RuleRecord | None = Field(None, description="when a sample is a copy; none before it is settled")
     medoids: bool = Field(False, description="no training image was given: samples of a prompt stand in for one")
     background: BackgroundRecord | None = Field(None, description="how near unrelated references are to each other")
+    known_copies: list[KnownCopies] = Field(
+        default_factory=list, description="what the rule sees of references that were altered, by kind of alteration"
+    )
+    witnesses: list[WitnessRecord] = Field(
+        default_factory=list, description="measures that do not decide, and may dispute that a sample is no copy"
+    )
     weights: dict[str, WeightsRecord] = Field(default_factory=dict, description="by name of the measure they are of")
     wrong_rows: int = Field(0, description="rows of prompt lists and tables that were left out")
     left_out_pictures: int = Field(0, description="references that could not be read and were left out")

@@ -9,7 +9,7 @@ from memfix.detect.design import Design
 from memfix.detect.verdict import verdict_on
 from memfix.measures import get_measure
 from memfix.measures.copy_rule import CopyRule
-from memfix.records import Label, Score, Verdict
+from memfix.records import Label, Score, Verdict, WitnessScore
 from memfix.stats import clopper_pearson
 
 
@@ -107,3 +107,22 @@ def test_reference_is_the_one_most_copies_show() -> None:
     found = verdict_on(mixed, RULE, Design.fixed(3))
     assert found.reference == "b.png"
     assert found.score == 0.05
+
+
+def test_a_disputed_sample_is_neither_clean_nor_a_copy() -> None:
+    told = {"structure": WitnessScore(value=0.91, reference="x.png", copy_=True)}
+    listed = scores([0.2] * 16)
+    listed[3] = listed[3].model_copy(update={"witnesses": told})
+    found = verdict_on(listed, RULE, Design.fixed(16))
+    assert (found.verdict, found.copies, found.disputed) == (Label.UNDECIDED, 0, 1)
+    assert found.interval == (0, round(clopper_pearson(1, 16)[1], 4))
+    assert found.reason == (
+        "1 of 16 samples is disputed: structure calls 3.png a copy of x.png by 0.910, though its tiled_l2 of 0.200 "
+        "does not pass 0.15"
+    )
+    unheard = {"structure": told["structure"].model_copy(update={"copy_": False})}
+    listed[3] = listed[3].model_copy(update={"witnesses": unheard})
+    assert verdict_on(listed, RULE, Design.fixed(16)).verdict is Label.CLEAN
+    copies = [s.model_copy(update={"witnesses": told}) for s in scores([0.1] * 16)]
+    found = verdict_on(copies, RULE, Design.fixed(16))
+    assert (found.verdict, found.copies, found.disputed) == (Label.MEMORIZED, 16, 0)

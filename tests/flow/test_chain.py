@@ -40,6 +40,9 @@ UNATTACKED = ["--attacks", "none"]
 HOSTILE = '<script>alert("x")</script> [bold]& \x1b[31mred'
 
 
+PIXELWISE = ["--measure", "tiled_l2"]
+
+
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, reference_folder: Path) -> Path:
     folder = tmp_path_factory.mktemp("work")
@@ -249,6 +252,7 @@ def test_json_is_all_there_is_on_stdout(work: Path, run: Path) -> None:
         "sscd",
         "tiled_l2",
         "ssim",
+        "structure",
     }
     plan = json.loads(
         memfix("detect", "prompts.txt", "-m", "model", "--references", "refs", "--dry-run", "--json", cwd=work).stdout
@@ -264,11 +268,11 @@ def test_fail_on(work: Path, threshold: float, run: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["detect", "none.txt", "-m", "model", "--references", "refs"], 2, "no prompt list none.txt"),
-        (["detect", "empty.txt", "-m", "model", "--references", "refs"], 1, "contains no prompt"),
-        (["detect", "prompts.txt", "-m", "model", "--false-alarm-rate", "0.1"], 2, "need training images"),
-        (["detect", "prompts.txt", "-m", "refs/", "--references", "refs"], 1, "not a diffusers model"),
-        (["detect", "prompts.txt", "-m", "model", "--references", "broken"], 1, "bad.png cannot be read"),
+        (["detect", "none.txt", "-m", "model", "--references", "refs", *PIXELWISE], 2, "no prompt list none.txt"),
+        (["detect", "empty.txt", "-m", "model", "--references", "refs", *PIXELWISE], 1, "contains no prompt"),
+        (["detect", "prompts.txt", "-m", "model", "--false-alarm-rate", "0.1", *PIXELWISE], 2, "need training images"),
+        (["detect", "prompts.txt", "-m", "refs/", "--references", "refs", *PIXELWISE], 1, "not a diffusers model"),
+        (["detect", "prompts.txt", "-m", "model", "--references", "broken", *PIXELWISE], 1, "bad.png cannot be read"),
         (
             ["detect", "prompts.txt", "-m", "model", "--references", "refs", "--measure", "ssm"],
             2,
@@ -334,7 +338,9 @@ def test_unlearning_goes_on_from_an_adapter(work: Path, threshold: float, run: P
         memfix("recheck", "again", "--overwrite", "--num-fresh", 1, *adapters, *UNATTACKED, cwd=work)
         pictures.append(np.asarray(Image.open(work / "again/after/p0001-0.png"), int))
     assert np.abs(pictures[0] - pictures[1]).max() <= 2
-    done = memfix("detect", "prompts.txt", "-m", "model", "--adapter", "nowhere", "-o", "none", cwd=work, code=1)
+    done = memfix(
+        "detect", "prompts.txt", "-m", "model", *PIXELWISE, "--adapter", "nowhere", "-o", "none", cwd=work, code=1
+    )
     assert "There is no LoRA at nowhere" in done.stderr
 
 

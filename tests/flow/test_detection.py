@@ -248,3 +248,21 @@ def test_samples_without_anything_to_be_held_against_are_refused(tmp_path: Path,
     with pytest.raises(MemfixError, match="nothing that samples of other weights could be held against") as caught:
         Detection.of(run).judge()
     assert "--references" in caught.value.hint
+
+
+def test_witnesses_are_recorded_and_heard_again(detected: Path) -> None:
+    detection = Detection.of(Run.open(detected))
+    [recorded] = detection.stage.witnesses
+    [rule] = detection.judge().witnesses
+    assert recorded.measure == rule.measure.name == "structure"
+    assert recorded.threshold == rule.threshold >= recorded.default == 0.7
+    assert all({*s.witnesses} == {"structure"} for s in detection.scores)
+
+
+def test_a_witness_of_other_weights_is_refused(detected: Path) -> None:
+    run = Run.open(detected)
+    assert run.header.stages.detect
+    [witness] = run.header.stages.detect.witnesses
+    run.header.stages.detect.witnesses = [witness.model_copy(update={"identity": "other weights"})]
+    with pytest.raises(MemfixError, match="measure structure changed"):
+        _ = Detection.of(run).witnesses

@@ -37,7 +37,13 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def detect(work: Path, model: Path, **settings: Any) -> Run:
-    given = {"model": str(model), "num_samples": 2, "num_inference_steps": 2, "mixed_precision": "no"} | settings
+    given = {
+        "measure": "ssim",
+        "model": str(model),
+        "num_samples": 2,
+        "num_inference_steps": 2,
+        "mixed_precision": "no",
+    } | settings
     checked = DetectSettings.model_validate(given)
     return flow.detect(str(work / "prompts.txt"), checked, work / "run", work, [], Talk(quiet=True))
 
@@ -144,7 +150,7 @@ def test_where_the_threshold_comes_from(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"threshold": "nemo-sscd"}, "is for the measure sscd, but the measure is ssim"),
+        ({"threshold": "nemo-sscd", "measure": "ssim"}, "is for the measure sscd, but the measure is ssim"),
         ({"threshold": "nemo"}, "Unknown threshold 'nemo'"),
         ({"threshold": 0.5, "false_alarm_rate": 0.5}, "cannot be given together"),
     ],
@@ -167,7 +173,7 @@ def test_the_command_line_takes_numbers_and_names(work: Path, monkeypatch: pytes
     done = CliRunner().invoke(app, [*common, "--threshold", "bundled-sim"])
     assert done.exit_code == 2 and "Did you mean 'bundled-ssim'?" in done.stderr
     done = CliRunner().invoke(app, ["list", "thresholds", "--json"])
-    assert {"name": "nemo-sscd", "measure": "sscd", "copy past": 0.7}.items() <= json.loads(done.stdout)[4].items()
+    assert {"name": "nemo-sscd", "measure": "sscd", "copy past": 0.7}.items() <= json.loads(done.stdout)[5].items()
 
 
 @pytest.mark.parametrize("name", ["sscd-precision-90", "nemo-sscd", "somepalli-sscd"])
@@ -199,3 +205,54 @@ def test_the_report_tells_name_size_and_hash_of_weights(work: Path, model_folder
         }  # fmt: skip
         told = f"{of}, {path.stat().st_size:,} bytes, <code>sha256 {digest}</code>"
         assert f"<dt>Weights of {name}</dt><dd>{told}</dd>" in page
+
+
+def test_without_a_measure_sscd_decides_and_is_asked_for_before_anything_is_read(work: Path) -> None:
+    """Nothing is cached and there is no network: where to put the file, and what ssim cannot do, is said at once."""
+    with pytest.raises(MemfixError, match="decides by default is SSCD") as caught:
+        flow.detect(
+            "no-list.txt", DetectSettings(model="no/such/model"), work / "run", work, [], Talk(quiet=True)
+        )  # fmt: skip
+    assert str(work / "cache" / "sscd_disc_mixup.torchscript.pt") in caught.value.hint
+    assert weights.KNOWN["sscd_disc_mixup"].sha256 in caught.value.hint
+    assert "--measure ssim" in caught.value.hint and "white product shots" in caught.value.hint
+    assert not (work / "run").exists()
+    with pytest.raises(MemfixError) as named:  # who names it need not be told of others
+        flow.detect("no-list.txt", DetectSettings(measure="sscd"), work / "run", work, [], Talk(quiet=True))
+    assert "--measure ssim" not in named.value.hint
+
+
+def test_without_a_measure_sscd_decides_off_the_bundled_model(
+    work: Path, model_folder: Path, reference_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = detect(work, model_folder, measure="auto", sscd_weights="demo", references=str(reference_folder))
+    detected = run.header.stages.detect
+    assert detected and detected.rule and detected.settings.measure == "auto"
+    assert (detected.rule.measure, detected.rule.threshold) == ("sscd", 0.65)
+    assert {w.measure for w in detected.witnesses} == {"structure"}
+    assert Detection.of(run).measure.name == "sscd"
+    assert "published thresholds do not hold" not in capsys.readouterr().err  # these weights know 64 pixels
+
+
+def test_pictures_that_are_too_small_for_the_authors_weights_are_warned_of(
+    work: Path, model_folder: Path, reference_folder: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    known = weights.KNOWN["sscd_disc_mixup"]
+    pinned = Pinned(known.url, hashlib.sha256(DESCRIPTOR.read_bytes()).hexdigest(), None)
+    monkeypatch.setitem(weights.KNOWN, "sscd_disc_mixup", pinned)  # another network of the same form takes their place
+    place = weights.cache_folder() / "sscd_disc_mixup.torchscript.pt"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(DESCRIPTOR.read_bytes())
+    run = detect(work, model_folder, measure="auto", references=str(reference_folder), num_samples=1)
+    detected = run.header.stages.detect
+    assert detected and detected.rule and (detected.rule.measure, detected.rule.threshold) == ("sscd", 0.75)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "The samples and training images have fewer than 256 pixels." in said
+
+
+def test_the_bundled_model_is_judged_by_ssim(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(work)
+    for model, wanted in (("demo", "ssim"), ("other", "auto")):
+        done = CliRunner().invoke(app, ["detect", "prompts.txt", "-m", model, "--dry-run", "--json"])
+        assert json.loads(done.stdout)["settings"]["detect"]["measure"] == wanted

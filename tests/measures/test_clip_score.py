@@ -73,7 +73,7 @@ def test_a_run_tells_it_before_and_after(tmp_path: Path, model_folder: Path, ref
     (tmp_path / "controls.txt").write_text("sky\nsea\n")
     settings = DetectSettings(
         model=str(model_folder), references=str(reference_folder), controls=str(tmp_path / "controls.txt"),
-        num_samples=2, num_inference_steps=2, clip_score=True, clip_model=model,
+        num_samples=2, num_inference_steps=2, clip_score=True, clip_model=model, measure="ssim",
     )  # fmt: skip
     run = flow.detect(str(tmp_path / "prompts.txt"), settings, tmp_path / "run", tmp_path, ["detect"], Talk())
     before = [json.loads(line) for line in (run.path / "before/clip_scores.jsonl").read_text().splitlines()]
@@ -103,7 +103,7 @@ def test_another_clip_after_the_detection_is_refused(
     (tmp_path / "prompts.txt").write_text("disc 1\n")
     settings = DetectSettings(
         model=str(model_folder), references=str(reference_folder), num_samples=1, num_inference_steps=2,
-        clip_score=True, clip_model=model,
+        clip_score=True, clip_model=model, measure="ssim",
     )  # fmt: skip
     run = flow.detect(str(tmp_path / "prompts.txt"), settings, tmp_path / "run", tmp_path, ["detect"], Talk())
     tiny_clip.make(tmp_path, seed=1)

@@ -236,6 +236,20 @@ def test_without_a_control_arm_a_copy_is_no_finding_and_no_acquittal() -> None:
     assert told.brought_back is None and "no clean training image" in (told.untold or "")
 
 
+def test_disputed_samples_of_an_attack_acquit_nobody_unless_clean_pictures_give_them_too() -> None:
+    def disputed(arm: Arm, prompt_id: str = "p1") -> AttackResult:
+        made = point("a", arm, 0, prompt_id=prompt_id)
+        return made.model_copy(update={"curve": (made.curve[0].model_copy(update={"disputed": 2}),)})
+
+    clean = [point("a", Arm.CONTROL, 0, prompt_id=f"c{i}") for i in range(4)]
+    told = what_attacks_say([disputed(Arm.TARGET), *clean], "p1")
+    assert told.brought_back is None
+    assert told.untold and "the attack a gives 2 disputed of 8 samples after 50 steps" in told.untold
+    assert what_attacks_say([disputed(Arm.TARGET)], "p1").untold
+    forced = [*clean[:3], disputed(Arm.CONTROL, "c3")]
+    assert what_attacks_say([disputed(Arm.TARGET), *forced], "p1") == (None, None)
+
+
 def test_attacks_end_with_the_first_copy_and_clean_pictures_count_their_own_copies(
     bench: Bench, tmp_path: Path
 ) -> None:

@@ -41,6 +41,8 @@ ATTACKED, UNTOLD, MODEL = "embedding: 3 of 8", "no control arm", "the model is d
         (TARGET, {"model": MODEL}, Outcome.DAMAGED),
         (TARGET, {"brought_back": ATTACKED}, Outcome.HIDDEN),
         (TARGET, {"untold": UNTOLD}, Outcome.UNDECIDED),
+        (TARGET, {"disputed": "1 of 48 samples is disputed"}, Outcome.UNDECIDED),
+        (TARGET, {"disputed": "1 of 48 samples is disputed", "brought_back": ATTACKED}, Outcome.HIDDEN),
         (TARGET, {"damage": SAME_AS_BEFORE}, Outcome.UNDECIDED),  # what was a copy looks as it did
         (TARGET, {"damage": SAME_AS_BEFORE, "after": MEMORIZED}, Outcome.PERSISTENT),
         (OTHER, {"damage": SAME_AS_BEFORE}, Outcome.UNCHANGED),

@@ -22,6 +22,7 @@ from memfix.measures.base import Measure
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import Descriptor, Pixels
 from memfix.measures.embedding import Embedding
+from memfix.measures.structure import Structure
 from memfix.records import Prompt, Sample, Score
 from memfix.references.background import background
 from memfix.references.in_memory import HeldReferences
@@ -132,6 +133,26 @@ def test_other_measures_decide_among_candidates(folder: Path, monkeypatch: pytes
     _, index = both(folder, get_measure(measure))
     assert_close(judged(index).score(samples, images), wanted)
     assert background(index).values == pytest.approx(background(held).values, abs=1e-5)
+
+
+def test_a_witness_looks_among_candidates_of_the_index(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memfix.references.indexed.CANDIDATES", N + 10)
+    samples, images = generated()
+    indexed(folder)
+    measure = embedding(Pixels())
+    index = open_references(
+        read_references(str(folder.with_suffix(".index")), []), measure, folder.with_suffix(".index"),
+        witnesses=[Structure()],
+    )  # fmt: skip
+    held = HeldReferences(read_references(str(folder), []), measure, witnesses=[Structure()])
+    rules = [CopyRule.default(Structure())]
+    found, wanted = (Judge(r, CopyRule.default(measure), witnesses=rules).score(samples, images) for r in (index, held))
+    for a, b in zip(found, wanted, strict=True):
+        assert a.witnesses["structure"].value >= b.witnesses["structure"].value - 1e-4  # it looks at more of them
+        assert a.measures == pytest.approx(b.measures, abs=2e-5)
+    assert found[0].witnesses["structure"].value == pytest.approx(1, abs=0.1)
+    for references in (index, held):
+        assert len(background(references, witness=Structure(), most=10).values) > 2
 
 
 def test_an_embedding_that_the_index_does_not_hold(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

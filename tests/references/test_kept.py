@@ -10,6 +10,7 @@ from memfix.measures.base import Measure
 from memfix.measures.descriptor import Pixels
 from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import Ssim, TiledL2
+from memfix.measures.structure import Structure
 from memfix.records import Reference
 from memfix.references.in_memory import HeldReferences
 from tests.conftest import picture
@@ -22,7 +23,9 @@ def listed(folder: Path, n: int = 5) -> list[Reference]:
     return [Reference(file_name=f"{i}.png", path=str(folder / f"{i}.png"), text=f"{i}") for i in range(n)]
 
 
-@pytest.mark.parametrize("measure", [Ssim(), TiledL2(), Embedding(Pixels(), 0.9, 0.1, "test")], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "measure", [Ssim(), TiledL2(), Structure(), Embedding(Pixels(), 0.9, 0.1, "test")], ids=lambda m: m.name
+)
 def test_features_are_the_same_to_the_bit_and_no_picture_is_opened(tmp_path: Path, measure: Measure) -> None:
     references = listed(tmp_path)
     first = HeldReferences(references, measure)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 
 from memfix.config.checks import DetectSettings, RecheckSettings
-from memfix.findings import RuleRecord
+from memfix.findings import RuleRecord, WitnessRecord
 from memfix.records import (
     Arm,
     AttackPoint,
@@ -21,6 +21,7 @@ from memfix.records import (
     Score,
     Verdict,
     Version,
+    WitnessScore,
 )
 from memfix.report.build import build
 from memfix.report.schema import Summary
@@ -80,6 +81,7 @@ BEFORE: dict[str, float] = {
     "controls": 16, "controls_memorized": 1, "controls_undecided": 2,
     "quality_before": 179 / 180,  # one sample is blank, of 4 samples of each of the 45 that were sampled
     "control_clip_score_before": 0.3,  # of 0.2 and 0.4
+    "disputed": 1,  # the blank one, which is of a control
 }  # fmt: skip
 AFTER: dict[str, float] = {
     "memorized_after": 7,  # 4 persistent, 1 hidden, 2 that were not memorized before
@@ -144,7 +146,10 @@ def write_detection(run: Run, cases: dict[str, Case]) -> None:
     run.write("prompts.jsonl", [Prompt(id=i, text=f"text {i}", role=c.role) for i, c in cases.items()])
     run.write("before/verdicts.jsonl", [verdict(i, c.before, c.copies, c.samples) for i, c in cases.items()])
     scores = [score(i, seed, seed < c.copies) for i, c in cases.items() for seed in range(c.samples)]
-    blank = scores[-1].model_copy(update={"detail": 0.0})
+    told = {"structure": WitnessScore(value=0.9, reference="x.png", copy_=True)}
+    blank = scores[-1].model_copy(update={"detail": 0.0, "witnesses": told})
+    memorized = {"p03"}  # what is disputed of it says no more
+    scores = [s.model_copy(update={"witnesses": told}) if s.prompt_id in memorized else s for s in scores]
     run.write("before/scores.jsonl", [*scores[:-1], blank])
     run.write("before/clip_scores.jsonl", [clip("p00", 0.9), clip("c34", 0.2), clip("c35", 0.4)])
     inputs = DetectInputs(
@@ -153,6 +158,11 @@ def write_detection(run: Run, cases: dict[str, Case]) -> None:
     run.header.stages.detect = DetectStage(
         settings=DetectSettings(), inputs=inputs, status="finished", timings={"seconds": 2.5},
         rule=RuleRecord(measure="ssim", threshold=0.72, source="by hand"),
+        witnesses=[
+            WitnessRecord(
+                measure="structure", threshold=0.7, default=0.7, identity="0", background=None
+            )
+        ],
     )  # fmt: skip
 
 
@@ -220,6 +230,13 @@ def test_without_memorized_prompts_there_is_no_rate(tmp_path: Path) -> None:
     summary = build(run).summary
     assert (summary.mitigated, summary.mitigation_rate, summary.mitigation_rate_interval) == (0, None, None)
     assert (summary.copies_before, summary.copies_after) == (0.0, None)
+
+
+def test_disputed_samples_are_listed_with_what_they_may_show_unless_the_prompt_is_memorized_anyway(run: Run) -> None:
+    [found] = build(run).disputed
+    assert (found.witness, found.value, found.threshold) == ("structure", 0.9, 0.7)
+    assert found.sample.path == f"before/{found.prompt_id}-3.png" and found.reference.path == "x.png"
+    assert expanded()[found.prompt_id].before is not M
 
 
 def test_entries_are_those_of_their_prompts(run: Run) -> None:

@@ -9,21 +9,29 @@ import pytest
 
 from memfix.config.checks import DetectSettings
 from memfix.detect.design import Design
-from memfix.findings import RuleRecord
+from memfix.findings import BackgroundRecord, RuleRecord, WitnessRecord
 from memfix.records import Label, Outcome, Role
 from memfix.references.in_memory import Search
 from memfix.report.html import urgency, write_page
-from memfix.report.schema import Picture, PromptEntry, Report, ReportedRun, Summary, VerdictNumbers
+from memfix.report.schema import Disputed, Picture, PromptEntry, Report, ReportedRun, Summary, VerdictNumbers
 from memfix.run.header import DetectStage, Stages
 from memfix.run.inputs import DetectInputs
 
 PIXELS, INDEX, SHORTLIST = Search("tiled_l2", 1, "tiled_l2"), Search("sscd", 1, "sscd"), Search("sscd", 8, "tiled_l2")
 
 
+WITNESS = WitnessRecord(
+    measure="structure", threshold=0.7, default=0.7, identity="0",
+    background=BackgroundRecord(references=300, duplicates=0, p50=0.2, p99=0.5, closest=0.681),
+)  # fmt: skip
+
+
 def page(
-    folder: Path, design: Design, search: Search | None = PIXELS, samples: Sequence[Picture] = (), **settings: Any
-) -> str:
+    folder: Path, design: Design, search: Search | None = PIXELS, samples: Sequence[Picture] = (),
+    disputed: Sequence[Disputed] = (), **settings: Any,
+) -> str:  # fmt: skip
     """The page of a detection that found one prompt clean."""
+    settings.setdefault("measure", "ssim")
     settings |= {"first_look": design.looks[0]} if len(design.looks) > 1 else {}
     given = DetectSettings(tolerance=design.tolerance, confidence=design.confidence, **settings)
     detect = DetectStage(
@@ -33,7 +41,7 @@ def page(
             prompts="2", index="index" if search and search.by == "sscd" else None, measure="3",
             model_sha256="0", model_config_sha256="1", references="0",
         ),
-        design=design.summary(), search=search.record() if search else None,
+        witnesses=[WITNESS], design=design.summary(), search=search.record() if search else None,
     )  # fmt: skip
     scores = VerdictNumbers(
         copies=0, samples=16, share=0.0, interval=(0.0, 0.2), measure=given.measure, threshold=0.72,
@@ -53,6 +61,7 @@ def page(
             name="r", created="now", status="finished", stages=Stages(detect=detect), unlearned=False, rechecked=False
         ),
         summary=Summary(**numbers), prompts=[prompt], controls=[], training=None, timings={}, environment=None,
+        disputed=list(disputed),
     )  # fmt: skip
     return write_page(folder, report).read_text()
 
@@ -132,6 +141,20 @@ def test_a_detection_alone_shows_verdicts_and_intervals(tmp_path: Path) -> None:
     assert re.findall(r"<th>(.*?)</th>", table) == ["Prompt", "Verdict", "Copies", "Share of copies"]
     assert "0\N{NO-BREAK SPACE}% to 20\N{NO-BREAK SPACE}%" in table
     assert "not checked" not in table
+
+
+def test_disputed_samples_come_first_with_both_pictures(tmp_path: Path) -> None:
+    pair = Disputed(
+        prompt_id="p1", text="a cat", sample=Picture(path="before/p1-3.png", measures={"ssim": 0.61}),
+        reference=Picture(path="r.png"), witness="structure", value=0.912, threshold=0.7,
+    )  # fmt: skip
+    html = page(tmp_path, FIXED, disputed=[pair])
+    assert html.index("Disputed samples (1)") < html.index("<h2>Verdicts</h2>")
+    assert "structure 0.912 (a copy past 0.7), ssim 0.610" in html and "before/p1-3.png" in html
+    assert "Disputed samples" not in page(tmp_path, FIXED)
+    text = told(tmp_path, FIXED)
+    assert "passes 0.7 of structure to the reference that this measure finds nearest is disputed" in text
+    assert "of 300 unrelated training images none passes that, and the closest two reach 0.681" in text
 
 
 def test_what_was_found_and_is_not_mended_comes_first() -> None:

@@ -14,7 +14,7 @@ def test_what_could_not_be_read_is_told(tmp_path: Path, model_folder: Path, refe
     (tmp_path / "references.csv").write_text("\n".join(["file_name", *table, f"{tmp_path}/gone.png"]) + "\n")
     settings = DetectSettings(
         model=str(model_folder), references=str(tmp_path / "references.csv"), num_samples=1, num_inference_steps=2,
-        mixed_precision="no", skip_invalid=True,
+        mixed_precision="no", skip_invalid=True, measure="ssim",
     )  # fmt: skip
     run = flow.detect(str(tmp_path / "prompts.csv"), settings, tmp_path / "run", tmp_path, [], Talk(quiet=True))
     stage = run.header.stages.detect

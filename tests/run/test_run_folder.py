@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from memfix.config.checks import RecheckSettings
+from memfix.config.checks import DetectSettings, RecheckSettings
 from memfix.errors import MemfixError
+from memfix.files import digest
+from memfix.findings import BackgroundRecord, KnownCopies
 from memfix.records import Prompt
-from memfix.run.folder import Run, slug
-from memfix.run.header import RecheckStage
-from memfix.run.inputs import RecheckInputs
+from memfix.run.folder import HEADER, PASSING, Run, slug
+from memfix.run.header import DetectStage, RecheckStage
+from memfix.run.inputs import DetectInputs, RecheckInputs
 
 WEIGHTS = RecheckInputs(weights_sha256="a")
 
@@ -143,3 +145,22 @@ def test_a_file_is_no_folder_for_a_run(tmp_path: Path) -> None:
     for place in (tmp_path / "taken", tmp_path / "taken/run"):
         with pytest.raises(MemfixError, match="is a file, not a folder"):
             Run.create(place)
+
+
+def test_a_detection_that_was_sealed_before_there_were_witnesses_is_still_intact(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run")
+    inputs = DetectInputs(
+        prompts="0", model_sha256="0", model_config_sha256="0", references=None, index=None, measure="0"
+    )
+    near = BackgroundRecord(references=3, duplicates=0, p50=0.1, p99=0.2, closest=0.3)
+    stage = DetectStage(settings=DetectSettings(), inputs=inputs, status="finished", background=near)
+    told = stage.model_dump(mode="json", exclude=PASSING | {"witnesses", "known_copies"})
+    del told["background"]["false_alarms"]
+    stage.seal = {HEADER: digest(json.dumps(told, sort_keys=True))}
+    run.header.stages.detect = stage
+    with pytest.raises(MemfixError) as caught:  # nothing was written here, but the header is what it was
+        run.require_intact("detect")
+    assert "run.json" not in str(caught.value)
+    stage.known_copies = [KnownCopies(altered="tinted", pictures=3, seen=1, disputed=0)]
+    with pytest.raises(MemfixError, match=r"run\.json"):
+        run.require_intact("detect")

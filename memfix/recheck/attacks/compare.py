@@ -33,6 +33,11 @@ def what_attacks_say(results: Iterable[AttackResult], prompt_id: str) -> Told:
     for own in results:
         point = own.last
         mine = own.prompt_id == prompt_id and own.arm is Arm.TARGET and own.version is Version.AFTER
+        if mine and own.disputed and not _is_forced(own.disputed, arm_of(results, own.attack, Arm.CONTROL)):
+            seen = f"the attack {own.attack} gives {own.disputed.disputed} disputed of {own.disputed.samples} samples"
+            unsure.append(
+                f"{seen} after {own.disputed.work} {own.unit}: copies by another measure than the deciding one"
+            )
         if not mine or point is None or not own.succeeded:
             continue
         seen = f"the attack {own.attack} brings it back after {point.work} {own.unit}, in {point.copies} of "
@@ -61,3 +66,9 @@ def is_beyond(point: AttackPoint, controls: Sequence[AttackResult]) -> bool:
     forced = [c.last for c in controls if c.succeeded and c.last and c.last.work <= point.work]
     as_much = sum(p.copies / p.samples >= point.copies / point.samples for p in forced)
     return as_much <= MOST_FORCED * len(controls)
+
+
+def _is_forced(point: AttackPoint, controls: Sequence[AttackResult]) -> bool:
+    """Whether more than MOST_FORCED of the attacks on clean pictures gave copies or disputed samples by that work."""
+    found = [c for c in controls if any(p.copies or p.disputed for p in c.curve if p.work <= point.work)]
+    return bool(controls) and len(found) > MOST_FORCED * len(controls)

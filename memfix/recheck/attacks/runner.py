@@ -42,11 +42,11 @@ class AttackRunner:
         for chunk in chunks:
             if not chunk:
                 continue
-            attempts: dict[str, list[tuple[Attempt, list[bool]]]] = {one.prompt.id: [] for one in chunk}
+            attempts: dict[str, list[tuple[Attempt, list[bool], int]]] = {one.prompt.id: [] for one in chunk}
             names = {one.prompt.id: one.reference for one in chunk}
             for attempt in attack.attempts(chunk, self.bench):
-                copies = self._copies(attempt, names[attempt.prompt_id], front.arm)
-                attempts[attempt.prompt_id].append((attempt, copies))
+                copies, disputed = self._judge(attempt, names[attempt.prompt_id], front.arm)
+                attempts[attempt.prompt_id].append((attempt, copies, disputed))
                 if any(copies):
                     self.bench.found.add(attempt.prompt_id)
                 if self.bench.found.issuperset(names):
@@ -54,21 +54,27 @@ class AttackRunner:
             for one in chunk:
                 yield self._result(attack, front, one, attempts[one.prompt.id])
 
-    def _copies(self, attempt: Attempt, name: str, arm: Arm) -> list[bool]:
-        """Which pictures are copies: of any training image, but where a clean one is attacked of that one alone."""
+    def _judge(self, attempt: Attempt, name: str, arm: Arm) -> tuple[list[bool], int]:
+        """Which pictures are copies, and how many are disputed: of any training image, but where a clean one is
+        attacked of that one alone."""
         if attempt.copies is not None:
-            return list(attempt.copies)
+            return list(attempt.copies), 0
         scores = self.judge.score(attempt.samples, attempt.images)
         wanted = self.groups.get(name, name)
-        return [s.copy_ and (arm is Arm.TARGET or self.groups.get(s.shows, s.shows) == wanted) for s in scores]
+
+        def counts(shown: str) -> bool:
+            return arm is Arm.TARGET or self.groups.get(shown, shown) == wanted
+
+        disputed = sum(any(counts(told.reference) for told in s.accused.values()) for s in scores)
+        return [s.copy_ and counts(s.shows) for s in scores], disputed
 
     def _result(
-        self, attack: Attack, front: Front, one: Attacked, attempts: Sequence[tuple[Attempt, list[bool]]]
+        self, attack: Attack, front: Front, one: Attacked, attempts: Sequence[tuple[Attempt, list[bool], int]]
     ) -> AttackResult:
-        curve = tuple(AttackPoint(work=a.work, copies=sum(c), samples=len(c)) for a, c in attempts)
+        curve = tuple(AttackPoint(work=a.work, copies=sum(c), samples=len(c), disputed=d) for a, c, d in attempts)
         shown: list[str] = []
         if attempts:
-            last, copies = attempts[-1]
+            last, copies, _ = attempts[-1]
             order = sorted(range(len(copies)), key=lambda i: not copies[i])
             kept = f"{front.version}-{attack.name}-"
             shown = [self.save(kept + last.samples[i].file_name, last.images[i]) for i in order[:SHOWN]]

@@ -1,0 +1,151 @@
+"""`memfix review`: what a person says of disputed samples, and what then follows for verdicts and outcomes."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from memfix.console import Talk, are, counted
+from memfix.detect.design import Design
+from memfix.detect.thumbnails import Thumbnails
+from memfix.detect.verdict import verdict_on
+from memfix.errors import ExitCode, MemfixError
+from memfix.files import sha256
+from memfix.flow.changes import UNWORDED, what_changed
+from memfix.flow.detection import Detection
+from memfix.measures.quality import MOST_BROKEN, broken_share, detail_range
+from memfix.records import FRESH, SAME, AttackResult, Change, Label, Review, Role, Score, Verdict
+from memfix.references.near_copies import representatives
+from memfix.run.folder import AFTER, BEFORE, REVIEWS, Run, now
+
+CHANGES = "changes.jsonl"
+
+
+class Pending(NamedTuple):
+    """A disputed sample: where it lies in the run, its score, and what was said of it before, if anything."""
+
+    picture: str
+    score: Score
+    sha256: str
+
+
+def disputed_samples(run: Run) -> list[Pending]:
+    """All samples of both checks that a witness disputes, whether a person has spoken of them or not."""
+    found = []
+    for folder in (BEFORE, AFTER):
+        for score in run.read(f"{folder}/scores.jsonl", Score):
+            if score.accused or score.judged is not None:
+                picture = f"{folder}/{score.file_name}"
+                found.append(Pending(picture, score, sha256([run.path / picture])))
+    return found
+
+
+def review(run: Run, words: Mapping[str, bool], by: str | None, talk: Talk) -> list[Pending]:
+    """Write down what a person says of disputed samples (whether each is a copy, by its path in the run or its name),
+    and make verdicts and outcomes anew. Returns all disputed samples then.
+
+    A word is tied to the content of a picture: the same picture under another name has it too, and one that changed
+    loses it. Raises MemfixError for a picture that is not disputed, or a run that changed.
+    """
+    detection = Detection.of(run)
+    run.require_intact("detect", "recheck")
+    _ = detection.verdicts  # as they were
+    pending = disputed_samples(run)
+    chosen = [(_find(name, pending), copy) for name, copy in words.items()]
+    name, time = by or getpass.getuser(), now()
+    with run.lock():
+        run.append(
+            REVIEWS,
+            [
+                Review(picture=p.picture, sha256=p.sha256, reference=p.score.suspected, copy_=copy, by=name, time=time)
+                for p, copy in chosen
+            ],
+        )
+        apply_reviews(detection)
+    found = {p.id for p in Detection.of(run).memorized(Role.PROMPT)}
+    if run.finished("unlearn") and (new := found - {p.id for p in detection.memorized(Role.PROMPT)}):
+        talk.warn(
+            f"{counted(len(new), 'prompt')} {are(len(new))} memorized now, and nothing of that was unlearned: "
+            "memfix unlearn --overwrite."
+        )
+    copies = sum(copy for _, copy in chosen)
+    talk.say(f"{counted(len(chosen), 'word')} of {name}: {copies} copy, {len(chosen) - copies} no copy.")
+    return disputed_samples(run)
+
+
+def apply_reviews(detection: Detection) -> None:
+    """Let verdicts, and the outcomes of a finished re-check, say what follows from all words in a run."""
+    run = detection.run
+    words = {r.sha256: r.copy_ for r in run.read(REVIEWS, Review)}  # of two on one picture the later one
+    if not words:
+        return
+    for stage, folder in (("detect", BEFORE), ("recheck", AFTER)):
+        if run.finished(stage):
+            scores = judged(run, folder, words)
+            run.write(f"{folder}/scores.jsonl", scores)
+            run.write(f"{folder}/verdicts.jsonl", _verdicts(detection, folder, scores))
+            run.seal_again(stage, folder)
+    if run.finished("recheck"):
+        detection = Detection.of(run)  # what it has read of verdicts is of before
+        old = run.read(CHANGES, Change)
+        known = {c.prompt_id for c in old}
+        prompts = [p for p in detection.prompts if p.id in known]
+        after = run.read(f"{AFTER}/verdicts.jsonl", Verdict)
+        wordings = {c.prompt_id: c.wording for c in old if c.wording is not None}
+        attacked = run.read(f"{AFTER}/attacks.jsonl", AttackResult)
+        thumbnails = Thumbnails(run.path / AFTER)
+        run.write(CHANGES, what_changed(detection, thumbnails, prompts, after, wordings, attacked))
+        run.seal_again("recheck", CHANGES)
+
+
+def judged(run: Run, folder: str, words: Mapping[str, bool]) -> list[Score]:
+    """The scores of a check, with what was said of the pictures that are disputed; digest of a picture → word."""
+    found = []
+    for score in run.read(f"{folder}/scores.jsonl", Score):
+        if score.accused or score.judged is not None:
+            word = words.get(sha256([run.path / folder / score.file_name]))
+            score = score.model_copy(update={"copy_": bool(word), "judged": word})
+        found.append(score)
+    return found
+
+
+def _verdicts(detection: Detection, folder: str, scores: Sequence[Score]) -> list[Verdict]:
+    """The verdicts of a check; those on prompts of whose samples a person has spoken are made anew."""
+    spoken = {s.prompt_id for s in scores if s.judged is not None}
+    return [
+        _verdict(detection, verdict, [s for s in scores if s.prompt_id == verdict.prompt_id])
+        if verdict.prompt_id in spoken
+        else verdict
+        for verdict in detection.run.read(f"{folder}/verdicts.jsonl", Verdict)
+    ]
+
+
+def _verdict(detection: Detection, old: Verdict, own: Sequence[Score]) -> Verdict:
+    """As a check of a fixed number of samples gives it; of a reworded prompt by those without its rewording."""
+    if any(s.condition in UNWORDED.values() for s in own):
+        own = [s for s in own if s.condition not in (SAME, FRESH)]
+    chance, tolerance, confidence = detection.settings.error_rates()
+    design = Design.fixed(len(own), chance=chance, tolerance=tolerance, confidence=confidence)
+    found = verdict_on(own, detection.rule, design, representatives(detection.references))
+    if found.verdict is Label.CLEAN and broken_share(own, detail_range(detection.scores)) > MOST_BROKEN:
+        found = found.model_copy(update={"verdict": Label.UNDECIDED, "reason": "many samples are blank or noise"})
+    said = sum(s.judged is not None for s in own)
+    reason = f"{found.reason}; {counted(said, 'disputed sample')} judged by a person"
+    return found.model_copy(update={"reason": reason, "kind": old.kind, "common_area": old.common_area})
+
+
+def _find(name: str, pending: Iterable[Pending]) -> Pending:
+    """The disputed sample of a path in the run, a path on disk, or a file name."""
+    path = Path(name).as_posix()
+    found = [p for p in pending if path == p.picture or path.endswith(f"/{p.picture}")]
+    found = found or [p for p in pending if path == p.score.file_name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise MemfixError(
+            f"{name} is the name of several disputed samples.", f"Give one of: {', '.join(p.picture for p in found)}.",
+            ExitCode.USAGE,
+        )  # fmt: skip
+    raise MemfixError(f"{name} is no disputed sample of this run.", "'memfix review RUN' lists them.", ExitCode.USAGE)
