@@ -142,7 +142,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [head, ["---"] * len(head)]
     for r in sorted(rows, key=lambda r: NAMES.index(r["erasure"])):
         attacks = [
-            f"{t[0]} of {t[1]} ({c[0]} of {c[1]})"
+            f"{t[0]} of {t[1]}, {t[2] / t[3]:.0%} ({c[0]} of {c[1]}, {c[2] / c[3]:.0%})"
             for t, c in ((a["target"], a["control"]) for a in r["attacks"].values())
         ]
         copies = [sum(pair) for pair in zip(r["same"], r["fresh"], strict=True)]
