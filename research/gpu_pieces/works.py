@@ -21,7 +21,7 @@ from gpu_pieces.lines import RESULTS, ROOT, memfix_code
 from gpu_pieces.piece import Here, WrongResultError
 
 EXPECTED = RESULTS / "demo_verdicts.json"
-MAY_BE_NONE = ("part", "known_part", "wording", "copies_reworded", "samples_reworded", "clip_lead_before",
+MAY_BE_NONE = ("part", "known_part", "judged", "wording", "copies_reworded", "samples_reworded", "clip_lead_before",
                "clip_lead_after")  # fmt: skip
 FLAT = 1e-4  # of `detail`: a picture of one colour, which NaN becomes
 OUTCOMES = ("mitigated", "persistent", "hidden", "damaged", "undecided", "changed")
