@@ -38,7 +38,7 @@ class BackgroundRecord(Record):
     closest: float = Field(description="value of the measure for the nearest two that are unrelated")
     false_alarms: float | None = Field(
         None,
-        description="share of them that passes the rule, 0 to 1; none of a witness, and in old runs",
+        description="share of them that passes the rule, 0 to 1; none in old runs",
     )
 
 

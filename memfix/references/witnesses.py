@@ -1,6 +1,6 @@
 """Measures that do not decide, and may dispute what the deciding one calls no copy; their thresholds, by references.
 
-A witness must not cry wolf: it is believed past a threshold that no unrelated references pass.
+A witness must not cry wolf: it is believed past a threshold that next to no unrelated references pass.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ ONE_PICTURE = 5 / 6
 recoloured or cropped, or two of a template. With different captions they count as unrelated, and must not make a
 witness deaf to such copies: they are left out, and no threshold is stricter."""
 MOST_HELD = 500  # references that are held against the others
+SPARED, SPARED_SHARE = 2, 0.01
+"""Unrelated references that may pass: two, or this share of all. Two that are drawn alike would else make a witness
+deaf to altered copies of every other one; what they cost is a person's look at samples that are no copies."""
 
 
 class Witness(NamedTuple):
@@ -39,13 +42,14 @@ def settle_witness(references: ReferenceSet, measure: Measure) -> Witness:
     apart = tuple(v for v in every.values if sign * v < sign * strictest)
     unrelated = Background(apart, every.higher_is_closer, every.duplicates + len(every.values) - len(apart))
     threshold = measure.threshold
-    if apart:
-        past = float(torch.nextafter(torch.tensor(apart[-1]), torch.tensor(sign * torch.inf)))
+    asking = apart[: len(apart) - max(SPARED, int(SPARED_SHARE * len(apart)))]
+    if asking:
+        past = float(torch.nextafter(torch.tensor(asking[-1]), torch.tensor(sign * torch.inf)))
         threshold = sign * max(sign * threshold, sign * past)
     rule = CopyRule(measure, threshold, f"witness, at least {measure.threshold:g}: {measure.source}")
     record = WitnessRecord(
         measure=measure.name, threshold=threshold, default=measure.threshold, identity=measure.identity,
-        background=unrelated.summary(),
+        background=unrelated.summary(rule),
     )  # fmt: skip
     return Witness(rule, record)
 

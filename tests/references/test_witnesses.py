@@ -79,12 +79,22 @@ def test_a_threshold_is_the_measures_own_where_references_say_nothing_else(tmp_p
 
 
 def test_unrelated_references_that_are_alike_make_a_threshold_stricter(tmp_path: Path) -> None:
-    one = ImageOps.invert(drawings(1)[0])
-    witness = settle_witness(listed(tmp_path, [*drawings(10), one], [f"{i}" for i in range(11)]), Structure())
+    inverted = [ImageOps.invert(one) for one in drawings(3)]
+    witness = settle_witness(listed(tmp_path, [*drawings(10), *inverted], [f"{i}" for i in range(13)]), Structure())
     background = witness.record.background
     assert background and 0.7 < background.closest < 0.95
-    assert witness.rule.threshold == pytest.approx(background.closest, abs=1e-4)
-    assert not witness.rule.is_copy(background.closest - 1e-4)
+    assert 0.7 < witness.rule.threshold < background.closest and background.false_alarms == pytest.approx(2 / 13)
+
+
+def test_two_references_that_are_drawn_alike_make_no_witness_deaf_to_copies_of_others(tmp_path: Path) -> None:
+    """Without this a recoloured copy passed as distinct, and its prompt as clean."""
+    own, alike = drawings(10), ImageOps.invert(drawings(1)[0])
+    references = listed(tmp_path, [*own, alike], [f"{i}" for i in range(11)])
+    witness = settle_witness(references, Structure())
+    scores = scored(Judge(references, CopyRule.default(TiledL2()), witnesses=[witness.rule]),
+                    [ALTERATIONS["other hue"](one, i) for i, one in enumerate(own)])  # fmt: skip
+    assert witness.rule.threshold == 0.7
+    assert all(s.copy_ or s.accused for s in scores)
 
 
 def test_recoloured_references_with_other_captions_make_no_witness_deaf(tmp_path: Path) -> None:
