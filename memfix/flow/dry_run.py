@@ -11,6 +11,7 @@ from memfix.errors import ExitCode, MemfixError
 from memfix.flow.detection import Detection
 from memfix.flow.pairs import GATHERED, INSTEAD, KEEP, PAIRS, found_pairs, own_pictures
 from memfix.flow.training import CHECKPOINTS, begun
+from memfix.flow.watching import LOOKING
 from memfix.flow.weights import check_adds_up
 from memfix.models.device import autocast_dtype
 from memfix.models.model import DiffusionModel
@@ -26,10 +27,10 @@ from memfix.unlearn.objective.modifiers import parameter_group
 from memfix.unlearn.reading import PRIOR_ITEMS, check_settings, kinds_used, prior_strength, settings_of
 from memfix.unlearn.train.adversary import MOVES, POINTS
 from memfix.unlearn.train.checkpoint import LATEST, chosen_step
+from memfix.unlearn.train.trainer import BACKWARD
 from memfix.variants.table import VARIANT_KINDS
 
 GIVEN = frozenset({KEEP, INSTEAD})
-BACKWARD = 2  # forward passes that a backward pass takes as long as
 
 
 def check(settings: UnlearnSettings, given: Iterable[str] = ()) -> Method:
@@ -120,7 +121,8 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
     drawn = passes * items + against * more_items
     asked = drawn * _sides(settings) + against * _moved(settings)
     return {
-        "method": method.name, "memorized_prompts": len(found), "forget_images": len(pairs) - len(kept),
+        "method": method.name, "loop": "closed" if settings.closed else "open",
+        "memorized_prompts": len(found), "forget_images": len(pairs) - len(kept),
         "keep_images": sum(p.prompt_id in own_ids for p in kept),
         "prior_images": sum(p.prompt_id not in own_ids for p in kept),
         "given_keep_images": 0 if written else len(own.get(KEEP, [])),
@@ -130,7 +132,7 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
         "items": drawn,
         "unet_evaluations_at_most": variants * _evaluations(detected) + asked,
         **_weights(model, method, settings, detected),
-        "seconds_at_most": _seconds(detection, variants, asked),
+        "seconds_at_most": _seconds(detection, variants, asked * (1 + LOOKING) if settings.closed else asked),
     }  # fmt: skip
 
 
@@ -175,10 +177,10 @@ def precision_of(settings: UnlearnSettings, detected: DetectSettings) -> str:
     return settings.mixed_precision or detected.mixed_precision
 
 
-def _seconds(detection: Detection, samples: int, asked: int) -> int | None:
+def _seconds(detection: Detection, samples: int, asked: float) -> int | None:
     """Sampling and steps at the pace at which the detection sampled; None where that was not measured.
 
-    Validations, encoding and rewording are not counted.
+    Encoding, rewording and the validations of an open loop are not counted.
     """
     taken, drawn = detection.stage.timings.get("seconds"), len(detection.samples)
     if not (taken and drawn):

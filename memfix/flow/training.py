@@ -15,8 +15,9 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk, counted
 from memfix.files import atomic_folder
 from memfix.flow.detection import Detection
+from memfix.flow.watching import VALIDATIONS, watching
 from memfix.models.denoiser import Network
-from memfix.models.finite import NotFiniteError, first_broken_weight
+from memfix.models.finite import first_broken_weight
 from memfix.models.model import DiffusionModel
 from memfix.records import Ending, Label, Pair, Role, Side, Step, Validation
 from memfix.run.folder import MODEL, Run
@@ -28,12 +29,12 @@ from memfix.unlearn.objective.methods import Method
 from memfix.unlearn.train.adversary import Adversary
 from memfix.unlearn.train.checkpoint import Checkpoints
 from memfix.unlearn.train.ranks import Ranks
-from memfix.unlearn.train.stopping import Decision, best, decide, diverged
+from memfix.unlearn.train.stopping import diverged
 from memfix.unlearn.train.trainer import Trainer
 from memfix.unlearn.train.validation import Monitor
 
 K = TypeVar("K", Step, Validation)
-STEPS, VALIDATIONS, CHECKPOINTS, APART = "training.jsonl", "validations.jsonl", "checkpoints", "adapters"
+STEPS, CHECKPOINTS, APART = "training.jsonl", "checkpoints", "adapters"
 ADVERSARIAL = "adversarial"
 
 
@@ -59,23 +60,21 @@ class Training:
         run, settings, model, talk, ranks = self.run, self.settings, self.sample.model, self.sample.talk, Ranks.here()
         ranks.shared(Work(self.bank.targets, self.bank.prior, run.path))
         trainer = _trainer(model, self.bank, self.method, settings, self.precision, ranks)
-        monitor = self._monitor() if settings.validation_steps else None
+        monitor = self._monitor() if settings.closed or settings.validation_steps else None
         checkpoints = Checkpoints(run.path / CHECKPOINTS, trainer, settings.checkpoints_total_limit)
         done = ranks.shared(checkpoints.restore(settings.resume_from_checkpoint))
         if done:
             talk.say(f"Training continues after step {done}.")
         ranks.wait()  # while the others read the checkpoint, it stays
         _cut(run, STEPS, Step, done)
-        watch = Watch(run, trainer, monitor, checkpoints, _cut(run, VALIDATIONS, Validation, done) if monitor else [])
+        seen = _cut(run, VALIDATIONS, Validation, done) if monitor else []
+        watch = watching(run, trainer, monitor, checkpoints, seen, self._ids())
         with talk.progress(f"Unlearning {counted(len(self.bank.targets), 'prompt')}", settings.max_train_steps) as bar:
             decision = watch()
             for step in trainer if decision.ending is None else ():
-                if not _finite(step):
-                    ending = diverged(watch.validations, settings, step.step, _broken(model))
-                    decision = Decision(ending=ending)
-                    break
-                run.append(STEPS, [step])
-                decision = watch()
+                if finite := _finite(step):
+                    run.append(STEPS, [step])
+                decision = watch() if finite else watch.diverged(_broken(model))
                 bar.at(step.step, f"{_losses(step)}{watch.note}")
                 if decision.ending:
                     break
@@ -93,7 +92,8 @@ class Training:
             talk.warn("The adversarial steps are left out, because training was stopped.")
             return ending
         self._go_on_adversarially(trainer.original, ranks)
-        return ending.model_copy(update={"copies": None, "samples": None})  # these weights were not validated
+        unknown: dict[str, object] = {"copies": None, "samples": None, "targets": {}}  # these weights were not validated
+        return ending.model_copy(update=unknown)
 
     def _go_on_adversarially(self, original: Network | None, ranks: Ranks) -> None:
         """Take further steps, under embeddings that an adversary optimizes.
@@ -142,11 +142,16 @@ class Training:
         model.adapters.fuse(*folders)
         return folders
 
+    def _ids(self) -> list[str]:
+        """Of the prompts of the bank's targets, in their order."""
+        ids = {p.text: p.id for p in self.detection.prompts if p.role is Role.PROMPT}
+        return [ids[target.text] for target in self.bank.targets]
+
     def _monitor(self) -> Monitor:
         """A monitor of the bank's targets and of prompts that were clean, controls if there are any."""
         detection, sample = self.detection, self.sample
-        texts = {target.text for target in self.bank.targets}
-        targets = [p for p in detection.prompts if p.text in texts and p.role is Role.PROMPT]
+        prompts = {p.id: p for p in detection.prompts}
+        targets = [prompts[i] for i in self._ids()]
         clean = {v.prompt_id for v in detection.verdicts if v.verdict is Label.CLEAN and v.samples}
         unharmed = [p for p in detection.prompts if p.id in clean]
         controls = [p for p in unharmed if p.role is Role.CONTROL] or unharmed
@@ -241,53 +246,6 @@ def _finish(model: DiffusionModel, trainer: Trainer, ranks: Ranks) -> None:
     if ranks.sharded:
         model.denoiser.gather()
     model.denoiser.module.eval()
-
-
-class Watch:
-    """What happens after each step besides training: a validation where one is due, a decision, a checkpoint."""
-
-    def __init__(
-        self,
-        run: Run,
-        trainer: Trainer,
-        monitor: Monitor | None,
-        checkpoints: Checkpoints,
-        validations: list[Validation],
-    ) -> None:
-        self._run, self._trainer, self._monitor, self._checkpoints = run, trainer, monitor, checkpoints
-        self.validations = validations
-
-    def __call__(self) -> Decision:
-        """At the step that the trainer stands at. A validation from before an interruption is not repeated."""
-        step, settings = self._trainer.step, self._trainer.settings
-        last = step == self._trainer.last
-        new = self._monitor is not None and (last or step % settings.validation_steps == 0)
-        if self._monitor and new and not (self.validations and self.validations[-1].step == step):
-            try:
-                with self._trainer.finished():
-                    self.validations.append(self._monitor(step))
-            except NotFiniteError:
-                if not self.validations:
-                    raise
-                return Decision(ending=diverged(self.validations, settings, step))
-            self._run.append(VALIDATIONS, self.validations[-1:])
-        decision = decide(self.validations, settings, self._trainer.reached)
-        self._trainer.cooling = decision.cooling
-        kept = best(self.validations, settings).step if self.validations else None
-        if kept == step or (
-            settings.checkpointing_steps and step and (last or step % settings.checkpointing_steps == 0)
-        ):
-            self._checkpoints.save(kept)
-        return decision
-
-    @property
-    def note(self) -> str:
-        """What the newest validation found, for a progress bar."""
-        if not self.validations:
-            return ""
-        return (
-            f"  {self.validations[-1].total} of {self.validations[-1].drawn} copies at step {self.validations[-1].step}"
-        )
 
 
 def _finite(step: Step) -> bool:

@@ -76,9 +76,14 @@ class ValidationNumbers(Record):
     """
 
     step: int = Field(description="optimizer steps that were made before it; 0 for the original weights")
-    copies: dict[str, int] = Field(description="prompt id → copies among its samples, for each target")
-    samples: int = Field(description="samples of each target")
+    copies: dict[str, int] = Field(
+        description="prompt id → copies among its samples, disputed ones too, for each target that was looked at"
+    )
+    samples: int = Field(description="samples of each of these targets")
     drift: float | None = Field(description="mean rms difference of control samples from before, 0 to 1; same noise")
+    diversity: float | None = Field(
+        None, description="mean rms difference of two samples of a control before, 0 to 1; different noise"
+    )
     broken: float | None = Field(description="share of control samples whose detail left the range seen before")
     broken_targets: float = Field(description="share of the targets' samples whose detail left that range")
     loss_keep: float | None = Field(description="none where there is nothing to keep, or the loss is no number")
@@ -114,6 +119,11 @@ class EndingNumbers(Record):
         None, description="copies in the validation of the weights that are kept; none without validations"
     )
     samples: int | None = Field(None, description="samples of that validation")
+    targets: dict[str, Literal["forgotten", "damage limit", "all steps"]] = Field(
+        default_factory=dict,
+        description="prompt id → why a closed loop left it: no copies in its last samples, other pictures damaged, or "
+        "no step left",
+    )
 
 
 class Ending(EndingNumbers):
@@ -122,12 +132,16 @@ class Ending(EndingNumbers):
     @property
     def good(self) -> bool | None:
         """Whether validations found nothing wrong; None without validations."""
+        if self.targets:
+            return set(self.targets.values()) == {"forgotten"}
         return None if self.copies is None else self.copies == 0 and self.reason != "rolled back"
 
     @property
     def sentence(self) -> str:
         """What a user should know of it; empty if it is nothing but that all steps were taken without validations."""
         ended = f"Training ended after step {self.taken}"
+        if self.targets:
+            return f"{ended}. {self._of_targets()}"
         if self.reason == "forgotten":
             ended += ", when the forget error had reached its bound"
         if self.copies is None:
@@ -142,3 +156,24 @@ class Ending(EndingNumbers):
         if self.copies:
             return f"{ended}, and the weights are NOT CLEAN: {seen} still reproduce a reference."
         return f"{ended}: {seen} in the last validation reproduces a reference."
+
+    def _of_targets(self) -> str:
+        """What a closed loop says of its targets together, and of each that is not forgotten."""
+        done = sum(told == "forgotten" for told in self.targets.values())
+        kept = "" if self.step == self.taken else f" The saved weights are those of step {self.step}."
+        if not self.step:
+            kept = " The saved weights are the original ones: NOTHING IS UNLEARNED."
+        if done == len(self.targets):
+            return (
+                f"The last samples of {'each of ' * (done > 1)}{done} {'prompts' if done > 1 else 'prompt'}"
+                f" show no copy.{kept}"
+            )
+        missed = {i: told for i, told in self.targets.items() if told != "forgotten"}
+        why = {
+            "damage limit": "other pictures were damaged at every rate that was tried", "all steps": "no step was left",
+        }  # fmt: skip
+        reasons = [
+            f"{', '.join(i for i in missed if missed[i] == told)} (since {sentence})"
+            for told, sentence in why.items() if told in missed.values()
+        ]  # fmt: skip
+        return f"{done} of {len(self.targets)} prompts seem to be forgotten. NOT FORGOTTEN: {'; '.join(reasons)}.{kept}"

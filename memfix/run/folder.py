@@ -261,7 +261,7 @@ class Run:
 
 
 def _leave_out_later_fields(told: dict[str, Any]) -> None:
-    """Take out of what a header says of a detection the fields that runs of an earlier time do not have, where they
+    """Take out of what a header says of a stage the fields that runs of an earlier time do not have, where they
     hold nothing: the digests that such runs were sealed with are without them."""
     for name in ("witnesses", "known_copies"):
         if name in told and not told[name]:
@@ -269,6 +269,11 @@ def _leave_out_later_fields(told: dict[str, Any]) -> None:
     background = told.get("background") or {}
     if background.get("false_alarms", 0) is None:
         del background["false_alarms"]
+    if told["settings"].get("loop", "") is None:
+        del told["settings"]["loop"]
+    for ending in (told.get("ending") or {}, *(told.get("endings") or {}).values()):
+        if not ending.get("targets", True):
+            del ending["targets"]
 
 
 def _files(path: Path) -> list[Path]:

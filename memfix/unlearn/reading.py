@@ -94,8 +94,10 @@ def check_settings(method: Method, settings: UnlearnSettings, given: Iterable[st
             raise _unread(name, method)
         if name in LORA and full:
             raise _useless(name, "it is for a LoRA, but all weights are trained", "--lora")
-        if name in VALIDATION_SETTINGS and not settings.validation_steps:
+        if name in VALIDATION_SETTINGS and not (settings.closed or settings.validation_steps):
             raise _useless(name, "there is no validation during training", "--validation-steps")
+        if name == "lr_scheduler" and settings.closed:
+            raise _useless(name, "a closed loop finds the learning rate as it goes", "--loop open")
 
 
 def _check_weights(settings: UnlearnSettings) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from memfix.config.layers import for_weights, read_config, read_preset
-from memfix.config.unlearn import FEW_DRAWS, LEAST_STEPS, UnlearnSettings
+from memfix.config.unlearn import FEW_DRAWS, LEAST_STEPS, MOST_ROUNDS, UnlearnSettings
 from memfix.demo import SETTINGS
 
 
@@ -20,9 +20,18 @@ from memfix.demo import SETTINGS
     ],
 )
 def test_steps_follow_from_draws(values: dict, prompts: int, processes: int, steps: int) -> None:
-    settings = UnlearnSettings(**values).settled(prompts, processes)
+    settings = UnlearnSettings(**{"loop": "open"} | values).settled(prompts, processes)
     assert settings.max_train_steps == steps
     assert settings.settled(prompts + 1, processes) == settings
+
+
+def test_a_closed_loop_has_more_steps_that_it_need_not_take() -> None:
+    settings = UnlearnSettings()
+    assert settings.closed and settings.settled(1).closed
+    assert settings.settled(1).max_train_steps == MOST_ROUNDS * 35
+    assert settings.settled(1).settled(2) == settings.settled(1)
+    assert not UnlearnSettings(max_train_steps=40).closed
+    assert UnlearnSettings(max_train_steps=40, loop="closed").settled(9).max_train_steps == 40
 
 
 def test_draws_by_hand() -> None:

@@ -61,7 +61,8 @@ def test_what_a_method_never_looks_at_is_refused(method: str, name: str, value: 
         ({"forget_norm": 750.0}, "forget_ratio", "--forget-norm replaces it"),
         ({"weights": "full"}, "rank", "all weights are trained"),
         ({"weights": "full", "use_dora": True}, "use_dora", "all weights are trained"),
-        ({}, "clean_validations", "there is no validation"),
+        ({"loop": "open"}, "clean_validations", "there is no validation"),
+        ({"loop": "closed", "lr_scheduler": "cosine"}, "lr_scheduler", "finds the learning rate"),
     ],
 )
 def test_what_other_settings_leave_without_effect_is_refused(values: dict, name: str, reason: str) -> None:
@@ -76,7 +77,8 @@ def test_what_forgets_nothing_cannot_work_against_an_attack() -> None:
 
 
 def test_what_is_off_needs_no_reader() -> None:
-    settings = UnlearnSettings(method="neggrad", weights="full", prior_batch_size=0, keep_variants=0, reword=False)
+    values = {"method": "neggrad", "loop": "open", "prior_batch_size": 0, "keep_variants": 0, "reword": False}
+    settings = UnlearnSettings(weights="full", **values)
     check_settings(METHODS["neggrad"], settings, UnlearnSettings.model_fields.keys() - {"rank", "mixture", *OWN} - {
         "prior_target", "keep_enough", "num_validation_images", "validation_inference_steps", "clean_validations",
         "max_drift", "max_broken",

@@ -176,19 +176,23 @@ class Bank:
         """Every target has a wording that does not give copies."""
         return self.texts is not None and all(t.anchors for t in self.targets)
 
-    def draw(self, draw: Draw, size: int, prior_size: int, mixture: float, window: tuple[int, int]) -> Batch:
+    def draw(
+        self, draw: Draw, size: int, prior_size: int, mixture: float, window: tuple[int, int],
+        active: Sequence[int] | None = None,
+    ) -> Batch:  # fmt: skip
         """A batch with a stratified mixture: round(λ·size) items start from forget images, at least 1, not all.
 
         At λ = 0 none does and at λ = 1 all do. Targets take turns in random order on either side, from draw to draw,
         and so do the prompts of prior items: over all draws of one size none has come up more than once more often than
         another. The window is where forgetting happens; prior items come from the whole schedule, since what must
-        survive must survive everywhere.
+        survive must survive everywhere. With `active`, only the images of the targets in these places are forgotten.
         """
         n_forget = round(mixture * size) if mixture in (0, 1) else min(max(round(mixture * size), 1), size - 1)
         from_forget = torch.zeros(size, dtype=torch.bool)
         from_forget[:n_forget] = True
+        open_to = range(len(self.targets)) if active is None else active
         turns = [
-            *draw.turns("forget", n_forget, len(self.targets)),
+            *(open_to[i] for i in draw.turns("forget", n_forget, len(open_to))),
             *draw.turns("keep", size - n_forget, len(self.targets)),
         ]
         targets, pictures = [self.targets[i] for i in turns], draw.stream("pictures")

@@ -67,7 +67,8 @@ def diverged(
 def intact(validation: Validation, settings: UnlearnSettings) -> bool:
     """Whether pictures are within the floor of quality. The original model is, whatever its validation says."""
     broken = max(validation.broken_targets, validation.broken or 0)
-    return validation.step == 0 or ((validation.drift or 0) <= settings.max_drift and broken <= settings.max_broken)
+    most = settings.max_drift * (validation.diversity or 0)
+    return validation.step == 0 or ((validation.drift or 0) <= most and broken <= settings.max_broken)
 
 
 def best(validations: Sequence[Validation], settings: UnlearnSettings) -> Validation:

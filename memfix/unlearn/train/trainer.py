@@ -33,6 +33,7 @@ from memfix.unlearn.train.gradients import Gradients
 from memfix.unlearn.train.ranks import Ranks
 
 ALONE = Ranks()
+BACKWARD = 2  # passes forward that a pass backward takes as long as
 LEAST_ITEMS = 2  # of a mixture: one of each side
 LOSS_SCALE, LEAST_SCALE = 2.0**16, 2.0**-16  # of losses in fp16; powers of two leave all digits alone
 
@@ -51,13 +52,16 @@ class Trainer:
     In fp16 losses are scaled while gradients are made, and a step whose gradients overflow is taken again, scaled half
     as much. Trained weights stay fp32 in every precision.
 
-    `cooling`, if it is set, is from which step to which the rate falls to 0; there training ends. It also ends once the
-    forget term is where the method wants it: `reached`.
+    `rate` is a factor of the learning rate. Images of the targets in the places `active` are forgotten, of all if it is
+    None. `cooling`, if it is set, is from which step to which the rate falls to 0. In an open loop training ends
+    there, and also once the forget term is where the method wants it, `reached`; in a closed one the caller ends it.
 
     Raises MemfixError, before anything is trained, if the bank lacks what the method needs.
     """
 
     cooling: tuple[int, int] | None = None
+    rate = 1.0
+    active: tuple[int, ...] | None = None
     reached = False
 
     def __init__(
@@ -86,21 +90,30 @@ class Trainer:
 
     def __iter__(self) -> Iterator[Step]:
         while self.step < self.last:
-            self._ranks.shared((self.step, self.cooling))
+            self._ranks.shared((self.step, self.cooling, self.rate, self.active))
             yield self._advance()
 
     def follow(self) -> None:
         """Take the steps that the first rank takes, until it shares None."""
         while order := self._ranks.shared(None):
-            self.step, self.cooling = order
+            self.step, self.cooling, self.rate, self.active = order
             self._advance()
 
     @property
     def last(self) -> int:
         """The step at which training ends, as far as is known now."""
+        if self.settings.closed:
+            return self.settings.max_train_steps
         if self.reached:
             return self.step
         return self.cooling[1] if self.cooling else self.settings.max_train_steps
+
+    def evaluations(self) -> int:
+        """How often this rank asks the network about an item in a step; a pass backward counts as two forward."""
+        s, mixture = self.settings, self._composition.mixture(self.settings.mixture)
+        prior = 0 if mixture == 1 else s.prior_batch_size
+        each = (1 + BACKWARD) * (s.train_batch_size + prior) + (prior if self.original else 0)
+        return s.gradient_accumulation_steps * each
 
     def finish(self) -> None:
         """Turn the weights into what is to be saved: their moving averages, if these are kept."""
@@ -126,7 +139,7 @@ class Trainer:
 
     def _take_step(self) -> Step:
         started, settings = time.monotonic(), self.settings
-        now = settings.resolved_learning_rate() * lr_factor(self.step, settings)
+        now = self.rate * settings.resolved_learning_rate() * lr_factor(self.step, settings)
         if self.cooling:
             start, end = self.cooling
             now *= (end - self.step) / (end - start)
@@ -169,7 +182,8 @@ class Trainer:
         n, mixture = s.gradient_accumulation_steps * ranks.world.world_size, self._composition.mixture(s.mixture)
         prior = 0 if mixture == 1 else s.prior_batch_size
         draws = [Draw(s.train_seed, self.step * n + i) for i in ranks.world.shard(range(n))]
-        batches = [self._bank.draw(draw, s.train_batch_size, prior, mixture, self._window) for draw in draws]
+        sizes = (s.train_batch_size, prior, mixture, self._window, self.active)
+        batches = [self._bank.draw(draw, *sizes) for draw in draws]
         if self.adversary:
             batches = self.adversary(batches, Draw(s.train_seed, self.step, "adversary"))
         return [replace(b, prior=self._held(b.prior)) if len(b.prior) and self.original else b for b in batches]
@@ -240,6 +254,6 @@ def less_memory(settings: UnlearnSettings) -> str:
 def lr_factor(step: int, settings: UnlearnSettings) -> float:
     """The learning rate at a step, as a share of its full value."""
     rise = min(1.0, (step + 1) / (settings.lr_warmup_steps + 1))
-    if settings.lr_scheduler == "constant":
+    if settings.closed or settings.lr_scheduler == "constant":
         return rise
     return rise * 0.5 * (1 + math.cos(math.pi * step / settings.max_train_steps))

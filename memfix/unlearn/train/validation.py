@@ -42,26 +42,43 @@ class Monitor:
         self._controls = spread(controls, MOST_CONTROLS)
         self._steps = min(settings.validation_inference_steps, sample.settings.num_inference_steps)
         self._before, scores = self._draw(self._controls, 1, 0)
+        self._diversity = self._two_seeds()
         self._range = detail_range([*before, *scores])
         self._loss_forget, self._loss_keep = self._losses()
 
-    def __call__(self, step: int) -> Validation:
-        """What can be seen after a step."""
-        started, each = time.monotonic(), self._settings.num_validation_images
-        _, scores = self._draw(self._targets, each, step * each * len(self._targets))
-        copies = dict.fromkeys((p.id for p in self._targets), 0)
+    def __call__(self, step: int, looked: Sequence[str] | None = None, each: int | None = None) -> Validation:
+        """What can be seen after a step, with `each` samples of the targets with these ids; of all, by default.
+
+        A disputed sample counts as a copy, since nothing may be called forgotten that a witness still sees.
+        """
+        started, each = time.monotonic(), each or self._settings.num_validation_images
+        targets = [p for p in self._targets if looked is None or p.id in looked]
+        _, scores = self._draw(targets, each, step * each * len(self._targets))
+        copies = dict.fromkeys((p.id for p in targets), 0)
         for score in scores:
-            copies[score.prompt_id] += score.copy_
+            copies[score.prompt_id] += score.copy_ or bool(score.accused)
         now, control_scores = self._draw(self._controls, 1, 0)
         drifts = [rms_difference(a, b) for a, b in zip(self._before, now, strict=True)]
         forget, keep = self._losses()
         return Validation(
             step=step, copies=copies, samples=each, drift=sum(drifts) / len(drifts) if drifts else None,
-            broken=broken_share(control_scores, self._range) if now else None,
-            broken_targets=broken_share(scores, self._range), loss_keep=_mean(keep), loss_forget=_mean(forget),
+            diversity=self._diversity, broken=broken_share(control_scores, self._range) if now else None,
+            broken_targets=broken_share(scores, self._range) if scores else 0.0,
+            loss_keep=_mean(keep), loss_forget=_mean(forget),
             skew_keep=_mean(skew(self._loss_keep, keep)), skew_forget=_mean(skew(self._loss_forget, forget)),
             seconds=round(time.monotonic() - started, 3),
         )  # fmt: skip
+
+    def evaluations(self, targets: int, each: int) -> int:
+        """How often a validation asks the network for an answer to one item, for so many targets."""
+        guided = 2 if self._sample.settings.guidance_scale > 1 else 1
+        return (targets * each + len(self._controls)) * self._steps * guided
+
+    def _two_seeds(self) -> float | None:
+        """By how much two samples of a control differ, as root mean square; None without controls."""
+        others, _ = self._draw(self._controls, 1, len(self._controls))
+        differences = [rms_difference(a, b) for a, b in zip(self._before, others, strict=True)]
+        return sum(differences) / len(differences) if differences else None
 
     def _draw(self, prompts: Sequence[Prompt], each: int, skipped: int) -> tuple[list[Image.Image], list[Score]]:
         """`each` samples of every prompt, no two of any from the same noise: some noise gives copies of all of them."""

@@ -1,0 +1,148 @@
+"""A closed loop: how training goes on after each validation. Pure: validations in, a course out.
+
+The right learning rate differs from model to model by more than a factor of ten, and prompts of one model need
+different numbers of steps. So training begins at a low rate, and validations tell what follows:
+
+- While copies do not become fewer the rate rises, and where other pictures suffer training goes back to weights that
+  still were good and goes on at a lower one. After `MOST_SETBACKS` of these it ends there.
+- A target of which a number of samples in a row are no copies is left alone: its images are not forgotten further, and
+  it is not looked at either, until no other target is left.
+- Then the rate falls to 0 over some more steps of all targets, since a rate cut off at its height leaves the noise of
+  the last steps in the weights. All targets are looked at again, with more samples; those that copy are taken up again.
+
+The course follows from the validations alone, so that an interrupted training goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from memfix.config.unlearn import UnlearnSettings
+from memfix.records import Ending, Validation
+from memfix.unlearn.train.stopping import COOL_DOWN, intact
+
+RISE, FALL = 2.0, 0.5  # of the rate: where copies stay, and after a setback
+STAY = 0.75  # of the share of copies before; with less, the rate is high enough
+MOST_SETBACKS = 3
+CONFIRMING = 4  # times as many samples, once all targets seem to be forgotten
+
+Reason = Literal["forgotten", "damage limit", "all steps"]
+
+
+class Course(NamedTuple):
+    """How training goes on after a validation.
+
+    `rate` is a factor of the learning rate, `active` are the ids of the targets that are unlearned further, `looked` of
+    those that the next validation looks at, with `each` samples. `back` is the step whose weights are taken up again
+    first, since those of now are damaged. Between the steps of `cooling` the rate falls to 0.
+    """
+
+    rate: float
+    active: tuple[str, ...]
+    looked: tuple[str, ...]
+    each: int
+    back: int | None = None
+    cooling: tuple[int, int] | None = None
+    kept: int = 0
+    """The step whose weights are the best so far."""
+    ending: Ending | None = None
+
+
+@dataclass
+class _State:
+    """What is known after some validations. `clean` counts a target's samples in a row that are no copies."""
+
+    rate: float
+    clean: dict[str, int]
+    setbacks: int = 0
+    highest: float = math.inf
+    cooling: tuple[int, int] | None = None
+    shares: dict[str, float] = field(default_factory=dict)
+    """Of copies among the samples of each target, when it was last looked at."""
+    confirmed: bool = False
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Weights that were within the limits, and what was known of them."""
+
+    validation: Validation
+    clean: dict[str, int]
+    confirmed: bool
+
+    def rank(self, enough: int) -> tuple[bool, int, int]:
+        """Higher is better."""
+        return self.confirmed, sum(n >= enough for n in self.clean.values()), self.validation.step
+
+
+def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets: Sequence[str]) -> Course:
+    """The course after validations, in order of their steps. The first is of the original weights, whose copies say
+    nothing of what was forgotten."""
+    each, most = settings.num_validation_images, settings.max_train_steps
+    enough = settings.clean_validations * each
+    state, best, back = _State(1.0, dict.fromkeys(targets, 0), shares=dict.fromkeys(targets, 1.0)), None, None
+    for v in validations:
+        back = None
+        if not intact(v, settings):
+            assert best is not None  # the original weights are intact
+            state = _set_back(state, best)
+            back = best.validation.step
+            continue
+        if v.step:
+            _take_in(state, v, enough, most)
+        now = _Kept(v, dict(state.clean), state.confirmed)
+        if best is None or now.rank(enough) >= best.rank(enough):
+            best = now
+    if best is None:
+        raise ValueError("no validation of the original weights")
+    active = tuple(i for i in targets if state.clean[i] < enough)
+    last = validations[-1].step
+    ending = None
+    if state.confirmed and back is None:
+        ending = _ending("clean", best, last, targets, enough)
+    elif state.setbacks >= MOST_SETBACKS:
+        ending = _ending("rolled back", best, last, targets, enough)
+    elif last >= most:
+        ending = _ending("all steps", best, last, targets, enough)
+    return Course(
+        rate=state.rate, active=active or tuple(targets), looked=active or tuple(targets),
+        each=each if active else CONFIRMING * each, back=back, cooling=None if active else state.cooling,
+        kept=best.validation.step, ending=ending,
+    )  # fmt: skip
+
+
+def _take_in(state: _State, v: Validation, enough: int, most: int) -> None:
+    """What a validation within the limits says."""
+    shares = {i: n / v.samples for i, n in v.copies.items()}
+    cooled = state.cooling is not None and v.step >= state.cooling[1]
+    for i, share in shares.items():
+        state.clean[i] = 0 if share else state.clean[i] + v.samples
+    left = [i for i, n in state.clean.items() if n < enough]
+    if cooled:
+        state.cooling = None
+        state.confirmed = not left
+        return
+    before, now = sum(state.shares[i] for i in shares), sum(shares.values())
+    if now and now > STAY * before:
+        state.rate = min(state.rate * RISE, state.highest)
+    state.shares |= shares
+    if not left:
+        state.cooling = (v.step, min(v.step + max(1, math.ceil(COOL_DOWN * v.step)), most))
+
+
+def _set_back(state: _State, best: _Kept) -> _State:
+    """The state after a damaged validation: that of the weights that are taken up again, at a lower rate."""
+    rate = state.rate * FALL
+    return _State(rate, dict(best.clean), state.setbacks + 1, rate, None, dict(state.shares))
+
+
+def _ending(
+    reason: Literal["clean", "all steps", "rolled back"], kept: _Kept, taken: int, targets: Sequence[str], enough: int
+) -> Ending:
+    missed: Reason = "damage limit" if reason == "rolled back" else "all steps"
+    told: dict[str, Reason] = {i: "forgotten" if kept.clean[i] >= enough else missed for i in targets}
+    v = kept.validation
+    return Ending(reason=reason, step=v.step, taken=taken, copies=v.total, samples=v.drawn, targets=told)

@@ -1,0 +1,107 @@
+"""How a closed loop goes on, by validations made by hand."""
+
+import pytest
+
+from memfix.config.unlearn import UnlearnSettings
+from memfix.records import Validation
+from memfix.unlearn.train.steering import CONFIRMING, MOST_SETBACKS, Course, steer
+
+SETTINGS = UnlearnSettings(
+    loop="closed", max_train_steps=100, num_validation_images=2, clean_validations=2, max_drift=0.5, max_broken=0.25
+)
+TARGETS = ("p1", "p2")
+
+
+def seen(step: int, drift: float = 0.1, samples: int = 2, broken: float = 0.0, **copies: int) -> Validation:
+    """Two samples of controls differ by 0.4, so that the limit of the drift is 0.2."""
+    return Validation(
+        step=step, copies=copies, samples=samples, drift=drift, diversity=0.4, broken=broken, broken_targets=0.0,
+        loss_keep=0.1, loss_forget=0.1, skew_keep=0, skew_forget=0, seconds=1,
+    )  # fmt: skip
+
+
+def after(*validations: Validation) -> Course:
+    return steer([seen(0, drift=0), *validations], SETTINGS, TARGETS)
+
+
+def test_it_begins_at_the_rate_that_was_given_with_all_targets() -> None:
+    assert after() == Course(rate=1.0, active=TARGETS, looked=TARGETS, each=2)
+
+
+def test_the_rate_rises_while_copies_stay_and_not_once_they_become_fewer() -> None:
+    stuck = seen(5, p1=2, p2=2)
+    assert after(stuck).rate == 2
+    assert after(stuck, seen(10, p1=2, p2=2)).rate == 4
+    assert after(stuck, seen(10, p1=2, p2=1)).rate == 2  # 3 of 4 as before are few enough
+    assert after(stuck, seen(10, p1=1, p2=0), seen(15, p1=1, p2=0)).rate == 4  # and stay
+
+
+def test_a_forgotten_target_is_left_alone() -> None:
+    course = after(seen(5, p1=2, p2=0), seen(10, p1=1, p2=0))
+    assert course.active == course.looked == ("p1",)
+    assert course.ending is None and course.cooling is None
+    assert after(seen(5, p1=2, p2=0), seen(10, p1=1, p2=1)).active == TARGETS  # samples in a row
+
+
+def test_once_all_are_forgotten_the_rate_falls_and_more_samples_of_all_are_taken() -> None:
+    clean = [seen(10, p1=0, p2=0), seen(20, p1=0, p2=0)]
+    course = after(*clean)
+    assert course.cooling == (20, 25)
+    assert (course.active, course.looked, course.each) == (TARGETS, TARGETS, 2 * CONFIRMING)
+    ending = after(*clean, seen(25, samples=8, p1=0, p2=0)).ending
+    assert ending is not None and ending.good
+    assert (ending.reason, ending.step, ending.taken, ending.copies, ending.samples) == ("clean", 25, 25, 0, 16)
+    assert ending.targets == {"p1": "forgotten", "p2": "forgotten"}
+    assert ending.sentence == "Training ended after step 25. The last samples of each of 2 prompts show no copy."
+
+
+def test_a_copy_among_these_takes_a_target_up_again() -> None:
+    clean = [seen(10, p1=0, p2=0), seen(20, p1=0, p2=0)]
+    course = after(*clean, seen(25, samples=8, p1=0, p2=1))
+    assert course.ending is None and course.cooling is None
+    assert course.active == course.looked == ("p2",)
+    again = after(*clean, seen(25, samples=8, p1=0, p2=1), seen(30, p2=0), seen(35, p2=0))
+    assert again.cooling == (35, 44)
+
+
+@pytest.mark.parametrize("damage", [{"drift": 0.21}, {"broken": 0.3}])
+def test_damage_brings_good_weights_back_at_half_the_rate(damage: dict[str, float]) -> None:
+    course = after(seen(5, p1=2, p2=2), seen(10, p1=2, p2=0), seen(15, p1=0, p2=0, **damage))
+    assert (course.back, course.kept, course.rate) == (10, 10, 1.0)
+    assert course.active == TARGETS  # what damaged weights show is no evidence
+    assert course.ending is None
+    stuck = after(seen(5, p1=2, p2=2), seen(10, p1=2, p2=2, **damage), seen(15, p1=2, p2=2), seen(20, p1=2, p2=2))
+    assert (stuck.back, stuck.rate) == (None, 1.0)  # what was too high is not tried again
+
+
+def test_weights_with_more_forgotten_are_better_than_later_ones() -> None:
+    clean = [seen(5, p1=2, p2=0), seen(10, p1=1, p2=0)]
+    lapsed = [*clean, seen(15, p1=0), seen(20, p1=0), seen(25, samples=8, p1=1, p2=1)]
+    assert after(*lapsed).kept == 20
+    assert after(*lapsed, seen(30, p1=0, p2=0, drift=0.3)).back == 20
+
+
+def test_after_several_setbacks_it_ends_with_the_best_weights() -> None:
+    good = [seen(5, p1=2, p2=0), seen(10, p1=2, p2=0)]
+    bad = [seen(15 + 5 * i, p1=0, drift=0.3) for i in range(MOST_SETBACKS)]
+    assert after(*good, *bad[:-1]).ending is None
+    ending = after(*good, *bad).ending
+    assert ending is not None and not ending.good
+    assert (ending.reason, ending.step, ending.taken) == ("rolled back", 10, 25)
+    assert ending.targets == {"p1": "damage limit", "p2": "forgotten"}
+    assert "1 of 2 prompts seem to be forgotten. NOT FORGOTTEN: p1 (since other pictures" in ending.sentence
+    assert "The saved weights are those of step 10." in ending.sentence
+
+
+def test_without_a_step_left_each_target_has_its_reason() -> None:
+    ending = after(seen(50, p1=2, p2=0), seen(100, p1=2, p2=0)).ending
+    assert ending is not None and not ending.good
+    assert ending.targets == {"p1": "all steps", "p2": "forgotten"}
+    assert "NOT FORGOTTEN: p1 (since no step was left)" in ending.sentence
+    nothing = after(*(seen(10 * i, p1=0, p2=0, drift=0.3) for i in range(1, 4))).ending
+    assert nothing is not None and "NOTHING IS UNLEARNED" in nothing.sentence
+
+
+def test_all_forgotten_at_the_last_step_is_a_good_ending() -> None:
+    ending = after(seen(90, p1=0, p2=0), seen(100, p1=0, p2=0)).ending
+    assert ending is not None and ending.good and ending.reason == "all steps"
