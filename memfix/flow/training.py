@@ -19,7 +19,7 @@ from memfix.flow.watching import VALIDATIONS, watching
 from memfix.models.denoiser import Network
 from memfix.models.finite import first_broken_weight
 from memfix.models.model import DiffusionModel
-from memfix.records import Ending, Label, Pair, Role, Side, Step, Validation
+from memfix.records import Ending, Label, Pair, Prompt, Role, Side, Step, Validation
 from memfix.run.folder import MODEL, Run
 from memfix.run.header import UnlearnStage
 from memfix.unlearn.data.bank import Bank, Target
@@ -92,7 +92,11 @@ class Training:
             talk.warn("The adversarial steps are left out, because training was stopped.")
             return ending
         self._go_on_adversarially(trainer.original, ranks)
-        unknown: dict[str, object] = {"copies": None, "samples": None, "targets": {}}  # these weights were not validated
+        unknown: dict[str, object] = {
+            "copies": None,
+            "samples": None,
+            "targets": {},
+        }  # these weights were not validated
         return ending.model_copy(update=unknown)
 
     def _go_on_adversarially(self, original: Network | None, ranks: Ranks) -> None:
@@ -157,8 +161,10 @@ class Training:
         controls = [p for p in unharmed if p.role is Role.CONTROL] or unharmed
         if not controls:
             sample.talk.warn(
-                "No control or other prompt is clean, so validation cannot tell whether such prompts change."
+                "No control or other prompt is clean, so validation sees other pictures suffer only in samples of the "
+                "empty prompt. Detect with --controls."
             )
+            controls = [Prompt(id="empty", text="")]
         network = sample.model.denoiser.network(self.precision)
         return Monitor(sample, network, self.bank, targets, controls, detection.scores, self.settings)
 

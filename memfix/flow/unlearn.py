@@ -51,6 +51,8 @@ def unlearn(
         detection.require_unchanged()  # so that a lost verdict is no "clean"
         talk.say("No memorized prompt was found, so nothing is unlearned.", "title")
         return False
+    if ranks.sharded and settings.loop is None:
+        settings = settings.model_copy(update={"loop": "open"})
     settings = settings.settled(memorized, ranks.world.world_size)
     if (draws := settings.draws(memorized, ranks.world.world_size)) < FEW_DRAWS:
         talk.warn(

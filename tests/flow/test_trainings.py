@@ -14,7 +14,8 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
 from memfix.flow.pairs import gather
-from memfix.flow.training import ADVERSARIAL, APART, CHECKPOINTS, STEPS, VALIDATIONS, Training, begun, clear
+from memfix.flow.training import ADVERSARIAL, APART, CHECKPOINTS, STEPS, Training, begun, clear
+from memfix.flow.watching import VALIDATIONS
 from memfix.models.adapters import Factors
 from memfix.records import Ending, Pair, Side, Step, Validation
 from memfix.run.header import UnlearnStage
@@ -119,7 +120,8 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(
 
 def test_validations_are_at_the_beginning_at_their_steps_and_at_the_end(ready: Ready) -> None:
     ending, _ = ready.train(
-        max_train_steps=3, validation_steps=2, validation_inference_steps=2, max_broken=1.0, clean_validations=99
+        max_train_steps=3, validation_steps=2, validation_inference_steps=2, max_broken=1.0, max_drift=99.0,
+        clean_validations=99,
     )  # fmt: skip
     found = ready.detection.run.read(VALIDATIONS, Validation)
     assert [v.step for v in found] == [0, 2, 3]
@@ -140,6 +142,58 @@ def test_a_loss_that_is_no_number_ends_a_training(ready: Ready) -> None:
     ending, trained = ready.train(**wild, **validated)
     assert (ending.reason, ending.step) == ("rolled back", 0)
     assert not any(weight.any() for name, weight in trained.items() if "lora_B" in name)  # the original model
+
+
+CLOSED = {
+    "loop": "closed", "max_train_steps": 6, "validation_steps": 2, "validation_inference_steps": 2, "max_broken": 1.0,
+    "max_drift": 99.0,
+}  # fmt: skip
+
+
+def test_a_closed_loop_looks_at_targets_until_all_are_forgotten(ready: Ready) -> None:
+    ids = {p.prompt_id for p in ready.pairs if p.side is Side.FORGET}
+    ending, _ = ready.train(**CLOSED)
+    found = ready.detection.run.read(VALIDATIONS, Validation)
+    assert found[0].step == 0 and not found[0].copies  # the detection has seen the original weights
+    assert [v.step for v in found[:2]] == [0, 2] and found[1].copies.keys() == ids
+    assert all(v.diversity == found[0].diversity > 0 for v in found)
+    assert ending.targets.keys() == ids
+    assert ending.good is (set(ending.targets.values()) == {"forgotten"})
+    assert "prompt" in ending.sentence
+
+
+def test_a_killed_closed_loop_goes_on_to_the_same_weights(ready: Ready, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, step = ready.detection.run.path, Trainer._take_step
+    narrow = CLOSED | {"max_drift": 1e-9, "learning_rate": 1e-3}  # so that it goes back after each validation
+    whole = ready.train(**narrow)
+    lines = (folder / VALIDATIONS).read_text().count("\n")
+    assert whole[0].reason == "rolled back" and whole[0].step == 0 and lines == 4
+    assert not any(weight.any() for name, weight in whole[1].items() if "lora_B" in name)  # the original model
+
+    shutil.rmtree(folder / CHECKPOINTS)
+
+    def killed(self: Trainer) -> Step:
+        if self.step == 3:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "_take_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ready.train(**narrow)
+    monkeypatch.setattr(Trainer, "_take_step", step)
+    rates = [s.learning_rate for s in ready.detection.run.read(STEPS, Step)]
+    again = ready.train(**narrow)
+    assert again[0] == whole[0] and same(again[1], whole[1])
+    assert (folder / VALIDATIONS).read_text().count("\n") == lines
+    assert [s.learning_rate for s in ready.detection.run.read(STEPS, Step)][:2] == rates[:2]
+
+
+def test_a_closed_loop_goes_back_from_numbers_that_are_none(ready: Ready) -> None:
+    ending, trained = ready.train(**CLOSED | {"learning_rate": 1e25, "lr_warmup_steps": 0, "max_train_steps": 20})
+    assert (ending.reason, ending.step) == ("rolled back", 0) and "NOTHING IS UNLEARNED" in ending.sentence
+    assert all(weight.isfinite().all() for weight in trained.values())
+    found = ready.detection.run.read(VALIDATIONS, Validation)
+    assert all(v.broken_targets == 1 or v.drift > 0 for v in found[1:])
 
 
 def test_what_a_training_without_a_step_left_is_cleared(ready: Ready) -> None:

@@ -53,12 +53,15 @@ def test_each_rank_holds_its_part_and_the_first_gets_all(tmp_path: Path) -> None
 
 
 def test_what_weights_in_parts_cannot_do_is_refused() -> None:
-    check_sharding(UnlearnSettings(weights="full"), going_on=False)
+    plain = UnlearnSettings(weights="full", loop="open")
+    check_sharding(plain, going_on=False)
     with pytest.raises(MemfixError, match="too small to need sharding") as caught:
         check_sharding(UnlearnSettings(weights="lora"), going_on=False)
     assert caught.value.exit_code is ExitCode.USAGE
     with pytest.raises(MemfixError, match="--validation-steps, --checkpointing-steps: this cannot be used") as caught:
-        check_sharding(UnlearnSettings(weights="full", validation_steps=5, checkpointing_steps=5), going_on=False)
+        check_sharding(plain.model_copy(update={"validation_steps": 5, "checkpointing_steps": 5}), going_on=False)
+    with pytest.raises(MemfixError, match="--loop closed: this cannot be used"):
+        check_sharding(UnlearnSettings(weights="full"), going_on=False)
     assert "Leave them out" in caught.value.hint
     with pytest.raises(MemfixError, match="cannot resume from a checkpoint"):
-        check_sharding(UnlearnSettings(weights="full"), going_on=True)
+        check_sharding(plain, going_on=True)

@@ -16,6 +16,7 @@ def check_sharding(settings: UnlearnSettings, going_on: bool) -> None:
             "Launch without FSDP, or give --full.", ExitCode.USAGE,
         )  # fmt: skip
     given = [f"--{name.replace('_', '-')}" for name in NEED_WHOLE if getattr(settings, name)]
+    given += ["--loop closed"] * settings.closed
     if given:
         raise MemfixError(
             f"{', '.join(given)}: this cannot be used with weights that FSDP shards.",

@@ -65,10 +65,13 @@ def diverged(
 
 
 def intact(validation: Validation, settings: UnlearnSettings) -> bool:
-    """Whether pictures are within the floor of quality. The original model is, whatever its validation says."""
+    """Whether pictures are within the floor of quality. The original model is, whatever its validation says; weights
+    that gave no picture of any target are not."""
+    if validation.step == 0:
+        return True
     broken = max(validation.broken_targets, validation.broken or 0)
     most = settings.max_drift * (validation.diversity or 0)
-    return validation.step == 0 or ((validation.drift or 0) <= most and broken <= settings.max_broken)
+    return bool(validation.copies) and (validation.drift or 0) <= most and broken <= settings.max_broken
 
 
 def best(validations: Sequence[Validation], settings: UnlearnSettings) -> Validation:
