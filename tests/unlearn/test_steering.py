@@ -25,7 +25,8 @@ def after(*validations: Validation) -> Course:
 
 
 def test_it_begins_at_the_rate_that_was_given_with_all_targets() -> None:
-    assert after() == Course(rate=1.0, active=TARGETS, looked=TARGETS, each=2)
+    assert after() == Course(rate=1.0, active=TARGETS, looked=TARGETS, each=1)  # with few samples, since all copy
+    assert after(seen(5, p1=1, p2=2)).each == after(seen(5, p1=2, p2=1)).each == 2
 
 
 def test_the_rate_rises_while_copies_stay_and_not_once_they_become_fewer() -> None:

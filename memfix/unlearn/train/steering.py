@@ -36,8 +36,9 @@ class Course(NamedTuple):
     """How training goes on after a validation.
 
     `rate` is a factor of the learning rate, `active` are the ids of the targets that are unlearned further, `looked` of
-    those that the next validation looks at, with `each` samples. `back` is the step whose weights are taken up again
-    first, since those of now are damaged. Between the steps of `cooling` the rate falls to 0.
+    those that the next validation looks at, with `each` samples, a single one while nearly all copy. `back` is the step
+    whose weights are taken up again first, since those of now are damaged. Between the steps of `cooling` the rate
+    falls to 0.
     """
 
     rate: float
@@ -107,9 +108,11 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
         ending = _ending("rolled back", best, last, targets, enough)
     elif last >= most:
         ending = _ending("all steps", best, last, targets, enough)
+    copying = sum(state.shares[i] for i in active) > STAY * len(active)
+    few = 1 if copying else each  # that nearly all still copy is seen with fewer
     return Course(
         rate=state.rate, active=active or tuple(targets), looked=active or tuple(targets),
-        each=each if active else CONFIRMING * each, back=back, cooling=None if active else state.cooling,
+        each=few if active else CONFIRMING * each, back=back, cooling=None if active else state.cooling,
         kept=best.validation.step, ending=ending,
     )  # fmt: skip
 

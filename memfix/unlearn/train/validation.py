@@ -21,7 +21,8 @@ from memfix.unlearn.data.sampler import Sampler
 from memfix.unlearn.objective.terms import View, errors
 
 FIRST_SEED = 10_000_000  # neither checks nor attacks go so far
-MOST_CONTROLS = 12  # more say little more of a mean drift
+ROOM = 64  # seeds of a target in a validation, of which it uses a few
+MOST_CONTROLS = 8  # more say little more of a mean drift
 POINTS = 64  # noisy points of each side
 SKEW_FLOOR = 1e-3  # in the skew, from MUCS (arXiv 2605.17938)
 
@@ -53,7 +54,7 @@ class Monitor:
         """
         started, each = time.monotonic(), each or self._settings.num_validation_images
         targets = [p for p in self._targets if looked is None or p.id in looked]
-        _, scores = self._draw(targets, each, step * each * len(self._targets))
+        _, scores = self._draw(targets, each, step * ROOM * len(self._targets))
         copies = dict.fromkeys((p.id for p in targets), 0)
         for score in scores:
             copies[score.prompt_id] += score.copy_ or bool(score.accused)
