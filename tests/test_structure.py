@@ -232,6 +232,7 @@ TESTED_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "detect.check": ("detect/test_first.py", "detect/test_medoids.py"),
     "flow.changes": ("flow/test_recheck.py", "flow/test_attacks_of_runs.py"),
     "flow.unlearn": ("flow/test_trainings.py", "flow/test_budget_of_runs.py"),
+    "flow.watching": ("flow/test_trainings.py", "unlearn/test_steering.py"),
     "index.store": ("index/test_index_build.py", "index/test_search.py"),
     "inputs.columns": ("inputs/test_tables.py",),
     "models.denoiser": ("models/test_model.py", "unlearn/test_frozen.py"),

@@ -76,9 +76,10 @@ class UnlearnSettings(Settings):
     adversarial_steps: int = Field(
         0,
         ge=0,
-        description="Optimizer steps after those, against an attack: text embeddings under which the model still "
-        "draws an image to forget are searched for while it is unlearned under them. Without these steps such a search "
-        "brings many images back. 75 suit the bundled model; they take 2.5 times as long as its other steps.",
+        description="Optimizer steps after those, in a closed loop at most, against an attack: text embeddings under "
+        "which the model still draws an image to forget are searched for while it is unlearned under them. Without "
+        "these steps such a search brings many images back. An open loop takes 75 on the bundled model; they take 2.5 "
+        "times as long as its other steps. A closed one ends when a short attack brings nothing back.",
     )
     lr_warmup_steps: int = Field(5, ge=0, description="Steps over which the learning rate rises from 0 to its value.")
     lr_scheduler: Literal["constant", "cosine"] = Field(
@@ -310,15 +311,17 @@ class UnlearnSettings(Settings):
         """Whether validations steer the training."""
         return self.loop == "closed" or (self.loop is None and not self.max_train_steps)
 
-    def adversarial(self) -> UnlearnSettings:
-        """The settings of the adversarial steps: as many, without validations, the rate rises and falls anew.
+    def adversarial(self, rate: float | None = None) -> UnlearnSettings:
+        """The settings of the adversarial steps: as many, at most in a closed loop, which begins at `rate`. In an open
+        one there are no validations, and the rate rises and falls anew.
 
         What is forgotten is bounded, since much of it is forgotten already, and weighs more; it is drawn at earlier
         timesteps too. More prior items hold what else there is. Where the user's own values do not go further, they
         are those of `ADVERSARIAL_VALUES`.
         """
         own = {
-            "max_train_steps": self.adversarial_steps, "loop": "open", "validation_steps": 0, "lr_scheduler": "cosine",
+            "max_train_steps": self.adversarial_steps, "learning_rate": rate or self.learning_rate,
+            "loop": "closed" if self.closed else "open", "validation_steps": 0, "lr_scheduler": "cosine",
             "forget_cap": self.forget_cap or ADVERSARIAL_VALUES.forget_cap,
             "forget_ratio": max(self.forget_ratio, ADVERSARIAL_VALUES.forget_ratio),
             "timestep_min": min(self.timestep_min, ADVERSARIAL_VALUES.timestep_min),

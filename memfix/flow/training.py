@@ -15,7 +15,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk, counted
 from memfix.files import atomic_folder
 from memfix.flow.detection import Detection
-from memfix.flow.watching import VALIDATIONS, watching
+from memfix.flow.watching import ClosedLoop, OpenLoop, ValidationLog, Watch
 from memfix.models.denoiser import Network
 from memfix.models.finite import first_broken_weight
 from memfix.models.model import DiffusionModel
@@ -27,15 +27,26 @@ from memfix.unlearn.data.encode import with_texts
 from memfix.unlearn.data.sampler import Sampler
 from memfix.unlearn.objective.methods import Method
 from memfix.unlearn.train.adversary import Adversary
-from memfix.unlearn.train.checkpoint import Checkpoints
+from memfix.unlearn.train.attacked import AttackMonitor
+from memfix.unlearn.train.checkpoint import LATEST, Checkpoints
 from memfix.unlearn.train.ranks import Ranks
-from memfix.unlearn.train.stopping import diverged
 from memfix.unlearn.train.trainer import Trainer
 from memfix.unlearn.train.validation import Monitor
 
 K = TypeVar("K", Step, Validation)
-STEPS, CHECKPOINTS, APART = "training.jsonl", "checkpoints", "adapters"
-ADVERSARIAL = "adversarial"
+STEPS, VALIDATIONS, CHECKPOINTS, APART = "training.jsonl", "validations.jsonl", "checkpoints", "adapters"
+
+
+class Phase(NamedTuple):
+    """A part of a training, and where it is written down in the run."""
+
+    steps: str
+    validations: str
+    checkpoints: str
+
+
+TRAINING = Phase(STEPS, VALIDATIONS, CHECKPOINTS)
+ADVERSARIAL = Phase("adversarial.jsonl", "adversarial_validations.jsonl", f"{CHECKPOINTS}/adversarial")
 
 
 @dataclass(frozen=True)
@@ -61,19 +72,66 @@ class Training:
         ranks.shared(Work(self.bank.targets, self.bank.prior, run.path))
         trainer = _trainer(model, self.bank, self.method, settings, self.precision, ranks)
         monitor = self._monitor() if settings.closed or settings.validation_steps else None
-        checkpoints = Checkpoints(run.path / CHECKPOINTS, trainer, settings.checkpoints_total_limit)
-        done = ranks.shared(checkpoints.restore(settings.resume_from_checkpoint))
+        watch = self._watch(TRAINING, trainer, monitor, ranks, settings.resume_from_checkpoint)
+        ending = self._train(TRAINING, f"Unlearning {counted(len(self.bank.targets), 'prompt')}", trainer, watch, ranks)
+        _tell(talk, ending, watch.validations, self._seconds(TRAINING))
+        if not settings.adversarial_steps:
+            return ending
+        if not ranks.shared(ending.reason != "rolled back"):
+            talk.warn("The adversarial steps are left out, because training was stopped.")
+            return ending
+        rate = settings.resolved_learning_rate() * trainer.rate
+        return self._against_attack(ending, rate, trainer.original, monitor, ranks)
+
+    def _against_attack(
+        self, ending: Ending, rate: float, original: Network | None, monitor: Monitor | None, ranks: Ranks
+    ) -> Ending:
+        """Take further steps, under embeddings that an adversary optimizes; how all of the training ended.
+
+        `rate` is the learning rate that the steps before them came to. `original`: what prior items are held to.
+        """
+        settings = self.settings.adversarial(ranks.shared(rate))
+        trainer = _adversarial(self.sample.model, self.bank, self.method, settings, self.precision, original, ranks)
+        under = None
+        if monitor and settings.closed:
+            own = Adversary(self.bank, self.sample.model.denoiser.network(self.precision), settings.train_batch_size)
+            under = AttackMonitor(monitor, own, self._ids(), self.settings.max_train_steps + 1)
+        watch = self._watch(ADVERSARIAL, trainer, under, ranks)
+        then = self._train(ADVERSARIAL, "Unlearning what an attack brings back", trainer, watch, ranks)
+        if under is None:
+            return ending.model_copy(update={"copies": None, "samples": None})  # these weights were not validated
+        attacked = ending.model_copy(update={"attacked": then.targets, "copies": then.copies, "samples": then.samples})
+        _tell(self.sample.talk, attacked, watch.validations, self._seconds(ADVERSARIAL))
+        return attacked
+
+    def _seconds(self, phase: Phase) -> float:
+        """That all steps of a phase took."""
+        return sum(step.seconds for step in self.run.read(phase.steps, Step))
+
+    def _watch(
+        self, phase: Phase, trainer: Trainer, monitor: Monitor | AttackMonitor | None, ranks: Ranks, step: str = LATEST
+    ) -> Watch:
+        """What looks after a phase of the training, which goes on from a checkpoint: the newest, or that of a step."""
+        run, most = self.run, self.settings.checkpoints_total_limit
+        checkpoints = Checkpoints(run.path / phase.checkpoints, trainer, most)
+        done = ranks.shared(checkpoints.restore(step))
         if done:
-            talk.say(f"Training continues after step {done}.")
+            self.sample.talk.say(f"Training continues after step {done}.")
         ranks.wait()  # while the others read the checkpoint, it stays
-        _cut(run, STEPS, Step, done)
-        seen = _cut(run, VALIDATIONS, Validation, done) if monitor else []
-        watch = watching(run, trainer, monitor, checkpoints, seen, self._ids())
-        with talk.progress(f"Unlearning {counted(len(self.bank.targets), 'prompt')}", settings.max_train_steps) as bar:
+        _cut(run, phase.steps, Step, done)
+        seen = ValidationLog(run, phase.validations, _cut(run, phase.validations, Validation, done) if monitor else [])
+        if monitor and trainer.settings.closed:
+            return ClosedLoop(seen, trainer, monitor, checkpoints, self._ids())
+        return OpenLoop(seen, trainer, monitor if isinstance(monitor, Monitor) else None, checkpoints)
+
+    def _train(self, phase: Phase, title: str, trainer: Trainer, watch: Watch, ranks: Ranks) -> Ending:
+        """Take all steps of a phase, and leave the model with the weights that are kept."""
+        model = self.sample.model
+        with self.sample.talk.progress(title, trainer.settings.max_train_steps) as bar:
             decision = watch()
             for step in trainer if decision.ending is None else ():
                 if finite := _finite(step):
-                    run.append(STEPS, [step])
+                    self.run.append(phase.steps, [step])
                 decision = watch() if finite else watch.diverged(_broken(model))
                 bar.at(step.step, f"{_losses(step)}{watch.note}")
                 if decision.ending:
@@ -82,45 +140,9 @@ class Training:
         ending = decision.ending or Ending(
             reason="forgotten" if trainer.reached else "all steps", step=trainer.step, taken=trainer.step
         )
-        if ending.step != trainer.step:
-            checkpoints.restore(str(ending.step))
+        watch.take_up(ending.step)
         _finish(model, trainer, ranks)
-        _tell(talk, ending, watch.validations, sum(s.seconds for s in run.read(STEPS, Step)))
-        if not settings.adversarial_steps:
-            return ending
-        if not ranks.shared(ending.reason != "rolled back"):
-            talk.warn("The adversarial steps are left out, because training was stopped.")
-            return ending
-        self._go_on_adversarially(trainer.original, ranks)
-        unknown: dict[str, object] = {
-            "copies": None,
-            "samples": None,
-            "targets": {},
-        }  # these weights were not validated
-        return ending.model_copy(update=unknown)
-
-    def _go_on_adversarially(self, original: Network | None, ranks: Ranks) -> None:
-        """Take further steps, under embeddings that an adversary optimizes.
-
-        Has a file of steps and checkpoints of its own. `original`: what prior items are held to.
-        """
-        run, settings, model = self.run, self.settings.adversarial(), self.sample.model
-        trainer = _adversarial(model, self.bank, self.method, settings, self.precision, original, ranks)
-        checkpoints = Checkpoints(run.path / CHECKPOINTS / ADVERSARIAL, trainer, settings.checkpoints_total_limit)
-        name, every = f"{ADVERSARIAL}.jsonl", settings.checkpointing_steps
-        done = ranks.shared(checkpoints.restore())
-        ranks.wait()  # while the others read the checkpoint, it stays
-        _cut(run, name, Step, done)
-        with self.sample.talk.progress("Unlearning what an attack brings back", settings.max_train_steps) as bar:
-            for step in trainer:
-                if not _finite(step):
-                    diverged([], settings, step.step, _broken(model))
-                run.append(name, [step])
-                bar.at(step.step, _losses(step))
-                if every and (step.step % every == 0 or step.step == trainer.last):
-                    checkpoints.save()
-        ranks.shared(None)
-        _finish(model, trainer, ranks)
+        return ending
 
     def apart(self, entry: UnlearnStage, pairs: Sequence[Pair]) -> list[Path]:
         """Train one adapter per target, each in `adapters/<prompt id>` as the whole is in a run.
@@ -179,7 +201,8 @@ def clear(run: Run) -> None:
     """Remove what a training without any step has left: it may have been begun with other settings."""
     for name in (CHECKPOINTS, APART):
         shutil.rmtree(run.path / name, ignore_errors=True)
-    (run.path / VALIDATIONS).unlink(missing_ok=True)
+    for phase in (TRAINING, ADVERSARIAL):
+        (run.path / phase.validations).unlink(missing_ok=True)
 
 
 class Work(NamedTuple):
@@ -201,9 +224,10 @@ def follow(ranks: Ranks, model: DiffusionModel, method: Method, settings: Unlear
         trainer.follow()
         _finish(model, trainer, ranks)
         if settings.adversarial_steps and ranks.shared(False):
-            against = _adversarial(model, bank, method, settings.adversarial(), precision, trainer.original, ranks)
+            own = settings.adversarial(ranks.shared(0.0))
+            against = _adversarial(model, bank, method, own, precision, trainer.original, ranks)
             if done := ranks.shared(0):
-                Checkpoints(work.folder / CHECKPOINTS / ADVERSARIAL, against).restore(str(done))
+                Checkpoints(work.folder / ADVERSARIAL.checkpoints, against).restore(str(done))
             ranks.wait()
             against.follow()
             _finish(model, against, ranks)

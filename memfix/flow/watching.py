@@ -5,27 +5,46 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from memfix.models.finite import NotFiniteError
 from memfix.records import Validation
 from memfix.run.folder import Run
+from memfix.unlearn.train.attacked import AttackMonitor
 from memfix.unlearn.train.checkpoint import Checkpoints
-from memfix.unlearn.train.steering import Course, steer
+from memfix.unlearn.train.steering import Heading, steer
 from memfix.unlearn.train.stopping import Decision, best, decide, diverged
 from memfix.unlearn.train.trainer import Trainer
 from memfix.unlearn.train.validation import Monitor
 
-VALIDATIONS = "validations.jsonl"
 LOOKING = 0.25  # of the time of training, for validations of a closed loop
 LEAST_INTERVAL = 5  # steps: Adam has to get going
 
 
-class Watch(ABC):
-    """Looks after a training whose steps are in a run. `validations` are those before an interruption, which are not
-    repeated."""
+@dataclass(frozen=True)
+class ValidationLog:
+    """Validations as a run has them, under a name. Those from before an interruption are not repeated."""
 
-    def __init__(self, run: Run, trainer: Trainer, checkpoints: Checkpoints, validations: list[Validation]) -> None:
-        self._run, self._trainer, self._checkpoints, self.validations = run, trainer, checkpoints, validations
+    run: Run
+    name: str
+    validations: list[Validation]
+
+    def add(self, validation: Validation) -> None:
+        """Write one down."""
+        self.validations.append(validation)
+        self.run.append(self.name, [validation])
+
+
+class Watch(ABC):
+    """Looks after a training."""
+
+    def __init__(self, seen: ValidationLog, trainer: Trainer, checkpoints: Checkpoints) -> None:
+        self._seen, self._trainer, self._checkpoints = seen, trainer, checkpoints
+
+    @property
+    def validations(self) -> list[Validation]:
+        """All of them, in order of their steps."""
+        return self._seen.validations
 
     @abstractmethod
     def __call__(self) -> Decision:
@@ -34,6 +53,11 @@ class Watch(ABC):
     @abstractmethod
     def diverged(self, where: str | None) -> Decision:
         """At a step whose numbers are none; `where`: the first weight that is none."""
+
+    def take_up(self, step: int) -> None:
+        """Leave the trainer with the weights of a step that has a checkpoint, if it is not there already."""
+        if step != self._trainer.step:
+            self._checkpoints.restore(str(step))
 
     @property
     def note(self) -> str:
@@ -53,11 +77,8 @@ class Watch(ABC):
 class OpenLoop(Watch):
     """Validates every so many steps, if at all, and says when to end."""
 
-    def __init__(
-        self, run: Run, trainer: Trainer, monitor: Monitor | None, checkpoints: Checkpoints,
-        validations: list[Validation],
-    ) -> None:  # fmt: skip
-        super().__init__(run, trainer, checkpoints, validations)
+    def __init__(self, seen: ValidationLog, trainer: Trainer, monitor: Monitor | None, checkpoints: Checkpoints) -> None:
+        super().__init__(seen, trainer, checkpoints)
         self._monitor = monitor
 
     def __call__(self) -> Decision:
@@ -67,12 +88,11 @@ class OpenLoop(Watch):
         if self._monitor and new and not (self.validations and self.validations[-1].step == step):
             try:
                 with self._trainer.finished():
-                    self.validations.append(self._monitor(step))
+                    self._seen.add(self._monitor(step))
             except NotFiniteError:
                 if not self.validations:
                     raise
                 return self.diverged(None)
-            self._run.append(VALIDATIONS, self.validations[-1:])
         decision = decide(self.validations, settings, self._trainer.reached)
         self._trainer.cooling = decision.cooling
         kept = best(self.validations, settings).step if self.validations else None
@@ -92,84 +112,72 @@ class ClosedLoop(Watch):
     """
 
     def __init__(
-        self, run: Run, trainer: Trainer, monitor: Monitor, checkpoints: Checkpoints, validations: list[Validation],
+        self, seen: ValidationLog, trainer: Trainer, monitor: Monitor | AttackMonitor, checkpoints: Checkpoints,
         targets: Sequence[str],
     ) -> None:  # fmt: skip
-        super().__init__(run, trainer, checkpoints, validations)
+        super().__init__(seen, trainer, checkpoints)
         self._monitor, self._targets = monitor, targets
 
     def __call__(self) -> Decision:
         """Validate where that is due, and let the trainer go on as the validations say."""
         if not self.validations:  # the first check has sampled the targets already
             self._validate(looked=(), each=1)
-            return self._follow(self._course())
-        course, step = self._course(), self._trainer.step
-        if step in (self.validations[-1].step, self._due(course)) or step == self._trainer.last:
+            return self._follow(self._heading())
+        heading, step = self._heading(), self._trainer.step
+        if step in (self.validations[-1].step, self._due(heading)) or step == self._trainer.last:
             if step != self.validations[-1].step:
-                self._validate(course.looked, course.each)
-            return self._follow(self._course())
-        self._steer(course)
-        self._checkpoint(course.kept)
+                self._validate(heading.looked, heading.each)
+            return self._follow(self._heading())
+        self._steer(heading)
+        self._checkpoint(heading.kept)
         return Decision()
 
     def diverged(self, where: str | None) -> Decision:
         """Damage like any other: training goes back to good weights."""
         self._note_damage()
-        return self._follow(self._course())
+        return self._follow(self._heading())
 
-    def _course(self) -> Course:
+    def _heading(self) -> Heading:
         return steer(self.validations, self._trainer.settings, self._targets)
 
-    def _due(self, course: Course) -> int:
+    def _due(self, heading: Heading) -> int:
         """The step of the next validation."""
         last, every = self.validations[-1].step, self._trainer.settings.validation_steps
-        if course.cooling:
-            return course.cooling[1]
-        cost = self._monitor.evaluations(len(course.looked), course.each)
+        if heading.cooling:
+            return heading.cooling[1]
+        cost = self._monitor.evaluations(len(heading.looked), heading.each)
         return last + (every or max(LEAST_INTERVAL, math.ceil(cost / (LOOKING * self._trainer.evaluations()))))
 
     def _validate(self, looked: Sequence[str], each: int) -> None:
         try:
             with self._trainer.finished():
-                self.validations.append(self._monitor(self._trainer.step, looked, each))
+                self._seen.add(self._monitor(self._trainer.step, looked, each))
         except NotFiniteError:
             if not self.validations:
                 raise
             self._note_damage()
-            return
-        self._run.append(VALIDATIONS, self.validations[-1:])
 
     def _note_damage(self) -> None:
         """Write down a validation of weights that give no pictures at all."""
         nothing = {"drift": None, "loss_keep": None, "loss_forget": None, "skew_keep": None, "skew_forget": None}
         broken = {"step": self._trainer.step, "copies": {}, "samples": 1, "broken": 1.0, "broken_targets": 1.0}
-        self.validations.append(self.validations[0].model_copy(update={**nothing, **broken, "seconds": 0.0}))
-        self._run.append(VALIDATIONS, self.validations[-1:])
+        self._seen.add(self.validations[0].model_copy(update={**nothing, **broken, "seconds": 0.0}))
 
-    def _follow(self, course: Course) -> Decision:
-        """Let the trainer go on as the course says, from a checkpoint of its own."""
-        if course.ending:
-            if course.kept == self._trainer.step:
-                self._checkpoints.save(course.kept)
-            return Decision(ending=course.ending)
-        if course.back is not None:
+    def _follow(self, heading: Heading) -> Decision:
+        """Let the trainer go on as the heading says, from a checkpoint of its own."""
+        if heading.ending:
+            self._trainer.rate = heading.rate
+            if heading.kept == self._trainer.step:
+                self._checkpoints.save(heading.kept)
+            return Decision(ending=heading.ending)
+        if heading.back is not None:
             step = self._trainer.step
-            self._checkpoints.restore(str(course.back))
+            self._checkpoints.restore(str(heading.back))
             self._trainer.step = step
-        self._steer(course)
-        self._checkpoint(course.kept, due=True)
+        self._steer(heading)
+        self._checkpoint(heading.kept, due=True)
         return Decision()
 
-    def _steer(self, course: Course) -> None:
-        self._trainer.rate, self._trainer.cooling = course.rate, course.cooling
-        self._trainer.active = tuple(self._targets.index(i) for i in course.active)
-
-
-def watching(
-    run: Run, trainer: Trainer, monitor: Monitor | None, checkpoints: Checkpoints, validations: list[Validation],
-    targets: Sequence[str],
-) -> Watch:  # fmt: skip
-    """What looks after a training, as its settings say."""
-    if monitor and trainer.settings.closed:
-        return ClosedLoop(run, trainer, monitor, checkpoints, validations, targets)
-    return OpenLoop(run, trainer, monitor, checkpoints, validations)
+    def _steer(self, heading: Heading) -> None:
+        self._trainer.rate, self._trainer.cooling = heading.rate, heading.cooling
+        self._trainer.active = tuple(self._targets.index(i) for i in heading.active)

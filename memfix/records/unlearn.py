@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -124,6 +125,10 @@ class EndingNumbers(Record):
         description="prompt id → why a closed loop left it: no copies in its last samples, other pictures damaged, or "
         "no step left",
     )
+    attacked: dict[str, Literal["forgotten", "damage limit", "all steps"]] = Field(
+        default_factory=dict,
+        description="prompt id → the same of adversarial steps, which are validated under a short attack too",
+    )
 
 
 class Ending(EndingNumbers):
@@ -133,7 +138,7 @@ class Ending(EndingNumbers):
     def good(self) -> bool | None:
         """Whether validations found nothing wrong; None without validations."""
         if self.targets:
-            return set(self.targets.values()) == {"forgotten"}
+            return {*self.targets.values(), *self.attacked.values()} == {"forgotten"}
         return None if self.copies is None else self.copies == 0 and self.reason != "rolled back"
 
     @property
@@ -159,21 +164,25 @@ class Ending(EndingNumbers):
 
     def _of_targets(self) -> str:
         """What a closed loop says of its targets together, and of each that is not forgotten."""
-        done = sum(told == "forgotten" for told in self.targets.values())
         kept = "" if self.step == self.taken else f" The saved weights are those of step {self.step}."
         if not self.step:
             kept = " The saved weights are the original ones: NOTHING IS UNLEARNED."
-        if done == len(self.targets):
-            return (
-                f"The last samples of {'each of ' * (done > 1)}{done} {'prompts' if done > 1 else 'prompt'}"
-                f" show no copy.{kept}"
-            )
-        missed = {i: told for i, told in self.targets.items() if told != "forgotten"}
-        why = {
-            "damage limit": "other pictures were damaged at every rate that was tried", "all steps": "no step was left",
-        }  # fmt: skip
-        reasons = [
-            f"{', '.join(i for i in missed if missed[i] == told)} (since {sentence})"
-            for told, sentence in why.items() if told in missed.values()
-        ]  # fmt: skip
-        return f"{done} of {len(self.targets)} prompts seem to be forgotten. NOT FORGOTTEN: {'; '.join(reasons)}.{kept}"
+        told = [_told(self.targets, "{} seem to be forgotten", "NOT FORGOTTEN")]
+        if self.attacked:
+            told.append(_told(self.attacked, "a short attack brings nothing back of {}", "IT BRINGS BACK"))
+        return f"{' '.join(told)}{kept}"
+
+
+def _told(reasons: Mapping[str, str], well: str, badly: str) -> str:
+    """How many targets ended well, in a sentence, and which others did not, and why."""
+    missed = {i: reason for i, reason in reasons.items() if reason != "forgotten"}
+    among = f"{len(reasons) - len(missed)} of {len(reasons)} prompts" if missed else "all prompts"
+    sentence = well.format(among)
+    why = {
+        "damage limit": "other pictures were damaged at every rate that was tried", "all steps": "no step was left",
+    }  # fmt: skip
+    named = [
+        f"{', '.join(i for i in missed if missed[i] == reason)} (since {because})"
+        for reason, because in why.items() if reason in missed.values()
+    ]  # fmt: skip
+    return f"{sentence[0].upper()}{sentence[1:]}.{f' {badly}: ' + '; '.join(named) + '.' if named else ''}"

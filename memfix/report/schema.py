@@ -230,6 +230,9 @@ class ReportedTraining(Record):
     ending: ReportedEnding | None = Field(description="how training ended; none where there is nothing to tell")
     endings: list[AdapterEnding] = Field(description="the same of adapters that were trained apart")
     validations: list[ReportedValidation] = Field(description="what samples showed during training, in order of steps")
+    adversarial_validations: list[ReportedValidation] = Field(
+        default_factory=list, description="the same of adversarial steps, half of the samples under an attack"
+    )
     loss_keep: list[float] = Field(description="keep loss of each step, summed over a latent")
     loss_forget: list[float] = Field(description="forget loss of each step, summed over a latent")
 

@@ -30,13 +30,16 @@ def training(run: Run) -> ReportedTraining | None:
         rewordings=run.read("rewordings.jsonl", Rewording),
         ending=reported_ending(stage.ending) if stage.ending else None,
         endings=[AdapterEnding(prompt_id=i, **told.model_dump()) for i, told in apart.items()],
-        validations=[
-            ReportedValidation(**v.model_dump(), total=v.total, drawn=v.drawn)
-            for v in run.read("validations.jsonl", Validation)
-        ],
+        validations=validations(run, "validations.jsonl"),
+        adversarial_validations=validations(run, "adversarial_validations.jsonl"),
         loss_keep=[round(s.loss_keep, 3) for s in steps],
         loss_forget=[round(s.loss_forget, 3) for s in steps],
     )
+
+
+def validations(run: Run, name: str) -> list[ReportedValidation]:
+    """Those of a file of a run, with their sums."""
+    return [ReportedValidation(**v.model_dump(), total=v.total, drawn=v.drawn) for v in run.read(name, Validation)]
 
 
 def reported_ending(ending: Ending) -> ReportedEnding | None:

@@ -26,8 +26,9 @@ from memfix.run.inputs import Inputs
 BEFORE, AFTER, MODEL = "before", "after", "model"
 OUTPUTS = {
     "unlearn": (
-        MODEL, "pairs.jsonl", "yields.jsonl", "variants", "surrogates", "training.jsonl", "adversarial.jsonl",
-        "validations.jsonl", "checkpoints", "adapters", "rewordings.jsonl", "rewording.safetensors",
+        MODEL, "pairs.jsonl", "yields.jsonl", "variants", "surrogates", "training.jsonl", "validations.jsonl",
+        "adversarial.jsonl", "adversarial_validations.jsonl", "checkpoints", "adapters", "rewordings.jsonl",
+        "rewording.safetensors",
     ),
     "recheck": ("changes.jsonl", AFTER, "report.json", "report.html"),
 }  # fmt: skip
@@ -37,8 +38,8 @@ report of what is discarded goes with it."""
 SEALED = {
     "detect": ("prompts.jsonl", "references.jsonl", BEFORE),
     "unlearn": (
-        MODEL, "pairs.jsonl", "yields.jsonl", "training.jsonl", "adversarial.jsonl", "validations.jsonl",
-        "rewordings.jsonl", "rewording.safetensors",
+        MODEL, "pairs.jsonl", "yields.jsonl", "training.jsonl", "validations.jsonl", "adversarial.jsonl",
+        "adversarial_validations.jsonl", "rewordings.jsonl", "rewording.safetensors",
     ),
     "recheck": ("changes.jsonl", AFTER),
 }  # fmt: skip
@@ -272,8 +273,9 @@ def _leave_out_later_fields(told: dict[str, Any]) -> None:
     if told["settings"].get("loop", "") is None:
         del told["settings"]["loop"]
     for ending in (told.get("ending") or {}, *(told.get("endings") or {}).values()):
-        if not ending.get("targets", True):
-            del ending["targets"]
+        for name in ("targets", "attacked"):
+            if not ending.get(name, True):
+                del ending[name]
 
 
 def _files(path: Path) -> list[Path]:

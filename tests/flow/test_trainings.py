@@ -14,8 +14,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
 from memfix.flow.pairs import gather
-from memfix.flow.training import ADVERSARIAL, APART, CHECKPOINTS, STEPS, Training, begun, clear
-from memfix.flow.watching import VALIDATIONS
+from memfix.flow.training import ADVERSARIAL, APART, CHECKPOINTS, STEPS, VALIDATIONS, Training, begun, clear
 from memfix.models.adapters import Factors
 from memfix.records import Ending, Pair, Side, Step, Validation
 from memfix.run.header import UnlearnStage
@@ -74,7 +73,7 @@ def test_adversarial_steps_follow_and_go_on_after_a_kill(ready: Ready, monkeypat
     _, plain = ready.train(max_train_steps=2)
     clear(run)
     _, whole = ready.train(max_train_steps=2, adversarial_steps=4, checkpointing_steps=2)
-    assert [s.step for s in run.read(f"{ADVERSARIAL}.jsonl", Step)] == [1, 2, 3, 4]
+    assert [s.step for s in run.read(ADVERSARIAL.steps, Step)] == [1, 2, 3, 4]
     assert ready.steps() == [1, 2] and not same(plain, whole)
 
     shutil.rmtree(run.path / CHECKPOINTS)
@@ -90,7 +89,7 @@ def test_adversarial_steps_follow_and_go_on_after_a_kill(ready: Ready, monkeypat
         ready.train(max_train_steps=2, adversarial_steps=4, checkpointing_steps=2)
     monkeypatch.setattr(Trainer, "_take_step", step)
     _, resumed = ready.train(max_train_steps=2, adversarial_steps=4, checkpointing_steps=2)
-    assert [s.step for s in run.read(f"{ADVERSARIAL}.jsonl", Step)] == [1, 2, 3, 4] and same(whole, resumed)
+    assert [s.step for s in run.read(ADVERSARIAL.steps, Step)] == [1, 2, 3, 4] and same(whole, resumed)
 
 
 def test_a_training_takes_its_steps_writes_them_down_and_says_so(ready: Ready) -> None:
@@ -194,6 +193,16 @@ def test_a_closed_loop_goes_back_from_numbers_that_are_none(ready: Ready) -> Non
     assert all(weight.isfinite().all() for weight in trained.values())
     found = ready.detection.run.read(VALIDATIONS, Validation)
     assert all(v.broken_targets == 1 or v.drift > 0 for v in found[1:])
+
+
+def test_adversarial_steps_in_a_closed_loop_are_validated_under_attack(ready: Ready) -> None:
+    run = ready.detection.run
+    ending, _ = ready.train(**CLOSED | {"adversarial_steps": 6})
+    found = run.read(ADVERSARIAL.validations, Validation)
+    assert found[0].step == 0 and not found[0].copies and found[1].samples in (2, 4)  # of both kinds
+    assert ending.attacked.keys() == ending.targets.keys()
+    shutil.rmtree(run.path / ADVERSARIAL.checkpoints)
+    assert ready.train(**CLOSED | {"adversarial_steps": 6})[0] == ending
 
 
 def test_what_a_training_without_a_step_left_is_cleared(ready: Ready) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from memfix.config.unlearn import UnlearnSettings
 from memfix.records import Validation
-from memfix.unlearn.train.steering import CONFIRMING, MOST_SETBACKS, Course, steer
+from memfix.unlearn.train.steering import CONFIRMING, MOST_SETBACKS, Heading, steer
 
 SETTINGS = UnlearnSettings(
     loop="closed", max_train_steps=100, num_validation_images=2, clean_validations=2, max_drift=0.5, max_broken=0.25
@@ -20,12 +20,12 @@ def seen(step: int, drift: float = 0.1, samples: int = 2, broken: float = 0.0, *
     )  # fmt: skip
 
 
-def after(*validations: Validation) -> Course:
+def after(*validations: Validation) -> Heading:
     return steer([seen(0, drift=0), *validations], SETTINGS, TARGETS)
 
 
 def test_it_begins_at_the_rate_that_was_given_with_all_targets() -> None:
-    assert after() == Course(rate=1.0, active=TARGETS, looked=TARGETS, each=1)  # with few samples, since all copy
+    assert after() == Heading(rate=1.0, active=TARGETS, looked=TARGETS, each=1)  # with few samples, since all copy
     assert after(seen(5, p1=1, p2=2)).each == after(seen(5, p1=2, p2=1)).each == 2
 
 
@@ -38,39 +38,39 @@ def test_the_rate_rises_while_copies_stay_and_not_once_they_become_fewer() -> No
 
 
 def test_a_forgotten_target_is_left_alone() -> None:
-    course = after(seen(5, p1=2, p2=0), seen(10, p1=1, p2=0))
-    assert course.active == course.looked == ("p1",)
-    assert course.ending is None and course.cooling is None
+    heading = after(seen(5, p1=2, p2=0), seen(10, p1=1, p2=0))
+    assert heading.active == heading.looked == ("p1",)
+    assert heading.ending is None and heading.cooling is None
     assert after(seen(5, p1=2, p2=0), seen(10, p1=1, p2=1)).active == TARGETS  # samples in a row
 
 
 def test_once_all_are_forgotten_the_rate_falls_and_more_samples_of_all_are_taken() -> None:
     clean = [seen(10, p1=0, p2=0), seen(20, p1=0, p2=0)]
-    course = after(*clean)
-    assert course.cooling == (20, 25)
-    assert (course.active, course.looked, course.each) == (TARGETS, TARGETS, 2 * CONFIRMING)
+    heading = after(*clean)
+    assert heading.cooling == (20, 25)
+    assert (heading.active, heading.looked, heading.each) == (TARGETS, TARGETS, 2 * CONFIRMING)
     ending = after(*clean, seen(25, samples=8, p1=0, p2=0)).ending
     assert ending is not None and ending.good
     assert (ending.reason, ending.step, ending.taken, ending.copies, ending.samples) == ("clean", 25, 25, 0, 16)
     assert ending.targets == {"p1": "forgotten", "p2": "forgotten"}
-    assert ending.sentence == "Training ended after step 25. The last samples of each of 2 prompts show no copy."
+    assert ending.sentence == "Training ended after step 25. All prompts seem to be forgotten."
 
 
 def test_a_copy_among_these_takes_a_target_up_again() -> None:
     clean = [seen(10, p1=0, p2=0), seen(20, p1=0, p2=0)]
-    course = after(*clean, seen(25, samples=8, p1=0, p2=1))
-    assert course.ending is None and course.cooling is None
-    assert course.active == course.looked == ("p2",)
+    heading = after(*clean, seen(25, samples=8, p1=0, p2=1))
+    assert heading.ending is None and heading.cooling is None
+    assert heading.active == heading.looked == ("p2",)
     again = after(*clean, seen(25, samples=8, p1=0, p2=1), seen(30, p2=0), seen(35, p2=0))
     assert again.cooling == (35, 44)
 
 
 @pytest.mark.parametrize("damage", [{"drift": 0.21}, {"broken": 0.3}])
 def test_damage_brings_good_weights_back_at_half_the_rate(damage: dict[str, float]) -> None:
-    course = after(seen(5, p1=2, p2=2), seen(10, p1=2, p2=0), seen(15, p1=0, p2=0, **damage))
-    assert (course.back, course.kept, course.rate) == (10, 10, 1.0)
-    assert course.active == TARGETS  # what damaged weights show is no evidence
-    assert course.ending is None
+    heading = after(seen(5, p1=2, p2=2), seen(10, p1=2, p2=0), seen(15, p1=0, p2=0, **damage))
+    assert (heading.back, heading.kept, heading.rate) == (10, 10, 1.0)
+    assert heading.active == TARGETS  # what damaged weights show is no evidence
+    assert heading.ending is None
     stuck = after(seen(5, p1=2, p2=2), seen(10, p1=2, p2=2, **damage), seen(15, p1=2, p2=2), seen(20, p1=2, p2=2))
     assert (stuck.back, stuck.rate) == (None, 1.0)  # what was too high is not tried again
 

@@ -15,8 +15,8 @@ def validated(
 ) -> Validation:
     """Two targets, three samples each; the copies are the first one's."""
     return Validation(
-        step=step, copies={"p1": copies, "p2": 0}, samples=3, drift=drift, diversity=1.0, broken=broken, broken_targets=targets,
-        loss_keep=0.1, loss_forget=0.1, skew_keep=0, skew_forget=0, seconds=1,
+        step=step, copies={"p1": copies, "p2": 0}, samples=3, drift=drift, diversity=1.0, broken=broken,
+        broken_targets=targets, loss_keep=0.1, loss_forget=0.1, skew_keep=0, skew_forget=0, seconds=1,
     )  # fmt: skip
 
 

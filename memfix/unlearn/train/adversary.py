@@ -26,6 +26,7 @@ MOVES, POINTS = 5, 1  # Adam steps before a training step, and noisy points that
 RATES = (0.05, 0.1, 0.2)  # of Adam, by lot
 SHORTEST, LONGEST = 40, 80  # Adam steps after which an embedding begins anew
 STARTS = {"prompt": 0.5, "other text": 0.25, "noise": 0.125, "empty": 0.125}
+SHORT_RATE, SHORT_STEPS, SHORT_POINTS = 0.1, 50, 2  # of an attack from the prompt, for validations
 SCALE = 1024.0  # of the loss, so that half precision keeps its gradient; Adam does not care
 
 
@@ -57,6 +58,21 @@ class Adversary:
         for i in {i for i, _ in wanted} - self._probes.keys():
             self._begin(i, draw)
         return [self._attacked(batch) for batch in passes]
+
+    def attack(self, places: Sequence[int], draw: Draw) -> list[Conditioning]:
+        """A row for the target in each of these places: where a short attack leads to from its prompt, on the CPU.
+
+        The embeddings that are kept alive have no part in it.
+        """
+        found = []
+        for first in range(0, len(places), self._together):
+            due = places[first : first + self._together]
+            probes = [Probe.begun(self._row(self._bank.targets[i].text), SHORT_RATE, SHORT_STEPS, False) for i in due]
+            self._move_together(due, probes, draw, SHORT_STEPS, SHORT_POINTS)
+            told = replace(self._told(due), tokens=torch.cat([probe.tokens.detach() for probe in probes])).to("cpu")
+            one = torch.eye(len(due), dtype=torch.bool)
+            found += [told.pick(one[i]) for i in range(len(due))]
+        return found
 
     def state(self) -> dict[str, torch.Tensor]:
         """All embeddings with what Adam knows of each, to be written into a checkpoint."""
@@ -119,26 +135,32 @@ class Adversary:
         """Take the attack's next steps for some targets, each in one of the ranks; then all ranks know of all."""
         own = list(self._ranks.world.shard(due))
         for first in range(0, len(own), self._together):
-            self._move_together(own[first : first + self._together], draw)
+            now = own[first : first + self._together]
+            self._move_together(now, [self._probes[i] for i in now], draw, MOVES, POINTS)
         for states in self._ranks.gathered({i: self._probes[i].state() for i in own}):
             self._probes |= {i: self._probe(state) for i, state in states.items() if i not in own}
 
-    def _move_together(self, due: Sequence[int], draw: Draw) -> None:
-        probes, streams = [self._probes[i] for i in due], [draw.stream(f"attack on target {i}") for i in due]
-        told, moved = self._told(due), [probe.tokens for probe in probes]
-        for _ in range(MOVES):
-            loss = SCALE * self._error(due, streams, replace(told, tokens=torch.cat(moved)).repeat_interleave(POINTS))
+    def _move_together(
+        self, due: Sequence[int], probes: Sequence[Probe], draw: Draw, moves: int, points: int
+    ) -> None:  # fmt: skip
+        streams, moved = [draw.stream(f"attack on target {i}") for i in due], [probe.tokens for probe in probes]
+        told = self._told(due)
+        for _ in range(moves):
+            now = replace(told, tokens=torch.cat(moved)).repeat_interleave(points)
+            loss = SCALE * self._error(due, streams, now, points)
             for probe, gradient in zip(probes, torch.autograd.grad(loss, moved), strict=True):
                 probe.move(gradient)
 
     def _told(self, due: Sequence[int]) -> Conditioning:
         return self._texts.stack([self._bank.targets[i].text for i in due])
 
-    def _error(self, due: Sequence[int], streams: Sequence[torch.Generator], told: Conditioning) -> torch.Tensor:
+    def _error(
+        self, due: Sequence[int], streams: Sequence[torch.Generator], told: Conditioning, points: int
+    ) -> torch.Tensor:  # fmt: skip
         """Sum over points of the mean square of the error of denoising targets' images."""
         schedule, clean, t, noise = self._bank.schedule, list[torch.Tensor](), list[int](), list[torch.Tensor]()
         for i, stream in zip(due, streams, strict=True):
-            for _ in range(POINTS):
+            for _ in range(points):
                 own = self._bank.targets[i].forget
                 clean.append(own[int(torch.randint(len(own), (), generator=stream))])
                 t.append(int(torch.randint(len(schedule), (), generator=stream)))

@@ -1,4 +1,4 @@
-"""A closed loop: how training goes on after each validation. Pure: validations in, a course out.
+"""A closed loop: how training goes on after each validation. Pure: validations in, a heading out.
 
 The right learning rate differs from model to model by more than a factor of ten, and prompts of one model need
 different numbers of steps. So training begins at a low rate, and validations tell what follows:
@@ -10,7 +10,7 @@ different numbers of steps. So training begins at a low rate, and validations te
 - Then the rate falls to 0 over some more steps of all targets, since a rate cut off at its height leaves the noise of
   the last steps in the weights. All targets are looked at again, with more samples; those that copy are taken up again.
 
-The course follows from the validations alone, so that an interrupted training goes on as if it had not been.
+The heading follows from the validations alone, so that an interrupted training goes on as if it had not been.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CONFIRMING = 4  # times as many samples, once all targets seem to be forgotten
 Reason = Literal["forgotten", "damage limit", "all steps"]
 
 
-class Course(NamedTuple):
+class Heading(NamedTuple):
     """How training goes on after a validation.
 
     `rate` is a factor of the learning rate, `active` are the ids of the targets that are unlearned further, `looked` of
@@ -79,8 +79,8 @@ class _Kept:
         return self.confirmed, sum(n >= enough for n in self.clean.values()), self.validation.step
 
 
-def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets: Sequence[str]) -> Course:
-    """The course after validations, in order of their steps. The first is of the original weights, whose copies say
+def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets: Sequence[str]) -> Heading:
+    """The heading after validations, in order of their steps. The first is of the original weights, whose copies say
     nothing of what was forgotten."""
     each, most = settings.num_validation_images, settings.max_train_steps
     enough = settings.clean_validations * each
@@ -110,7 +110,7 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
         ending = _ending("all steps", best, last, targets, enough)
     copying = sum(state.shares[i] for i in active) > STAY * len(active)
     few = 1 if copying else each  # that nearly all still copy is seen with fewer
-    return Course(
+    return Heading(
         rate=state.rate, active=active or tuple(targets), looked=active or tuple(targets),
         each=few if active else CONFIRMING * each, back=back, cooling=None if active else state.cooling,
         kept=best.validation.step, ending=ending,

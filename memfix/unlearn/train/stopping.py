@@ -18,6 +18,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.records import Ending, Validation
 
+TELLING = 6  # samples of which a share can be told
 COOL_DOWN = 0.25  # of the steps so far: a rate cut off at its height leaves the noise of the last steps in the weights
 
 
@@ -66,10 +67,10 @@ def diverged(
 
 def intact(validation: Validation, settings: UnlearnSettings) -> bool:
     """Whether pictures are within the floor of quality. The original model is, whatever its validation says; weights
-    that gave no picture of any target are not."""
+    that gave no picture of any target are not. A few samples of targets tell nothing of a share."""
     if validation.step == 0:
         return True
-    broken = max(validation.broken_targets, validation.broken or 0)
+    broken = max(validation.broken_targets if validation.drawn >= TELLING else 0, validation.broken or 0)
     most = settings.max_drift * (validation.diversity or 0)
     return bool(validation.copies) and (validation.drift or 0) <= most and broken <= settings.max_broken
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ from PIL import Image
 from memfix.config.unlearn import UnlearnSettings
 from memfix.measures.pixels import rms_difference
 from memfix.measures.quality import broken_share, detail_range
+from memfix.models.conditioning import Conditioning
 from memfix.models.denoiser import Network
 from memfix.models.sampling import batches, plan_samples
-from memfix.records import Prompt, Score, Validation
+from memfix.records import SAME, Prompt, Score, Validation
 from memfix.unlearn.data.bank import Bank, Items
 from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.data.sampler import Sampler
@@ -53,11 +54,8 @@ class Monitor:
         A disputed sample counts as a copy, since nothing may be called forgotten that a witness still sees.
         """
         started, each = time.monotonic(), each or self._settings.num_validation_images
-        targets = [p for p in self._targets if looked is None or p.id in looked]
-        _, scores = self._draw(targets, each, step * ROOM * len(self._targets))
-        copies = dict.fromkeys((p.id for p in targets), 0)
-        for score in scores:
-            copies[score.prompt_id] += score.copy_ or bool(score.accused)
+        looked = [p.id for p in self._targets] if looked is None else looked
+        copies, scores = self.sampled(step, looked, each)
         now, control_scores = self._draw(self._controls, 1, 0)
         drifts = [rms_difference(a, b) for a, b in zip(self._before, now, strict=True)]
         forget, keep = self._losses()
@@ -70,6 +68,21 @@ class Monitor:
             seconds=round(time.monotonic() - started, 3),
         )  # fmt: skip
 
+    def sampled(
+        self, number: int, looked: Sequence[str], each: int, instead: Mapping[str, Conditioning] | None = None
+    ) -> tuple[dict[str, int], list[Score]]:
+        """Copies of each target with these ids, disputed ones too, and the scores of its samples, whose noise no other
+        `number` has.
+
+        `instead` holds what takes the place of what is told of a target's text.
+        """
+        targets = [p for p in self._targets if p.id in looked]
+        _, scores = self._draw(targets, each, number * ROOM * len(self._targets), instead)
+        copies = dict.fromkeys((p.id for p in targets), 0)
+        for score in scores:
+            copies[score.prompt_id] += score.copy_ or bool(score.accused)
+        return copies, scores
+
     def evaluations(self, targets: int, each: int) -> int:
         """How often a validation asks the network for an answer to one item, for so many targets."""
         guided = 2 if self._sample.settings.guidance_scale > 1 else 1
@@ -81,7 +94,9 @@ class Monitor:
         differences = [rms_difference(a, b) for a, b in zip(self._before, others, strict=True)]
         return sum(differences) / len(differences) if differences else None
 
-    def _draw(self, prompts: Sequence[Prompt], each: int, skipped: int) -> tuple[list[Image.Image], list[Score]]:
+    def _draw(
+        self, prompts: Sequence[Prompt], each: int, skipped: int, instead: Mapping[str, Conditioning] | None = None
+    ) -> tuple[list[Image.Image], list[Score]]:
         """`each` samples of every prompt, no two of any from the same noise: some noise gives copies of all of them."""
         detected, first = self._sample.settings, FIRST_SEED + skipped
         plan = [
@@ -94,10 +109,11 @@ class Monitor:
                 guidance=detected.guidance_scale,
             )
         ]
+        told = {(i, SAME): conditioning for i, conditioning in (instead or {}).items()}
         pictures: list[Image.Image] = []
         scores: list[Score] = []
         for batch in batches(plan, detected.batch_size):
-            pictures += self._sample.model.sample(batch, detected.mixed_precision)
+            pictures += self._sample.model.sample(batch, detected.mixed_precision, told)
             scores += self._sample.judge.score(batch, pictures[-len(batch) :])
         return pictures, scores
 
