@@ -270,7 +270,7 @@ class UnlearnSettings(Settings):
         ge=0,
         description="Validate every so many steps: take a few samples and see whether they are copies and whether "
         "controls change. Training ends when copies are gone, and goes back when pictures suffer. With 0 an open loop "
-        "does not validate, and a closed one so often that it takes a quarter of the time.",
+        "does not validate, and a closed one so often that it takes about a quarter of the time.",
     )
     num_validation_images: int = Field(2, ge=1, description="Samples per memorized prompt in each validation.")
     validation_inference_steps: int = Field(

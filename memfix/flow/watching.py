@@ -17,7 +17,7 @@ from memfix.unlearn.train.stopping import Decision, best, decide, diverged
 from memfix.unlearn.train.trainer import Trainer
 from memfix.unlearn.train.validation import Monitor
 
-LOOKING = 0.25  # of the time of training, for validations of a closed loop
+LOOKING = 0.2  # of the evaluations of training, for validations of a closed loop; decoding comes on top
 LEAST_INTERVAL = 5  # steps: Adam has to get going
 
 
@@ -77,7 +77,9 @@ class Watch(ABC):
 class OpenLoop(Watch):
     """Validates every so many steps, if at all, and says when to end."""
 
-    def __init__(self, seen: ValidationLog, trainer: Trainer, monitor: Monitor | None, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self, seen: ValidationLog, trainer: Trainer, monitor: Monitor | None, checkpoints: Checkpoints
+    ) -> None:
         super().__init__(seen, trainer, checkpoints)
         self._monitor = monitor
 

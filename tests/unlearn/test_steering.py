@@ -35,6 +35,7 @@ def test_the_rate_rises_while_copies_stay_and_not_once_they_become_fewer() -> No
     assert after(stuck, seen(10, p1=2, p2=2)).rate == 4
     assert after(stuck, seen(10, p1=2, p2=1)).rate == 2  # 3 of 4 as before are few enough
     assert after(stuck, seen(10, p1=1, p2=0), seen(15, p1=1, p2=0)).rate == 4  # and stay
+    assert after(seen(5, p1=0, p2=0), seen(10, p1=1, p2=0)).rate == 1  # by chance, so far
 
 
 def test_a_forgotten_target_is_left_alone() -> None:

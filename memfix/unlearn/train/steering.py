@@ -124,14 +124,13 @@ def _take_in(state: _State, v: Validation, enough: int, most: int) -> None:
     for i, share in shares.items():
         state.clean[i] = 0 if share else state.clean[i] + v.samples
     left = [i for i, n in state.clean.items() if n < enough]
-    if cooled:
-        state.cooling = None
-        state.confirmed = not left
-        return
     before, now = sum(state.shares[i] for i in shares), sum(shares.values())
-    if now and now > STAY * before:
-        state.rate = min(state.rate * RISE, state.highest)
     state.shares |= shares
+    if cooled:
+        state.cooling, state.confirmed = None, not left
+        return
+    if before and now > STAY * before:
+        state.rate = min(state.rate * RISE, state.highest)
     if not left:
         state.cooling = (v.step, min(v.step + max(1, math.ceil(COOL_DOWN * v.step)), most))
 
