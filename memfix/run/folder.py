@@ -129,8 +129,8 @@ class Run:
             entry = self.header.stages.begun().get(stage)
             if entry is None or (entry.status != "finished" and not entry.seal):
                 continue
-            now = self._seal(stage)
-            changed = [name for name in now if now[name] != entry.seal.get(name)]
+            now, nothing = self._seal(stage), sha256_of(self.path, [])  # which runs of an earlier time did not write
+            changed = [name for name in now if now[name] != entry.seal.get(name, nothing)]
             if changed:
                 raise MemfixError(
                     f"In {self.path} {' and '.join(changed)} changed since the {stage} stage ended.",

@@ -111,6 +111,21 @@ def test_a_report_tells_of_no_other_changes_than_those_that_were_found(run: Run,
         flow.report(Run.open(run.path))
 
 
+def test_a_run_of_an_earlier_time_lacks_what_was_not_written_then(run: Run) -> None:
+    name = "adversarial_validations.jsonl"
+    del run.header.stages.begun()["unlearn"].seal[name]
+    run.save()
+    Run.open(run.path).require_intact("unlearn")
+    (run.path / name).write_text("{}\n")
+    with pytest.raises(MemfixError, match=f"{name} changed"):
+        Run.open(run.path).require_intact("unlearn")
+    (run.path / name).unlink()
+    del run.header.stages.begun()["unlearn"].seal["pairs.jsonl"]  # which is there
+    run.save()
+    with pytest.raises(MemfixError, match="pairs.jsonl changed"):
+        Run.open(run.path).require_intact("unlearn")
+
+
 def test_a_stage_that_has_nothing_to_do_does_not_repeat_what_was_edited(run: Run) -> None:
     """A re-check that is given again prints its changes: edited ones would read as found."""
     edited("changes.jsonl", '"outcome":"persistent"', '"outcome":"mitigated"')(run)
