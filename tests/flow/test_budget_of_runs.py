@@ -19,7 +19,10 @@ def test_steps_follow_from_the_prompts_that_were_found(
     tmp_path: Path, model_folder: Path, reference_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = Run.open(detected_run(tmp_path, model_folder, reference_folder))
-    settings = UnlearnSettings(**FEW | {"max_train_steps": 0, "draws_per_prompt": 80, "train_batch_size": 4})
+    drawn = {"max_train_steps": 0, "draws_per_prompt": 80, "train_batch_size": 4}
+    closed = dry_run.outline(run, UnlearnSettings(**FEW | drawn))
+    assert (closed["loop"], closed["steps"], closed["draws_per_prompt"]) == ("closed", 120, 240)  # at most
+    settings = UnlearnSettings(**FEW | drawn, loop="open")
     told = dry_run.outline(run, settings)
     assert (told["memorized_prompts"], told["steps"], told["draws_per_prompt"]) == (2, 40, 80)  # 2 · 80 / 4
     assert unlearn(run, settings, [], Talk(quiet=True))

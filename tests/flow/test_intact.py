@@ -122,7 +122,7 @@ def test_a_run_of_an_earlier_time_lacks_what_was_not_written_then(run: Run) -> N
     (run.path / name).unlink()
     del run.header.stages.begun()["unlearn"].seal["pairs.jsonl"]  # which is there
     run.save()
-    with pytest.raises(MemfixError, match="pairs.jsonl changed"):
+    with pytest.raises(MemfixError, match=r"pairs\.jsonl changed"):
         Run.open(run.path).require_intact("unlearn")
 
 

@@ -12,10 +12,12 @@ SETTINGS = UnlearnSettings(
 TARGETS = ("p1", "p2")
 
 
-def seen(step: int, drift: float = 0.1, samples: int = 2, broken: float = 0.0, **copies: int) -> Validation:
+def seen(
+    step: int, drift: float = 0.1, samples: int = 2, broken: float = 0.0, shapeless: float = 0.0, **copies: int
+) -> Validation:
     """Two samples of controls differ by 0.4, so that the limit of the drift is 0.2."""
     return Validation(
-        step=step, copies=copies, samples=samples, drift=drift, diversity=0.4, broken=broken, broken_targets=0.0,
+        step=step, copies=copies, samples=samples, drift=drift, diversity=0.4, broken=broken, broken_targets=shapeless,
         loss_keep=0.1, loss_forget=0.1, skew_keep=0, skew_forget=0, seconds=1,
     )  # fmt: skip
 
@@ -74,6 +76,21 @@ def test_damage_brings_good_weights_back_at_half_the_rate(damage: dict[str, floa
     assert heading.ending is None
     stuck = after(seen(5, p1=2, p2=2), seen(10, p1=2, p2=2, **damage), seen(15, p1=2, p2=2), seen(20, p1=2, p2=2))
     assert (stuck.back, stuck.rate) == (None, 1.0)  # what was too high is not tried again
+
+
+def test_targets_have_to_be_pictures_at_the_end_only() -> None:
+    clean = [seen(10, p1=0, p2=0, shapeless=0.5), seen(20, p1=0, p2=0)]
+    assert after(*clean).back is None
+    heading = after(*clean, seen(25, samples=8, p1=0, p2=0, shapeless=0.3))
+    assert (heading.back, heading.rate, heading.ending) == (20, 0.5, None)
+
+
+def test_setbacks_count_from_the_last_target_that_was_forgotten() -> None:
+    bad = [seen(5 + 5 * i, p1=2, p2=2, drift=0.3) for i in range(MOST_SETBACKS - 1)]
+    good = [seen(50, p1=2, p2=0), seen(55, p1=2, p2=0)]
+    again = [v.model_copy(update={"step": v.step + 60}) for v in bad]
+    assert after(*bad, *good, *again).ending is None
+    assert after(*bad, seen(50, p1=2, p2=2), *again).ending is not None
 
 
 def test_weights_with_more_forgotten_are_better_than_later_ones() -> None:

@@ -4,11 +4,13 @@ The right learning rate differs from model to model by more than a factor of ten
 different numbers of steps. So training begins at a low rate, and validations tell what follows:
 
 - While copies do not become fewer the rate rises, and where other pictures suffer training goes back to weights that
-  still were good and goes on at a lower one. After `MOST_SETBACKS` of these it ends there.
+  still were good and goes on at a lower one. After `MOST_SETBACKS` of these without a further target that is forgotten
+  it ends there.
 - A target of which a number of samples in a row are no copies is left alone: its images are not forgotten further, and
   it is not looked at either, until no other target is left.
 - Then the rate falls to 0 over some more steps of all targets, since a rate cut off at its height leaves the noise of
-  the last steps in the weights. All targets are looked at again, with more samples; those that copy are taken up again.
+  the last steps in the weights. All targets are looked at again, with more samples; those that copy are
+  taken up again. Only now their own samples have to be pictures: on the way they may be shapeless for a while.
 
 The heading follows from the validations alone, so that an interrupted training goes on as if it had not been.
 """
@@ -22,7 +24,7 @@ from typing import Literal, NamedTuple
 
 from memfix.config.unlearn import UnlearnSettings
 from memfix.records import Ending, Validation
-from memfix.unlearn.train.stopping import COOL_DOWN, intact
+from memfix.unlearn.train.stopping import COOL_DOWN, intact, unharmed
 
 RISE, FALL = 2.0, 0.5  # of the rate: where copies stay, and after a setback
 STAY = 0.75  # of the share of copies before; with less, the rate is high enough
@@ -74,9 +76,13 @@ class _Kept:
     clean: dict[str, int]
     confirmed: bool
 
+    def forgotten(self, enough: int) -> int:
+        """How many targets."""
+        return sum(n >= enough for n in self.clean.values())
+
     def rank(self, enough: int) -> tuple[bool, int, int]:
         """Higher is better."""
-        return self.confirmed, sum(n >= enough for n in self.clean.values()), self.validation.step
+        return self.confirmed, self.forgotten(enough), self.validation.step
 
 
 def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets: Sequence[str]) -> Heading:
@@ -86,8 +92,8 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
     enough = settings.clean_validations * each
     state, best, back = _State(1.0, dict.fromkeys(targets, 0), shares=dict.fromkeys(targets, 1.0)), None, None
     for v in validations:
-        back = None
-        if not intact(v, settings):
+        back, confirming = None, state.cooling is not None and v.step >= state.cooling[1]
+        if not (intact if confirming else unharmed)(v, settings):
             assert best is not None  # the original weights are intact
             state = _set_back(state, best)
             back = best.validation.step
@@ -96,6 +102,8 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
             _take_in(state, v, enough, most)
         now = _Kept(v, dict(state.clean), state.confirmed)
         if best is None or now.rank(enough) >= best.rank(enough):
+            if best is not None and now.forgotten(enough) > best.forgotten(enough):
+                state.setbacks = 0
             best = now
     if best is None:
         raise ValueError("no validation of the original weights")

@@ -18,7 +18,6 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.records import Ending, Validation
 
-TELLING = 6  # samples of which a share can be told
 COOL_DOWN = 0.25  # of the steps so far: a rate cut off at its height leaves the noise of the last steps in the weights
 
 
@@ -67,12 +66,16 @@ def diverged(
 
 def intact(validation: Validation, settings: UnlearnSettings) -> bool:
     """Whether pictures are within the floor of quality. The original model is, whatever its validation says; weights
-    that gave no picture of any target are not. A few samples of targets tell nothing of a share."""
-    if validation.step == 0:
-        return True
-    broken = max(validation.broken_targets if validation.drawn >= TELLING else 0, validation.broken or 0)
+    that gave no picture of any target are not."""
+    broken = validation.broken_targets > settings.max_broken
+    return validation.step == 0 or (unharmed(validation, settings) and not broken)
+
+
+def unharmed(validation: Validation, settings: UnlearnSettings) -> bool:
+    """The same of controls alone."""
     most = settings.max_drift * (validation.diversity or 0)
-    return bool(validation.copies) and (validation.drift or 0) <= most and broken <= settings.max_broken
+    held = (validation.drift or 0) <= most and (validation.broken or 0) <= settings.max_broken
+    return validation.step == 0 or (bool(validation.copies) and held)
 
 
 def best(validations: Sequence[Validation], settings: UnlearnSettings) -> Validation:
