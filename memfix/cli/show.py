@@ -177,11 +177,29 @@ def changes(call: Call, run: Run, last: bool = True) -> None:
         drift = sum(c.damage.drift for c in controls) / len(controls)
         call.talk.say(f"\n{count_of(moved, len(controls), 'control')} changed; same-noise difference {drift:.3f} rms")
     _tell_of_disputes(call, run.read("after/verdicts.jsonl", Verdict))
+    _tell_of_longer_looks(call, run, every)
     _tell_of_adversarial_steps(call, run, every)
     if last:
         if call.json:
             emit({"run": str(run.path), "changes": [c.model_dump(mode="json") for c in every]})
         call.talk.say("Next: memfix report --open", "hint")
+
+
+def _tell_of_longer_looks(call: Call, run: Run, found: Sequence[Change]) -> None:
+    """Where prompts still copy: what makes the training of this run go on for longer."""
+    stages, left = run.header.stages, sum(c.outcome is Outcome.PERSISTENT for c in found)
+    if not (left and stages.recheck and stages.recheck.own and stages.unlearn):
+        return
+    settings = stages.unlearn.settings
+    longer = (
+        f"--clean-validations {2 * settings.clean_validations}" if settings.closed
+        else "--loop closed --max-train-steps 0"
+    )  # fmt: skip
+    call.talk.say(
+        f"\n{counted(left, 'prompt')} still {'gives' if left == 1 else 'give'} copies. Let training look longer before "
+        f"it ends: memfix unlearn {run.path} --overwrite {longer}",
+        "hint",
+    )
 
 
 def _tell_of_adversarial_steps(call: Call, run: Run, found: Sequence[Change]) -> None:

@@ -60,3 +60,22 @@ def test_who_can_do_something_about_hidden_images_is_told(
     said = capsys.readouterr().err
     assert ("--overwrite --adversarial-steps 80" in " ".join(said.split())) is told
     assert outcome.value in said and "Next: memfix report" in said
+
+
+@pytest.mark.parametrize(
+    ("outcome", "own", "settings", "told"),
+    [
+        (Outcome.PERSISTENT, True, {}, "--loop closed --max-train-steps 0"),
+        (Outcome.PERSISTENT, True, {"loop": "closed", "clean_validations": 3}, "--clean-validations 6"),
+        (Outcome.PERSISTENT, False, {}, None),
+        (Outcome.MITIGATED, True, {}, None),
+    ],
+    ids=["steps were given", "a closed loop", "other weights", "mitigated"],
+)
+def test_who_can_do_something_about_persistent_prompts_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], outcome: Outcome, own: bool, settings: dict, told: str | None
+) -> None:
+    changes(Call(Talk()), rechecked(tmp_path / "run", outcome, own, **settings))
+    said = " ".join(capsys.readouterr().err.split())
+    assert ("still gives copies" in said) is bool(told)
+    assert f"--overwrite {told}" in said if told else "--overwrite" not in said
