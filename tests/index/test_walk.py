@@ -7,7 +7,8 @@ from pathlib import Path
 
 from memfix.index.rows import Row, as_line, from_line, read_lines, write_lines
 from memfix.index.walk import walk_folder
-from memfix.inputs.references import open_image, read_references
+from memfix.inputs.opening import open_image
+from memfix.inputs.references import read_references
 from memfix.inputs.wrong_rows import WrongRows
 from tests.conftest import picture
 
@@ -30,7 +31,7 @@ def test_order_and_names_are_those_of_references(tmp_path: Path) -> None:
     tar(tmp_path / "b/x.tar", ["9.png", "../1.png"])
     rows = list(walk_folder(tmp_path))
     assert [row.file_name for row in rows] == [
-        "a.png", "b/1.png", "b/x.tar/1.png", "b/x.tar/9.png", "b-c/1.PNG", "b.png",
+        "a.png", "b/1.png", "b/x.tar/1.png", "b/x.tar/9.png", "b-c/1.PNG", "b.png", "notes.txt",
     ]  # fmt: skip
     assert [row.key for row in rows] == sorted(row.key for row in rows)
     assert {row.file_name for row in rows} == {r.file_name for r in read_references(str(tmp_path), [])}

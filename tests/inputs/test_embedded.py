@@ -14,8 +14,9 @@ from memfix.errors import MemfixError
 from memfix.inputs.embedded import container as table_of
 from memfix.inputs.embedded import is_pictures, leaves, named
 from memfix.inputs.inside import container, read
+from memfix.inputs.opening import open_image
 from memfix.inputs.prompts import read_prompts
-from memfix.inputs.references import open_image, read_references
+from memfix.inputs.references import read_references
 from memfix.inputs.wrong_rows import WrongRows
 from tests.conftest import picture
 

@@ -10,7 +10,8 @@ from memfix.errors import MemfixError
 from memfix.index.build import build
 from memfix.index.store import Store
 from memfix.inputs.captions import captions
-from memfix.inputs.references import index_folder, open_image, read_references
+from memfix.inputs.opening import open_image
+from memfix.inputs.references import index_folder, read_references
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import Pixels

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from memfix.errors import MemfixError
-from memfix.inputs.references import SUFFIXES, open_image, read_references
+from memfix.inputs.opening import open_image
+from memfix.inputs.references import read_references
 from memfix.inputs.tars import container, members, read
 from tests.conftest import picture
 
@@ -65,18 +66,18 @@ def test_a_file_that_looks_like_an_address_is_a_file(tmp_path: Path) -> None:
 def test_broken_archives(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.tar").write_bytes(content)
     with pytest.raises(MemfixError, match=r"x\.tar cannot be read as a tar"):
-        list(members(tmp_path / "x.tar", SUFFIXES))
+        list(members(tmp_path / "x.tar"))
 
 
 def test_compressed_and_cut_off(tmp_path: Path) -> None:
     with pytest.raises(MemfixError, match="cannot be read as a tar") as caught:
-        list(members(write(tmp_path / "x.tar", [("1.png", png(0))], "w:gz"), SUFFIXES))
+        list(members(write(tmp_path / "x.tar", [("1.png", png(0))], "w:gz")))
     assert "unpack" in caught.value.hint
     tar = write(tmp_path / "y.tar", [("1.png", png(0)), ("2.png", png(1))])
-    *_, last = members(tar, SUFFIXES)
+    *_, last = members(tar)
     start, size = map(int, last.address.split("#")[1].split("+"))
     tar.write_bytes(tar.read_bytes()[: start + size // 2])
     with pytest.raises(MemfixError, match="cannot be read as a tar: unexpected end of data"):
-        list(members(tar, SUFFIXES))
+        list(members(tar))
     with pytest.raises(MemfixError, match=r"y\.tar#\d+\+\d+ cannot be read as a picture"):
         open_image(last.address)
