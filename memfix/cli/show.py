@@ -53,7 +53,7 @@ def detection_plan(
     call: Call, prompt_list: str, detecting: DetectSettings, later: dict[str, Settings] | None = None
 ) -> None:
     """`--dry-run` of a detection: rows read and images to come."""
-    from memfix.detect.sources import REFERENCES, Sources
+    from memfix.detect.sources import SourceName, Sources
     from memfix.inputs.references import index_folder
     from memfix.inputs.wrong_rows import WrongRows
 
@@ -72,7 +72,7 @@ def detection_plan(
     images = len(read.prompts) * detecting.num_samples
     settings(
         call, {"detect": detecting, **(later or {})}, prompts=len(read.prompts) - controls, controls=controls,
-        references=read.tallies[REFERENCES].used, wrong_rows=wrong.count, left_out_pictures=wrong.pictures,
+        references=read.tallies[SourceName.REFERENCES].used, wrong_rows=wrong.count, left_out_pictures=wrong.pictures,
         images=images,
         unet_evaluations=2 * images * detecting.num_inference_steps, **({"sources": sources} if call.json else {}),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from memfix.config.checks import DetectSettings
@@ -16,7 +17,13 @@ from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Reference, Role
 
-PROMPTS, CONTROLS, REFERENCES = "prompts", "controls", "references"
+
+class SourceName(StrEnum):
+    """What a source is of."""
+
+    PROMPTS = "prompts"
+    CONTROLS = "controls"
+    REFERENCES = "references"
 
 
 @dataclass
@@ -25,45 +32,47 @@ class Sources:
 
     prompts: list[Prompt]
     references: list[Reference]
-    named: dict[str, str]
+    named: dict[SourceName, str]
     """How each source was named."""
-    tallies: dict[str, Tally]
+    tallies: dict[SourceName, Tally]
 
     @classmethod
     def read(cls, prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Sources:
         """Read all of them. Raises MemfixError where one that was named holds nothing, or all of it is left out."""
-        tallies = {PROMPTS: Tally(), REFERENCES: Tally()}
-        prompts = read_prompts(prompt_list, limit=settings.limit, wrong=wrong, tally=tallies[PROMPTS])
+        of_prompts, of_controls, of_references = Tally(), Tally(), Tally()
+        prompts = read_prompts(prompt_list, limit=settings.limit, wrong=wrong, tally=of_prompts)
         if settings.controls:
-            tallies[CONTROLS] = Tally()
             known = {p.text for p in prompts}
-            controls = read_prompts(settings.controls, Role.CONTROL, wrong=wrong, tally=tallies[CONTROLS])
+            controls = read_prompts(settings.controls, Role.CONTROL, wrong=wrong, tally=of_controls)
             prompts += [p for p in controls if p.text not in known]
         index = index_folder(settings.references)
-        indexed = _counted(index, tallies[REFERENCES]) if index else ()
-        references = read_references(settings.references, prompts, wrong, taken=indexed, tally=tallies[REFERENCES])
-        if not references and not index and (first := _missing(wrong, tallies[PROMPTS])):
+        indexed = _counted(index, of_references) if index else ()
+        references = read_references(settings.references, prompts, wrong, taken=indexed, tally=of_references)
+        if not references and not index and (first := _missing(wrong, of_prompts)):
             raise MemfixError(
                 f"The prompts name training images, and none of them is there: {first}.",
                 "Without any, samples could only be compared with each other: correct the paths, or give --references.",
             )
-        named = {PROMPTS: prompt_list, CONTROLS: settings.controls or "", REFERENCES: settings.references or ""}
-        return cls(prompts, references, named, tallies)
+        named = prompt_list, settings.controls or "", settings.references or ""
+        tallies = of_prompts, of_controls, of_references
+        return cls(
+            prompts, references, dict(zip(SourceName, named, strict=True)), dict(zip(SourceName, tallies, strict=True))
+        )
 
     def count_broken(self, count: int) -> None:
         """Take note that so many of the references cannot be decoded."""
-        self.tallies[REFERENCES].use(-count)
-        self.tallies[REFERENCES].pass_over(PassedOver.BROKEN, count=count)
+        self.tallies[SourceName.REFERENCES].use(-count)
+        self.tallies[SourceName.REFERENCES].pass_over(PassedOver.BROKEN, count=count)
 
     def records(self) -> dict[str, SourceRecord]:
         """What a run writes down of each source that there is."""
-        found = {name: tally.record(self.named[name]) for name, tally in self.tallies.items()}
+        found = {name.value: tally.record(self.named[name]) for name, tally in self.tallies.items()}
         return {name: record for name, record in found.items() if record.seen}
 
     def tell(self, talk: Talk) -> None:
         """A line for each source, and a warning for what may be missing from it."""
         for name, record in self.records().items():
-            talk.say(told(name, record))
+            talk.say(in_words(name, record))
         for tally in self.tallies.values():
             for line in tally.warnings():
                 talk.warn(line)
@@ -84,7 +93,7 @@ def _missing(wrong: WrongRows, tally: Tally) -> str:
     return tally.first.get(NOT_THERE) or next(iter(wrong.first_pictures), "")
 
 
-def told(name: str, record: SourceRecord) -> str:
+def in_words(name: str, record: SourceRecord) -> str:
     """A source in a sentence."""
     reasons = ", ".join(f"{count:,} {why}" for why, count in record.passed_over.items())
     over = f"; passed over: {reasons}" if reasons else ""

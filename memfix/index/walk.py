@@ -10,7 +10,7 @@ from memfix.errors import MemfixError
 from memfix.files import files_below, printable
 from memfix.index.rows import Row
 from memfix.inputs.contents import Content, Known, content_of, is_hidden
-from memfix.inputs.folders import beside, is_missing, required
+from memfix.inputs.folders import is_missing, passed_over_as, required
 from memfix.inputs.references import read_references
 from memfix.inputs.tables import holds_pictures
 from memfix.inputs.tally import PassedOver, Tally
@@ -50,7 +50,7 @@ def _file(file: Path, path: str, name: str, tally: Tally) -> Iterator[Row]:
     elif known.content is Content.TAR:
         yield from _members(file, path, name, stat, tally)
     else:
-        tally.pass_over(beside(name), name)
+        tally.pass_over(passed_over_as(name), name)
 
 
 def _unread(file: Path, known: Known) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from posixpath import normpath
 
 from memfix.inputs import columns, tables
+from memfix.inputs.contents import HEAD, by_head
 from memfix.inputs.paths import existing, spellings
 from memfix.inputs.wrong_rows import WrongRows
 
@@ -75,7 +76,9 @@ def beside(picture: Path, wrong: WrongRows) -> str:
     for file in map(picture.with_suffix, BESIDE):
         try:
             with file.open("rb") as opened:
-                return columns.clean(opened.read(LIMIT).decode("utf-8-sig"))
+                data = opened.read(LIMIT)
+            if by_head(data[:HEAD]) is None:  # else it is a picture itself
+                return columns.clean(data.decode("utf-8-sig"))
         except UnicodeDecodeError:
             wrong.add(str(file), "is not UTF-8 text", "Save it as UTF-8.")
         except OSError:  # there is none

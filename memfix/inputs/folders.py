@@ -16,7 +16,7 @@ BESIDE_PICTURES = {".txt", ".caption", ".csv", ".tsv", ".json", ".jsonl", ".ndjs
 PASSED_OVER = {Content.FOREIGN: PassedOver.FOREIGN, Content.CLOSED: PassedOver.CLOSED}
 
 
-class Part(NamedTuple):
+class Holder(NamedTuple):
     """A file of a folder, with its name there, that is a picture or may hold some."""
 
     name: str
@@ -24,7 +24,7 @@ class Part(NamedTuple):
     content: Content
 
 
-def parts(folder: Path, wrong: WrongRows, tally: Tally) -> Iterator[Part]:
+def parts(folder: Path, wrong: WrongRows, tally: Tally) -> Iterator[Holder]:
     """Pictures, tars and parquet tables of a folder, sorted by name. Links are followed, hidden files passed over.
 
     What cannot be entered or opened, and what is packed, may be pictures: it goes to `wrong`. Raises MemfixError if
@@ -44,14 +44,14 @@ def parts(folder: Path, wrong: WrongRows, tally: Tally) -> Iterator[Part]:
             wrong.add_picture(str(path), f"cannot be read: {error.strerror}", "Restore what is there, or remove it.")
             continue
         if known.content in {Content.PICTURE, Content.TAR, Content.TABLE}:
-            yield Part(found.path, path, known.content)
+            yield Holder(found.path, path, known.content)
         elif known.content is Content.PACKED:
             wrong.add_picture(str(path), "is an archive of pictures", "Unpack it, or remove it.")
         else:
-            tally.pass_over(PASSED_OVER.get(known.content, beside(found.path)), str(path))
+            tally.pass_over(PASSED_OVER.get(known.content, passed_over_as(found.path)), str(path))
 
 
-def beside(name: str) -> PassedOver:
+def passed_over_as(name: str) -> PassedOver:
     """Why a file that is no picture is passed over: as what captions are in, or as anything else."""
     is_beside = PurePosixPath(name).suffix.lower() in BESIDE_PICTURES
     return PassedOver.CAPTIONS if is_beside else PassedOver.OTHER

@@ -14,7 +14,7 @@ from memfix.errors import MemfixError
 from memfix.inputs import columns
 from memfix.inputs.contents import SUFFIXES
 
-FIRST = 20
+FIRST_ITEMS = 20
 """Items of a list that show what it is a list of."""
 
 COCO_URLS = ("coco_url", "flickr_url", "url")
@@ -36,7 +36,7 @@ def list_in(path: Path, data: Any) -> list[Any]:
         return captions
     for wanted in (_has_text, _has_url, _is_known):
         for items in lists.values():
-            if any(isinstance(item, dict) and wanted(_row(item)) for item in islice(items, FIRST)):
+            if any(isinstance(item, dict) and wanted(_row(item)) for item in islice(items, FIRST_ITEMS)):
                 return items
     if any(isinstance(cells.get(name), str) for name in columns.TEXT):
         return [data]
@@ -82,7 +82,7 @@ def _coco(lists: Mapping[str, list[Any]]) -> list[dict[str, Any]] | None:
     images, annotations = lists.get("images"), lists.get("annotations")
     if images is None or annotations is None or not all(isinstance(i, dict) for i in (*images, *annotations)):
         return None
-    if not any("caption" in a and "image_id" in a for a in islice(annotations, FIRST)):
+    if not any("caption" in a and "image_id" in a for a in islice(annotations, FIRST_ITEMS)):
         return None
     by_id = {image["id"]: image for image in images if "id" in image}
     rows = []

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from memfix.inputs import embedded
-from memfix.inputs.standard_input import folder_of
+from memfix.inputs.contents import SUFFIXES
+from memfix.inputs.standard_input import base_folder
 
 FILE_URL = "file:"
 NUMBERED = re.compile(r"(?s)(.+\.\w{2,4})#\d+")  # Flickr8k: the number of a caption behind the name of its picture
-NEAR = (
+FOLDERS_NEAR = (
     "images", "Images", "../images", "../Images", "../val2017", "../train2017", "../val2014", "../train2014",
     "../Flicker8k_Dataset", "../flickr30k-images",
 )  # fmt: skip
@@ -39,13 +40,18 @@ def as_path(source: str) -> Path:
 def existing(table: Path, name: str, near: bool = False) -> str | None:
     """The absolute path of an image that a table names, relative to the table, or its address in it.
 
-    With `near`, it may also lie in one of the usual folders beside the table. None if it is not there.
+    With `near`, it may also lie in one of the usual folders beside the table, and lack its ending as kohya writes it.
+    None if it is not there.
     """
     if embedded.container(name) == table.resolve():
         return name
-    own = folder_of(table)
-    for folder in (own, *(own / name for name in NEAR)) if near else (own,):
-        for path in (folder / spelled for spelled in spellings(name)):
+    own = base_folder(table)
+    folders, names = [own], spellings(name)
+    if near:
+        folders += [own / folder for folder in FOLDERS_NEAR]
+        names += [f"{n}{suffix}" for n in names if not PurePosixPath(n).suffix for suffix in sorted(SUFFIXES)]
+    for folder in folders:
+        for path in (folder / spelled for spelled in names):
             if _is_there(path) and path.is_file():
                 return str(path.resolve())
     return None

@@ -236,9 +236,9 @@ def _in_folder(folder: Path, wrong: WrongRows, tally: Tally, images: bool) -> It
         )
     told, listed = set[str](), {*tables.metadata_below(folder)}
     for table in sorted(listed):
-        for row in stream(table, wrong, True, tally):
+        for row in stream(table, wrong, images, tally):
             told.update(row.references)
-            yield row if images else row._replace(references=(), urls=())
+            yield row
     for name, path, content in parts(folder, wrong, tally):
         if content is Content.PICTURE:
             if str(path.resolve()) not in told:

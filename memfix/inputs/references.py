@@ -12,7 +12,7 @@ from memfix.errors import MemfixError
 from memfix.inputs import tars
 from memfix.inputs.captions import all_captions, missing, named_images
 from memfix.inputs.contents import Content, content_of
-from memfix.inputs.folders import Part, beside, parts, required
+from memfix.inputs.folders import Holder, parts, passed_over_as, required
 from memfix.inputs.opening import open_image
 from memfix.inputs.paths import as_path, existing
 from memfix.inputs.tables import holds_pictures
@@ -28,9 +28,9 @@ def read_references(
     """Every reference of a run, each once: those of `source`, then the prompts' own.
 
     `source` is a folder of images, tars and parquet tables with images (sorted by name; captions from the table of an
-    imagefolder, or beside each image), one of these, or a table whose rows name one or several images. Pictures are
-    known by their content, and none is decoded. Of an index, see `index_folder`, none is listed: it may hold too many.
-    `wrong` says what becomes of wrong rows of a table, `flag` is what a hint names, `taken` holds the names in an
+    imagefolder, or from beside each image), one of these, or a table whose rows name one or several images. Pictures
+    are known by their content, and none is decoded. Of an index, see `index_folder`, none is listed: it may hold too
+    many. `wrong` says what becomes of wrong rows of a table, `flag` is what a hint names, `taken` holds the names in an
     index, which the prompts' own must not get, and `tally` counts what was seen. Raises MemfixError where `source`
     gives no reference. Without one, there may be none at all.
     """
@@ -118,10 +118,10 @@ def _in_folder(root: Path, wrong: WrongRows, tally: Tally) -> Iterator[Reference
         elif only_tables or name in tables:
             yield from _in_table(path, root, wrong)
         else:
-            tally.pass_over(beside(name), str(path))
+            tally.pass_over(passed_over_as(name), str(path))
 
 
-def _holds_pictures(part: Part, wrong: WrongRows) -> bool:
+def _holds_pictures(part: Holder, wrong: WrongRows) -> bool:
     """Whether a parquet table of a folder has pictures in it; one that is broken may have had some."""
     try:
         return holds_pictures(part.path)

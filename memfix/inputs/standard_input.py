@@ -17,7 +17,7 @@ def binary(path: Path) -> IO[bytes]:
     return BytesIO(_read(sys.stdin)) if path == STDIN else path.open("rb")
 
 
-def folder_of(table: Path) -> Path:
+def base_folder(table: Path) -> Path:
     """The folder that paths in a table are relative to."""
     return Path() if table == STDIN else table.parent
 

@@ -18,7 +18,7 @@ from memfix.inputs import columns, embedded, separated
 from memfix.inputs.contents import Content, by_head, is_hidden
 from memfix.inputs.json_lists import list_in, row_of
 from memfix.inputs.standard_input import binary
-from memfix.inputs.text_lists import LOOKED_AT, Form, form_of
+from memfix.inputs.text_lists import LINES_THAT_SHOW, Form, form_of
 from memfix.inputs.wrong_rows import WrongRows
 
 
@@ -46,7 +46,7 @@ NO_LISTS = {
 """Names of files that are no lines of text and none of these tables."""
 
 COMPRESSED = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!")
-HEAD = 1 << 16  # bytes that show what a text file is
+TEXT_HEAD = 1 << 16  # bytes that show what a text file is
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 BATCH = 1024  # rows of parquet in memory at once
 
@@ -84,8 +84,8 @@ def form(path: Path) -> Table | None:
     head = _head(path)
     if head.startswith(b"PAR1"):
         return Table.PARQUET
-    looked_at = head.decode("utf-8-sig", errors="replace").splitlines()[:LOOKED_AT]
-    return OF_TEXT[form_of(looked_at[:-1] if len(head) == HEAD and len(looked_at) > 1 else looked_at)]
+    looked_at = head.decode("utf-8-sig", errors="replace").splitlines()[:LINES_THAT_SHOW]
+    return OF_TEXT[form_of(looked_at[:-1] if len(head) == TEXT_HEAD and len(looked_at) > 1 else looked_at)]
 
 
 def _head(path: Path) -> bytes:
@@ -95,7 +95,7 @@ def _head(path: Path) -> bytes:
         raise MemfixError(f"{path} is no list that memfix reads: it ends in '{path.suffix}'.", give)
     try:
         with binary(path) as file:
-            head = file.read(HEAD)
+            head = file.read(TEXT_HEAD)
     except OSError as error:
         raise MemfixError(f"{path} cannot be read: {error.strerror}.", "Restore it, or correct its rights.") from None
     if head.startswith(COMPRESSED):

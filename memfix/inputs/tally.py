@@ -50,8 +50,8 @@ class Tally:
 
     def pass_over(self, why: PassedOver, what: str = "", count: int = 1) -> None:
         """So many things were not used; `what` is one of them."""
-        self.passed_over[why] += count
         if count:
+            self.passed_over[why] += count
             self.first.setdefault(why, what)
 
     def alter(self, how: str, what: str = "") -> None:

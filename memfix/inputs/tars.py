@@ -20,7 +20,7 @@ from memfix.inputs.tally import PassedOver, Tally
 ADDRESS = re.compile(r"(?s)(.+)#(\d+)\+(\d+)")
 LIMIT = 256 << 20  # bytes of one member; a larger one is no picture
 TEXT_LIMIT = 1 << 20
-TEXTS = (".txt", ".caption", ".json")
+CAPTIONS_BESIDE = (".txt", ".caption", ".json")
 
 
 class Member(NamedTuple):
@@ -48,7 +48,7 @@ def members(tar: Path, tally: Tally | None = None) -> Iterator[Member]:
                     found.append((info.name, f"{tar.resolve()}#{info.offset_data}+{info.size}"))
                     continue
                 stem, suffix = _parted(info.name)
-                is_text = suffix in TEXTS and content is Content.OTHER and info.size <= TEXT_LIMIT
+                is_text = suffix in CAPTIONS_BESIDE and content is Content.OTHER and info.size <= TEXT_LIMIT
                 if is_text and (file := archive.extractfile(info)):
                     texts[stem] = _caption(file.read(), suffix) or texts.get(stem, "")
     except (tarfile.TarError, OSError) as error:
@@ -72,7 +72,7 @@ def _content(archive: tarfile.TarFile, info: tarfile.TarInfo, tally: Tally) -> C
         file = archive.extractfile(info)
         known = by_bytes(file, info.size) if file else Known(Content.OTHER)
     suffix = PurePosixPath(info.name).suffix.lower()
-    other = PassedOver.CAPTIONS if suffix in TEXTS else PassedOver.OTHER
+    other = PassedOver.CAPTIONS if suffix in CAPTIONS_BESIDE else PassedOver.OTHER
     if known.content is not Content.PICTURE:
         kinds = {Content.FOREIGN: PassedOver.FOREIGN, Content.OTHER: other}
         tally.pass_over(kinds.get(known.content, PassedOver.CLOSED), info.name)

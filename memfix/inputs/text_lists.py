@@ -15,7 +15,7 @@ from memfix.inputs import columns
 from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
 
-LOOKED_AT = 100
+LINES_THAT_SHOW = 100
 """Lines that show what form a text file has."""
 
 CUT_OPTIONS = "options of another tool were cut off"
@@ -38,7 +38,7 @@ LIKE_A_VALUE = re.compile(r"""\s*(?:$|--|=|["']|-?\d)""")
 SHORT_OPTIONS = re.compile(r"(?:\s+-(?:[sSnWHCfUvc]\s?-?\d[\d.,:]*|A\s?[a-z]\w+|[gGt]))+$")
 """InvokeAI's: -s50 -W512 -C7.5 -A k_lms"""
 
-COMMENT = re.compile(r"//|#+(?:\s|$)|Negative prompt:|Steps: \d+, ")
+IS_COMMENT = re.compile(r"//|#+(?:\s|$)|Negative prompt:|Steps: \d+, ")
 PICTURE_NAME = r"[^\t|]*?\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)"
 TOKEN = re.compile(rf"\s*{PICTURE_NAME}(?:#\d+)?\s*[\t|]", re.IGNORECASE)
 ONLY_A_NAME = re.compile(rf"(?=\S+$){PICTURE_NAME}(?:#\d+)?", re.IGNORECASE)
@@ -93,7 +93,7 @@ def prompt_lines(path: object, lines: Iterable[NumberedLine], wrong: WrongRows, 
         text = text.strip()
         if not text:
             continue
-        if COMMENT.match(text) or (first and text.lower() in columns.TEXT):
+        if IS_COMMENT.match(text) or (first and text.lower() in columns.TEXT):
             tally.pass_over(PassedOver.COMMENT, f"{path}:{number}")
             continue
         first = False
@@ -115,10 +115,10 @@ def _prompt(text: str) -> str:
             "begins with '#', as a comment or a text may",
             "Write '# ' in front of a comment. Put a prompt that begins with '#' into a table (.csv, .jsonl).",
         )
-    if ONLY_A_NAME.fullmatch(text) or TOKEN.match(text):
-        raise WrongLineError("names a picture, and is no prompt", table)
     if columns.is_url(text) and len(text.split()) == 1:
         raise WrongLineError("is a URL, and no prompt", "'memfix fetch' makes pictures of URLs, for --references.")
+    if ONLY_A_NAME.fullmatch(text) or TOKEN.match(text):
+        raise WrongLineError("names a picture, and is no prompt", table)
     if text.startswith("{") and _is_json(text, dict):
         raise WrongLineError("is a JSON object, and other lines are none", "Give a .jsonl file.")
     return text

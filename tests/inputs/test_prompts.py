@@ -16,8 +16,8 @@ def write(folder: Path, name: str, text: str) -> str:
 
 
 def test_lines(tmp_path: Path) -> None:
-    prompts = read_prompts(write(tmp_path, "p.txt", "\ufeffa cat\n\n  a <b>dog</b> \r\na cat\n# not a comment"))
-    assert [p.text for p in prompts] == ["a cat", "a <b>dog</b>", "# not a comment"]
+    prompts = read_prompts(write(tmp_path, "p.txt", "\ufeffa cat\n\n  a <b>dog</b> \r\na cat\na bird"))
+    assert [p.text for p in prompts] == ["a cat", "a <b>dog</b>", "a bird"]
     assert [p.source.rsplit(":")[-1] for p in prompts] == ["1", "3", "5"]
     assert [p.id for p in prompts] == ["p0001", "p0002", "p0003"]
 
