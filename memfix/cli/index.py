@@ -83,10 +83,11 @@ def _places(folder: str, out: Path | None) -> tuple[Path, Path]:
     """The folder of pictures, and that of the index."""
     from memfix.demo import DEMO, REFERENCES
     from memfix.inputs.folders import required
+    from memfix.inputs.paths import as_path
 
     if folder == DEMO and not Path(folder).exists():
         return REFERENCES, out or Path("demo.index")
-    source = required(Path(folder)).resolve()
+    source = required(as_path(folder)).resolve()
     return source, out or source.with_name(f"{source.name}.index")
 
 

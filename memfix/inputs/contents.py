@@ -31,6 +31,11 @@ FOREIGN_SUFFIXES = frozenset({
 })  # fmt: skip
 """Names of pictures that memfix does not read."""
 
+CLOSED_SUFFIXES = frozenset(
+    {".arrow", ".feather", ".tfrecord", ".tfrecords", ".h5", ".hdf5", ".lmdb", ".mdb", ".beton"}
+)
+"""Names of what else training sets are kept in."""
+
 SIGNATURES = (
     b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+",
     b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51", b"qoif",
@@ -41,13 +46,14 @@ FOREIGN_SIGNATURES = {
 }  # fmt: skip
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 AVIF_BRANDS = {b"avif", b"avis"}
-CLOSED_ARCHIVES = (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd")  # 7-Zip, RAR, Zstandard
+CLOSED_ARCHIVES = (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd", b"ARROW1", b"\x89HDF")
+"""7-Zip, RAR, Zstandard, Arrow, HDF5"""
 UNPACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 TGA_FOOTER = b"TRUEVISION-XFILE.\0"
 TGA_HEADER = 18
 
 SIDE_FILES = {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"}
-SIDE_FOLDERS = {"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information"}
+SIDE_FOLDERS = {"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 
 
 class Content(StrEnum):
@@ -74,7 +80,7 @@ def is_hidden(path: str) -> bool:
     parts = PurePosixPath(path).parts
     return (
         any(part.startswith(".") and part not in {".", ".."} for part in parts)
-        or any(part in SIDE_FOLDERS for part in parts[:-1])
+        or any(part in SIDE_FOLDERS for part in parts)
         or bool(parts and parts[-1].lower() in SIDE_FILES)
     )
 
@@ -85,6 +91,8 @@ def by_name(name: str) -> Known | None:
     named = {TAR: Content.TAR, PARQUET: Content.TABLE}
     if suffix in FOREIGN_SUFFIXES:
         return Known(Content.FOREIGN, suffix[1:].upper())
+    if suffix in CLOSED_SUFFIXES:
+        return Known(Content.CLOSED)
     content = Content.PICTURE if suffix in SUFFIXES else named.get(suffix)
     return Known(content) if content else None
 

@@ -178,7 +178,8 @@ def _item(path: Path, number: int, item: Any, wrong: WrongRows) -> Iterator[Tabl
 def has_texts(path: Path) -> bool:
     """Whether a parquet table has a column of prompts. Raises MemfixError if it cannot be read."""
     with _parquet_file(path) as file:
-        return any(columns.normal(f.name) in columns.TEXT and _is_text(f.type) for f in file.schema_arrow)
+        texts = (columns.normal(f.name) in columns.TEXT and _is_text(f.type) for f in file.schema_arrow)
+        return any(texts) or any(_is_text_inside(f.type) for f in file.schema_arrow)
 
 
 def holds_pictures(path: Path) -> bool:
@@ -204,6 +205,8 @@ def _parquet(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
     """Known columns of text and lists of text; pictures inside the table are `file_name`s: their addresses."""
     with _parquet_file(path) as file:
         names = [f.name for f in file.schema_arrow if columns.known(columns.normal(f.name)) and _is_text(f.type)]
+        if not any(columns.normal(name) in columns.TEXT for name in names):
+            names += [f.name for f in file.schema_arrow if _is_text_inside(f.type)]
         pictures = embedded.picture_columns(file)
         number = 0
         for batch in _batches(file, names, pictures):
@@ -215,8 +218,7 @@ def _parquet(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
                     wrong.add(f"{path}:{number}", f"is not UTF-8 text (byte {error.start})", "Write it as UTF-8.")
                     continue
                 held = [a for name in pictures for a in embedded.named(path, name, number, cells.pop(name))]
-                named = {columns.normal(name): cell for name, cell in cells.items()}
-                yield TableRow(number, named | ({columns.IMAGE[0]: held} if held else {}))
+                yield TableRow(number, row_of(cells) | ({columns.IMAGE[0]: held} if held else {}))
 
 
 def _batches(file: Any, names: list[str], pictures: list[str]) -> Iterator[Any]:
@@ -228,6 +230,15 @@ def _batches(file: Any, names: list[str], pictures: list[str]) -> Iterator[Any]:
         more = [leaf for name in pictures for leaf in embedded.leaves(file, name, group)]
         size = embedded.ROWS if {*more} & {*pictures} else BATCH
         yield from file.iter_batches(size, row_groups=[group], columns=[*names, *more])
+
+
+def _is_text_inside(kind: Any) -> bool:
+    """Whether a column has cells of cells, one of them a text."""
+    import pyarrow.types as types
+
+    return bool(types.is_struct(kind)) and any(
+        columns.normal(f.name) in columns.TEXT and _is_text(f.type) for f in kind
+    )
 
 
 def _is_text(kind: Any) -> bool:

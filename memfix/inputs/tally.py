@@ -18,7 +18,7 @@ class PassedOver(StrEnum):
     CAPTIONS = "texts and tables beside pictures"
     OTHER = "files that are no pictures"
     FOREIGN = "pictures of formats that memfix does not read"
-    CLOSED = "archives that memfix cannot look into"
+    CLOSED = "archives and databases that memfix cannot look into"
     LARGE = "files in a tar that are too large for a picture"
     AGAIN = "pictures that were there already"
     BROKEN = "pictures that are missing or broken"

@@ -39,6 +39,7 @@ SHORT_OPTIONS = re.compile(r"(?:\s+-(?:[sSnWHCfUvc]\s?-?\d[\d.,:]*|A\s?[a-z]\w+|
 """InvokeAI's: -s50 -W512 -C7.5 -A k_lms"""
 
 IS_COMMENT = re.compile(r"//|#+(?:\s|$)|Negative prompt:|Steps: \d+, ")
+MACRO = re.compile(r"!\s*\{")  # Wan2GP: ! {Animal}="owl","cat"
 PICTURE_NAME = r"[^\t|]*?\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)"
 TOKEN = re.compile(rf"\s*{PICTURE_NAME}(?:#\d+)?\s*[\t|]", re.IGNORECASE)
 ONLY_A_NAME = re.compile(rf"(?=\S+$){PICTURE_NAME}(?:#\d+)?", re.IGNORECASE)
@@ -117,6 +118,8 @@ def _prompt(text: str) -> str:
         )
     if columns.is_url(text) and len(text.split()) == 1:
         raise WrongLineError("is a URL, and no prompt", "'memfix fetch' makes pictures of URLs, for --references.")
+    if MACRO.match(text):
+        raise WrongLineError("is a macro of another tool", "Write out the prompts that it stands for.")
     if ONLY_A_NAME.fullmatch(text) or TOKEN.match(text):
         raise WrongLineError("names a picture, and is no prompt", table)
     if text.startswith("{") and _is_json(text, dict):

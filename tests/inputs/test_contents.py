@@ -100,14 +100,14 @@ def test_the_name_decides_what_a_broken_file_was_to_be(tmp_path: Path) -> None:
     "path",
     [
         "._a.png", ".DS_Store", "a/.ipynb_checkpoints/a-checkpoint.png", "__MACOSX/._a.png", "__MACOSX/a.png",
-        "Thumbs.db", "in/THUMBS.DB", "desktop.ini", "@eaDir/a.png/SYNO_x.jpg", "./._a.png",
+        "Thumbs.db", "in/THUMBS.DB", "desktop.ini", "@eaDir/a.png/SYNO_x.jpg", "./._a.png", "lost+found",
     ],
 )  # fmt: skip
 def test_hidden_and_side_files(path: str) -> None:
     assert is_hidden(path)
 
 
-@pytest.mark.parametrize("path", ["__drawn_by_someone__1.png", "./a.png", "../a.png", "a..png", "__MACOSX", "a/b.png"])
+@pytest.mark.parametrize("path", ["__drawn_by_someone__1.png", "./a.png", "../a.png", "a..png", "a/b.png"])
 def test_what_is_not_hidden(path: str) -> None:
     assert not is_hidden(path)
 
