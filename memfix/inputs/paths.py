@@ -34,7 +34,7 @@ def spellings(name: str) -> list[str]:
 
 def as_path(source: str) -> Path:
     """The path that a source on the command line means: the first spelling that is there, else as it is written."""
-    return next((Path(s) for s in spellings(source) if _is_there(Path(s))), Path(source))
+    return next((Path(s) for s in spellings(source) if names_something(Path(s))), Path(source))
 
 
 def existing(table: Path, name: str, near: bool = False) -> str | None:
@@ -52,12 +52,13 @@ def existing(table: Path, name: str, near: bool = False) -> str | None:
         names += [f"{n}{suffix}" for n in names if not PurePosixPath(n).suffix for suffix in sorted(SUFFIXES)]
     for folder in folders:
         for path in (folder / spelled for spelled in names):
-            if _is_there(path) and path.is_file():
+            if names_something(path) and path.is_file():
                 return str(path.resolve())
     return None
 
 
-def _is_there(path: Path) -> bool:
+def names_something(path: Path) -> bool:
+    """Whether anything bears a name, which may be none that the system can have."""
     try:
         return path.exists()
     except (OSError, ValueError):  # a name too long for the system, or with a zero byte in it

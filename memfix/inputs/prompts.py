@@ -12,7 +12,7 @@ from memfix.files import digest, sha256
 from memfix.inputs import captions, columns, tables, tars
 from memfix.inputs.contents import SUFFIXES, TAR, Content, content_of
 from memfix.inputs.folders import parts
-from memfix.inputs.paths import as_path, existing
+from memfix.inputs.paths import as_path, existing, names_something
 from memfix.inputs.references import index_folder
 from memfix.inputs.standard_input import DASH, STDIN
 from memfix.inputs.tally import PassedOver, Tally
@@ -89,7 +89,7 @@ def rows_of(source: str, wrong: WrongRows, tally: Tally | None = None, images: b
     if is_a_prompt(source):
         return iter([PromptRow(1, columns.clean(source), source=COMMAND_LINE)])
     path = as_path(source)
-    if source not in LISTS and path.is_dir():
+    if path.is_dir():
         return _in_folder(path, wrong, tally, images)
     return stream(list_file(source), wrong, images, tally)
 
@@ -101,11 +101,13 @@ def is_a_prompt(source: str) -> bool:
         not more or source.startswith((".", "~", "file:")) or "/" in first or "\\" in first
         or PurePosixPath(more[-1]).suffix.lower() in LIST_SUFFIXES
     )  # fmt: skip
-    return not looks_like_a_path and not _exists(as_path(source))
+    return not looks_like_a_path and not names_something(as_path(source))
 
 
 def label(source: str) -> str:
     """What a source is called where it is told of."""
+    if source == DASH:
+        return str(STDIN)
     if is_a_prompt(source):
         return COMMAND_LINE
     return str(list_path(source) if source in LISTS and not Path(source).exists() else as_path(source))
@@ -114,7 +116,7 @@ def label(source: str) -> str:
 def identity(source: str) -> str:
     """A hash of a list: of the bytes of a file, else of all its texts."""
     path = Path(label(source))
-    if path.is_file():
+    if path.is_file() and path != STDIN and not is_a_prompt(source):
         return sha256([path])
     texts = (row.text for row in rows_of(source, WrongRows(skip=True), images=False))
     return digest(*texts)
@@ -130,7 +132,8 @@ def list_file(source: str) -> Path:
     if not path.is_file():
         raise MemfixError(
             f"There is no prompt list {path}.",
-            "Give a text file with one prompt per line, or one prompt of several words in quotes.",
+            "Give a text file with one prompt per line, or one prompt of several words in quotes. A single word can be "
+            f"piped in: echo WORD | memfix detect {DASH}",
             ExitCode.USAGE,
         )
     return path
@@ -257,13 +260,6 @@ def _beside(picture: Path, name: str, wrong: WrongRows, tally: Tally) -> Iterato
         yield PromptRow(1, text, (str(picture.resolve()),), source=str(picture))
     else:
         tally.pass_over(PassedOver.UNCAPTIONED, name)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
 
 
 def _merge(first: PromptRow, again: PromptRow) -> PromptRow:

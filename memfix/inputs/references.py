@@ -149,7 +149,7 @@ def _in_tar(tar: Path, label: str, tally: Tally) -> Iterator[Reference]:
 def _in_table(table: Path, root: Path, wrong: WrongRows) -> Iterator[Reference]:
     root, names = root.resolve(), set[str]()
     for line, name, text in named_images(table, wrong):
-        path = existing(table, name)
+        path = existing(table, name, near=True)
         if path is None:
             missing(wrong, table, line, name)
             continue

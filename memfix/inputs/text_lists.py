@@ -77,7 +77,8 @@ def form_of(lines: Iterable[str]) -> Form:
     first = [text for text in (line.strip() for line in lines) if text]
     if not first:
         return Form.LINES
-    if first[0] in {"[", "{"} or (first[0].startswith("[{") and _is_json(first[0], list)):
+    alone = len(first) == 1 or first[0].startswith("[{")
+    if first[0] in {"[", "{"} or (alone and _is_json(first[0], list)):
         return Form.JSON
     if _is_json(first[0], dict):
         return Form.JSON_LINES
