@@ -84,7 +84,8 @@ def _counted(index: Path, tally: Tally) -> Container[str]:
 
     store = Store.open(index)
     tally.use(len(store))
-    tally.pass_over(PassedOver.BROKEN, count=sum(s.rows for s in store.manifest.segments) - len(store))
+    for row in store.unreadable():
+        tally.pass_over(PassedOver.UNINDEXED, f"{row.file_name}, which {row.reason}")
     return store
 
 

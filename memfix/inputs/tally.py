@@ -22,6 +22,7 @@ class PassedOver(StrEnum):
     LARGE = "files in a tar that are too large for a picture"
     AGAIN = "pictures that were there already"
     BROKEN = "pictures that are missing or broken"
+    UNINDEXED = "files that the index could not read"
     WRONG = "wrong rows"
     REPEATED = "texts that were there already"
     EMPTY = "rows without a text"
@@ -29,7 +30,7 @@ class PassedOver(StrEnum):
     UNCAPTIONED = "pictures without a caption"
 
 
-LOUD = (PassedOver.FOREIGN, PassedOver.CLOSED, PassedOver.LARGE)
+LOUD = (PassedOver.FOREIGN, PassedOver.CLOSED, PassedOver.LARGE, PassedOver.UNINDEXED)
 """What may be a training image that nothing is compared with."""
 
 

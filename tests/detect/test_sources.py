@@ -7,7 +7,7 @@ import pytest
 
 from memfix.config.checks import DetectSettings
 from memfix.console import Talk
-from memfix.detect.sources import Sources, in_words
+from memfix.detect.sources import SourceName, Sources, in_words
 from memfix.errors import MemfixError
 from memfix.index.build import build
 from memfix.index.store import Store
@@ -82,5 +82,8 @@ def test_pictures_of_an_index_are_counted(tmp_path: Path) -> None:
     (folder / "c.psd").write_bytes(b"8BPS")
     build(Store.create(tmp_path / "index", folder, Pixels()), folder, Pixels())
     (tmp_path / "p.txt").write_text("a cat\n")
-    found = read(tmp_path / "p.txt", tmp_path / "index").records()["references"]
-    assert (found.seen, found.used, found.passed_over) == (3, 1, {str(PassedOver.BROKEN): 2})
+    sources = read(tmp_path / "p.txt", tmp_path / "index")
+    found = sources.records()["references"]
+    assert (found.seen, found.used, found.passed_over) == (3, 1, {str(PassedOver.UNINDEXED): 2})
+    (line,) = sources.tallies[SourceName.REFERENCES].warnings()
+    assert "2 files that the index could not read, b.png, which cannot be read as a picture" in line
