@@ -38,6 +38,9 @@ LIKE_A_VALUE = re.compile(r"""\s*(?:$|--|=|["']|-?\d)""")
 SHORT_OPTIONS = re.compile(r"(?:\s+-(?:[sSnWHCfUvc]\s?-?\d[\d.,:]*|A\s?[a-z]\w+|[gGt]))+$")
 """InvokeAI's: -s50 -W512 -C7.5 -A k_lms"""
 
+MOST_OPTIONS = 300
+"""Characters at the end of a line that these are looked for in: the time that it takes grows with their square."""
+
 IS_COMMENT = re.compile(r"//|#+(?:\s|$)|Negative prompt:|Steps: \d+, ")
 MACRO = re.compile(r"!\s*\{")  # Wan2GP: ! {Animal}="owl","cat"
 PICTURE_NAME = r"[^\t|]*?\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)"
@@ -143,7 +146,7 @@ def without_options(text: str) -> str:
                 f"has what may be an option of another tool, --{option[1]}",
                 "Take it out, or put the prompt into a table (.csv, .jsonl).",
             )
-    short = SHORT_OPTIONS.search(text)
+    short = SHORT_OPTIONS.search(text, max(0, len(text) - MOST_OPTIONS))
     if short is None:
         return text
     if len(re.findall(r"\s-[a-zA-Z]", short[0])) == 1:
