@@ -88,7 +88,7 @@ def form_of(lines: Iterable[str]) -> Form:
     if _names_columns(first[0]) or sum(bool(TOKEN.match(text)) for text in first) > len(first) / 2:
         return Form.SEPARATED
     tabs = {text.count("\t") for text in first}
-    return Form.SEPARATED if len(tabs) == 1 and tabs != {0} else Form.LINES
+    return Form.SEPARATED if len(first) > 1 and len(tabs) == 1 and tabs != {0} else Form.LINES
 
 
 def prompt_lines(path: object, lines: Iterable[NumberedLine], wrong: WrongRows, tally: Tally) -> Iterator[Line]:

@@ -139,7 +139,7 @@ def test_files_that_are_no_lists(tmp_path: Path, content: str, name: str, messag
 
 def test_forms() -> None:
     assert form_of([]) is form_of(["a cat, a dog", "a bird"]) is Form.LINES
-    assert form_of(["text, painting, art"]) is form_of(["a\tb", "c"]) is Form.LINES
+    assert form_of(["text, painting, art"]) is form_of(["a\tb", "c"]) is form_of(["a\tb"]) is Form.LINES
     assert form_of(["a\tb", "c\td"]) is form_of(["prompt;seed", "a;1"]) is Form.SEPARATED
     assert form_of([json.dumps({"text": "a"})]) is Form.JSON_LINES and form_of(["["]) is Form.JSON
 
