@@ -119,7 +119,9 @@ def _say_counts(call: Call, result: dict[str, Any]) -> None:
     words = ", ".join(f"{result[word]:,} {word}" for word in ("new", "changed", "removed", "same"))
     call.talk.say(f"{result['index']}: {words}")
     if result["passed_over"]:
-        call.talk.say(f"Passed over: {', '.join(f'{n:,} {why}' for why, n in result['passed_over'].items())}.")
+        from memfix.inputs.tally import listed
+
+        call.talk.say(f"Passed over: {listed(result['passed_over'])}.")
 
 
 def _show(call: Call, result: dict[str, Any]) -> None:

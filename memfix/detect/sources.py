@@ -11,9 +11,9 @@ from memfix.config.checks import DetectSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
 from memfix.findings import SourceRecord
-from memfix.inputs.prompts import NOT_THERE, read_prompts
+from memfix.inputs.prompts import NOT_THERE, is_a_prompt, read_prompts
 from memfix.inputs.references import index_folder, read_references
-from memfix.inputs.tally import PassedOver, Tally
+from memfix.inputs.tally import PassedOver, Tally, listed
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Reference, Role
 
@@ -71,6 +71,8 @@ class Sources:
 
     def tell(self, talk: Talk) -> None:
         """A line for each source, and a warning for what may be missing from it."""
+        for source in filter(is_a_prompt, self.named.values()):
+            talk.say(f"Nothing is there under the name '{source}', so it is taken for a prompt.")
         for name, record in self.records().items():
             talk.say(in_words(name, record))
         for tally in self.tallies.values():
@@ -96,7 +98,6 @@ def _missing(wrong: WrongRows, tally: Tally) -> str:
 
 def in_words(name: str, record: SourceRecord) -> str:
     """A source in a sentence."""
-    reasons = ", ".join(f"{count:,} {why}" for why, count in record.passed_over.items())
-    over = f"; passed over: {reasons}" if reasons else ""
+    over = f"; passed over: {listed(record.passed_over)}" if record.passed_over else ""
     where = f" of {record.source}" if record.source else ""
     return f"{name.capitalize()}{where}: {record.seen:,} seen, {record.used:,} used{over}."

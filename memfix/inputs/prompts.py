@@ -15,7 +15,7 @@ from memfix.inputs.folders import parts
 from memfix.inputs.paths import as_path, existing, names_something
 from memfix.inputs.references import index_folder
 from memfix.inputs.standard_input import DASH, STDIN
-from memfix.inputs.tally import PassedOver, Tally
+from memfix.inputs.tally import PassedOver, Tally, listed
 from memfix.inputs.text_lists import prompt_lines
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Role
@@ -63,7 +63,7 @@ def read_prompts(
                 tally.pass_over(PassedOver.REPEATED, row.source)
             merged[row.text] = _merge(known, row) if known else row
     if not merged:
-        counts = ", ".join(f"{n} {why}" for why, n in tally.passed_over.items() if n)
+        counts = listed(tally.passed_over)
         left_out = f" that can be read; {wrong.first[0]}" if wrong.first else f": {counts}" if counts else ""
         raise MemfixError(
             f"{label(source)} contains no prompt{left_out}.",

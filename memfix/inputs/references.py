@@ -16,7 +16,7 @@ from memfix.inputs.folders import Holder, parts, passed_over_as, required
 from memfix.inputs.opening import open_image
 from memfix.inputs.paths import as_path, existing
 from memfix.inputs.tables import holds_pictures
-from memfix.inputs.tally import PassedOver, Tally
+from memfix.inputs.tally import PassedOver, Tally, listed
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Reference
 
@@ -64,10 +64,9 @@ def _take(found: dict[str, Reference], reference: Reference, tally: Tally) -> No
 
 def _nothing_in(root: Path, wrong: WrongRows, tally: Tally) -> MemfixError:
     """The error that a source gives no reference, with what is in it instead."""
-    counts = tally.record(str(root)).passed_over
-    reasons = [*wrong.first_pictures[:1], *wrong.first[:1], *(f"{count} {why}" for why, count in counts.items())]
+    reasons = "; ".join(filter(None, [*wrong.first_pictures[:1], *wrong.first[:1], listed(tally.passed_over)]))
     return MemfixError(
-        f"{root} contains no image{': ' if reasons else ''}{'; '.join(reasons)}.",
+        f"{root} contains no image{': ' if reasons else ''}{reasons}.",
         "Without any reference, samples could only be compared with each other: correct the path or the files, or "
         "leave the flag out.",
     )

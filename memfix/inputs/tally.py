@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 
@@ -32,6 +32,11 @@ class PassedOver(StrEnum):
 
 LOUD = (PassedOver.FOREIGN, PassedOver.CLOSED, PassedOver.LARGE, PassedOver.UNINDEXED)
 """What may be a training image that nothing is compared with."""
+
+
+def listed(passed_over: Mapping[str, int] | Mapping[PassedOver, int]) -> str:
+    """Reasons with their counts, for the user."""
+    return ", ".join(f"{why} ({count:,})" for why, count in passed_over.items() if count)
 
 
 class Tally:
@@ -78,6 +83,7 @@ class Tally:
 
     def warnings(self) -> list[str]:
         """What the user must know: what may be a training image and is not compared, and what was altered."""
-        told = [(f"{self.passed_over[why]} {why}", self.first[why]) for why in LOUD if self.passed_over[why]]
-        lines = [f"Passed over: {what}, {first} among them." for what, first in told]
-        return lines + [f"{how}: {count}, {self.first[how]} among them." for how, count in self.altered.items()]
+        told = {str(why): self.passed_over[why] for why in LOUD if self.passed_over[why]}
+        lines = [f"Passed over: {listed({why: count})}, {self.first[why]} among them." for why, count in told.items()]
+        altered = [f"{how} ({count:,}), {self.first[how]} among them." for how, count in self.altered.items()]
+        return lines + [line[0].upper() + line[1:] for line in altered]

@@ -49,12 +49,12 @@ def test_each_source_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(talk.err, "_width", 400)
     found.tell(talk)
     assert f"References of {folder}: 7 seen, 2 used; passed over: " in said.getvalue()
-    assert "Warning: Passed over: 1 pictures of formats that memfix does not read" in said.getvalue()
+    assert "Warning: Passed over: pictures of formats that memfix does not read (1), " in said.getvalue()
     assert "c.heic" in said.getvalue()
     found.count_broken(1)
     broken = found.records()["references"]
     assert (broken.seen, broken.used, broken.passed_over[str(PassedOver.BROKEN)]) == (7, 1, 1)
-    assert in_words("references", broken).endswith("1 texts and tables beside pictures.")
+    assert in_words("references", broken).endswith("texts and tables beside pictures (1).")
 
 
 def test_a_source_that_was_named_and_gives_nothing_is_an_error(tmp_path: Path) -> None:
@@ -86,4 +86,4 @@ def test_pictures_of_an_index_are_counted(tmp_path: Path) -> None:
     found = sources.records()["references"]
     assert (found.seen, found.used, found.passed_over) == (3, 1, {str(PassedOver.UNINDEXED): 2})
     (line,) = sources.tallies[SourceName.REFERENCES].warnings()
-    assert "2 files that the index could not read, b.png, which cannot be read as a picture" in line
+    assert "files that the index could not read (2), b.png, which cannot be read as a picture" in line

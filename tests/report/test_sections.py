@@ -57,7 +57,7 @@ def test_what_was_seen_in_each_source_is_told(tmp_path: Path, model_folder: Path
     assert names == {"0.jfif", "1"} and not run.header.stages.detect.medoids  # type: ignore[union-attr]
     assert build(run).sections["sources"] == {"sources": told}
     page = flow.report(run).read_text()
-    assert "What was read" in page and "1 pictures of formats that memfix does not read" in page
+    assert "What was read" in page and "pictures of formats that memfix does not read (1)" in page
     stage = run.header.stages.detect
     assert stage
     stage.sources = {}  # as runs of an earlier time
