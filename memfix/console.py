@@ -146,8 +146,8 @@ class Bar:
 
 
 def emit(data: Any) -> None:
-    """Data on stdout, as one JSON document."""
-    json.dump(data, sys.stdout, indent=2, ensure_ascii=False)
+    """Data on stdout, as one JSON document, in whatever encoding stdout has."""
+    json.dump(data, sys.stdout, indent=2, ensure_ascii=sys.stdout.encoding.lower().replace("-", "") != "utf8")
     sys.stdout.write("\n")
 
 

@@ -7,6 +7,18 @@ from pydantic import Field
 from memfix.records import Record
 
 
+class SourceRecord(Record):
+    """What became of everything in a source of prompts or training images."""
+
+    source: str = Field(description="as it was named; empty for training images that only the prompts name")
+    seen: int = Field(description="rows, texts or pictures that it holds: those used and those passed over")
+    used: int = Field(description="how many of them the detection rests on")
+    passed_over: dict[str, int] = Field(description="why others are not used → how many")
+    altered: dict[str, int] = Field(
+        default_factory=dict, description="how some were used otherwise than they are written → how many"
+    )
+
+
 class RuleRecord(Record):
     """The rule of a copy that a run goes by."""
 

@@ -21,7 +21,8 @@ from rich.table import Table
 
 from memfix.config.checks import DetectSettings
 from memfix.console import emit
-from memfix.inputs.references import open_image, read_references
+from memfix.inputs.opening import open_image
+from memfix.inputs.references import read_references
 from memfix.models import loading
 from memfix.models.device import autocast
 from memfix.records import Prompt, Score

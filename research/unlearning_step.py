@@ -38,7 +38,7 @@ from torch.profiler import ProfilerActivity, profile
 from memfix.config.unlearn import UnlearnSettings
 from memfix.console import emit
 from memfix.demo import REFERENCES
-from memfix.inputs.references import open_image
+from memfix.inputs.opening import open_image
 from memfix.models import loading, lora
 from memfix.models.denoiser import frozen, network_of
 from memfix.models.device import device

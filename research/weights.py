@@ -24,7 +24,7 @@ from PIL import Image
 from memfix.console import Talk
 from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
-from memfix.inputs.references import open_image
+from memfix.inputs.opening import open_image
 from memfix.models.model import DiffusionModel
 from memfix.models.sampling import plan_samples
 from memfix.recheck.attacks.base import Attacked, Bench

@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from memfix.console import emit
-from memfix.inputs.references import open_image, read_references
+from memfix.inputs.opening import open_image
+from memfix.inputs.references import read_references
 from memfix.measures import get_measure
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.weights import Wanted

@@ -1,12 +1,13 @@
 """What reaches the terminal: long texts are cut, and no text hides anything or turns another around."""
 
 import io
+import json
 import unicodedata
 
 import pytest
 from rich.console import Console
 
-from memfix.console import THEME, UNSEEN, Talk, are, count_of, counted, escape, shortened, visible
+from memfix.console import THEME, UNSEEN, Talk, are, count_of, counted, emit, escape, shortened, visible
 
 
 def talk(width: int) -> tuple[Talk, io.StringIO]:
@@ -52,3 +53,14 @@ def test_counting() -> None:
     assert [count_of(1, 1, "prompt"), count_of(1, 4, "prompt")] == ["1 of 1 prompt", "1 of 4 prompts"]
     assert [counted(n, "URL") for n in (0, 1, 2, "no")] == ["0 URLs", "1 URL", "2 URLs", "no URLs"]
     assert [are(1), are(2), are(1, past=True), are(0, past=True)] == ["is", "are", "was", "were"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "ascii"])
+def test_json_on_stdout_is_whole_in_every_encoding(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    data, written = {"text": "“富士” → 🙂"}, io.BytesIO()
+    out = io.TextIOWrapper(written, encoding=encoding)
+    monkeypatch.setattr("sys.stdout", out)
+    emit(data)
+    out.flush()
+    assert json.loads(written.getvalue().decode(encoding)) == data
+    assert (b"\\u" in written.getvalue()) is (encoding != "utf-8")

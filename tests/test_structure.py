@@ -234,6 +234,7 @@ TESTED_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "flow.unlearn": ("flow/test_trainings.py", "flow/test_budget_of_runs.py"),
     "flow.watching": ("flow/test_trainings.py", "unlearn/test_steering.py"),
     "index.store": ("index/test_index_build.py", "index/test_search.py"),
+    "findings": ("records/test_every_field_is_told.py", "run/test_run_folder.py"),
     "inputs.columns": ("inputs/test_tables.py",),
     "models.denoiser": ("models/test_model.py", "unlearn/test_frozen.py"),
     "recheck.attacks.base": ("recheck/test_attacks.py",),
@@ -326,7 +327,7 @@ ONE_MEANING_OF_A_CONSTANT: dict[str, tuple[str, set[str]]] = {
         "shares of the noise from which a picture is drawn anew",
         {"recheck.attacks.deployment", "unlearn.data.surrogates"},
     ),
-    "SUFFIXES": ("endings of the files that a reader reads", {"inputs.tables", "inputs.references"}),
+    "SUFFIXES": ("endings of the files that a reader reads", {"inputs.tables", "inputs.contents"}),
 }
 
 

@@ -11,7 +11,8 @@ from memfix.config.checks import DetectSettings
 PromptList = Annotated[
     str,
     typer.Argument(
-        help="Prompt list: a .txt, .csv, .tsv, .json, .jsonl or .parquet file, an imagefolder, or 'demo'.",
+        help="A prompt list (.txt, .csv, .tsv, .json, .jsonl or .parquet), pictures with captions (a folder, a tar or "
+        "a parquet table), one prompt in quotes, '-' for standard input, or 'demo'.",
         show_default=False,
     ),
 ]

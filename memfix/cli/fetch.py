@@ -58,7 +58,7 @@ def fetch(
     links = read_links(file, wrong, settings.limit)
     for line in wrong.told():
         call.talk.warn(line)
-    folder = out or Path(f"{Path(file).stem}-references")
+    folder = out or Path(f"{'list' if file == '-' else Path(file).stem}-references")
     if call.dry_run and not folder.exists():
         _plan(call, settings, folder, [fetching.Job(url) for url in dict.fromkeys(link.url for link in links)])
         return

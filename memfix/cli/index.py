@@ -40,6 +40,7 @@ def index(
     """Compute descriptors of the pictures of a folder. Run again, it only computes those of new or changed pictures."""
     from memfix.index.build import build, preview
     from memfix.index.store import Store
+    from memfix.inputs.tally import Tally
     from memfix.measures.descriptor import get_descriptor
     from memfix.measures.weights import Wanted
 
@@ -51,7 +52,8 @@ def index(
         is_there = (where / "manifest.json").exists()
         store = Store.open(where) if is_there else Store.empty(where, source, describe)
         store.require(describe)
-        found = {"index": str(where), **vars(preview(store, source))}
+        tally = Tally()
+        found = {"index": str(where), **vars(preview(store, source, tally)), **_passed_over(tally)}
         show.settings(call, {"index": settings}, **(found if call.json else {}))
         _say_counts(call, found)
         return
@@ -66,7 +68,7 @@ def index(
             workers=settings.workers or os.cpu_count() or 1, watch=watch,
         )  # fmt: skip
     result = {"index": str(where), "descriptor": settings.descriptor, **vars(built.counts), "vectors": len(built.store)}
-    result |= {"complete": built.complete, "unreadable": _unreadable(built.store)}
+    result |= {**_passed_over(built.tally), "complete": built.complete, "unreadable": _unreadable(built.store)}
     if built.complete and settings.approximate is not None:
         result["approximate"] = _approximate(call, built.store, settings.approximate, settings.recall)
     if built.complete and settings.groups is not None:
@@ -80,11 +82,12 @@ def index(
 def _places(folder: str, out: Path | None) -> tuple[Path, Path]:
     """The folder of pictures, and that of the index."""
     from memfix.demo import DEMO, REFERENCES
-    from memfix.index.walk import required
+    from memfix.inputs.folders import required
+    from memfix.inputs.paths import as_path
 
     if folder == DEMO and not Path(folder).exists():
         return REFERENCES, out or Path("demo.index")
-    source = required(Path(folder)).resolve()
+    source = required(as_path(folder)).resolve()
     return source, out or source.with_name(f"{source.name}.index")
 
 
@@ -108,9 +111,17 @@ def _groups(store: Any, threshold: float) -> list[list[str]]:
     return [[store.row(int(i)).file_name for i in members] for members in groups_in(store, threshold)]
 
 
+def _passed_over(tally: Any) -> dict[str, dict[str, int]]:
+    return {"passed_over": {str(why): count for why, count in sorted(tally.passed_over.items())}}
+
+
 def _say_counts(call: Call, result: dict[str, Any]) -> None:
     words = ", ".join(f"{result[word]:,} {word}" for word in ("new", "changed", "removed", "same"))
     call.talk.say(f"{result['index']}: {words}")
+    if result["passed_over"]:
+        from memfix.inputs.tally import listed
+
+        call.talk.say(f"Passed over: {listed(result['passed_over'])}.")
 
 
 def _show(call: Call, result: dict[str, Any]) -> None:

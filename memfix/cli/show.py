@@ -53,31 +53,28 @@ def detection_plan(
     call: Call, prompt_list: str, detecting: DetectSettings, later: dict[str, Settings] | None = None
 ) -> None:
     """`--dry-run` of a detection: rows read and images to come."""
-    from memfix.inputs.prompts import read_prompts
-    from memfix.inputs.references import index_folder, read_references
+    from memfix.detect.sources import SourceName, Sources
+    from memfix.inputs.references import index_folder
     from memfix.inputs.wrong_rows import WrongRows
 
     wrong = WrongRows(detecting.skip_invalid)
-    prompts = read_prompts(prompt_list, limit=detecting.limit, wrong=wrong)
-    controls = read_prompts(detecting.controls, Role.CONTROL, wrong=wrong) if detecting.controls else []
-    references = read_references(detecting.references, prompts, wrong)
+    read = Sources.read(prompt_list, detecting, wrong)
     for line in wrong.told():
         call.talk.warn(line)
-    index, held = index_folder(detecting.references), len(references)
+    read.tell(call.talk)
+    index, controls = index_folder(detecting.references), sum(p.role is Role.CONTROL for p in read.prompts)
     if detecting.threshold is not None:  # checking it loads torch
         from memfix.detect.threshold import given_threshold
         from memfix.flow.detection import wanted
 
         given_threshold(detecting, wanted(detecting, index))
-    if index:
-        from memfix.index.store import Store
-
-        held += len(Store.open(index))
-    images = (len(prompts) + len(controls)) * detecting.num_samples
+    sources = {name: record.model_dump() for name, record in read.records().items()}
+    images = len(read.prompts) * detecting.num_samples
     settings(
-        call, {"detect": detecting, **(later or {})}, prompts=len(prompts), controls=len(controls),
-        references=held, wrong_rows=wrong.count, left_out_pictures=wrong.pictures, images=images,
-        unet_evaluations=2 * images * detecting.num_inference_steps,
+        call, {"detect": detecting, **(later or {})}, prompts=len(read.prompts) - controls, controls=controls,
+        references=read.tallies[SourceName.REFERENCES].used, wrong_rows=wrong.count, left_out_pictures=wrong.pictures,
+        images=images,
+        unet_evaluations=2 * images * detecting.num_inference_steps, **({"sources": sources} if call.json else {}),
     )  # fmt: skip
 
 

@@ -29,10 +29,10 @@ class DetectSettings(Settings):
     )
     references: str | None = Field(
         None,
-        description="Training images: a folder (imagefolder, webdataset tars), a tar, a table that names them (.csv, "
-        ".jsonl, .parquet) or contains them (.parquet), an index made by 'memfix index', or 'demo'. If it "
-        "is not given, the images that the prompt list names are used; if it names none, the samples are "
-        "compared with each other.",
+        description="Training images: a folder (images, webdataset tars and parquet tables with images, at any depth), "
+        "one of these, a table that names images (.csv, .jsonl, .parquet), an index made by 'memfix index', or 'demo'. "
+        "Images are known by their content. If it is not given, the images that the prompts bring are used; if they "
+        "bring none, the samples are compared with each other.",
     )
     controls: str | None = Field(
         None,

@@ -15,7 +15,7 @@ from memfix.detect.design import Design
 from memfix.detect.medoids import MATCHES, hold_against_medoid
 from memfix.detect.thumbnails import Thumbnails
 from memfix.detect.verdict import verdict_on, verdict_on_pair
-from memfix.inputs.references import open_image
+from memfix.inputs.opening import open_image
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import COARSE, to_tensor
 from memfix.measures.quality import MOST_BROKEN

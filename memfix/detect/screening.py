@@ -12,8 +12,8 @@ from typing import Any
 
 from memfix.config.checks import DetectSettings
 from memfix.errors import MemfixError
-from memfix.files import digest, sha256
-from memfix.inputs.prompts import list_file, stream
+from memfix.files import digest
+from memfix.inputs.prompts import identity, label, rows_of
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.models import loading
 from memfix.models.model import DiffusionModel
@@ -41,9 +41,9 @@ class Screening:
         return Runner(self.screens, self.sampling, self.settings.mixed_precision, self.settings.batch_size)
 
     @cached_property
-    def path(self) -> Path:
-        """The file of the prompt list."""
-        return list_file(self.prompt_list)
+    def label(self) -> str:
+        """What the prompt list is called."""
+        return label(self.prompt_list)
 
     @cached_property
     def source(self) -> loading.ModelSource:
@@ -53,7 +53,7 @@ class Screening:
     def identity(self, ranks: int) -> dict[str, Any]:
         """All that the bytes of `screens.jsonl` depend on; what a resumed folder must have in common."""
         return {
-            "prompts": str(self.path), "prompts_sha256": sha256([self.path]), "limit": self.settings.limit,
+            "prompts": self.label, "prompts_sha256": identity(self.prompt_list), "limit": self.settings.limit,
             "skip_invalid": self.settings.skip_invalid, "model": self.settings.model, "variant": self.settings.variant,
             "model_sha256": self.source.sha256, "model_config_sha256": self.source.config_sha256,
             "screens": [screen.name for screen in self.screens],
@@ -66,12 +66,12 @@ class Screening:
     @property
     def folder_name(self) -> str:
         """Where the result goes unless the user says; the same for every rank."""
-        return f"screen-{slug(self.path.stem)}-{digest(json.dumps(self.identity(1)))}"
+        return f"screen-{slug(Path(self.label).stem)}-{digest(json.dumps(self.identity(1)))}"
 
     def prompts(self) -> Iterator[Listed]:
         """The whole list. A text that comes again is scored again: a set of all texts might not fit."""
-        rows = islice(stream(self.path, self.wrong, images=False), self.settings.limit)
-        return (Listed(number, f"{self.path}:{row.line}", row.text) for number, row in enumerate(rows, 1))
+        rows = islice(rows_of(self.prompt_list, self.wrong, images=False), self.settings.limit)
+        return (Listed(number, row.source, row.text) for number, row in enumerate(rows, 1))
 
     def run(self, folder: Path, world: World) -> Iterator[int]:
         """Work off a rank's shard; yields how many of its prompts are done. Raises MemfixError for an empty list."""
@@ -79,7 +79,7 @@ class Screening:
         for total in fill(folder, world, lambda file: self.runner.run(mine, file, self._model)):
             yield total
         if total == 0 and world.first:
-            raise MemfixError(f"{self.path} contains no prompt.", "Write one prompt per line.")
+            raise MemfixError(f"{self.label} contains no prompt.", "Write one prompt per line.")
 
     def _model(self) -> DiffusionModel:
         return loading.load(self.source, self.settings.variant)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from memfix.inputs.references import open_image
+from memfix.inputs.opening import open_image
 from memfix.measures.pixels import COARSE, to_tensor
 
 MOST = 1 << 16  # kept at once, 3 KiB each; others are read from disk when they are asked for

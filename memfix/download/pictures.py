@@ -11,8 +11,12 @@ from PIL import Image, UnidentifiedImageError
 from memfix.download.fetched import refused
 from memfix.download.placeholders import is_blank, look
 from memfix.inputs.decoding import BROKEN, eight_bits, on_white
+from memfix.inputs.opening import MOST_PIXELS, TooManyPixelsError, undecoded
 
-SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
+SUFFIX = {
+    "JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "AVIF": ".avif", "JPEG2000": ".jp2", "GIF": ".gif",
+    "BMP": ".bmp", "DIB": ".bmp", "TIFF": ".tif", "PPM": ".ppm", "QOI": ".qoi", "TGA": ".tga",
+}  # fmt: skip
 SNIFFED = 512  # bytes
 SMALL = 64  # pixels of the side at which a picture is looked at
 DECODERS = BoundedSemaphore(4)  # pictures decoded at once: each takes up to 4 bytes a pixel
@@ -33,16 +37,14 @@ def check_picture(path: Path, max_pixels: int, min_side: int) -> CheckedPicture:
     Raises NotFetchedError (refused) for anything but a picture that is worth keeping.
     """
     try:
-        with Image.open(path, formats=list(SUFFIX)) as image:
+        with undecoded(path, min(max_pixels, MOST_PIXELS)) as image:
             width, height = image.size
-            if width * height > max_pixels:
-                raise refused("too many pixels", f"{width}x{height}")
             if min(width, height) < min_side:
                 raise refused("tiny", f"{width}x{height}")
             suffix = SUFFIX[image.format or ""]
             with DECODERS:
                 small = _small(image)
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, TooManyPixelsError) as error:
         raise refused("too many pixels", str(error)) from None
     except UnidentifiedImageError:
         raise refused(_what_else(path)) from None

@@ -17,8 +17,8 @@ from memfix.files import sha256
 from memfix.flow.control_pictures import Chosen, ControlPictures
 from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
+from memfix.inputs.opening import open_image
 from memfix.inputs.paraphrases import by_prompt, read_paraphrases
-from memfix.inputs.references import open_image
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.models.model import DiffusionModel
 from memfix.recheck.attacks.base import Attack, Attacked, Bench

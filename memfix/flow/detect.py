@@ -10,14 +10,13 @@ from memfix.config.checks import AUTO, DetectSettings
 from memfix.console import Talk, counted, percent
 from memfix.detect.check import Check
 from memfix.detect.first import FirstCheck
+from memfix.detect.sources import Sources
 from memfix.detect.threshold import check_reach, check_weights, given_threshold, settle_rule
 from memfix.errors import MemfixError
 from memfix.files import digest, sha256
 from memfix.flow.detection import adapters_of, digest_of, identity_of, wanted
 from memfix.flow.memory import sampling_memory
-from memfix.index.store import Store
-from memfix.inputs.prompts import read_prompts
-from memfix.inputs.references import index_folder, read_references
+from memfix.inputs.references import index_folder
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures import get_measure
 from memfix.measures.base import Measure
@@ -29,7 +28,7 @@ from memfix.measures.structure import Structure
 from memfix.measures.thresholds import Threshold
 from memfix.measures.weights import Wanted, is_there
 from memfix.models import loading
-from memfix.records import Prompt, Reference, Role, Score
+from memfix.records import Prompt, Reference, Score
 from memfix.references.in_memory import descriptors
 from memfix.references.judge import Judge
 from memfix.references.kept import FILE as DESCRIBED
@@ -54,8 +53,7 @@ PIXELS = (
 class Opened(NamedTuple):
     """What a detection reads; nothing of the references is opened yet."""
 
-    prompts: list[Prompt]
-    references: list[Reference]
+    read: Sources
     indexed: Path | None
     weights: Wanted
     source: loading.ModelSource
@@ -63,6 +61,16 @@ class Opened(NamedTuple):
     witnesses: list[Measure]
     threshold: Threshold | None
     clip: Clip | None
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """Prompts and controls."""
+        return self.read.prompts
+
+    @property
+    def references(self) -> list[Reference]:
+        """Training images that are not in an index."""
+        return self.read.references
 
 
 def detect(
@@ -73,6 +81,7 @@ def detect(
     opened = _open(prompt_list, settings, wrong)
     for line in wrong.told():
         talk.warn(line)
+    opened.read.tell(talk)
     inputs = _inputs(opened, settings)
     identity = settings.model_dump_json(), inputs.model_dump_json(exclude={"model_revision"})
     run = Run.create(out or root / f"{slug(Path(prompt_list).stem)}-{digest(*identity)}")
@@ -87,7 +96,7 @@ def detect(
         references = _open_references(opened, settings, wrong, talk)
         if not opened.indexed:  # an index is read as samples are compared, so that its end is soon enough
             _require_still(opened, inputs)  # what was described is what was identified
-        entry.left_out_pictures = wrong.pictures
+        entry.left_out_pictures, entry.sources = wrong.pictures, opened.read.records()
         witnesses = [settle_witness(references, m) for m in opened.witnesses] if references else []
         entry.witnesses = [w.record for w in witnesses]
         used = descriptors(opened.measure) if references is None else references.descriptors
@@ -151,15 +160,11 @@ def _open(prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Opene
     measure = _measure(settings, weights)
     check_weights(given, measure)
     check_reach(given, measure)
-    prompts = read_prompts(prompt_list, limit=settings.limit, wrong=wrong)
-    if settings.controls:
-        known = {p.text for p in prompts}
-        prompts += [p for p in read_prompts(settings.controls, Role.CONTROL, wrong=wrong) if p.text not in known]
-    references = read_references(settings.references, prompts, wrong, taken=Store.open(index) if index else ())
+    read = Sources.read(prompt_list, settings, wrong)
     source = loading.locate(settings.model, settings.revision, settings.variant)
     clip = open_clip_of(weights.clip) if settings.clip_score else None
-    witnesses = witness_measures(settings, measure, weights, references, index)
-    return Opened(prompts, references, index, weights, source, measure, witnesses, given, clip)
+    witnesses = witness_measures(settings, measure, weights, read.references, index)
+    return Opened(read, index, weights, source, measure, witnesses, given, clip)
 
 
 def _inputs(opened: Opened, settings: DetectSettings) -> DetectInputs:
@@ -248,4 +253,5 @@ def _open_references(opened: Opened, settings: DetectSettings, wrong: WrongRows,
     for line in broken.told():
         talk.warn(line)
     wrong.pictures += broken.pictures
+    opened.read.count_broken(broken.pictures)
     return found

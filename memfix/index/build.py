@@ -18,6 +18,7 @@ from memfix.index.plan import Counts, Plan, commit, compare, make_plan
 from memfix.index.rows import Row, as_line, write_lines
 from memfix.index.store import Store
 from memfix.index.walk import walk_folder
+from memfix.inputs.tally import Tally
 from memfix.measures.descriptor import Descriptor
 from memfix.world import ALONE, World
 
@@ -30,6 +31,8 @@ class Built(NamedTuple):
     store: Store
     counts: Counts
     complete: bool
+    tally: Tally
+    """What the folder holds besides pictures, as far as this process looked at it."""
 
 
 def build(
@@ -43,10 +46,11 @@ def build(
     counts = Counts()
     with held(store.path, f".rank-{world.label}.lock", OWN_RANK):
         while True:
-            store, plan, resumed = prepare(store, folder)
+            tally = Tally()
+            store, plan, resumed = prepare(store, folder, tally)
             if plan is None:
                 counts.same = sum(segment.rows for segment in store.manifest.segments)
-                return Built(store, counts, complete=True)
+                return Built(store, counts, True, tally)
             done, total = 0, sum(plan.pictures[name] for name in world.shard(plan.pictures))
             for more in describe(store, plan, folder, descriptor, world, batch_size, workers):
                 done += more
@@ -54,11 +58,11 @@ def build(
             counts.follow(plan.counts)
             finished = finish(store, plan)
             if finished is None or not resumed or not world.alone:
-                return Built(finished or store, counts, complete=finished is not None)
+                return Built(finished or store, counts, finished is not None, tally)
             store = finished  # an old plan was carried out: look again for what came since
 
 
-def prepare(store: Store, folder: Path) -> tuple[Store, Plan | None, bool]:
+def prepare(store: Store, folder: Path, tally: Tally | None = None) -> tuple[Store, Plan | None, bool]:
     """The index as it is, the plan for it, and whether that is an old one; no plan when there is nothing to do.
 
     Other processes wait for the first. Raises MemfixError when there is no picture at all: an index is not emptied
@@ -68,17 +72,17 @@ def prepare(store: Store, folder: Path) -> tuple[Store, Plan | None, bool]:
         store = Store.open(store.path)
         if (store.path / "plan").exists():
             return store, Plan(store.path / "plan"), True
-        found = walk_folder(folder)
+        found = walk_folder(folder, tally)
         first = next(found, None)
         if first is None:
             raise MemfixError(f"{folder} contains no picture.", "Give a folder of images or of webdataset tars.")
         return store, make_plan(store, chain([first], found)), False
 
 
-def preview(store: Store, folder: Path) -> Counts:
+def preview(store: Store, folder: Path, tally: Tally | None = None) -> Counts:
     """What a build would find, without writing anything."""
     counts = Counts()
-    for _ in compare(store, walk_folder(folder), counts):
+    for _ in compare(store, walk_folder(folder, tally), counts):
         pass
     return counts
 

@@ -10,7 +10,7 @@ from memfix.errors import MemfixError
 from memfix.index.pictures import examine
 from memfix.index.rows import Row
 from memfix.index.store import Store
-from memfix.inputs.references import open_image
+from memfix.inputs.opening import open_image
 from memfix.inputs.tars import container
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from memfix.errors import MemfixError
 from memfix.files import sha256 as file_sha256
 from memfix.inputs.inside import read
-from memfix.inputs.references import open_image
+from memfix.inputs.opening import open_image, undecoded
 
 PIXELS_AT_ONCE = 1 << 25  # of one batch: 96 MiB decoded
 READ_AHEAD = 64  # files hashed ahead; their contents are not kept
@@ -41,7 +41,7 @@ def examine(path: str) -> Looked:
     except OSError as error:
         return Looked("", 0, error.strerror or type(error).__name__)
     try:
-        with Image.open(path if inside is None else BytesIO(inside)) as image:
+        with undecoded(path if inside is None else BytesIO(inside)) as image:
             return Looked(digest, image.width * image.height, "")
     except Exception:  # decoders raise anything on a broken file; decoding will say why
         return Looked(digest, 0, "")

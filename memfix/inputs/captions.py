@@ -7,6 +7,8 @@ from pathlib import Path, PurePosixPath
 from posixpath import normpath
 
 from memfix.inputs import columns, tables
+from memfix.inputs.contents import HEAD, by_head
+from memfix.inputs.paths import existing, spellings
 from memfix.inputs.wrong_rows import WrongRows
 
 BESIDE = (".txt", ".caption")
@@ -28,12 +30,15 @@ def _captions(folder: Path, names: Set[str], wrong: WrongRows, whole: bool) -> d
     for table in _tables(folder, names):
         place = table.parent.relative_to(folder).as_posix()
         for line, name, text in named_images(table, wrong):
-            own = normpath(f"{place}/{name}")
-            if own in names:
+            own = next((n for s in spellings(name) if (n := normpath(f"{place}/{s}")) in names), None)
+            if own is None and (path := existing(table, name)) is not None:
+                root = folder.resolve()
+                own = Path(path).relative_to(root).as_posix() if Path(path).is_relative_to(root) else name
+            if own is not None and own in names:
                 found[own] = text
-            elif whole and tables.existing(table, name) is None:
+            elif whole and own is None:
                 missing(wrong, table, line, name)
-    texts = {name: found.get(name) or _beside(folder / name, wrong) for name in names}
+    texts = {name: found.get(name) or beside(folder / name, wrong) for name in names}
     return {name: text for name, text in texts.items() if text}
 
 
@@ -49,7 +54,8 @@ def named_images(table: Path, wrong: WrongRows) -> Iterator[tuple[int, str, str]
     """Line, image as written, and caption, for every image that a table names."""
     for line, cells in tables.rows(table, wrong):
         try:
-            names, text = columns.images(cells), next(iter(columns.texts(cells, required=False)), "")
+            names = [*columns.images(cells), *columns.perhaps(cells)]
+            text = next(iter(columns.texts(cells, required=False)), "")
         except columns.WrongCellError as error:
             wrong.add(f"{table}:{line}", str(error), f"See the columns {', '.join(columns.IMAGE[:4])}.")
             continue
@@ -65,11 +71,14 @@ def missing(wrong: WrongRows, table: Path, line: int, name: str) -> None:
     wrong.add_picture(f"{table}:{line}:", f"there is no reference image {name}", "Correct or drop the path.")
 
 
-def _beside(picture: Path, wrong: WrongRows) -> str:
+def beside(picture: Path, wrong: WrongRows) -> str:
+    """The caption in the text file beside a picture; nothing if there is none."""
     for file in map(picture.with_suffix, BESIDE):
         try:
             with file.open("rb") as opened:
-                return columns.clean(opened.read(LIMIT).decode("utf-8-sig"))
+                data = opened.read(LIMIT)
+            if by_head(data[:HEAD]) is None:  # else it is a picture itself
+                return columns.clean(data.decode("utf-8-sig"))
         except UnicodeDecodeError:
             wrong.add(str(file), "is not UTF-8 text", "Save it as UTF-8.")
         except OSError:  # there is none

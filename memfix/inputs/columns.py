@@ -17,11 +17,29 @@ IMAGE = (
     "file_path", "filepath", "filename", "path",
 )  # fmt: skip
 URL = ("url", "urls", "image_url", "image_urls", "img_url", "retrieved_urls")
+PERHAPS = "image if it is there"
+"""Where this package puts images that a list names although people publish it without them: COCO, Flickr8k, kohya."""
+IMAGE_NAME, COMMENT = "image_name", "comment"  # Flickr30k: the names of a picture and of its text
+BESIDE_TEXT = {
+    IMAGE_NAME,
+    "comment_number",
+    "id",
+    "index",
+    "negative_prompt",
+    "seed",
+    "name",
+    "category",
+    "label",
+    "split",
+}
+"""Names of columns that, beside a text, tell that a line names columns; nothing is read of these."""
 PARAPHRASES = ("paraphrases", "paraphrase", "rephrased")
 TEXT_OR_URL = {*TEXT, *URL}
 GROUND_TRUTH = ("overfit_type", "type")
 HASH = ("sha256", "md5")
 PARAPHRASE_COLUMN = re.compile(r"(?:text|prompt|caption|paraphrase)[ _-]?(\d{1,6})")
+PICTURE_FILE = re.compile(r"\S+\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)(?:#\d+)?", re.IGNORECASE)
+"""The name of a picture, and the number of its caption as Flickr8k writes it: 1.jpg#0."""
 ANOTHER_URL = re.compile(r"[\s,;|]+(?=[a-z][a-z0-9+.-]{1,9}://)", re.IGNORECASE)
 """What parts two URLs in one cell: a comma in a URL does not, unless another scheme follows it."""
 
@@ -46,23 +64,45 @@ def known(name: str) -> bool:
 
 
 def unnamed(first: Sequence[str]) -> list[str]:
-    """Names for the columns of a table whose first row is a text and a URL, and names none (CC3M); else nothing."""
-    kinds = [URL[0] if is_url(cell.strip()) else TEXT[0] for cell in first]
-    return kinds if sorted(kinds) == [TEXT[0], URL[0]] else []
+    """Names for the columns of a table whose first row names none: a text and a URL (CC3M) or a picture (Flickr8k).
+
+    Of any other table nothing.
+    """
+    kinds = [
+        URL[0] if is_url(cell.strip()) else PERHAPS if PICTURE_FILE.fullmatch(cell.strip()) else TEXT[0]
+        for cell in first
+    ]
+    return kinds if len(kinds) == 2 and kinds.count(TEXT[0]) == 1 else []
+
+
+def renamed(names: Sequence[str]) -> list[str]:
+    """Names of columns as this module knows them, where a list has names of its own (Flickr30k)."""
+    if {IMAGE_NAME, COMMENT} <= {*names}:
+        return [{IMAGE_NAME: PERHAPS, COMMENT: TEXT[0]}.get(name, name) for name in names]
+    return list(names)
 
 
 def texts(cells: Cells, required: bool = True) -> list[str]:
-    """The prompt of a row, then its paraphrases by number, then those in a list.
+    """The prompt of a row, then its paraphrases by number, then those in a list; none if the cells of text are empty.
 
-    Raises WrongCellError if there must be one and is none.
+    Raises WrongCellError if there must be one, and no column holds a text.
     """
     numbered = sorted((int(m[1]), name) for name in cells if (m := PARAPHRASE_COLUMN.fullmatch(name)))
     found = next((found for name in TEXT if (found := _texts(cells, name))), [])
     for name in (*(name for _, name in numbered), *PARAPHRASES):
         found = [*found, *_texts(cells, name)]
-    if required and not found:
+    if required and not found and not _is_empty(cells):
         raise WrongCellError("has no prompt text")
     return found
+
+
+def _is_empty(cells: Cells) -> bool:
+    """Whether a row has a column of text, and says nothing in it."""
+    held = [cells[name] for name in TEXT if name in cells]
+    return bool(held) and all(
+        cell is None or cell != cell or (isinstance(cell, str | list) and not any(map(str.strip, map(str, cell))))
+        for cell in held
+    )
 
 
 def _texts(cells: Cells, name: str) -> list[str]:
@@ -90,6 +130,23 @@ def clean(text: str) -> str:
 def images(cells: Cells) -> list[str]:
     """Paths of a row's images as written: those of the first column that holds any."""
     return next((paths for name in IMAGE if (paths := _local(cells, name))), [])
+
+
+def perhaps(cells: Cells) -> list[str]:
+    """Paths of images that need not be there."""
+    return _local(cells, PERHAPS)
+
+
+def unfolded(cells: Cells, depth: int = 2) -> Cells:
+    """A row whose text is in a cell of a cell, as in {"meta": {"prompt": …}}, with that text; others as they are."""
+    if depth == 0 or any(name in cells for name in TEXT):
+        return cells
+    for inner in cells.values():
+        if isinstance(inner, Mapping):
+            found = unfolded({normal(name): cell for name, cell in inner.items()}, depth - 1)
+            if texts := {name: found[name] for name in TEXT if name in found}:
+                return {**cells, **texts}
+    return cells
 
 
 def urls(cells: Cells) -> list[str]:
@@ -124,10 +181,25 @@ def as_list(cell: Any, name: str) -> list[str]:
         return []
     if isinstance(cell, str):
         text = cell.strip()
-        cell = _parse(text, name) if text.startswith("[") and text.endswith("]") else [text]
+        bracketed = (text.startswith("[") and text.endswith("]")) or _is_path_cell(text)
+        cell = _parse(text, name) if bracketed else [text]
+    if isinstance(cell, Mapping):
+        cell = [cell]
+    if isinstance(cell, Sequence):
+        cell = [item.get("path") if _has_a_path_alone(item) else item for item in cell]
     if not isinstance(cell, Sequence) or not all(item is None or isinstance(item, str) for item in cell):
         raise WrongCellError(f"holds neither text nor a list of texts in column '{name}'")
     return [item.strip() for item in cell if item and item.strip()]
+
+
+def _is_path_cell(text: str) -> bool:
+    """Whether a text is {bytes, path} as the datasets library writes it into CSV."""
+    return text.startswith("{") and text.endswith("}") and "path" in text and "bytes" in text
+
+
+def _has_a_path_alone(item: Any) -> bool:
+    """Whether an item is a {bytes, path} that names a picture and does not hold it."""
+    return isinstance(item, Mapping) and "path" in item and item.get("bytes") is None
 
 
 def _local(cells: Cells, name: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""Pictures inside a parquet table, as the datasets library stores them: a column of {bytes, path}, or of lists of them.
+"""Pictures inside a parquet table: columns of {bytes, path}, as `datasets` stores them, of bytes, or of lists.
 
 A picture's address is `/a/b.parquet#image:3+0`: column, row from 1, and place in the list of the row. Nothing is
-unpacked, and listing rows reads no picture. Knows nothing of picture formats.
+unpacked, and listing rows of {bytes, path} reads no picture.
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+
+from memfix.inputs import columns
+from memfix.inputs.contents import Content, by_bytes, by_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
-ADDRESS = re.compile(r"(?s)(.+\.parquet)#(.+):(\d+)\+(\d+)", re.IGNORECASE)
+ADDRESS = re.compile(r"(?s)(.+)#(.+):(\d+)\+(\d+)")
 ROWS = 16  # in memory at once, with their pictures
 BUFFER = 1 << 20  # bytes read ahead: a row group is not loaded as a whole, but page by page
 FILES = 4  # kept open
@@ -26,12 +30,51 @@ _lock = Lock()
 
 
 def is_pictures(kind: pa.DataType) -> bool:
-    """Whether a column holds pictures."""
+    """Whether a column has the form of pictures, or of sounds: {bytes, path}, or lists of them."""
     import pyarrow.types as types
 
-    if types.is_list(kind) or types.is_large_list(kind):
-        kind = kind.value_type
+    kind = _single(kind)
     return bool(types.is_struct(kind)) and {"bytes", "path"} <= {field.name for field in kind}
+
+
+def picture_columns(file: ParquetFile) -> list[str]:
+    """The columns that hold pictures: by form and usual name, else by what is in the first cell that holds anything."""
+    found = []
+    for field in file.schema_arrow:
+        formed = is_pictures(field.type)
+        if (formed and columns.normal(field.name) in columns.IMAGE) or (
+            (formed or _is_bytes(field.type)) and _begins_with_a_picture(file, field.name)
+        ):
+            found.append(field.name)
+    return found
+
+
+def _single(kind: pa.DataType) -> pa.DataType:
+    """What a column of lists holds lists of; of another column its own type."""
+    import pyarrow.types as types
+
+    return kind.value_type if types.is_list(kind) or types.is_large_list(kind) else kind
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    import pyarrow.types as types
+
+    kind = _single(kind)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _begins_with_a_picture(file: ParquetFile, column: str) -> bool:
+    """Whether the first cell of a column that is not empty holds a picture, or names one."""
+    for batch in file.iter_batches(ROWS, columns=[column]):
+        for cell in batch.column(0).to_pylist():
+            for item in cell if isinstance(cell, list) else [cell]:
+                held, name = (item.get("bytes"), item.get("path")) if isinstance(item, dict) else (item, None)
+                if held:
+                    return by_bytes(BytesIO(held), len(held)).content is Content.PICTURE
+                if name:
+                    known = by_name(name)
+                    return known is not None and known.content is Content.PICTURE
+    return False
 
 
 def leaves(file: ParquetFile, column: str, group: int) -> list[str]:
@@ -50,9 +93,9 @@ def named(table: Path, column: str, row: int, cell: Any) -> list[str]:
     """Addresses of the pictures in a cell, as `leaves` read it; the path of one that lies beside the table."""
     found = []
     for place, item in enumerate(cell if isinstance(cell, list) else [cell]):
-        if item is None:
+        if not item:
             continue
-        if item.get("bytes", b"not read") is not None:
+        if not isinstance(item, dict) or item.get("bytes", b"not read") is not None:
             found.append(f"{table.resolve()}#{column}:{row}+{place}")
         elif item.get("path"):
             found.append(str(item["path"]))
@@ -77,7 +120,8 @@ def read(address: str) -> bytes | None:
     try:
         with _lock:
             cell = _reader(path, column, stat.st_mtime_ns, stat.st_size).at(row - 1)
-        held = (cell if isinstance(cell, list) else [cell])[place]["bytes"]
+        item = (cell if isinstance(cell, list) else [cell])[place]
+        held = item["bytes"] if isinstance(item, dict) else memoryview(item)
     except (pa.ArrowException, LookupError, TypeError) as error:
         raise OSError(f"{path} holds no picture in row {row} of column {column}") from error
     return bytes(held)

@@ -9,6 +9,8 @@ from memfix.inputs import embedded, tars
 
 def container(address: str) -> Path:
     """The file that holds a picture: the tar or table of an address, else the path itself."""
+    if Path(address).is_file():  # a name may look like an address
+        return Path(address)
     return embedded.container(address) or tars.container(address)
 
 

@@ -42,7 +42,7 @@ def read_links(source: str, wrong: WrongRows | None = None, limit: int | None = 
 
 
 def _rows(path: Path, wrong: WrongRows) -> Iterator[list[Link]]:
-    if path.suffix.lower() not in tables.SUFFIXES:
+    if tables.form(path) is None:
         for number, line in tables.lines(path, wrong):
             *urls, last = columns.split_urls(line.strip())
             last, _, text = last.partition(" ")

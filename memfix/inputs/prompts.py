@@ -1,70 +1,140 @@
-"""Prompt lists as others publish them: lines of text, or any table with the column names in use."""
+"""Prompts, wherever they stand: lines of text, any table in use, a training set with captions, or the command line."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from memfix.demo import LISTS, list_path
 from memfix.errors import ExitCode, MemfixError
-from memfix.inputs import columns, tables
-from memfix.inputs.captions import missing
+from memfix.files import digest, sha256
+from memfix.inputs import captions, columns, tables, tars
+from memfix.inputs.contents import SUFFIXES, TAR, Content, content_of
+from memfix.inputs.folders import parts
+from memfix.inputs.paths import as_path, existing, names_something
+from memfix.inputs.references import index_folder
+from memfix.inputs.standard_input import DASH, STDIN
+from memfix.inputs.tally import PassedOver, Tally, listed
+from memfix.inputs.text_lists import prompt_lines
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Role
 
 HINT = f"One of these columns must hold the text: {', '.join(columns.TEXT)}; and one of these, if any, the images: " + (
     f"{', '.join((*columns.IMAGE[:4], *columns.URL[:2]))}."
 )
+COMMAND_LINE = "command line"
+NOT_THERE = "prompts whose picture is not there"
+PLACE, TAKEN_OUT = "{prompt}", "the place for a prompt in a style was taken out"
+LIST_SUFFIXES = {*tables.SUFFIXES, *tables.NO_LISTS, *SUFFIXES, TAR, ".txt", ".text", ".list", ".lst", ".gz"}
 
 
 class PromptRow(NamedTuple):
-    """One text of a list. `references` are absolute paths of files that exist, `urls` as they are written."""
+    """One text of a list. `references` are absolute paths of files that exist, or addresses; `urls` as written."""
 
     line: int
     text: str
     references: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
     ground_truth: str = ""
+    source: str = ""
 
 
 def read_prompts(
-    source: str, role: Role = Role.PROMPT, limit: int | None = None, wrong: WrongRows | None = None
-) -> list[Prompt]:
-    """Read a prompt list; a text that comes again is read once, with the references and URLs of all its rows.
+    source: str, role: Role = Role.PROMPT, limit: int | None = None, wrong: WrongRows | None = None,
+    tally: Tally | None = None,
+) -> list[Prompt]:  # fmt: skip
+    """Read prompts; a text that comes again is read once, with the references and URLs of all its rows.
 
-    With `limit`, reading ends at the first text beyond it. Raises MemfixError, naming file and line, for a missing,
-    empty or malformed list; `wrong` says what becomes of single wrong rows.
+    `source` is whatever `rows_of` reads. With `limit`, reading ends at the first text beyond it. Raises MemfixError,
+    naming file and line, for a missing, empty or malformed list; `wrong` says what becomes of single wrong rows, and
+    `tally` counts what was seen.
     """
-    wrong = wrong or WrongRows()
-    path = list_file(source)
+    wrong, tally = wrong or WrongRows(), tally or Tally()
     merged: dict[str, PromptRow] = {}
-    for row in stream(path, wrong):
-        known = merged.get(row.text)
-        if known is None and len(merged) == limit:
-            break
-        merged[row.text] = _merge(known, row) if known else row
+    with tally.wrong(wrong):
+        for row in rows_of(source, wrong, tally):
+            known = merged.get(row.text)
+            if known is None and len(merged) == limit:
+                break
+            if known is None:
+                tally.use()
+            else:
+                tally.pass_over(PassedOver.REPEATED, row.source)
+            merged[row.text] = _merge(known, row) if known else row
     if not merged:
-        left_out = f" that can be read; {wrong.first[0]}" if wrong.first else ""
-        raise MemfixError(f"{path} contains no prompt{left_out}.", "Write one prompt per line.")
+        counts = listed(tally.passed_over)
+        left_out = f" that can be read; {wrong.first[0]}" if wrong.first else f": {counts}" if counts else ""
+        raise MemfixError(
+            f"{label(source)} contains no prompt{left_out}.",
+            "Write one prompt per line, or give pictures with captions (a.txt beside a.png, or metadata.jsonl).",
+        )
     prefix = "p" if role is Role.PROMPT else "c"
     return [
         Prompt(
-            id=f"{prefix}{i:04d}", text=row.text, role=role, source=f"{path}:{row.line}",
+            id=f"{prefix}{i:04d}", text=row.text, role=role, source=row.source,
             references=row.references, urls=row.urls, ground_truth=row.ground_truth,
         )
         for i, row in enumerate(merged.values(), 1)
     ]  # fmt: skip
 
 
+def rows_of(source: str, wrong: WrongRows, tally: Tally | None = None, images: bool = True) -> Iterator[PromptRow]:
+    """Every text of a source in order, repeated ones too; without `images` nothing is read of a row but its texts.
+
+    `source` is a bundled list by its name, a file (see `stream`), `-` for standard input, a folder of pictures with
+    captions, or a prompt itself. Raises MemfixError, with what to do, for anything else.
+    """
+    tally = tally or Tally()
+    if is_a_prompt(source):
+        return iter([PromptRow(1, columns.clean(source), source=COMMAND_LINE)])
+    path = as_path(source)
+    if path.is_dir():
+        return _in_folder(path, wrong, tally, images)
+    return stream(list_file(source), wrong, images, tally)
+
+
+def is_a_prompt(source: str) -> bool:
+    """Whether a word of the command line is a prompt: nothing is there under it, and it does not look like a path."""
+    first, *more = source.split() or [""]
+    looks_like_a_path = (
+        not more or source.startswith((".", "~", "file:")) or "/" in first or "\\" in first
+        or PurePosixPath(more[-1]).suffix.lower() in LIST_SUFFIXES
+    )  # fmt: skip
+    return not looks_like_a_path and not names_something(as_path(source))
+
+
+def label(source: str) -> str:
+    """What a source is called where it is told of."""
+    if source == DASH:
+        return str(STDIN)
+    if is_a_prompt(source):
+        return COMMAND_LINE
+    return str(list_path(source) if source in LISTS and not Path(source).exists() else as_path(source))
+
+
+def identity(source: str) -> str:
+    """A hash of a list: of the bytes of a file, else of all its texts."""
+    path = Path(label(source))
+    if path.is_file() and path != STDIN and not is_a_prompt(source):
+        return sha256([path])
+    texts = (row.text for row in rows_of(source, WrongRows(skip=True), images=False))
+    return digest(*texts)
+
+
 def list_file(source: str) -> Path:
-    """The file of a prompt list: a bundled one by its name, a file, or the table of an imagefolder."""
-    path = list_path(source) if source in LISTS and not Path(source).exists() else Path(source)
+    """The file of a list: a bundled one by its name, standard input, a file, or the table of an imagefolder."""
+    if source == DASH:
+        return STDIN
+    path = list_path(source) if source in LISTS and not Path(source).exists() else as_path(source)
     if path.is_dir():
         return _list_of(path)
     if not path.is_file():
         raise MemfixError(
-            f"There is no prompt list {path}.", "Give a text file with one prompt per line.", ExitCode.USAGE
+            f"There is no prompt list {path}.",
+            "Give a text file with one prompt per line, or one prompt of several words in quotes. A single word can be "
+            f"piped in: echo WORD | memfix detect {DASH}",
+            ExitCode.USAGE,
         )
     return path
 
@@ -75,46 +145,121 @@ def _list_of(folder: Path) -> Path:
     below = [] if found else tables.metadata_below(folder)
     if len(below) > 1:
         names = ", ".join(str(table) for table in below[:3])
-        raise MemfixError(f"There are {len(below)} prompt lists in the folder {folder}: {names}.", "Give one of them.")
+        raise MemfixError(f"There are {len(below)} lists in the folder {folder}: {names}.", "Give one of them.")
     found = found or next(iter(below), None)
     if found is None:
         raise MemfixError(
-            f"There is no prompt list in the folder {folder}.",
-            f"Put one of these there: {', '.join(tables.METADATA)}.",
+            f"There is no list in the folder {folder}.", f"Put one of these there: {', '.join(tables.METADATA)}."
         )
     return found
 
 
-def stream(path: Path, wrong: WrongRows, images: bool = True) -> Iterator[PromptRow]:
-    """Every text of a list in order, repeated ones too; a row of several paraphrases gives one each.
+def stream(path: Path, wrong: WrongRows, images: bool = True, tally: Tally | None = None) -> Iterator[PromptRow]:
+    """Every text of a file in order, repeated ones too; a row of several paraphrases gives one each.
 
-    Without `images` nothing is read of a row but its texts.
+    The file is lines of text, a table, or a tar of pictures with captions. Without `images` nothing is read of a row
+    but its texts.
     """
-    if path.suffix.lower() not in tables.SUFFIXES:
-        for number, text in tables.lines(path, wrong):
-            if text.strip():
-                yield PromptRow(number, text.strip())
+    tally = tally or Tally()
+    if path != STDIN and content_of(path).content is Content.TAR:
+        yield from _in_tar(path, tally)
+        return
+    if tables.form(path) is None:
+        for number, text in prompt_lines(path, tables.lines(path, wrong), wrong, tally):
+            yield from _without_place(PromptRow(number, text, source=f"{path}:{number}"), tally)
         return
     for number, cells in tables.rows(path, wrong):
+        place = f"{path}:{number}"
         try:
             texts = columns.texts(cells)
-            names, urls = (columns.images(cells), tuple(columns.urls(cells))) if images else ([], ())
+            names, perhaps, urls = _pictures(path, cells) if images else ([], [], ())
         except columns.WrongCellError as error:
-            wrong.add(f"{path}:{number}", str(error), HINT)
+            wrong.add(place, str(error), HINT)
             continue
-        references = tuple(_files(path, number, names, wrong))
+        if not texts:
+            tally.pass_over(PassedOver.EMPTY, place)
+        references = (*_files(path, number, names, wrong), *_perhaps(path, perhaps, place, tally))
         for text in texts:
-            yield PromptRow(number, text, references, urls, columns.ground_truth(cells))
+            row = PromptRow(number, text, references, urls, columns.ground_truth(cells), place)
+            yield from _without_place(row, tally)
+
+
+def _without_place(row: PromptRow, tally: Tally) -> Iterator[PromptRow]:
+    """A row without the place that a style has for a prompt: what the style itself says is what can be asked."""
+    text = columns.clean(row.text.replace(PLACE, " ")) if PLACE in row.text else row.text
+    if text != row.text:
+        tally.alter(TAKEN_OUT, row.source)
+    if text.strip(" ,.;"):
+        yield row._replace(text=text)
+    else:
+        tally.pass_over(PassedOver.EMPTY, row.source)
+
+
+def _pictures(path: Path, cells: columns.Cells) -> tuple[list[str], list[str], tuple[str, ...]]:
+    """Images that a row names, those that need not be there, and URLs. Tables under the name of a text file are
+    published without their pictures."""
+    names, urls = columns.images(cells), tuple(columns.urls(cells))
+    published = path.suffix.lower() not in tables.SUFFIXES
+    return [] if published else names, [*columns.perhaps(cells), *(names if published else [])], urls
 
 
 def _files(path: Path, number: int, names: Sequence[str], wrong: WrongRows) -> Iterator[str]:
     """Those images of a row that are there."""
     for name in names:
-        file = tables.existing(path, name)
+        file = existing(path, name)
         if file is None:
-            missing(wrong, path, number, name)
+            captions.missing(wrong, path, number, name)
         else:
             yield file
+
+
+def _perhaps(path: Path, names: Sequence[str], place: str, tally: Tally) -> Iterator[str]:
+    """Those of these images that are there; the others are counted."""
+    for name in names:
+        file = existing(path, name, near=True)
+        if file is not None:
+            yield file
+        else:
+            tally.alter(NOT_THERE, f"{name} ({place})")
+
+
+def _in_tar(path: Path, tally: Tally) -> Iterator[PromptRow]:
+    for number, (name, address, text) in enumerate(tars.members(path, tally), 1):
+        if text:
+            yield PromptRow(number, text, (address,), source=f"{path}:{name}")
+        else:
+            tally.pass_over(PassedOver.UNCAPTIONED, f"{path}:{name}")
+
+
+def _in_folder(folder: Path, wrong: WrongRows, tally: Tally, images: bool) -> Iterator[PromptRow]:
+    """The tables of imagefolders at any depth, then what is beside pictures, in tars, and in parquet tables."""
+    if index_folder(str(folder)):
+        raise MemfixError(
+            f"{folder} is an index, which has no captions.", "Give the folder that it was made from, or a prompt list."
+        )
+    told, listed = set[str](), {*tables.metadata_below(folder)}
+    for table in sorted(listed):
+        for row in stream(table, wrong, images, tally):
+            told.update(row.references)
+            yield row
+    for name, path, content in parts(folder, wrong, tally):
+        if content is Content.PICTURE:
+            if str(path.resolve()) not in told:
+                yield from _beside(path, name, wrong, tally)
+        elif content is Content.TAR:
+            yield from _in_tar(path, tally)
+        elif path not in listed and tables.has_texts(path):
+            yield from stream(path, wrong, images, tally)
+        else:
+            tally.pass_over(PassedOver.CAPTIONS, str(path))
+
+
+def _beside(picture: Path, name: str, wrong: WrongRows, tally: Tally) -> Iterator[PromptRow]:
+    """A picture of a folder with the caption beside it."""
+    if text := captions.beside(picture, wrong):
+        yield PromptRow(1, text, (str(picture.resolve()),), source=str(picture))
+    else:
+        tally.pass_over(PassedOver.UNCAPTIONED, name)
 
 
 def _merge(first: PromptRow, again: PromptRow) -> PromptRow:

@@ -3,115 +3,143 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator
-from io import BytesIO
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from PIL import Image
 
 from memfix.demo import DEMO, REFERENCES
 from memfix.errors import MemfixError
-from memfix.files import Found, files_below
-from memfix.inputs import inside, tars
+from memfix.inputs import tars
 from memfix.inputs.captions import all_captions, missing, named_images
-from memfix.inputs.decoding import BROKEN, as_rgb
-from memfix.inputs.tables import existing
+from memfix.inputs.contents import Content, content_of
+from memfix.inputs.folders import Holder, parts, passed_over_as, required
+from memfix.inputs.opening import open_image
+from memfix.inputs.paths import as_path, existing
+from memfix.inputs.tables import holds_pictures
+from memfix.inputs.tally import PassedOver, Tally, listed
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Reference
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-
-TAR, PARQUET = ".tar", ".parquet"
 
 
 def read_references(
     source: str | None, prompts: Iterable[Prompt], wrong: WrongRows | None = None, flag: str = "--references",
-    taken: Container[str] = (),
+    taken: Container[str] = (), tally: Tally | None = None,
 ) -> list[Reference]:  # fmt: skip
     """Every reference of a run, each once: those of `source`, then the prompts' own.
 
-    `source` is a folder of images and tars (sorted by name; captions from the table of an imagefolder), one webdataset
-    tar, or a table whose rows name one or several images; parquet may hold them, also several such files in a folder
-    without images. No picture is opened. Of an index, see `index_folder`, none is listed: it may hold too many. `wrong`
-    says what becomes of wrong rows of a table, `flag` is what a hint names, `taken` holds the names in an index, which
-    the prompts' own must not get. There may be none at all.
+    `source` is a folder of images, tars and parquet tables with images (sorted by name; captions from the table of an
+    imagefolder, or from beside each image), one of these, or a table whose rows name one or several images. Pictures
+    are known by their content, and none is decoded. Of an index, see `index_folder`, none is listed: it may hold too
+    many. `wrong` says what becomes of wrong rows of a table, `flag` is what a hint names, `taken` holds the names in an
+    index, which the prompts' own must not get, and `tally` counts what was seen. Raises MemfixError where `source`
+    gives no reference. Without one, there may be none at all.
     """
     found: dict[str, Reference] = {}
+    tally, wrong = tally or Tally(), wrong or WrongRows()
     if source is not None and index_folder(source) is None:
-        root = REFERENCES if source == DEMO and not Path(source).exists() else Path(source)
-        wrong = wrong or WrongRows()
-        if root.suffix.lower() == TAR and root.is_file():
-            listed = _in_tar(root, root.name)
-        else:
-            listed = _in_table(root, root.parent, wrong) if root.is_file() else _in_folder(root, wrong, flag)
-        for reference in listed:
-            found.setdefault(reference.path, reference)
+        root = REFERENCES if source == DEMO and not Path(source).exists() else as_path(source)
+        with tally.wrong(wrong):
+            for reference in _listed(root, wrong, flag, tally):
+                _take(found, reference, tally)
+        if not found:
+            raise _nothing_in(root, wrong, tally)
     names = {reference.file_name for reference in found.values()}
     for prompt in prompts:
         for path in prompt.references:
             if path not in found:
                 name = _free_name(path, lambda name: name in names or name in taken)
-                found[path] = Reference(file_name=name, path=path, text=prompt.text)
+                _take(found, Reference(file_name=name, path=path, text=prompt.text), tally)
                 names.add(name)
     return list(found.values())
 
 
+def _take(found: dict[str, Reference], reference: Reference, tally: Tally) -> None:
+    """Take up a reference, unless it is there already."""
+    if reference.path in found:
+        tally.pass_over(PassedOver.AGAIN, reference.file_name)
+        return
+    found[reference.path] = reference
+    tally.use()
+
+
+def _nothing_in(root: Path, wrong: WrongRows, tally: Tally) -> MemfixError:
+    """The error that a source gives no reference, with what is in it instead."""
+    reasons = "; ".join(filter(None, [*wrong.first_pictures[:1], *wrong.first[:1], listed(tally.passed_over)]))
+    return MemfixError(
+        f"{root} contains no image{': ' if reasons else ''}{reasons}.",
+        "Without any reference, samples could only be compared with each other: correct the path or the files, or "
+        "leave the flag out.",
+    )
+
+
 def index_folder(source: str | None) -> Path | None:
     """The path itself if it is an index that `memfix index` has made, or is making."""
-    path = Path(source) if source is not None else None
+    path = as_path(source) if source is not None else None
     if path is None or not (path / "manifest.json").is_file():
         return None
     return path if (path / "segments").is_dir() or (path / "plan").is_dir() else None
 
 
-def _in_folder(root: Path, wrong: WrongRows, flag: str) -> Iterator[Reference]:
-    if not root.is_dir():
-        raise MemfixError(f"There is no folder of images at {root}.", f"Give a folder of images to {flag}.")
-    files = list(_files(root, wrong))
-    images = [path for path in files if path.suffix.lower() in {*SUFFIXES, TAR}]
-    if not images and (parquet := [path for path in files if path.suffix.lower() == PARQUET]):
-        for table in parquet:
-            yield from _in_table(table, root, wrong)
+def _listed(root: Path, wrong: WrongRows, flag: str, tally: Tally) -> Iterator[Reference]:
+    """The references of a folder, or of a file by its content."""
+    if not root.is_file():
+        yield from _in_folder(required(root, flag), wrong, tally)
         return
-    if not images:
-        raise MemfixError(f"{root} contains no image.", f"Known endings: {', '.join(sorted(SUFFIXES))}.")
-    named = [(path.relative_to(root).as_posix(), path) for path in images]
-    texts = all_captions(root, (name for name, path in named if path.suffix.lower() != TAR), wrong)
-    for name, path in named:
-        if path.suffix.lower() == TAR:
-            yield from _in_broken_tar(path, name, wrong)
-        else:
+    try:
+        known = content_of(root)
+    except OSError as error:
+        raise MemfixError(f"{root} cannot be read: {error.strerror}.", "Restore it, or correct its rights.") from None
+    match known.content:
+        case Content.TAR:
+            yield from _in_tar(root, root.name, tally)
+        case Content.PICTURE:
+            yield Reference(file_name=root.name, path=str(root.resolve()))
+        case Content.FOREIGN | Content.PACKED | Content.CLOSED:
+            raise MemfixError(
+                f"{root} is no source of references: {known.format or known.content}.",
+                "Unpack an archive; convert pictures to PNG or JPEG.",
+            )
+        case _:
+            yield from _in_table(root, root.parent, wrong)
+
+
+def _in_folder(root: Path, wrong: WrongRows, tally: Tally) -> Iterator[Reference]:
+    found = list(parts(root, wrong, tally))
+    tables = {part.name for part in found if part.content is Content.TABLE and _holds_pictures(part, wrong)}
+    only_tables = all(part.content is Content.TABLE for part in found) and not tables  # which may name pictures
+    pictures = [part.name for part in found if part.content is Content.PICTURE]
+    texts = all_captions(root, pictures, wrong) if pictures else {}
+    for name, path, content in found:
+        if content is Content.TAR:
+            yield from _in_broken_tar(path, name, wrong, tally)
+        elif content is Content.PICTURE:
             yield Reference(file_name=name, path=str(path.resolve()), text=texts.get(name, ""))
+        elif only_tables or name in tables:
+            yield from _in_table(path, root, wrong)
+        else:
+            tally.pass_over(passed_over_as(name), str(path))
 
 
-def _files(root: Path, wrong: WrongRows) -> Iterator[Path]:
-    """Pictures, and what may hold some, in a folder; what cannot be entered or opened may have been one."""
-    for found in files_below(root):
-        path = root / found.path
-        if is_missing(found):
-            wrong.add_picture(str(path), f"cannot be read: {found.problem}", "Restore what is there, or remove it.")
-        elif path.suffix.lower() in {*SUFFIXES, TAR, PARQUET} and path.is_file():
-            yield path
-
-
-def is_missing(found: Found) -> bool:
-    """Whether what cannot be read may have been pictures; hidden links to nowhere are locks of editors."""
-    if not found.problem:
+def _holds_pictures(part: Holder, wrong: WrongRows) -> bool:
+    """Whether a parquet table of a folder has pictures in it; one that is broken may have had some."""
+    try:
+        return holds_pictures(part.path)
+    except MemfixError as error:
+        wrong.add_picture(str(part.path), *_why(error, part.path))
         return False
-    path = PurePath(found.path)
-    return path.suffix.lower() in {*SUFFIXES, TAR} or not path.name.startswith(".#")
 
 
-def _in_broken_tar(tar: Path, label: str, wrong: WrongRows) -> Iterator[Reference]:
+def _in_broken_tar(tar: Path, label: str, wrong: WrongRows, tally: Tally) -> Iterator[Reference]:
     """What can be read of one tar among many."""
     try:
-        yield from _in_tar(tar, label)
+        yield from _in_tar(tar, label, tally)
     except MemfixError as error:
         wrong.add_picture(str(tar), *_why(error, tar))
 
 
-def _in_tar(tar: Path, label: str) -> Iterator[Reference]:
+def _in_tar(tar: Path, label: str, tally: Tally) -> Iterator[Reference]:
     names = set[str]()
-    for number, (name, address, text) in enumerate(tars.members(tar, SUFFIXES), 1):
+    for number, (name, address, text) in enumerate(tars.members(tar, tally), 1):
         name = f"{label}/{name}" if name not in names else f"{label}/{number}-{name}"
         names.add(name.removeprefix(f"{label}/"))
         yield Reference(file_name=name, path=address, text=text)
@@ -120,7 +148,7 @@ def _in_tar(tar: Path, label: str) -> Iterator[Reference]:
 def _in_table(table: Path, root: Path, wrong: WrongRows) -> Iterator[Reference]:
     root, names = root.resolve(), set[str]()
     for line, name, text in named_images(table, wrong):
-        path = existing(table, name)
+        path = existing(table, name, near=True)
         if path is None:
             missing(wrong, table, line, name)
             continue
@@ -153,15 +181,3 @@ def opened(references: Iterable[Reference], wrong: WrongRows | None) -> Iterator
 def _why(error: MemfixError, path: str | Path) -> tuple[str, str]:
     """Problem and hint of an error about a file."""
     return error.message.removeprefix(f"{path} ").removesuffix("."), error.hint
-
-
-def open_image(path: str | Path) -> Image.Image:
-    """Decode a picture, a file or in one, as training sees it: see `as_rgb`. Raises MemfixError, naming the file."""
-    try:
-        held = inside.read(str(path))
-        with Image.open(path if held is None else BytesIO(held)) as image:
-            return as_rgb(image)
-    except (*BROKEN, Image.DecompressionBombError) as error:
-        raise MemfixError(
-            f"{path} cannot be read as a picture: {type(error).__name__}.", "Replace the file, or remove it."
-        ) from None

@@ -25,7 +25,6 @@ MOST_LINES = 200
 QUOTED = re.compile(r'\s*"((?:[^"]|"")*)"\s*')
 QUOTED_OR_NOT = re.compile(r'(?:^|\t)(\s*"(?:[^"]|"")*"\s*(?=\t|$)|[^\t]*)')
 NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?(?:[eE][-+]?\d+)?")
-PICTURE_FILE = re.compile(r"\S+\.(?:png|jpe?g|webp|bmp|gif|tiff?)", re.IGNORECASE)
 
 Line = tuple[int, str]
 
@@ -48,7 +47,7 @@ def separated_rows(path: Path, numbered: Iterable[Line], wrong: WrongRows) -> It
         return
     source.give_back([head])
     separator = max(SEPARATORS, key=head[1].count)
-    read = _tsv if path.suffix.lower() == ".tsv" and separator == "\t" else _csv
+    read = _tsv if path.suffix.lower() != ".csv" and separator == "\t" else _csv
     before, names = RawRow(0, []), list[str]()
     while True:
         try:
@@ -66,7 +65,7 @@ def separated_rows(path: Path, numbered: Iterable[Line], wrong: WrongRows) -> It
             names = columns.unnamed(record.cells)
             if names:
                 yield record.line, dict(zip(names, record.cells, strict=True))
-            names = names or [columns.normal(cell) for cell in record.cells]
+            names = names or columns.renamed([columns.normal(cell) for cell in record.cells])
         elif any(cell.strip() for cell in record.cells[len(names) :]):
             wrong.add(f"{path}:{record.line}", "has more cells than there are columns", "Put quotes around its text.")
         else:
@@ -165,5 +164,7 @@ def _look(cells: Sequence[str]) -> tuple[str, ...]:
         if not cell or columns.is_url(cell):
             kinds.append("URL" if cell else "")
         else:
-            kinds.append("number" if NUMBER.fullmatch(cell) else "file" if PICTURE_FILE.fullmatch(cell) else "text")
+            kinds.append(
+                "number" if NUMBER.fullmatch(cell) else "file" if columns.PICTURE_FILE.fullmatch(cell) else "text"
+            )
     return tuple(kinds)

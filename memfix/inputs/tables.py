@@ -7,15 +7,46 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from memfix.errors import MemfixError
 from memfix.files import files_below
 from memfix.inputs import columns, embedded, separated
+from memfix.inputs.contents import Content, by_head, is_hidden
+from memfix.inputs.json_lists import list_in, row_of
+from memfix.inputs.standard_input import binary
+from memfix.inputs.text_lists import LINES_THAT_SHOW, Form, form_of
 from memfix.inputs.wrong_rows import WrongRows
 
-SUFFIXES = {".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"}
+
+class Table(StrEnum):
+    """Kinds of tables."""
+
+    SEPARATED = "cells between separators"
+    JSON_LINES = "an object of JSON a line"
+    JSON = "JSON"
+    PARQUET = "parquet"
+
+
+SUFFIXES = {
+    ".csv": Table.SEPARATED, ".tsv": Table.SEPARATED, ".jsonl": Table.JSON_LINES, ".ndjson": Table.JSON_LINES,
+    ".json": Table.JSON, ".parquet": Table.PARQUET,
+}  # fmt: skip
+OF_TEXT = {
+    Form.LINES: None, Form.SEPARATED: Table.SEPARATED, Form.JSON: Table.JSON, Form.JSON_LINES: Table.JSON_LINES,
+}  # fmt: skip
+NO_LISTS = {
+    ".yaml", ".yml", ".toml", ".ini", ".cfg", ".md", ".rst", ".html", ".htm", ".xml", ".py", ".ipynb", ".sh", ".rtf",
+    ".tex", ".doc", ".docx", ".xls", ".xlsx", ".ods", ".odt", ".npy", ".npz", ".pkl", ".pt", ".safetensors", ".arrow",
+    ".feather", ".sqlite", ".db", ".zip",
+}  # fmt: skip
+"""Names of files that are no lines of text and none of these tables."""
+
+COMPRESSED = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!")
+TEXT_HEAD = 1 << 16  # bytes that show what a text file is
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 BATCH = 1024  # rows of parquet in memory at once
 
@@ -28,21 +59,55 @@ class TableRow(NamedTuple):
 
 
 def rows(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
-    """The rows of a table, by its suffix (one of SUFFIXES); all but JSON are streamed."""
-    match path.suffix.lower():
-        case ".csv" | ".tsv":
+    """The rows of a table, by its suffix, else by what is in it; all but JSON are streamed.
+
+    Raises MemfixError for a file that is no table.
+    """
+    match form(path):
+        case Table.SEPARATED:
             return (TableRow(*row) for row in separated.separated_rows(path, lines(path, wrong), wrong))
-        case ".jsonl" | ".ndjson":
+        case Table.JSON_LINES:
             return _jsonl(path, wrong)
-        case ".json":
+        case Table.JSON:
             return _json(path, wrong)
-        case ".parquet":
+        case Table.PARQUET:
             return _parquet(path, wrong)
-        case suffix:
-            raise MemfixError(
-                f"{path}: a file ending in '{suffix}' is not a known table.",
-                f"Known endings: {', '.join(sorted(SUFFIXES))}.",
-            )
+    raise MemfixError(
+        f"{path} is not a known table.", f"Known endings: {', '.join(sorted(SUFFIXES))}; a text file may be one, too."
+    )
+
+
+def form(path: Path) -> Table | None:
+    """What kind of table a file is; None for lines of text. Raises MemfixError for what is neither."""
+    if known := SUFFIXES.get(path.suffix.lower()):
+        return known
+    head = _head(path)
+    if head.startswith(b"PAR1"):
+        return Table.PARQUET
+    looked_at = head.decode("utf-8-sig", errors="replace").splitlines()[:LINES_THAT_SHOW]
+    return OF_TEXT[form_of(looked_at[:-1] if len(head) == TEXT_HEAD and len(looked_at) > 1 else looked_at)]
+
+
+def _head(path: Path) -> bytes:
+    """The beginning of a file of text. Raises MemfixError for what is none, or written for something else."""
+    give = "Give lines of text (.txt), or a table: " + ", ".join(sorted(SUFFIXES)) + "."
+    if path.suffix.lower() in NO_LISTS:
+        raise MemfixError(f"{path} is no list that memfix reads: it ends in '{path.suffix}'.", give)
+    try:
+        with binary(path) as file:
+            head = file.read(TEXT_HEAD)
+    except OSError as error:
+        raise MemfixError(f"{path} cannot be read: {error.strerror}.", "Restore it, or correct its rights.") from None
+    if head.startswith(COMPRESSED):
+        raise MemfixError(f"{path} is compressed.", "Unpack it first.")
+    if known := by_head(head):
+        if known.content is not Content.TABLE:
+            raise MemfixError(f"{path} is no list of texts, but a {known.format or known.content}.", give)
+    elif b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 is told as such
+        raise MemfixError(f"{path} is no text.", give)
+    if head.lstrip()[:9].lower() in {b"<!doctype", b"<html>", b"<?xml ver"} or head.lstrip()[:5].lower() == b"<html":
+        raise MemfixError(f"{path} is a web page, and no list.", give)
+    return head
 
 
 def metadata(folder: Path) -> Path | None:
@@ -52,27 +117,14 @@ def metadata(folder: Path) -> Path | None:
 
 def metadata_below(folder: Path) -> list[Path]:
     """The tables of imagefolders in a folder, at any depth: one for each split."""
-    folders = sorted({path.parent for found in files_below(folder) if (path := folder / found.path).name in METADATA})
+    names = (found.path for found in files_below(folder) if not is_hidden(found.path))
+    folders = sorted({path.parent for name in names if (path := folder / name).name in METADATA})
     return [table for inner in folders if (table := metadata(inner))]
-
-
-def existing(table: Path, name: str) -> str | None:
-    """The absolute path of an image that a table names, relative to the table, or its address in it.
-
-    None if it is not there.
-    """
-    try:
-        if embedded.container(name) == table.resolve():
-            return name
-        path = (table.parent / name).resolve()
-        return str(path) if path.is_file() else None
-    except (OSError, ValueError):  # a name too long for the system, or with a zero byte in it
-        return None
 
 
 def lines(path: Path, wrong: WrongRows) -> Iterator[tuple[int, str]]:
     """Numbered lines of a UTF-8 file, with or without byte order mark, line ends kept."""
-    with path.open("rb") as file:
+    with binary(path) as file:
         for number, raw in enumerate(file, 1):
             try:
                 text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -99,14 +151,18 @@ def _jsonl(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
 
 def _json(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
     try:
-        data = json.loads(path.read_bytes().decode("utf-8-sig"))
+        with binary(path) as file:
+            data = json.loads(file.read().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise MemfixError(f"{path} is not UTF-8 text (byte {error.start}).", "Save it as UTF-8.") from None
     except json.JSONDecodeError as error:
+        if error.msg == "Extra data":  # an object a line
+            yield from _jsonl(path, wrong)
+            return
         raise MemfixError(f"{path}:{error.lineno} is not JSON: {error.msg}.", "Correct the line.") from None
     except RecursionError:
         raise MemfixError(f"{path} is not a list of prompts: it is nested too deeply.", "Write a flat list.") from None
-    for number, item in enumerate(_list_in(path, data), 1):
+    for number, item in enumerate(list_in(path, data), 1):
         yield from _item(path, number, item, wrong)
 
 
@@ -114,91 +170,75 @@ def _item(path: Path, number: int, item: Any, wrong: WrongRows) -> Iterator[Tabl
     if isinstance(item, str):
         yield TableRow(number, {"text": item})
     elif isinstance(item, dict):
-        yield TableRow(number, {columns.normal(name): cell for name, cell in item.items()})
+        yield TableRow(number, row_of(item))
     else:
         wrong.add(f"{path}:{number}", "is not a JSON object", 'Write {"text": "…"} there.')
 
 
-def _list_in(path: Path, data: Any) -> list[Any]:
-    """The list itself, or the rows in an object.
-
-    These are a list of objects with a known column; else columns of one length, by name; else the object itself, if it
-    holds one text; else the only list there is.
-    """
-    if isinstance(data, list):
-        return data
-    cells = {columns.normal(k): v for k, v in data.items()} if isinstance(data, dict) else {}
-    lists = {name: cell for name, cell in cells.items() if isinstance(cell, list)}
-    for items in lists.values():
-        if items and isinstance(items[0], dict) and any(columns.known(columns.normal(name)) for name in items[0]):
-            return items
-    if any(isinstance(cells.get(name), str) for name in columns.TEXT):
-        return [data]
-    held = {name: _column(cell) for name, cell in cells.items() if columns.known(name)}
-    if columns.TEXT_OR_URL & {name for name, column in held.items() if column is not None}:
-        return _transposed(path, {name: column for name, column in held.items() if column is not None})
-    if len(lists) == 1:
-        return next(iter(lists.values()))
-    raise MemfixError(f"{path} contains no list of prompts.", 'Write ["…", …], [{"text": "…"}, …] or {"prompts": […]}.')
+def has_texts(path: Path) -> bool:
+    """Whether a parquet table has a column of prompts. Raises MemfixError if it cannot be read."""
+    with _parquet_file(path) as file:
+        texts = (columns.normal(f.name) in columns.TEXT and _is_text(f.type) for f in file.schema_arrow)
+        return any(texts) or any(_is_text_inside(f.type) for f in file.schema_arrow)
 
 
-def _column(cell: Any) -> list[Any] | None:
-    """The cells of a column: a list, or an object from row to cell, as pandas writes it; None if it is neither."""
-    cells = list(cell.values()) if isinstance(cell, dict) else cell
-    is_column = isinstance(cells, list) and not any(isinstance(item, dict) for item in cells)
-    return cells if is_column else None
+def holds_pictures(path: Path) -> bool:
+    """Whether a parquet table has pictures in it. Raises MemfixError if it cannot be read."""
+    with _parquet_file(path) as file:
+        return bool(embedded.picture_columns(file))
 
 
-def _transposed(path: Path, held: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    """Rows of columns. Raises MemfixError where these cannot belong together."""
-    if len({len(column) for column in held.values()}) > 1:
-        lengths = ", ".join(f"{len(column)} {name}" for name, column in held.items())
-        raise MemfixError(f"{path} has columns of different lengths: {lengths}.", 'Write [{"text": "…"}, …].')
-    return [dict(zip(held, row, strict=True)) for row in zip(*held.values(), strict=True)]
-
-
-def _parquet(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
-    """Known columns of text and lists of text; pictures inside the table are `file_name`s: their addresses."""
+@contextmanager
+def _parquet_file(path: Path) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path, buffer_size=embedded.BUFFER) as file:
-            names = [f.name for f in file.schema_arrow if columns.known(columns.normal(f.name)) and _is_text(f.type)]
-            pictures = _pictures(file)
-            number = 0
-            for batch in _batches(file, names, pictures):
-                for i in range(batch.num_rows):
-                    number += 1
-                    try:
-                        (cells,) = batch.slice(i, 1).to_pylist()
-                    except UnicodeDecodeError as error:
-                        wrong.add(f"{path}:{number}", f"is not UTF-8 text (byte {error.start})", "Write it as UTF-8.")
-                        continue
-                    held = embedded.named(path, pictures, number, cells.pop(pictures)) if pictures else []
-                    named = {columns.normal(name): cell for name, cell in cells.items()}
-                    yield TableRow(number, named | ({columns.IMAGE[0]: held} if held else {}))
+            yield file
     except (pa.ArrowException, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise MemfixError(f"{path} cannot be read as parquet: {reason}", "Replace the file.") from None
 
 
-def _pictures(file: Any) -> str:
-    """The column that holds pictures, of several the one of the most usual name; nothing if there is none."""
-    kinds = {f.name: f.type for f in file.schema_arrow}
-    found = [name for name in kinds if columns.normal(name) in columns.IMAGE and embedded.is_pictures(kinds[name])]
-    return min(found, key=lambda name: columns.IMAGE.index(columns.normal(name)), default="")
+def _parquet(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
+    """Known columns of text and lists of text; pictures inside the table are `file_name`s: their addresses."""
+    with _parquet_file(path) as file:
+        names = [f.name for f in file.schema_arrow if columns.known(columns.normal(f.name)) and _is_text(f.type)]
+        if not any(columns.normal(name) in columns.TEXT for name in names):
+            names += [f.name for f in file.schema_arrow if _is_text_inside(f.type)]
+        pictures = embedded.picture_columns(file)
+        number = 0
+        for batch in _batches(file, names, pictures):
+            for i in range(batch.num_rows):
+                number += 1
+                try:
+                    (cells,) = batch.slice(i, 1).to_pylist()
+                except UnicodeDecodeError as error:
+                    wrong.add(f"{path}:{number}", f"is not UTF-8 text (byte {error.start})", "Write it as UTF-8.")
+                    continue
+                held = [a for name in pictures for a in embedded.named(path, name, number, cells.pop(name))]
+                yield TableRow(number, row_of(cells) | ({columns.IMAGE[0]: held} if held else {}))
 
 
-def _batches(file: Any, names: list[str], pictures: str) -> Iterator[Any]:
-    """Rows of the named columns, with that of the pictures as `embedded.named` wants it."""
+def _batches(file: Any, names: list[str], pictures: list[str]) -> Iterator[Any]:
+    """Rows of the named columns, with those of pictures as `embedded.named` wants them."""
     if not pictures:
         yield from file.iter_batches(BATCH, columns=names)
         return
     for group in range(file.num_row_groups):
-        more = embedded.leaves(file, pictures, group)
-        size = embedded.ROWS if more == [pictures] else BATCH
+        more = [leaf for name in pictures for leaf in embedded.leaves(file, name, group)]
+        size = embedded.ROWS if {*more} & {*pictures} else BATCH
         yield from file.iter_batches(size, row_groups=[group], columns=[*names, *more])
+
+
+def _is_text_inside(kind: Any) -> bool:
+    """Whether a column has cells of cells, one of them a text."""
+    import pyarrow.types as types
+
+    return bool(types.is_struct(kind)) and any(
+        columns.normal(f.name) in columns.TEXT and _is_text(f.type) for f in kind
+    )
 
 
 def _is_text(kind: Any) -> bool:

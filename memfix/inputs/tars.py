@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from memfix.errors import MemfixError
 from memfix.inputs import columns
+from memfix.inputs.contents import Content, Known, by_bytes, by_name, is_hidden
+from memfix.inputs.tally import PassedOver, Tally
 
-ADDRESS = re.compile(r"(?s)(.+\.tar)#(\d+)\+(\d+)")
+ADDRESS = re.compile(r"(?s)(.+)#(\d+)\+(\d+)")
 LIMIT = 256 << 20  # bytes of one member; a larger one is no picture
 TEXT_LIMIT = 1 << 20
+CAPTIONS_BESIDE = (".txt", ".caption", ".json")
 
 
 class Member(NamedTuple):
@@ -28,31 +31,66 @@ class Member(NamedTuple):
     text: str
 
 
-def members(tar: Path, suffixes: Set[str]) -> Iterator[Member]:
-    """The pictures of a tar in order; a caption is the key.txt or key.json beside key.jpg, before or behind it."""
-    key, pictures, text = "", list[Member](), ""
+def members(tar: Path, tally: Tally | None = None) -> Iterator[Member]:
+    """The pictures of a tar in order; what else is in it goes to `tally`.
+
+    Of `a/poster v1.0.png` the caption is `a/poster v1.0.txt` or .json, wherever in the tar; else, as webdataset means
+    it, `a/poster v1.txt`, and of `a/1.front.png` that is `a/1.txt`. Memory is that of the names and captions of a tar.
+    """
+    tally, found, texts = tally or Tally(), list[tuple[str, str]](), dict[str, str]()
     try:
         with tarfile.open(tar, "r:") as archive:  # uncompressed, as webdataset's are: only then is there an offset
             for info in archive:
                 archive.members.clear()  # type: ignore[attr-defined]  # it would remember every header
-                if not info.isreg() or info.issparse() or info.size > LIMIT:
+                if not info.isreg() or info.issparse():
                     continue
-                stem, _, suffix = PurePosixPath(info.name).name.partition(".")
-                new = f"{PurePosixPath(info.name).parent}/{stem}"
-                if new != key:
-                    yield from (picture._replace(text=text) for picture in pictures)
-                    key, pictures, text = new, [], ""
-                suffix = f".{suffix.lower()}"
-                if suffix in suffixes:
-                    address = f"{tar.resolve()}#{info.offset_data}+{info.size}"
-                    pictures.append(Member(PurePosixPath(info.name).name, address, ""))
-                elif suffix in {".txt", ".json"} and info.size <= TEXT_LIMIT and (file := archive.extractfile(info)):
-                    text = _caption(file.read(), suffix) or text
-            yield from (picture._replace(text=text) for picture in pictures)
+                if (content := _content(archive, info, tally)) is Content.PICTURE:
+                    found.append((info.name, f"{tar.resolve()}#{info.offset_data}+{info.size}"))
+                    continue
+                stem, suffix = _parted(info.name)
+                is_text = suffix in CAPTIONS_BESIDE and content is Content.OTHER and info.size <= TEXT_LIMIT
+                if is_text and (file := archive.extractfile(info)):
+                    texts[stem] = _caption(file.read(), suffix) or texts.get(stem, "")
     except (tarfile.TarError, OSError) as error:
         raise MemfixError(
             f"{tar} cannot be read as a tar: {error}.", "Replace the file; unpack .tar.gz first."
         ) from None
+    for name, address in found:
+        yield Member(PurePosixPath(name).name, address, next(filter(None, map(texts.get, _stems(name))), ""))
+
+
+def _content(archive: tarfile.TarFile, info: tarfile.TarInfo, tally: Tally) -> Content | None:
+    """What a member is; what is no picture is counted. None for what is not looked at."""
+    if is_hidden(info.name):
+        tally.pass_over(PassedOver.HIDDEN, info.name)
+        return None
+    if info.size > LIMIT:
+        tally.pass_over(PassedOver.LARGE, info.name)
+        return None
+    known = by_name(info.name)
+    if known is None:
+        file = archive.extractfile(info)
+        known = by_bytes(file, info.size) if file else Known(Content.OTHER)
+    suffix = PurePosixPath(info.name).suffix.lower()
+    other = PassedOver.CAPTIONS if suffix in CAPTIONS_BESIDE else PassedOver.OTHER
+    if known.content is not Content.PICTURE:
+        kinds = {Content.FOREIGN: PassedOver.FOREIGN, Content.OTHER: other}
+        tally.pass_over(kinds.get(known.content, PassedOver.CLOSED), info.name)
+    return known.content
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """A member's path without its last suffix, and that in lower case."""
+    path = PurePosixPath(name)
+    return str(path.with_suffix("")), path.suffix.lower()
+
+
+def _stems(name: str) -> Iterator[str]:
+    """What a caption beside a picture is called, without its suffix: from the longest to webdataset's key."""
+    path = PurePosixPath(name)
+    while path.suffix:
+        path = path.with_suffix("")
+        yield str(path)
 
 
 def container(address: str) -> Path:

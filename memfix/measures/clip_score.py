@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from memfix.errors import MemfixError
-from memfix.inputs.references import open_image
+from memfix.inputs.opening import open_image
 from memfix.measures.clip import Clip
 from memfix.records import ClipScore, Score
 

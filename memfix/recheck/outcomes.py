@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
+from memfix.inputs.opening import open_image
 from memfix.measures import pixels
 from memfix.recheck.damage import harm
 from memfix.records import Damage, Label, Outcome, Prompt, Role, Verdict
@@ -119,4 +118,4 @@ def _of_other(seen: Evidence) -> tuple[Outcome, str]:
 
 def file_difference(a: Path, b: Path) -> float:
     """Root mean square difference of two picture files of one size, 0 to 1."""
-    return pixels.rms_difference(Image.open(a), Image.open(b))
+    return pixels.rms_difference(open_image(a), open_image(b))

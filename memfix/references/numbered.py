@@ -15,7 +15,8 @@ from memfix.index.originals import Originals
 from memfix.index.search import Neighbours, best_of_both, nothing, search
 from memfix.index.store import Ids, Store, Vectors
 from memfix.inputs.captions import captions
-from memfix.inputs.references import open_image, opened
+from memfix.inputs.opening import open_image
+from memfix.inputs.references import opened
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures.descriptor import Descriptor
 from memfix.records import Reference

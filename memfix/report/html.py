@@ -14,7 +14,7 @@ from markupsafe import Markup
 from memfix.console import are, count_of, counted, percent, visible
 from memfix.errors import MemfixError
 from memfix.files import write_atomic
-from memfix.inputs.references import open_image
+from memfix.inputs.opening import open_image
 from memfix.records import Label, Outcome
 from memfix.report.schema import Picture, PromptEntry, Report, Summary
 from memfix.run.header import DetectStage

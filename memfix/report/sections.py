@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
+from memfix.findings import SourceRecord
 from memfix.records import Arm, AttackResult, Record, Version
 from memfix.run.folder import Run
 
@@ -20,6 +21,12 @@ class LeftOut(Record):
 
     rows: int = Field(description="rows of prompt lists and tables")
     pictures: int = Field(description="reference images")
+
+
+class SourcesTold(Record):
+    """What was seen in each source of prompts and training images, and what became of it."""
+
+    sources: dict[str, SourceRecord] = Field(description="prompts, controls and references, as in run.json")
 
 
 class BroughtBack(Record):
@@ -55,6 +62,12 @@ def left_out(run: Run) -> LeftOut | None:
     if stage is None or not stage.wrong_rows + stage.left_out_pictures:
         return None
     return LeftOut(rows=stage.wrong_rows, pictures=stage.left_out_pictures)
+
+
+def sources(run: Run) -> SourcesTold | None:
+    """What was seen in each source; nothing of runs from a time when that was not counted."""
+    stage = run.header.stages.detect
+    return SourcesTold(sources=stage.sources) if stage and stage.sources else None
 
 
 def attacks(run: Run) -> AttacksTold | None:
@@ -98,7 +111,11 @@ class Section(NamedTuple):
     tell: Callable[[Run], Record | None]
 
 
-SECTIONS = {"attacks": Section(AttacksTold, attacks), "left_out": Section(LeftOut, left_out)}
+SECTIONS = {
+    "attacks": Section(AttacksTold, attacks),
+    "left_out": Section(LeftOut, left_out),
+    "sources": Section(SourcesTold, sources),
+}
 
 
 def told(run: Run) -> dict[str, dict[str, Any]]:

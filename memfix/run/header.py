@@ -19,6 +19,7 @@ from memfix.findings import (
     RuleRecord,
     ScreeningRecord,
     SearchRecord,
+    SourceRecord,
     WeightsRecord,
     WitnessRecord,
 )
@@ -70,6 +71,10 @@ class DetectStage(Stage):
     weights: dict[str, WeightsRecord] = Field(default_factory=dict, description="by name of the measure they are of")
     wrong_rows: int = Field(0, description="rows of prompt lists and tables that were left out")
     left_out_pictures: int = Field(0, description="references that could not be read and were left out")
+    sources: dict[str, SourceRecord] = Field(
+        default_factory=dict,
+        description="prompts, controls and references: what was seen in each, used, and passed over",
+    )
     loaded_by: str | None = Field(
         None, description="class of diffusers that loads the model, as the model card tells; none before it is loaded"
     )

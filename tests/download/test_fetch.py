@@ -22,9 +22,11 @@ from memfix.download.journal import NAME, Journal
 from memfix.download.pictures import SUFFIX, check_picture
 from memfix.download.safe_http import Client, Limits
 from memfix.errors import MemfixError
+from memfix.inputs.contents import SUFFIXES
 from memfix.inputs.links import Link
 from memfix.inputs.references import read_references
 from tests.download.bad_server import BadServer, no_image, photo
+from tests.inputs.test_contents import FORMATS, encoded
 
 QUICK = FetchSettings(per_host=8, per_second=10000, retries=2, backoff=0.01)
 
@@ -371,3 +373,11 @@ def test_a_full_disk_is_no_fault_of_the_server(get: Fetch) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, old)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_picture_of_every_format_that_is_opened_is_kept(tmp_path: Path, kind: str) -> None:
+    """Under a name that its content gives it, which references are found by."""
+    (tmp_path / "x").write_bytes(encoded(kind))
+    found = check_picture(tmp_path / "x", 1 << 20, 8)
+    assert (found.width, found.height) == (64, 64) and found.suffix in SUFFIXES

@@ -111,7 +111,7 @@ def test_a_file_of_the_user_is_not_overwritten(server: str, tmp_path: Path) -> N
 def test_table(entry: PublishedList) -> None:
     assert re.fullmatch(r"[0-9a-f]{40}", entry.commit) and re.fullmatch(r"[0-9a-f]{64}", entry.sha256)
     assert re.fullmatch(r"[a-z0-9-]+", entry.name) and get_published(entry.name) is entry
-    assert Path(entry.file_name).suffix in SUFFIXES | {".txt"}
+    assert Path(entry.file_name).suffix in {*SUFFIXES, ".txt"}
     assert entry.kind in {"memorized", "ordinary"} and entry.licence == "MIT"
     assert entry.url() == f"https://raw.githubusercontent.com/{entry.repository}/{entry.commit}/{entry.path}"
 

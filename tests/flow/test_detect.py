@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,24 @@ def test_without_references(memfix, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "moved/before" / panda_sample(moved), tmp_path / "moved/before" / turtle["reference"])
     with pytest.raises(MemfixError, match="changed since the detect"):  # nothing would be a copy of another picture
         Detection.of(Run.open(tmp_path / "moved")).require_unchanged()
+
+
+def test_references_of_every_kind_are_compared(memfix, tmp_path: Path) -> None:
+    """One as a JPEG that is called .jfif, one in a tar under a name with dots, beside a side file of macOS."""
+    refs = tmp_path / "refs"
+    (refs / "data").mkdir(parents=True)
+    kept = {row["text"]: REFERENCES / row["file_name"] for row in rows(REFERENCES / "metadata.jsonl")}
+    turtle, bell = (kept[text] for text in LIST.splitlines()[:2])
+    with Image.open(turtle) as poster:
+        poster.convert("RGB").save(refs / "a.jfif", "JPEG", quality=95)
+    with tarfile.open(refs / "data/x.tar", "w") as tar:
+        tar.add(bell, "poster v1.0.png")
+    (refs / "._a.png").write_bytes(b"\0\5\x16\7")
+    found = memfix(
+        "detect", "prompts.txt", "-m", "demo", "--references", "refs", "--limit", "2", "--num-samples", "3", "-o", "run"
+    )
+    assert [v["verdict"] for v in found] == ["memorized"] * 2
+    assert [v["reference"] for v in found] == ["a.jfif", "data/x.tar/poster v1.0.png"]
 
 
 def test_early_looks_and_kinds(memfix) -> None:

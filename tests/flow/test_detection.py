@@ -15,7 +15,7 @@ from memfix.errors import ExitCode, MemfixError
 from memfix.findings import RuleRecord
 from memfix.flow.detect import detect
 from memfix.flow.detection import Detection, adapters_of, digest_of, identity_of, wanted
-from memfix.inputs.references import open_image
+from memfix.inputs.opening import open_image
 from memfix.measures.weights import Wanted
 from memfix.records import Label, Part, Prompt, Reference, Role, Sample, Score
 from memfix.run.folder import Run

@@ -147,7 +147,7 @@ def test_later_runs_touch_only_what_is_different(folder: Path, tmp_path: Path) -
 def test_new_files_land_where_a_new_index_would_have_them(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     built(folder, out)
-    pictures(folder, ["0/.first.png", *(f"1/{i:03d}.png" for i in range(11)), "2/zz.png", "3/last.png"], first=100)
+    pictures(folder, ["0/!first.png", *(f"1/{i:03d}.png" for i in range(11)), "2/zz.png", "3/last.png"], first=100)
     descriptor = Counting()
     done = built(folder, out, descriptor=descriptor)
     assert descriptor.seen == done.counts.new == 14

@@ -5,9 +5,14 @@ import os
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from memfix.index.rows import Row, as_line, from_line, read_lines, write_lines
 from memfix.index.walk import walk_folder
-from memfix.inputs.references import open_image, read_references
+from memfix.inputs.opening import open_image
+from memfix.inputs.references import read_references
+from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
 from tests.conftest import picture
 
@@ -30,7 +35,7 @@ def test_order_and_names_are_those_of_references(tmp_path: Path) -> None:
     tar(tmp_path / "b/x.tar", ["9.png", "../1.png"])
     rows = list(walk_folder(tmp_path))
     assert [row.file_name for row in rows] == [
-        "a.png", "b/1.png", "b/x.tar/1.png", "b/x.tar/9.png", "b-c/1.PNG", "b.png",
+        "a.png", "b/1.png", "b/x.tar/1.png", "b/x.tar/9.png", "b-c/1.PNG", "b.png", "notes.txt",
     ]  # fmt: skip
     assert [row.key for row in rows] == sorted(row.key for row in rows)
     assert {row.file_name for row in rows} == {r.file_name for r in read_references(str(tmp_path), [])}
@@ -73,3 +78,23 @@ def test_lines_leave_out_what_goes_without_saying() -> None:
     assert as_line(Row("a.png", "a.png", 1, 2)) == {"file_name": "a.png", "size": 1, "mtime_ns": 2}
     row = Row("x.tar/a.png", "x.tar#512+9", 9, 2, "ab", "why")
     assert from_line(as_line(row)) == row
+
+
+def test_what_may_hold_pictures_is_a_row_and_all_else_is_counted(tmp_path: Path) -> None:
+    for name in ("a.jfif", "noext", "22.05", "._a.png", ".ipynb_checkpoints/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture(0, 16).save(tmp_path / name, "JPEG")
+    tar(tmp_path / "x.tar", ["poster v1.0.png", "._poster.png"])
+    cells = [{"bytes": (tmp_path / "a.jfif").read_bytes(), "path": None}]
+    pq.write_table(pa.table({"img": cells}), tmp_path / "p.parquet")
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "q.parquet")
+    for name, data in [("b.heic", b""), ("c.arrow", b""), ("d.txt", b"a cat"), ("e.bin", b"\0")]:
+        (tmp_path / name).write_bytes(data)
+    tally = Tally()
+    rows = {row.file_name: row.reason for row in walk_folder(tmp_path, tally)}
+    assert {name for name, reason in rows.items() if not reason} == {
+        "a.jfif", "noext", "22.05", "x.tar/poster v1.0.png",
+    }  # fmt: skip
+    assert "inside a table" in rows["p.parquet"] and "is HEIC" in rows["b.heic"] and "cannot look" in rows["c.arrow"]
+    over = {why: count for why, count in tally.passed_over.items() if count}
+    assert over == {PassedOver.HIDDEN: 3, PassedOver.CAPTIONS: 2, PassedOver.OTHER: 1}

@@ -14,8 +14,10 @@ from memfix.errors import MemfixError
 from memfix.inputs.embedded import container as table_of
 from memfix.inputs.embedded import is_pictures, leaves, named
 from memfix.inputs.inside import container, read
+from memfix.inputs.opening import open_image
 from memfix.inputs.prompts import read_prompts
-from memfix.inputs.references import open_image, read_references
+from memfix.inputs.references import read_references
+from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
 from tests.conftest import picture
 
@@ -144,3 +146,36 @@ def test_a_cell_names_what_it_holds_or_what_lies_beside_the_table(tmp_path: Path
 def test_an_address_leads_into_a_table_and_a_path_does_not() -> None:
     assert table_of("/a/b.parquet#image:3+0") == Path("/a/b.parquet")
     assert table_of("/a/b.parquet") is None
+
+
+def test_tables_beside_a_picture_and_without_pictures(table: Path) -> None:
+    """All of a folder is read; a table of texts beside pictures is none of it, under whatever name a table has."""
+    picture(7).save(table.parent / "thumbnail.png")
+    pq.write_table(pa.table({"caption": ["a"], "url": ["http://x.org/1"]}), table.parent / "00000.parquet")
+    table.rename(table.parent / "train")
+    tally = Tally()
+    references = read_references(str(table.parent), [], tally=tally)
+    assert [r.file_name for r in references] == ["thumbnail.png", *(f"train#image:{i}+0" for i in range(1, 6))]
+    assert open_image(references[5].path).tobytes() == picture(4).tobytes()
+    assert (tally.used, tally.passed_over) == (6, {PassedOver.CAPTIONS: 1})
+    assert len(read_references(str(table.parent / "train"), [])) == 5
+
+
+def test_pictures_are_found_under_any_name_of_a_column(tmp_path: Path) -> None:
+    sound = [{"bytes": b"RIFF\0\0\0\0WAVE", "path": "1.wav"}] * 2
+    cells = {
+        "jpg": [None, png(0)], "Picture": [{"bytes": png(1), "path": None}] * 2, "several": [[png(2), png(3)], []],
+        "audio": sound, "latent": [b"\0" * 64] * 2, "TEXT": ["a", "b"],
+    }  # fmt: skip
+    pq.write_table(pa.table(cells), tmp_path / "a.parquet")
+    first, second = read_prompts(str(tmp_path / "a.parquet"))
+    assert [r.partition("#")[2] for r in first.references] == ["Picture:1+0", "several:1+0", "several:1+1"]
+    assert [r.partition("#")[2] for r in second.references] == ["jpg:2+0", "Picture:2+0"]
+    seen = [open_image(r).tobytes() for r in (*first.references, *second.references)]
+    assert seen == [picture(i).tobytes() for i in (1, 2, 3, 0, 1)]
+    assert len(read_references(str(tmp_path / "a.parquet"), [])) == 5
+
+
+def test_a_text_in_a_cell_of_a_cell(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"meta": [{"prompt": "an owl", "seed": 1}]}), tmp_path / "a.parquet")
+    assert [p.text for p in read_prompts(str(tmp_path / "a.parquet"))] == ["an owl"]

@@ -1,13 +1,23 @@
 """Prompt lists of every supported form, good and bad."""
 
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
 
 from memfix.errors import MemfixError
-from memfix.inputs.prompts import read_prompts
+from memfix.index.build import build
+from memfix.index.store import Store
+from memfix.inputs.prompts import identity, is_a_prompt, read_prompts, rows_of
+from memfix.inputs.references import read_references
+from memfix.inputs.tally import PassedOver, Tally
+from memfix.inputs.wrong_rows import WrongRows
+from memfix.measures.descriptor import Pixels
 from memfix.records import Role
 from tests.conftest import picture
+from tests.inputs.test_embedded import write as write_table
+from tests.inputs.test_tars import png
+from tests.inputs.test_tars import write as write_tar
 
 
 def write(folder: Path, name: str, text: str) -> str:
@@ -16,8 +26,8 @@ def write(folder: Path, name: str, text: str) -> str:
 
 
 def test_lines(tmp_path: Path) -> None:
-    prompts = read_prompts(write(tmp_path, "p.txt", "\ufeffa cat\n\n  a <b>dog</b> \r\na cat\n# not a comment"))
-    assert [p.text for p in prompts] == ["a cat", "a <b>dog</b>", "# not a comment"]
+    prompts = read_prompts(write(tmp_path, "p.txt", "\ufeffa cat\n\n  a <b>dog</b> \r\na cat\na bird"))
+    assert [p.text for p in prompts] == ["a cat", "a <b>dog</b>", "a bird"]
     assert [p.source.rsplit(":")[-1] for p in prompts] == ["1", "3", "5"]
     assert [p.id for p in prompts] == ["p0001", "p0002", "p0003"]
 
@@ -68,3 +78,77 @@ def test_missing_and_binary(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(MemfixError, match="not UTF-8"):
         read_prompts(str(tmp_path / "b.txt"))
+
+
+def test_a_training_set_is_a_list_of_prompts(tmp_path: Path) -> None:
+    """Kohya's folders, an imagefolder, a tar and a hub table at once: each caption with its own picture."""
+    for name in ("10_mug/0.png", "10_mug/1", "10_mug/bare.png", "split/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture(0).save(tmp_path / name, "PNG")
+    write(tmp_path, "10_mug/0.txt", "a mug,\non a table\n")
+    write(tmp_path, "10_mug/1.caption", "a mug in a hand")
+    write(tmp_path, "split/metadata.csv", "file_name,text,caption1\n2.png,a plate,a white plate\n")
+    write_tar(tmp_path / "x.tar", [("a b v1.0.jpg", png(3)), ("a b v1.0.txt", b"a fork"), ("c.jpg", png(4))])
+    write_table(tmp_path / "data.parquet", [{"bytes": png(5), "path": "5.png"}])
+    tally = Tally()
+    prompts = read_prompts(str(tmp_path), tally=tally)
+    found = {p.text: [Path(r).name.partition("#")[0] for r in p.references] for p in prompts}
+    assert found == {
+        "a plate": ["2.png"], "a white plate": ["2.png"], "a mug, on a table": ["0.png"], "a mug in a hand": ["1"],
+        "disc 0": ["data.parquet"], "a fork": ["x.tar"],
+    }  # fmt: skip
+    assert (tally.used, tally.passed_over[PassedOver.UNCAPTIONED]) == (6, 2)
+    assert {p.source.removeprefix(f"{tmp_path}/") for p in prompts} == {
+        "split/metadata.csv:2", "10_mug/0.png", "10_mug/1", "data.parquet:1", "x.tar:a b v1.0.jpg",
+    }  # fmt: skip
+    assert [p.text for p in read_prompts(str(tmp_path / "x.tar"))] == ["a fork"]
+    assert len(read_references(None, prompts)) == 5
+    rows = rows_of(str(tmp_path), WrongRows(), images=False)
+    assert {row.text for row in rows} == found.keys()
+    assert identity(str(tmp_path)) == identity(str(tmp_path)) != identity(str(tmp_path / "x.tar"))
+
+
+def test_one_prompt_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for text in ("an owl on a gate", "half of 1/2 a pie.", "v2.0 of an owl"):
+        (prompt,) = read_prompts(text)
+        assert (prompt.text, prompt.source) == (text, "command line")
+    (tmp_path / "an owl").write_text("a cat\n")  # what is there is read
+    assert [p.text for p in read_prompts("an owl")] == ["a cat"]
+    for text in ("owl", "my prompts.txt", "./an owl on", "lists/my prompts", "a picture.png", "~/an owl", "in\\an owl"):
+        assert not is_a_prompt(text)
+        with pytest.raises(MemfixError, match="There is no prompt list") as caught:
+            read_prompts(text)
+        assert "in quotes" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("piped", "texts"),
+    [
+        ("an owl\n# not this\na cat\n", ["an owl", "a cat"]), ("prompt,seed\nan owl,1\n", ["an owl"]),
+        ('{"text": "an owl", "image": "x.png"}\n', ["an owl"]), ('["an owl"]', ["an owl"]),
+    ],
+)  # fmt: skip
+def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piped: str, texts: list[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(0).save(tmp_path / "x.png")
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(piped.encode())))
+    prompts = read_prompts("-")
+    assert [p.text for p in prompts] == texts and prompts[0].source.startswith("/dev/stdin:")
+    assert [p.text for p in read_prompts("-")] == texts  # what was piped in is kept
+    if "image" in piped:
+        assert prompts[0].references == (str(tmp_path / "x.png"),)
+
+
+def test_rows_without_a_text_and_styles(tmp_path: Path) -> None:
+    text = '\ufeffname,prompt,negative_prompt\nNone,,\n-- INK --,,\nink,"ink of {prompt}, fine",blur\nempty,{prompt},\n'
+    tally = Tally()
+    (ink,) = read_prompts(write(tmp_path, "styles.csv", text), tally=tally)
+    assert ink.text == "ink of , fine"
+    assert tally.passed_over == {PassedOver.EMPTY: 3} and sum(tally.altered.values()) == 2
+
+
+def test_an_index_has_no_prompts(reference_folder: Path, tmp_path: Path) -> None:
+    build(Store.create(tmp_path / "index", reference_folder, Pixels()), reference_folder, Pixels())
+    with pytest.raises(MemfixError, match="is an index, which has no captions"):
+        read_prompts(str(tmp_path / "index"))

@@ -1,5 +1,7 @@
 """Reference folders, captions, unreadable pictures."""
 
+import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ from memfix.errors import MemfixError
 from memfix.index.build import build
 from memfix.index.store import Store
 from memfix.inputs.captions import captions
-from memfix.inputs.references import index_folder, open_image, read_references
+from memfix.inputs.opening import open_image
+from memfix.inputs.references import index_folder, read_references
+from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import Pixels
@@ -235,3 +239,65 @@ def test_a_link_to_nowhere_in_a_folder_is_a_picture_that_is_missing(tmp_path: Pa
     wrong = WrongRows(skip=True)
     assert [r.file_name for r in read_references(str(tmp_path), [], wrong)] == ["0.png"]
     assert wrong.pictures == 1
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "a.jpe", "a.avif", "a.jp2", "a.ppm", "a.tga", "a", "a.txt", "22.05"])
+def test_a_picture_of_any_name_is_a_reference(tmp_path: Path, name: str) -> None:
+    kinds = {".avif": "AVIF", ".jp2": "JPEG2000", ".ppm": "PPM", ".tga": "TGA", "": "PNG", ".txt": "WEBP", ".05": "GIF"}
+    picture(0).save(tmp_path / "plain.png")
+    picture(1).save(tmp_path / name, kinds.get(Path(name).suffix, "JPEG"))
+    found = {r.file_name: r for r in read_references(str(tmp_path), [])}
+    assert found.keys() == {"plain.png", name}
+    seen, known = (np.asarray(image, float) for image in (open_image(found[name].path), picture(1)))
+    assert np.abs(seen - known).mean() < 12
+    assert [r.file_name for r in read_references(str(tmp_path / name), [])] == [name]  # one picture is a source, too
+
+
+def test_side_files_neither_stop_the_reading_nor_count_twice(tmp_path: Path) -> None:
+    for name in ("a.png", ".ipynb_checkpoints/a-checkpoint.png", "__MACOSX/a.png", "._a.png", "in/.thumbs/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(0).save(tmp_path / name)
+    for name in ("Thumbs.db", ".DS_Store", "in/desktop.ini", "._metadata.csv", "__MACOSX/metadata.csv"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    (tmp_path / "again.png").symlink_to("a.png")
+    tally = Tally()
+    assert [r.file_name for r in read_references(str(tmp_path), [], tally=tally)] == ["a.png"]
+    assert tally.passed_over == {PassedOver.HIDDEN: 9, PassedOver.AGAIN: 1}
+
+
+def test_what_may_hold_pictures_and_is_not_read_is_told(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "a.png")
+    for name, data in [("b.heic", b""), ("c", b"\0\0\0\x18ftypheic"), ("d.arrow", b"ARROW1"), ("e.rar", b"Rar!\x1a\7")]:
+        (tmp_path / name).write_bytes(data)
+    tally = Tally()
+    assert len(read_references(str(tmp_path), [], tally=tally)) == 1
+    assert tally.passed_over == {PassedOver.FOREIGN: 2, PassedOver.CLOSED: 2}
+    assert [name in line for name, line in zip(["b.heic", "d.arrow"], tally.warnings(), strict=True)] == [True, True]
+    with tarfile.open(tmp_path / "f.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "a.png", "1.png")
+    with pytest.raises(MemfixError, match=r"f\.tar\.gz is an archive of pictures") as caught:
+        read_references(str(tmp_path), [])
+    assert "Unpack it" in caught.value.hint and "--skip-invalid" in caught.value.hint
+    for name in ("b.heic", "e.rar", "f.tar.gz"):
+        with pytest.raises(MemfixError, match=f"{name} is no source of references"):
+            read_references(str(tmp_path / name), [])
+
+
+def test_paths_of_windows_and_urls_of_files(tmp_path: Path) -> None:
+    (tmp_path / "my images").mkdir()
+    for i, name in enumerate(["a b.png", "c.png", "d.png"]):
+        picture(i).save(tmp_path / "my images" / name)
+    picture(3).save(tmp_path / "my images\\c.png")  # a name that holds a backslash wins
+    names = ["my images\\a b.png", "my images\\c.png", (tmp_path / "my images/d.png").as_uri()]
+    rows = [{"file_name": name, "text": str(i)} for i, name in enumerate(names)]
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_references(str(tmp_path / "metadata.jsonl"), [])
+    assert [(r.file_name, r.text) for r in found] == [
+        ("my images/a b.png", "0"), ("my images\\c.png", "1"), ("my images/d.png", "2"),
+    ]  # fmt: skip
+    texts = {r.file_name: r.text for r in read_references(tmp_path.as_uri(), [])}
+    assert texts == {"my images/a b.png": "0", "my images/c.png": "", "my images\\c.png": "1", "my images/d.png": "2"}
+    (tmp_path / "cells.jsonl").write_text(json.dumps({"image": {"bytes": None, "path": "my images/d.png"}}))
+    (tmp_path / "cells.csv").write_text("image,text\n\"{'bytes': None, 'path': 'my images/d.png'}\",x\n")
+    for name in ("cells.jsonl", "cells.csv"):
+        assert [r.file_name for r in read_references(str(tmp_path / name), [])] == ["my images/d.png"]

@@ -12,6 +12,7 @@ from memfix.inputs.columns import WrongCellError, as_list, urls
 from memfix.inputs.prompts import list_file, read_prompts, stream
 from memfix.inputs.references import read_references
 from memfix.inputs.tables import lines
+from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import KEPT, WrongRows
 from tests.conftest import picture
 from tests.processes import memfix
@@ -79,13 +80,11 @@ def test_parquet(tmp_path: Path) -> None:
         "retrieved_urls": [["http://x.org/4"], [], None, ["http://x.org/1"]], "overfit_type": ["MV", "N", "TV", "MV"],
     })  # fmt: skip
     pq.write_table(table, tmp_path / "p.parquet", row_group_size=2)
-    with pytest.raises(MemfixError, match=r"p\.parquet:2 has no prompt text"):
-        read_prompts(str(tmp_path / "p.parquet"))
-    wrong = WrongRows(skip=True)
-    a, b = read_prompts(str(tmp_path / "p.parquet"), wrong=wrong)
+    tally = Tally()
+    a, b = read_prompts(str(tmp_path / "p.parquet"), tally=tally)
     assert (a.text, a.urls, a.ground_truth) == ("a", ("http://x.org/1", "http://x.org/4", "http://x.org/3"), "MV")
     assert (b.text, b.urls, b.source[-2:]) == ("b", (), ":3")
-    assert wrong.count == 1
+    assert tally.passed_over == {PassedOver.EMPTY: 1, PassedOver.REPEATED: 1}
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 but no more", b"PAR1" + b"\0" * 64 + b"PAR1"])
@@ -122,8 +121,12 @@ def test_imagefolder(tmp_path: Path, name: str) -> None:
 
 
 def test_a_folder_without_a_table(tmp_path: Path) -> None:
-    with pytest.raises(MemfixError, match="no prompt list in the folder"):
+    with pytest.raises(MemfixError, match="no list in the folder"):
         list_file(str(tmp_path))
+    picture(0).save(tmp_path / "a.png")
+    with pytest.raises(MemfixError, match=r"contains no prompt: pictures without a caption \(1\)") as caught:
+        read_prompts(str(tmp_path))
+    assert "a.txt beside a.png" in caught.value.hint
 
 
 BROKEN = [
@@ -227,9 +230,9 @@ def test_the_table_in_a_folder_of_a_folder(tmp_path: Path, depth: str) -> None:
     (reference,) = read_references(str(tmp_path), [])
     assert (reference.file_name, reference.text) == (f"{depth}/x.png", "a cat")
     (tmp_path / "test").mkdir()
-    write(tmp_path / "test", "metadata.csv", "file_name,text\n")
-    with pytest.raises(MemfixError, match="There are 2 prompt lists"):
-        read_prompts(str(tmp_path))
+    picture(1).save(tmp_path / "test/y.png")
+    write(tmp_path / "test", "metadata.csv", "file_name,text\ny.png,a dog\n")
+    assert {p.text for p in read_prompts(str(tmp_path))} == {"a cat", "a dog"}
 
 
 @pytest.mark.parametrize(

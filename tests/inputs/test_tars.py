@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from memfix.errors import MemfixError
-from memfix.inputs.references import SUFFIXES, open_image, read_references
+from memfix.inputs.opening import open_image
+from memfix.inputs.references import read_references
+from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.tars import container, members, read
 from tests.conftest import picture
 
@@ -65,18 +67,40 @@ def test_a_file_that_looks_like_an_address_is_a_file(tmp_path: Path) -> None:
 def test_broken_archives(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.tar").write_bytes(content)
     with pytest.raises(MemfixError, match=r"x\.tar cannot be read as a tar"):
-        list(members(tmp_path / "x.tar", SUFFIXES))
+        list(members(tmp_path / "x.tar"))
 
 
 def test_compressed_and_cut_off(tmp_path: Path) -> None:
     with pytest.raises(MemfixError, match="cannot be read as a tar") as caught:
-        list(members(write(tmp_path / "x.tar", [("1.png", png(0))], "w:gz"), SUFFIXES))
+        list(members(write(tmp_path / "x.tar", [("1.png", png(0))], "w:gz")))
     assert "unpack" in caught.value.hint
     tar = write(tmp_path / "y.tar", [("1.png", png(0)), ("2.png", png(1))])
-    *_, last = members(tar, SUFFIXES)
+    *_, last = members(tar)
     start, size = map(int, last.address.split("#")[1].split("+"))
     tar.write_bytes(tar.read_bytes()[: start + size // 2])
     with pytest.raises(MemfixError, match="cannot be read as a tar: unexpected end of data"):
-        list(members(tar, SUFFIXES))
+        list(members(tar))
     with pytest.raises(MemfixError, match=r"y\.tar#\d+\+\d+ cannot be read as a picture"):
         open_image(last.address)
+
+
+def test_names_with_dots_and_members_of_every_kind(tmp_path: Path) -> None:
+    """A caption belongs to the picture of its own name first, and then to all of the webdataset key."""
+    tar = write(tmp_path / "x.tar", [
+        ("in/22.05.png", png(0)), ("in/22.06.png", png(1)), ("in/poster v1.0 (new).jpeg", png(2)),
+        ("in/7.front.png", png(3)), ("in/noext", png(4)), ("._a.png", b"\0\5"), ("in/Thumbs.db", b"x"),
+        ("in/7.json", b'{"caption": "seven"}'), ("in/22.05.txt", b"five"), ("in/poster v1.0 (new).caption", b"poster"),
+        ("in/8.heic", b"x"), ("in/8.cls", b"3"), ("in/22.txt", b"both"),
+    ])  # fmt: skip
+    tally = Tally()
+    found = read_references(str(tar), [], tally=tally)
+    assert [(r.file_name, r.text) for r in found] == [
+        ("x.tar/22.05.png", "five"), ("x.tar/22.06.png", "both"), ("x.tar/poster v1.0 (new).jpeg", "poster"),
+        ("x.tar/7.front.png", "seven"), ("x.tar/noext", ""),
+    ]  # fmt: skip
+    assert [open_image(r.path).tobytes() for r in found] == [picture(i).tobytes() for i in range(5)]
+    assert tally.passed_over == {
+        PassedOver.HIDDEN: 2, PassedOver.CAPTIONS: 4, PassedOver.FOREIGN: 1, PassedOver.OTHER: 1,
+    }  # fmt: skip
+    tar.rename(tmp_path / "shard-00001")
+    assert len(read_references(str(tmp_path), [])) == 5

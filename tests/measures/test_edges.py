@@ -6,7 +6,8 @@ import torch
 from PIL import Image, ImageOps
 
 from memfix.demo import REFERENCES
-from memfix.inputs.references import open_image, read_references
+from memfix.inputs.opening import open_image
+from memfix.inputs.references import read_references
 from memfix.measures import get_measure
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.structure import UNSIGNED, Structure, alike_in_outlines, outlines

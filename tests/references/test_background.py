@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from memfix.errors import MemfixError
-from memfix.inputs.references import open_image, read_references
+from memfix.inputs.opening import open_image
+from memfix.inputs.references import read_references
 from memfix.measures import get_measure
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.weights import Wanted

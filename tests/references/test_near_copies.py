@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from scipy.sparse.csgraph import connected_components
 
-from memfix.inputs.references import open_image, read_references
+from memfix.inputs.opening import open_image
+from memfix.inputs.references import read_references
 from memfix.measures import PIXEL_MEASURES, get_measure
 from memfix.measures.base import Measure
 from memfix.measures.copy_rule import CopyRule

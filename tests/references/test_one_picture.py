@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from memfix.inputs.references import open_image, read_references
+from memfix.inputs.opening import open_image
+from memfix.inputs.references import read_references
 from memfix.measures.pixels import TiledL2
 from memfix.records import Reference
 from memfix.references.one_picture import FLAT, TILES_APART, Prints, duplicates, one_picture, unrelated_groups

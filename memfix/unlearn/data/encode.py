@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from memfix.inputs.references import open_image
+from memfix.inputs.opening import open_image
 from memfix.models.model import DiffusionModel
 from memfix.records import Pair, Side
 from memfix.unlearn.data.bank import Bank, Target

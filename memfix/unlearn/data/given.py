@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
 from memfix.console import Talk
-from memfix.inputs.references import open_image
+from memfix.inputs.opening import open_image
 from memfix.records import Pair, Reference, Sample, Score, Side
 from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge

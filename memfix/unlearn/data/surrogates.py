@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from memfix.inputs.references import open_image
+from memfix.inputs.opening import open_image
 from memfix.records import Pair, Sample, Score, Side
 from memfix.unlearn.data.sampler import Sampler
 

@@ -1,0 +1,103 @@
+"""What a detection reads prompts and training images from, with a count of all that was seen there."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from memfix.config.checks import DetectSettings
+from memfix.console import Talk
+from memfix.errors import MemfixError
+from memfix.findings import SourceRecord
+from memfix.inputs.prompts import NOT_THERE, is_a_prompt, read_prompts
+from memfix.inputs.references import index_folder, read_references
+from memfix.inputs.tally import PassedOver, Tally, listed
+from memfix.inputs.wrong_rows import WrongRows
+from memfix.records import Prompt, Reference, Role
+
+
+class SourceName(StrEnum):
+    """What a source is of."""
+
+    PROMPTS = "prompts"
+    CONTROLS = "controls"
+    REFERENCES = "references"
+
+
+@dataclass
+class Sources:
+    """Prompts, controls and references of a detection as they were read; no reference is decoded yet."""
+
+    prompts: list[Prompt]
+    references: list[Reference]
+    named: dict[SourceName, str]
+    """How each source was named."""
+    tallies: dict[SourceName, Tally]
+
+    @classmethod
+    def read(cls, prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Sources:
+        """Read all of them. Raises MemfixError where one that was named holds nothing, or all of it is left out."""
+        of_prompts, of_controls, of_references = Tally(), Tally(), Tally()
+        prompts = read_prompts(prompt_list, limit=settings.limit, wrong=wrong, tally=of_prompts)
+        if settings.controls:
+            known = {p.text for p in prompts}
+            controls = read_prompts(settings.controls, Role.CONTROL, wrong=wrong, tally=of_controls)
+            prompts += [p for p in controls if p.text not in known]
+        index = index_folder(settings.references)
+        indexed = _counted(index, of_references) if index else ()
+        references = read_references(settings.references, prompts, wrong, taken=indexed, tally=of_references)
+        if not references and not index and (first := _missing(wrong, of_prompts)):
+            raise MemfixError(
+                f"The prompts name training images, and none of them is there: {first}.",
+                "Without any, samples could only be compared with each other: correct the paths, or give --references.",
+            )
+        named = prompt_list, settings.controls or "", settings.references or ""
+        tallies = of_prompts, of_controls, of_references
+        return cls(
+            prompts, references, dict(zip(SourceName, named, strict=True)), dict(zip(SourceName, tallies, strict=True))
+        )
+
+    def count_broken(self, count: int) -> None:
+        """Take note that so many of the references cannot be decoded."""
+        self.tallies[SourceName.REFERENCES].use(-count)
+        self.tallies[SourceName.REFERENCES].pass_over(PassedOver.BROKEN, count=count)
+
+    def records(self) -> dict[str, SourceRecord]:
+        """What a run writes down of each source that there is."""
+        found = {name.value: tally.record(self.named[name]) for name, tally in self.tallies.items()}
+        return {name: record for name, record in found.items() if record.seen}
+
+    def tell(self, talk: Talk) -> None:
+        """A line for each source, and a warning for what may be missing from it."""
+        for source in filter(is_a_prompt, self.named.values()):
+            talk.say(f"Nothing is there under the name '{source}', so it is taken for a prompt.")
+        for name, record in self.records().items():
+            talk.say(in_words(name, record))
+        for tally in self.tallies.values():
+            for line in tally.warnings():
+                talk.warn(line)
+
+
+def _counted(index: Path, tally: Tally) -> Container[str]:
+    """The names of the pictures in an index, which are counted."""
+    from memfix.index.store import Store  # it takes torch along, which a --dry-run can do without
+
+    store = Store.open(index)
+    tally.use(len(store))
+    for row in store.unreadable():
+        tally.pass_over(PassedOver.UNINDEXED, f"{row.file_name}, which {row.reason}")
+    return store
+
+
+def _missing(wrong: WrongRows, tally: Tally) -> str:
+    """The first training image that prompts name and that is not there; nothing if there is none."""
+    return tally.first.get(NOT_THERE) or next(iter(wrong.first_pictures), "")
+
+
+def in_words(name: str, record: SourceRecord) -> str:
+    """A source in a sentence."""
+    over = f"; passed over: {listed(record.passed_over)}" if record.passed_over else ""
+    where = f" of {record.source}" if record.source else ""
+    return f"{name.capitalize()}{where}: {record.seen:,} seen, {record.used:,} used{over}."

@@ -1,0 +1,183 @@
+"""What a file is: a picture, or something that may hold pictures. Decodes nothing.
+
+A name that pictures have is believed, since such a file is an error where it is none; of all others the bytes decide.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import zipfile
+from collections.abc import Callable
+from enum import StrEnum
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, NamedTuple
+
+HEAD = 512  # bytes that tell what a file is; the mark of a tar is behind the 256th
+TAR, PARQUET = ".tar", ".parquet"
+SUFFIXES = frozenset({
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".mpo", ".webp", ".avif", ".jp2", ".j2k", ".jpf",
+    ".jpx", ".j2c", ".jpc", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga",
+    ".qoi",
+})  # fmt: skip
+"""Names of pictures that memfix reads: such a file is one, and an error where it cannot be read."""
+
+FOREIGN_SUFFIXES = frozenset({
+    ".heic", ".heif", ".hif", ".jxl", ".jxr", ".psd", ".psb", ".eps", ".ps", ".ai", ".svg", ".svgz", ".pdf", ".raw",
+    ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".exr", ".hdr", ".dds", ".ico", ".icns",
+    ".pcx", ".sgi", ".xcf", ".kra", ".wmf", ".emf",
+})  # fmt: skip
+"""Names of pictures that memfix does not read."""
+
+CLOSED_SUFFIXES = frozenset(
+    {".arrow", ".feather", ".tfrecord", ".tfrecords", ".h5", ".hdf5", ".lmdb", ".mdb", ".beton"}
+)
+"""Names of what else training sets are kept in."""
+
+SIGNATURES = (
+    b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+",
+    b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51", b"qoif",
+)  # fmt: skip
+FOREIGN_SIGNATURES = {
+    b"8BPS": "PSD", b"%!PS": "EPS", b"\xc5\xd0\xd3\xc6": "EPS", b"%PDF": "PDF", b"gimp xcf": "XCF",
+    b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"v/1\x01": "OpenEXR", b"DDS ": "DDS",
+}  # fmt: skip
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+AVIF_BRANDS = {b"avif", b"avis"}
+CLOSED_ARCHIVES = (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd", b"ARROW1", b"\x89HDF")
+"""7-Zip, RAR, Zstandard, Arrow, HDF5"""
+UNPACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+TGA_FOOTER = b"TRUEVISION-XFILE.\0"
+TGA_HEADER = 18
+
+SIDE_FILES = {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"}
+SIDE_FOLDERS = {"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+
+
+class Content(StrEnum):
+    """What a file is to memfix."""
+
+    PICTURE = "picture"
+    FOREIGN = "picture of a format that memfix does not read"
+    TAR = "tar"
+    TABLE = "parquet table"
+    PACKED = "archive that holds pictures"
+    CLOSED = "archive that memfix cannot look into"
+    OTHER = "no picture"
+
+
+class Known(NamedTuple):
+    """What a file is, and the name of its format where that is not read."""
+
+    content: Content
+    format: str = ""
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a path below a folder is hidden, or is what systems and editors leave beside the files of people."""
+    parts = PurePosixPath(path).parts
+    return (
+        any(part.startswith(".") and part not in {".", ".."} for part in parts)
+        or any(part in SIDE_FOLDERS for part in parts)
+        or bool(parts and parts[-1].lower() in SIDE_FILES)
+    )
+
+
+def by_name(name: str) -> Known | None:
+    """What a name alone says; None if that is nothing."""
+    suffix = PurePosixPath(name).suffix.lower()
+    named = {TAR: Content.TAR, PARQUET: Content.TABLE}
+    if suffix in FOREIGN_SUFFIXES:
+        return Known(Content.FOREIGN, suffix[1:].upper())
+    if suffix in CLOSED_SUFFIXES:
+        return Known(Content.CLOSED)
+    content = Content.PICTURE if suffix in SUFFIXES else named.get(suffix)
+    return Known(content) if content else None
+
+
+def content_of(path: Path) -> Known:
+    """What a file is. Raises OSError where it cannot be opened."""
+    if known := by_name(path.name):
+        return known
+    with path.open("rb") as file:
+        return by_bytes(file, path.stat().st_size)
+
+
+def by_bytes(file: IO[bytes], size: int) -> Known:
+    """What a file of so many bytes holds, from its beginning on. Raises OSError."""
+    head = file.read(HEAD)
+    if known := by_head(head):
+        return known
+    if head.startswith((b"BM", b"P")) and _opens(head):
+        return Known(Content.PICTURE)
+    if _is_tga(head, size) or (head and size > TGA_HEADER and file.seek(-len(TGA_FOOTER), 2) and _ends_as_tga(file)):
+        return Known(Content.PICTURE)
+    if head.startswith(b"PK\x03\x04"):
+        return Known(Content.PACKED if _zip_holds_pictures(file) else Content.OTHER)
+    for start, unpack in UNPACKED.items():
+        if head.startswith(start):
+            return Known(Content.PACKED if _unpacks_to_pictures(file, unpack) else Content.OTHER)
+    return Known(Content.CLOSED if head.startswith(CLOSED_ARCHIVES) else Content.OTHER)
+
+
+def by_head(head: bytes) -> Known | None:
+    """What the first bytes of a file say beyond doubt; None if that is nothing."""
+    if head.startswith(SIGNATURES) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
+        return Known(Content.PICTURE)
+    if head[4:8] == b"ftyp":
+        brands = {head[8:12], *(head[i : i + 4] for i in range(16, min(int.from_bytes(head[:4]), HEAD), 4))}
+        if brands & AVIF_BRANDS:
+            return Known(Content.PICTURE)
+        return Known(Content.FOREIGN, "HEIF") if brands & HEIF_BRANDS else None
+    for start, name in FOREIGN_SIGNATURES.items():
+        if head.startswith(start):
+            return Known(Content.FOREIGN, name)
+    if b"<svg" in head:
+        return Known(Content.FOREIGN, "SVG")
+    if head[257:262] == b"ustar":
+        return Known(Content.TAR)
+    return Known(Content.TABLE) if head.startswith(b"PAR1") else None
+
+
+def _opens(head: bytes) -> bool:
+    """Whether what begins as BMP or PPM, or as a text about a BMW, goes on as a picture."""
+    from PIL import Image
+
+    try:
+        with Image.open(BytesIO(head), formats=("BMP", "PPM")) as image:
+            return min(image.size) > 0
+    except Exception:  # a decoder raises anything for what is no picture
+        return False
+
+
+def _is_tga(head: bytes, size: int) -> bool:
+    """Whether a file without a mark is a TGA picture that was not compressed: its header gives its size."""
+    if len(head) < TGA_HEADER or head[1] > 1 or head[2] not in {1, 2, 3} or head[16] not in {8, 16, 24, 32}:
+        return False
+    width, height = int.from_bytes(head[12:14], "little"), int.from_bytes(head[14:16], "little")
+    colours = int.from_bytes(head[5:7], "little") * ((head[7] + 7) // 8) if head[1] else 0
+    return width * height > 0 and size == TGA_HEADER + head[0] + colours + width * height * ((head[16] + 7) // 8)
+
+
+def _ends_as_tga(file: IO[bytes]) -> bool:
+    return file.read() == TGA_FOOTER
+
+
+def _zip_holds_pictures(file: IO[bytes]) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(PurePosixPath(name).suffix.lower() in SUFFIXES for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+
+
+def _unpacks_to_pictures(file: IO[bytes], unpack: Callable[..., Any]) -> bool:
+    file.seek(0)
+    try:
+        with unpack(file) as inside:
+            known = by_head(inside.read(HEAD))
+    except (OSError, EOFError, ValueError, lzma.LZMAError):
+        return False
+    return known is not None and known.content in {Content.PICTURE, Content.TAR}

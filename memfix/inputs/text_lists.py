@@ -1,0 +1,188 @@
+"""Prompt lists in plain text: one prompt a line, or a table under the name of a text file. Never a guess in silence.
+
+What other tools write into such files is understood or refused: comments, options behind a prompt, names of columns.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from memfix.inputs import columns
+from memfix.inputs.tally import PassedOver, Tally
+from memfix.inputs.wrong_rows import WrongRows
+
+LINES_THAT_SHOW = 100
+"""Lines that show what form a text file has."""
+
+CUT_OPTIONS = "options of another tool were cut off"
+OPTIONS = {
+    "n", "w", "h", "d", "l", "s", "am", "of", "ct", "g", "t", "nf", "ar",  # sd-scripts
+    "prompt", "negative_prompt", "negative-prompt", "steps", "seed", "width", "height", "cfg_scale", "cfg-scale",
+    "sampler", "sampler_name", "sampler_index", "scheduler", "sd_model", "outpath_samples", "outpath_grids",
+    "prompt_for_display", "styles", "seed_resize_from_h", "seed_resize_from_w", "subseed", "subseed_strength",
+    "batch_size", "n_iter", "restore_faces", "tiling", "do_not_save_samples", "do_not_save_grid", "guidance",
+    "num_inference_steps", "guidance_scale",  # stable-diffusion-webui, "prompts from file"
+    "aspect", "v", "version", "q", "quality", "stylize", "style", "niji", "chaos", "c", "no", "iw", "stop", "tile",
+    "uplight", "upbeta", "test", "testp", "creative", "video", "weird", "repeat", "sref", "cref", "cw", "sw", "p",
+    "personalize", "raw", "fast", "relax", "turbo", "hd",  # Midjourney
+}  # fmt: skip
+"""Options of other tools that may stand behind a prompt."""
+
+OPTION = re.compile(r"(?:^|\s)--([a-zA-Z][\w-]*)(?=[\s=]|$)")
+VALUE = re.compile(r"""[ =]\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\S+(?:\s+(?!--)\S+)*)""")
+LIKE_A_VALUE = re.compile(r"""\s*(?:$|--|=|["']|-?\d)""")
+SHORT_OPTIONS = re.compile(r"(?:\s+-(?:[sSnWHCfUvc]\s?-?\d[\d.,:]*|A\s?[a-z]\w+|[gGt]))+$")
+"""InvokeAI's: -s50 -W512 -C7.5 -A k_lms"""
+
+MOST_OPTIONS = 300
+"""Characters at the end of a line that these are looked for in: the time that it takes grows with their square."""
+
+IS_COMMENT = re.compile(r"//|#+(?:\s|$)|Negative prompt:|Steps: \d+, ")
+MACRO = re.compile(r"!\s*\{")  # Wan2GP: ! {Animal}="owl","cat"
+PICTURE_NAME = r"[^\t|]*?\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)"
+TOKEN = re.compile(rf"\s*{PICTURE_NAME}(?:#\d+)?\s*[\t|]", re.IGNORECASE)
+ONLY_A_NAME = re.compile(rf"(?=\S+$){PICTURE_NAME}(?:#\d+)?", re.IGNORECASE)
+IDENTIFIER = re.compile(r"[A-Za-z_][\w .-]{0,30}|")
+
+NumberedLine = tuple[int, str]
+
+
+class Form(StrEnum):
+    """What a text file is."""
+
+    LINES = "one prompt a line"
+    SEPARATED = "a table of cells"
+    JSON = "JSON"
+    JSON_LINES = "JSON, one object a line"
+
+
+class WrongLineError(Exception):
+    """A line that is no prompt; the message goes on from 'file:line'."""
+
+    def __init__(self, problem: str, hint: str) -> None:
+        super().__init__(problem)
+        self.hint = hint
+
+
+class Line(NamedTuple):
+    """A prompt and the line that it stands on."""
+
+    line: int
+    text: str
+
+
+def form_of(lines: Iterable[str]) -> Form:
+    """The form of a text file, by its first lines; a byte order mark is none of them."""
+    first = [text for text in (line.strip() for line in lines) if text]
+    if not first:
+        return Form.LINES
+    alone = len(first) == 1 or first[0].startswith("[{")
+    if first[0] in {"[", "{"} or (alone and _is_json(first[0], list)):
+        return Form.JSON
+    if _is_json(first[0], dict):
+        return Form.JSON_LINES
+    if _names_columns(first[0]) or sum(bool(TOKEN.match(text)) for text in first) > len(first) / 2:
+        return Form.SEPARATED
+    tabs = {text.count("\t") for text in first}
+    return Form.SEPARATED if len(first) > 1 and len(tabs) == 1 and tabs != {0} else Form.LINES
+
+
+def prompt_lines(path: object, lines: Iterable[NumberedLine], wrong: WrongRows, tally: Tally) -> Iterator[Line]:
+    """The prompts of a text file; what is none is counted, or goes to `wrong`."""
+    first = True
+    for number, text in lines:
+        text = text.strip()
+        if not text:
+            continue
+        if IS_COMMENT.match(text) or (first and text.lower() in columns.TEXT):
+            tally.pass_over(PassedOver.COMMENT, f"{path}:{number}")
+            continue
+        first = False
+        try:
+            prompt = without_options(_prompt(text))
+        except WrongLineError as error:
+            wrong.add(f"{path}:{number}", str(error), error.hint)
+            continue
+        if prompt != text:
+            tally.alter(CUT_OPTIONS, f"{path}:{number}")
+        yield Line(number, prompt)
+
+
+def _prompt(text: str) -> str:
+    """The line itself. Raises WrongLineError where it is something else than a prompt."""
+    table = "Give a table that says what is what: .csv, .tsv or .jsonl."
+    if text.startswith("#"):
+        raise WrongLineError(
+            "begins with '#', as a comment or a text may",
+            "Write '# ' in front of a comment. Put a prompt that begins with '#' into a table (.csv, .jsonl).",
+        )
+    if columns.is_url(text) and len(text.split()) == 1:
+        raise WrongLineError("is a URL, and no prompt", "'memfix fetch' makes pictures of URLs, for --references.")
+    if MACRO.match(text):
+        raise WrongLineError("is a macro of another tool", "Write out the prompts that it stands for.")
+    if ONLY_A_NAME.fullmatch(text) or TOKEN.match(text):
+        raise WrongLineError("names a picture, and is no prompt", table)
+    if text.startswith("{") and _is_json(text, dict):
+        raise WrongLineError("is a JSON object, and other lines are none", "Give a .jsonl file.")
+    return text
+
+
+def without_options(text: str) -> str:
+    """A prompt without the options of another tool behind it. Raises WrongLineError where that is not clear."""
+    found = list(OPTION.finditer(text))
+    known = [option[1].lower() in OPTIONS for option in found]
+    if found and any(known):
+        if not all(known):
+            odd = next(option[1] for option, is_known in zip(found, known, strict=True) if not is_known)
+            raise WrongLineError(f"has an option --{odd} that memfix does not know", "Take the options out.")
+        return _before_options(text, found)
+    for option in found:
+        if LIKE_A_VALUE.match(text, option.end()):
+            raise WrongLineError(
+                f"has what may be an option of another tool, --{option[1]}",
+                "Take it out, or put the prompt into a table (.csv, .jsonl).",
+            )
+    short = SHORT_OPTIONS.search(text, max(0, len(text) - MOST_OPTIONS))
+    if short is None:
+        return text
+    if len(re.findall(r"\s-[a-zA-Z]", short[0])) == 1:
+        raise WrongLineError(
+            f"ends in what may be an option of another tool,{short[0]}",
+            "Take it out, or put the prompt into a table (.csv, .jsonl).",
+        )
+    return text[: short.start()].strip()
+
+
+def _before_options(text: str, options: Sequence[re.Match[str]]) -> str:
+    """The text before the first option, or the value of --prompt."""
+    prompt = text[: options[0].start()].strip()
+    for option in options:
+        if option[1].lower() == "prompt" and (value := VALUE.match(text, option.end())):
+            prompt = value[1].strip()
+            if len(prompt) > 1 and prompt[0] == prompt[-1] and prompt[0] in "\"'":
+                prompt = re.sub(r"\\(.)", r"\1", prompt[1:-1]).strip()
+    if not prompt:
+        raise WrongLineError("has options of another tool and no prompt", "Write the prompt in front of them.")
+    return prompt
+
+
+def _names_columns(first: str) -> bool:
+    """Whether the first line of a file names columns: a text, and one more that goes with it."""
+    cells = max((first.split(separator) for separator in "\t;,|"), key=len)
+    names = [columns.normal(cell.strip().strip('"')) for cell in cells]
+    if len(names) < 2 or not all(IDENTIFIER.fullmatch(name) for name in names):
+        return False
+    texts = [name for name in names if name in columns.TEXT or name == columns.COMMENT]
+    others = [name for name in names if name not in texts and (columns.known(name) or name in columns.BESIDE_TEXT)]
+    return bool(texts) and bool(others)
+
+
+def _is_json(text: str, kind: type) -> bool:
+    try:
+        return isinstance(json.loads(text), kind)
+    except (ValueError, RecursionError):
+        return False

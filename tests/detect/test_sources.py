@@ -1,0 +1,89 @@
+"""What a detection reads, with counts: each source seen, used and passed over, and none that was named and is empty."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from memfix.config.checks import DetectSettings
+from memfix.console import Talk
+from memfix.detect.sources import SourceName, Sources, in_words
+from memfix.errors import MemfixError
+from memfix.index.build import build
+from memfix.index.store import Store
+from memfix.inputs.tally import PassedOver
+from memfix.inputs.wrong_rows import WrongRows
+from memfix.measures.descriptor import Pixels
+from tests.conftest import picture
+
+
+def read(prompts: str | Path, references: Path | None = None, skip: bool = False, **settings: object) -> Sources:
+    given = DetectSettings(references=str(references) if references else None, **settings)  # type: ignore[arg-type]
+    return Sources.read(str(prompts), given, WrongRows(skip))
+
+
+def test_each_source_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "refs"
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    for i, name in enumerate(["a.png", "b", ".ipynb_checkpoints/a-checkpoint.png"]):
+        picture(i).save(folder / name, "PNG")
+    (folder / "again.png").symlink_to("a.png")
+    (folder / "c.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (folder / "a.txt").write_text("a cat")
+    (folder / "model.bin").write_bytes(b"\0" * 9)
+    (tmp_path / "p.txt").write_text("# set\na cat\na dog --w 512\na cat\n")
+    (tmp_path / "c.txt").write_text("a bird\n")
+    found = read(tmp_path / "p.txt", folder, controls=str(tmp_path / "c.txt"))
+    prompts, controls, references = (found.records()[name] for name in ("prompts", "controls", "references"))
+    assert (prompts.seen, prompts.used, prompts.passed_over) == (
+        4, 2, {str(PassedOver.COMMENT): 1, str(PassedOver.REPEATED): 1},
+    )  # fmt: skip
+    assert list(prompts.altered.values()) == [1] and (controls.seen, controls.used) == (1, 1)
+    assert (references.source, references.seen, references.used) == (str(folder), 7, 2)
+    assert references.passed_over == dict.fromkeys(
+        map(str, (PassedOver.AGAIN, PassedOver.CAPTIONS, PassedOver.FOREIGN, PassedOver.HIDDEN, PassedOver.OTHER)), 1
+    )
+    said = io.StringIO()
+    talk = Talk()
+    monkeypatch.setattr(talk.err, "file", said)
+    monkeypatch.setattr(talk.err, "_width", 400)
+    found.tell(talk)
+    assert f"References of {folder}: 7 seen, 2 used; passed over: " in said.getvalue()
+    assert "Warning: Passed over: pictures of formats that memfix does not read (1), " in said.getvalue()
+    assert "c.heic" in said.getvalue()
+    found.count_broken(1)
+    broken = found.records()["references"]
+    assert (broken.seen, broken.used, broken.passed_over[str(PassedOver.BROKEN)]) == (7, 1, 1)
+    assert in_words("references", broken).endswith("texts and tables beside pictures (1).")
+
+
+def test_a_source_that_was_named_and_gives_nothing_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a cat\n")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "side").mkdir()
+    (tmp_path / "side/Thumbs.db").write_bytes(b"x")
+    (tmp_path / "none.csv").write_text("file_name\n")
+    (tmp_path / "gone.csv").write_text("file_name\nimages\\gone.png\n")
+    for name, why in [("empty", ""), ("side", "hidden"), ("none.csv", ""), ("gone.csv", "no reference image")]:
+        with pytest.raises(MemfixError, match=f"contains no image.*{why}") as caught:
+            read(tmp_path / "p.txt", tmp_path / name, skip=True)
+        assert "compared with each other" in caught.value.hint
+    (tmp_path / "p.csv").write_text("text,file_name\na cat,gone.png\n")
+    with pytest.raises(MemfixError, match="none of them is there"):
+        read(tmp_path / "p.csv", skip=True)
+    assert read(tmp_path / "p.txt").references == []  # nothing was named
+
+
+def test_pictures_of_an_index_are_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    picture(0).save(folder / "a.png")
+    (folder / "b.png").write_bytes(b"<html>")
+    (folder / "c.psd").write_bytes(b"8BPS")
+    build(Store.create(tmp_path / "index", folder, Pixels()), folder, Pixels())
+    (tmp_path / "p.txt").write_text("a cat\n")
+    sources = read(tmp_path / "p.txt", tmp_path / "index")
+    found = sources.records()["references"]
+    assert (found.seen, found.used, found.passed_over) == (3, 1, {str(PassedOver.UNINDEXED): 2})
+    (line,) = sources.tallies[SourceName.REFERENCES].warnings()
+    assert "files that the index could not read (2), b.png, which cannot be read as a picture" in line

@@ -1,0 +1,119 @@
+"""What files are, by their bytes: pictures of every format, what may hold some, and texts that only begin like one."""
+
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from memfix.inputs.contents import HEAD, Content, by_bytes, by_head, content_of, is_hidden
+from tests.conftest import picture
+from tests.inputs.test_tars import png
+from tests.inputs.test_tars import write as write_tar
+
+FORMATS = ["PNG", "JPEG", "MPO", "WEBP", "AVIF", "JPEG2000", "TIFF", "BMP", "GIF", "PPM", "TGA", "QOI"]
+
+
+def encoded(kind: str, size: int = 64) -> bytes:
+    data = io.BytesIO()
+    more = {"save_all": True, "append_images": [picture(2, size)]} if kind == "MPO" else {}
+    picture(1, size).save(data, kind, **more)
+    return data.getvalue()
+
+
+def found(data: bytes) -> Content:
+    return by_bytes(io.BytesIO(data), len(data)).content
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_picture_is_one_under_any_name(tmp_path: Path, kind: str) -> None:
+    for name in ("noext", "a.dat", "notes.txt", "22.05"):
+        (tmp_path / name).write_bytes(encoded(kind))
+        assert content_of(tmp_path / name).content is Content.PICTURE
+
+
+def test_tga_without_a_mark_is_told_by_its_size() -> None:
+    data = encoded("TGA")
+    assert data.endswith(b"TRUEVISION-XFILE.\0")
+    bare = data[: 18 + 64 * 64 * 3]
+    assert found(bare) is Content.PICTURE
+    assert found(bare[:-1]) is Content.OTHER
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"a cat\n", b"BMW 328i on a road", b"P1 is a camera", b"P6 of the series", b"PK\x03\x04", b"\0" * 600,
+        b"GIF of a cat", b"RIFF\0\0\0\0WAVE", b"\0\0\0\x18ftypmp42", bytes(range(256)) * 3, gzip.compress(b"a cat"),
+        bz2.compress(b"a cat"), lzma.compress(b"a cat"), b"\0\0\0\1Bud1" + b"\0" * 600,
+    ],
+)  # fmt: skip
+def test_what_is_no_picture(data: bytes) -> None:
+    assert found(data) is Content.OTHER
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIF"), (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIF"),
+        (b"8BPS\0\1", "PSD"), (b"%!PS-Adobe-3.0 EPSF-3.0\n", "EPS"), (b"\xff\x0a\x00", "JPEG XL"), (b"%PDF-1.7", "PDF"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+    ],
+)  # fmt: skip
+def test_formats_that_are_not_read_are_named(data: bytes, name: str) -> None:
+    known = by_bytes(io.BytesIO(data), len(data))
+    assert (known.content, known.format) == (Content.FOREIGN, name)
+
+
+def test_avif_that_also_calls_itself_heif_is_avif() -> None:
+    assert by_head(b"\0\0\0\x20ftypmif1\0\0\0\0avifmif1miaf\0\0\0\0") == (Content.PICTURE, "")
+
+
+def test_what_may_hold_pictures(tmp_path: Path) -> None:
+    tar = write_tar(tmp_path / "x.tar", [("1.png", png(0))])
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("in/1.JPG", b"x")
+    other = io.BytesIO()
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("word/document.xml", b"x")
+    assert found(tar.read_bytes()) is Content.TAR
+    assert found(packed.getvalue()) is Content.PACKED and found(other.getvalue()) is Content.OTHER
+    assert found(gzip.compress(tar.read_bytes())) is Content.PACKED
+    assert found(bz2.compress(png(0))) is Content.PACKED
+    assert found(b"7z\xbc\xaf\x27\x1c" + b"\0" * 99) is Content.CLOSED
+    assert found(b"PAR1" + b"\0" * 99) is Content.TABLE
+
+
+def test_the_name_decides_what_a_broken_file_was_to_be(tmp_path: Path) -> None:
+    names = {"a.png": Content.PICTURE, "a.JFIF": Content.PICTURE, "a.tar": Content.TAR, "a.parquet": Content.TABLE}
+    for name, content in (names | {"a.HEIC": Content.FOREIGN, "a.cr2": Content.FOREIGN}).items():
+        (tmp_path / name).write_bytes(b"")
+        assert content_of(tmp_path / name).content is content
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "._a.png", ".DS_Store", "a/.ipynb_checkpoints/a-checkpoint.png", "__MACOSX/._a.png", "__MACOSX/a.png",
+        "Thumbs.db", "in/THUMBS.DB", "desktop.ini", "@eaDir/a.png/SYNO_x.jpg", "./._a.png", "lost+found",
+    ],
+)  # fmt: skip
+def test_hidden_and_side_files(path: str) -> None:
+    assert is_hidden(path)
+
+
+@pytest.mark.parametrize("path", ["__drawn_by_someone__1.png", "./a.png", "../a.png", "a..png", "a/b.png"])
+def test_what_is_not_hidden(path: str) -> None:
+    assert not is_hidden(path)
+
+
+def test_the_head_is_enough_to_tell_a_picture() -> None:
+    for kind in FORMATS[:9]:
+        known = by_head(encoded(kind)[:HEAD])
+        assert kind == "BMP" or (known and known.content is Content.PICTURE)
+    assert Image.MAX_IMAGE_PIXELS

@@ -1,0 +1,121 @@
+"""Where prompts are in JSON documents, in the layouts that their projects publish."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memfix.errors import MemfixError
+from memfix.inputs.json_lists import list_in, row_of
+from memfix.inputs.links import read_links
+from memfix.inputs.prompts import NOT_THERE, read_prompts
+from memfix.inputs.tally import Tally
+from memfix.inputs.wrong_rows import WrongRows
+from tests.conftest import picture
+
+
+def write(folder: Path, data: Any, name: str = "p.json") -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(data))
+    return str(folder / name)
+
+
+COCO = {
+    "info": {"description": "COCO 2017 Dataset", "url": "http://cocodataset.org", "version": "1.0", "year": 2017},
+    "licenses": [{"url": "http://creativecommons.org/1", "id": 1, "name": "Attribution"}],
+    "images": [
+        {"license": 1, "file_name": f"{i:012d}.jpg", "coco_url": f"http://images.cocodataset.org/val2017/{i:012d}.jpg",
+         "height": 4, "width": 6, "date_captured": "2013-11-14 17:02:52", "flickr_url": f"http://farm.org/{i}_z.jpg",
+         "id": i}
+        for i in (1, 2)
+    ],
+    "annotations": [
+        {"image_id": 2, "id": 11, "caption": "an owl on a gate"}, {"image_id": 1, "id": 12, "caption": "a red barge"},
+        {"image_id": 2, "id": 13, "caption": "a gate with an owl"},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [list(COCO), ["images", "licenses", "info", "annotations"]])
+def test_coco_joins_captions_and_images(tmp_path: Path, order: list[str]) -> None:
+    data = {name: COCO[name] for name in order}
+    path, tally = write(tmp_path / "annotations", data), Tally()
+    first, second, third = read_prompts(path, tally=tally)
+    assert [p.text for p in (first, second, third)] == ["an owl on a gate", "a red barge", "a gate with an owl"]
+    assert first.urls == ("http://images.cocodataset.org/val2017/000000000002.jpg",)
+    assert first.references == () and tally.altered[NOT_THERE] == 3
+    assert {(link.url[-5:], link.text) for link in read_links(path)} == {
+        ("2.jpg", "an owl on a gate"), ("1.jpg", "a red barge"), ("2.jpg", "a gate with an owl"),
+    }  # fmt: skip
+    (tmp_path / "val2017").mkdir()
+    picture(2).save(tmp_path / "val2017/000000000002.jpg")
+    first, second, _ = read_prompts(path)
+    assert first.references == (str(tmp_path / "val2017/000000000002.jpg"),) and second.references == ()
+
+
+def test_coco_without_captions_is_refused(tmp_path: Path) -> None:
+    data = {**COCO, "annotations": [{"image_id": 1, "category_id": 2, "bbox": [0, 0, 1, 1]}]}
+    with pytest.raises(MemfixError, match=r"p\.json:1 has no prompt text"):
+        read_prompts(write(tmp_path, data))
+
+
+BY_PICTURE = {
+    "kohya": {"train/1.png": {"caption": "an owl"}, "train/2.png": {"tags": "cat, red", "train_resolution": [1, 2]}},
+    "kohya on Windows": {"train\\1.png": {"caption": "an owl"}, "train\\2.png": {"caption": "cat, red"}},
+    "kohya without endings": {"train/1": {"caption": "an owl"}, "train/2": {"tags": "cat, red"}},
+    "diffusiondb": {"train/1.png": {"p": "an owl", "se": 1, "c": 7.0, "st": 50, "sa": "k_lms"},
+                    "train/2.png": {"p": "cat, red", "se": 2}},
+    "texts": {"train/1.png": "an owl", "train/2.png": "cat, red"},
+    "lists": {"train/1.png": ["an owl"], "train/2.png": ["cat, red"]},
+    "index": {"0": {"caption": "an owl", "file_name": "train/1.png"}, "1": {"caption": "cat, red"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", BY_PICTURE)
+def test_objects_by_picture(tmp_path: Path, form: str) -> None:
+    (tmp_path / "train").mkdir()
+    picture(0).save(tmp_path / "train/1.png")
+    owl, cat = read_prompts(write(tmp_path, BY_PICTURE[form]))
+    assert (owl.text, cat.text) == ("an owl", "cat, red")
+    assert [Path(r).name for r in owl.references] == ["1.png"] and cat.references == ()
+
+
+def test_other_objects_are_no_lists(tmp_path: Path) -> None:
+    for data in (
+        {"a.png": 3},
+        {"a.png": {"width": 3}},
+        {"0": "an owl"},
+        {"a": {"tags": "x"}},
+        {"a": {"b": {"c": "d"}}},
+    ):
+        with pytest.raises(MemfixError, match="no list of prompts"):
+            list_in(tmp_path / "p.json", data)
+
+
+def test_a_text_inside_a_cell(tmp_path: Path) -> None:
+    items = [
+        {"id": 1, "url": "https://x.org/1.jpeg", "meta": {"prompt": "an owl", "negativePrompt": "blur"}},
+        {"id": 2, "url": "https://x.org/2.jpeg", "meta": None},
+        {"id": 3, "url": "https://x.org/3.jpeg", "meta": {"generation": {"Prompt": "a cat"}}},
+    ]
+    path = write(tmp_path, {"items": items, "metadata": {"nextCursor": "1"}})
+    with pytest.raises(MemfixError, match=r"p\.json:2 has no prompt text"):
+        read_prompts(path)
+    owl, cat = read_prompts(path, wrong=WrongRows(skip=True))
+    assert (owl.text, owl.urls, cat.text) == ("an owl", ("https://x.org/1.jpeg",), "a cat")
+    lines = "".join(json.dumps(item) + "\n" for item in items[::2])
+    (tmp_path / "p.jsonl").write_text(lines)
+    (tmp_path / "lines.json").write_text(lines)  # an object a line, whatever it is called
+    for name in ("p.jsonl", "lines.json"):
+        assert [p.text for p in read_prompts(str(tmp_path / name))] == ["an owl", "a cat"]
+
+
+def test_karpathys_splits(tmp_path: Path) -> None:
+    sentences = [{"tokens": ["an", "owl"], "raw": "An owl.", "imgid": 0}, {"raw": "A bird."}]
+    item = {"filepath": "val2014", "filename": "1.jpg", "imgid": 0, "split": "test", "sentences": sentences}
+    assert row_of(item)["text"] == ["An owl.", "A bird."]
+    (tmp_path / "val2014").mkdir()
+    picture(0).save(tmp_path / "val2014/1.jpg")
+    owl, bird = read_prompts(write(tmp_path, {"images": [item], "dataset": "coco"}))
+    assert owl.references == bird.references == (str(tmp_path / "val2014/1.jpg"),)
