@@ -262,7 +262,9 @@ class UnlearnSettings(Settings):
         1, ge=1, description="How many checkpoints to keep, the newest ones; one is enough to resume."
     )
     resume_from_checkpoint: str = Field(
-        "latest", description="Checkpoint that an unfinished training goes on from: 'latest', or the number of a step."
+        "latest",
+        description="Checkpoint that an unfinished training goes on from: 'latest', the number of a step, or a folder "
+        "such as checkpoint-4.",
     )
 
     validation_steps: int = Field(

@@ -86,3 +86,16 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-1" / OPTIMIZER).write_bytes(b"half")
     with pytest.raises(MemfixError, match="does not fit"):
         checkpoints.restore()
+
+
+def test_a_checkpoint_is_asked_for_by_step_name_or_path(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    for step in (4, 12):
+        (folder / f"checkpoint-{step}").mkdir(parents=True)
+    assert chosen_step(folder, "latest") == 12
+    for name in ("4", "checkpoint-4", "checkpoint-4/", "run/checkpoints/checkpoint-4/", str(folder / "checkpoint-4")):
+        assert chosen_step(folder, name) == 4
+    for name in ("5", "checkpoint-5", "checkpoint-4x", str(tmp_path / "other/checkpoint-4")):
+        with pytest.raises(MemfixError, match="contains no checkpoint of step") as caught:
+            chosen_step(folder, name)
+        assert "one of these steps: 4, 12" in caught.value.hint

@@ -123,11 +123,16 @@ def steps_in(folder: Path) -> list[int]:
 def chosen_step(folder: Path, chosen: str) -> int | None:
     """The step to go on from: the newest one, or the one asked for; None where there is none, and none asked for.
 
-    Raises MemfixError if there is no checkpoint of the step that is asked for.
+    A step is asked for by its number, or as its folder is called, with or without the way there, as in the scripts of
+    diffusers. Raises MemfixError if there is no checkpoint of it.
     """
     there = steps_in(folder)
     if chosen == LATEST:
         return there[-1] if there else None
+    named = Path(chosen)
+    if match := CHECKPOINT_NAME.fullmatch(named.name):
+        elsewhere = named.is_absolute() and named.resolve().parent != folder.resolve()
+        chosen = chosen if elsewhere else match[1]
     if chosen not in map(str, there):
         listed = f", or one of these steps: {', '.join(map(str, there))}" if there else ""
         raise MemfixError(
