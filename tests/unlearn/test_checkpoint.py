@@ -9,7 +9,7 @@ from tiny import Net, bank_of, parts
 from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.unlearn.objective.methods import METHODS
-from memfix.unlearn.train.checkpoint import OPTIMIZER, Checkpoints
+from memfix.unlearn.train.checkpoint import OPTIMIZER, Checkpoints, chosen_step
 from memfix.unlearn.train.trainer import Trainer
 
 
