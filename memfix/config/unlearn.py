@@ -87,13 +87,13 @@ class UnlearnSettings(Settings):
     )
     train_batch_size: int = Field(16, ge=2, description="Items of the forget/keep mixture per pass.")
     prior_batch_size: int = Field(
-        8, ge=0, description="Prior items per pass: further keep items, from prompts outside the mixture."
+        16, ge=0, description="Prior items per pass: further keep items, from prompts outside the mixture."
     )
     prior_target: Literal["picture", "model"] = Field(
-        "picture",
-        description="Target of the prior items: their pictures, or the predictions of the model before training "
-        "(model). The latter changes other prompts less, but costs one more forward pass per item and, "
-        "with full weights, a copy of the UNet. Try model when controls change.",
+        "model",
+        description="Target of the prior items: the predictions of the model before training (model), or their "
+        "pictures (picture). The former changes other prompts less, but costs one more forward pass per item and, with "
+        "full weights, a copy of the UNet. Try picture if that does not fit.",
     )
     gradient_accumulation_steps: int = Field(1, ge=1, description="Passes per optimizer step.")
     gradient_checkpointing: bool = Field(

@@ -247,6 +247,8 @@ def less_memory(settings: UnlearnSettings) -> str:
     if settings.prior_batch_size:
         ways.append(f"Lower --prior-batch-size ({settings.prior_batch_size}).")
     if settings.weights == "full":
+        if settings.prior_batch_size and settings.prior_target == "model":
+            ways.append("Give --prior-target picture.")
         ways.append("Train a LoRA (--lora)." if settings.use_8bit_adam else "Give --use-8bit-adam, or train a LoRA.")
     return " ".join(ways) or "Close other programs that use the GPU, or take a larger one."
 
