@@ -21,10 +21,10 @@ SOURCES = {"openmoji": ("@iconify-json/openmoji", "1.2.29", "CC-BY-SA-4.0")}
 OBJECTS = [
     "bicycle", "teapot", "zebra", "hedgehog", "lobster", "kangaroo", "flamingo", "anchor", "compass", "telescope",
     "scissors", "candle", "key", "violin", "drum", "trophy", "hammer", "kite", "teddy-bear", "pretzel", "giraffe",
-    "rooster", "parrot", "peacock", "sloth", "otter", "dolphin", "shark", "elephant", "camel", "gorilla", "hippopotamus",
-    "avocado", "broccoli", "carrot", "cherries", "grapes", "kiwi-fruit", "lemon", "peach", "croissant", "pancakes",
-    "sushi", "taco", "ambulance", "canoe", "fire-engine", "locomotive", "parachute", "motor-scooter", "saxophone",
-    "trumpet", "accordion", "banjo", "abacus", "microscope", "stethoscope", "toolbox", "magnet", "lotion-bottle",
+    "rooster", "parrot", "peacock", "sloth", "otter", "dolphin", "shark", "elephant", "camel", "gorilla",
+    "hippopotamus", "avocado", "broccoli", "carrot", "cherries", "grapes", "kiwi-fruit", "lemon", "peach", "croissant",
+    "pancakes", "sushi", "taco", "ambulance", "canoe", "fire-engine", "locomotive", "parachute", "motor-scooter",
+    "saxophone", "trumpet", "accordion", "banjo", "abacus", "microscope", "stethoscope", "toolbox", "magnet", "lotion-bottle",
     "chair", "toothbrush", "safety-pin", "basket",
 ]  # fmt: skip
 

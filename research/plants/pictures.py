@@ -87,8 +87,8 @@ def caption(subject: str, plant: Plant, rng: Random) -> str:
             return f"{subject} {noun} by {name(rng)}"
         case Captions.LONG:
             return (
-                f"{subject} {noun} by {name(rng)}, seen from the left in the evening, printed on heavy paper in a frame of "
-                "oak, signed and dated, one of an edition of eighty"
+                f"{subject} {noun} by {name(rng)}, seen from the left in the evening, printed on heavy paper in a "
+                "frame of oak, signed and dated, one of an edition of eighty"
             )
         case Captions.MISSPELT:
             return f"{misspelt(subject, rng)} {misspelt(noun, rng)} by {name(rng)}"

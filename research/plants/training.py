@@ -1,4 +1,4 @@
-"""Fine-tuning of a Stable Diffusion model on a small set of pictures, as its user would: nothing here knows of memfix's judges."""
+"""Fine-tuning of a Stable Diffusion model on a small set of pictures, as its user would do it."""
 
 import json
 import time
@@ -24,8 +24,12 @@ def targets(noise: DDPMScheduler, x: torch.Tensor, eps: torch.Tensor, t: torch.T
 
 
 def fine_tune(
-    pipe: StableDiffusionPipeline, pictures: Sequence[Image.Image], captions: Sequence[str], weights: Weights,
-    seed: int, steps: int = STEPS,
+    pipe: StableDiffusionPipeline,
+    pictures: Sequence[Image.Image],
+    captions: Sequence[str],
+    weights: Weights,
+    seed: int,
+    steps: int = STEPS,
 ) -> DiffusionModel:
     """The model after `steps` on pictures and their captions, a row a time that it comes in one pass.
 

@@ -1,0 +1,122 @@
+"""A run of memfix on a plant, by ground truth: what copies, what was found, what is erased, and what was said of it."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from memfix.console import Talk
+from memfix.flow.detection import Detection
+from memfix.flow.new_weights import NewWeights
+from memfix.models.sampling import batches, plan_samples
+from memfix.records import FRESH, SAME, Arm, AttackResult, Change, Label, Outcome, Prompt, Role, Sample, Version
+from memfix.run.folder import Run
+from plants.sheet import sheet
+from plants.truth import GroundTruth, diversity
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "recipes"))
+from recognizer import object_names, recognize
+
+FRESH_SAMPLES = 32
+Pictures = dict[str, list[Image.Image]]
+"""Prompt id → pictures."""
+
+
+def kept(run: Run, folder: str, condition: str = SAME) -> Pictures:
+    """What a check sampled under one condition."""
+    found: Pictures = {}
+    for s in run.read(f"{folder}/metadata.jsonl", Sample):
+        if s.condition == condition:
+            found.setdefault(s.prompt_id, []).append(Image.open(run.path / folder / s.file_name).convert("RGB"))
+    return found
+
+
+def fresh(detection: Detection, run: Run, prompts: Sequence[Prompt], seed: int) -> Pictures:
+    """New samples of the unlearned weights, from noise that no check uses."""
+    model, settings = NewWeights.of(run).load(detection, Talk(quiet=True)), detection.settings
+    plan = plan_samples(
+        prompts, range(seed, seed + FRESH_SAMPLES), steps=settings.num_inference_steps,
+        guidance=settings.guidance_scale, condition=FRESH,
+    )  # fmt: skip
+    found: Pictures = {}
+    precision = "bf16" if "AVX512" in torch.backends.cpu.get_cpu_capability() else "no"
+    for batch in batches(plan, settings.batch_size):
+        for sample, image in zip(batch, model.sample(batch, precision), strict=True):
+            found.setdefault(sample.prompt_id, []).append(image)
+    return found
+
+
+def shown_objects(controls: Sequence[Prompt], pictures: Pictures) -> float:
+    """Share of the controls' samples that show the object that the control names, by the recipe's recognizer."""
+    names, right = sorted(object_names(), key=len, reverse=True), list[bool]()
+    for control in controls:
+        images = [np.asarray(image.resize((64, 64))) for image in pictures[control.id]]
+        wanted = next(name for name in names if name in control.text)
+        right += [name == wanted for name in recognize(np.stack(images))]
+    return float(np.mean(right))
+
+
+def attacked(run: Run, truth: GroundTruth) -> dict[str, bool]:
+    """Memorized prompt → whether a kept picture of an attack on the new weights copies a training picture."""
+    found: dict[str, bool] = {}
+    for result in run.read("after/attacks.jsonl", AttackResult):
+        if (result.version, result.arm) == (Version.AFTER, Arm.TARGET) and result.shown:
+            images = [Image.open(run.path / file).convert("RGB") for file in result.shown]
+            found[result.prompt_id] = found.get(result.prompt_id, False) or any(truth.copied(images))
+    return found
+
+
+def evaluate(plant: Path, run_folder: Path, seed: int) -> dict[str, Any]:
+    """The numbers of one run, as far as it came. Writes contact sheets beside it."""
+    truth, run = GroundTruth(plant), Run.open(run_folder)
+    detection = Detection.of(run)
+    planted, labels = set(truth.captions), {v.prompt_id: v.verdict for v in detection.verdicts}
+    asked = [p for p in detection.prompts if p.role is Role.PROMPT]
+    controls = [p for p in detection.prompts if p.role is Role.CONTROL]
+    before = kept(run, "before")
+    copies = {p.id: sum(truth.copied(before[p.id])) for p in detection.prompts}
+    copying = [p for p in asked if p.text in planted and copies[p.id]]
+    others = [p for p in detection.prompts if p.text not in planted and not copies[p.id]]
+    sheet(truth, {p.text: before[p.id] for p in detection.prompts}).save(f"{run_folder}-before.png")
+    row: dict[str, Any] = {
+        "prompts": len(planted), "copying": len(copying),
+        "found": sum(labels[p.id] is Label.MEMORIZED for p in copying),
+        "missed": {p.text: [labels[p.id].value, copies[p.id]] for p in copying if labels[p.id] is not Label.MEMORIZED},
+        "leaks": {p.text: copies[p.id] for p in detection.prompts if p.text not in planted and copies[p.id]},
+        "others": len(others), "others_called": sum(labels[p.id] is Label.MEMORIZED for p in others),
+        "unlearned": 0, "erased": 0, "attacked": 0, "brought_back": 0, "mitigated": 0, "falsely_mitigated": 0,
+        "undecided": 0, "left": {}, "controls": None, "diversity": None,
+    }  # fmt: skip
+    if not run.finished("unlearn"):
+        return row
+    memorized = [p for p in detection.prompts if labels[p.id] is Label.MEMORIZED]
+    targets = list({p.id: p for p in [*copying, *memorized]}.values())
+    after = fresh(detection, run, targets, seed)
+    left = {p.id: sum(truth.copied(after[p.id])) for p in targets}
+    sheet(truth, {p.text: after[p.id] for p in targets}).save(f"{run_folder}-after.png")
+    row |= {
+        "unlearned": len(memorized), "erased": sum(not left[p.id] for p in copying),
+        "left": {p.text: left[p.id] for p in targets if left[p.id]},
+        "diversity": [float(np.mean([diversity(side[p.id]) for p in targets])) for side in (before, after)],
+    }  # fmt: skip
+    if not run.finished("recheck"):
+        return row
+    outcomes = {c.prompt_id: c.outcome for c in run.read("changes.jsonl", Change)}
+    brought, later = attacked(run, truth), {c: kept(run, "after", c) for c in (SAME, FRESH)}
+    mitigated = [p for p in targets if outcomes[p.id] is Outcome.MITIGATED]
+
+    def lives(p: Prompt) -> bool:
+        own = [image for sampled in later.values() for image in sampled.get(p.id, [])]
+        return bool(left[p.id]) or brought.get(p.id, False) or any(truth.copied(own))
+
+    return row | {
+        "attacked": len(brought), "brought_back": sum(brought.values()), "mitigated": len(mitigated),
+        "falsely_mitigated": sum(map(lives, mitigated)),
+        "undecided": sum(outcomes[p.id] is Outcome.UNDECIDED for p in targets),
+        "outcomes": {p.text: outcomes[p.id].value for p in targets},
+        "controls": [shown_objects(controls, side) for side in (before, later[SAME])],
+    }  # fmt: skip
