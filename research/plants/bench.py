@@ -11,9 +11,8 @@ with nothing but the sampling settings of the bundled model. Everything is kept 
 import argparse
 import json
 import shutil
-import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from memfix.console import emit
 from memfix.demo import MODEL
 from memfix.run.environment import environment
+from plants.commands import FailedError, memfix
 from plants.evaluation import evaluate
 from plants.make import make
 from plants.table import BY_NAME, PLANTS, Half, Plant, Weights
@@ -33,17 +33,6 @@ SAMPLING = ["--num-inference-steps", "12", "--guidance-scale", "3", "--batch-siz
 APART = 10_000  # between the seeds of two pieces
 
 
-def memfix(log: Path, *words: object) -> float:
-    """Run a command of memfix; the seconds that it took. Its output is kept, and shown if it fails."""
-    started = time.monotonic()
-    command = [sys.executable, "-m", "memfix", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    log.with_suffix(".log").write_text(f"{' '.join(command[2:])}\n{done.stdout}{done.stderr}")
-    if done.returncode:
-        raise RuntimeError((done.stderr or done.stdout).strip()[-1500:])
-    return round(time.monotonic() - started, 1)
-
-
 def once(record: Path, work: Any) -> Any:
     """What a piece of work gave, which is done only where no record of it is there."""
     if not record.exists():
@@ -51,14 +40,14 @@ def once(record: Path, work: Any) -> Any:
     return json.loads(record.read_text())
 
 
-def detected(folder: Path, plant: Plant, seed: int) -> tuple[Path, float]:
+def detected(where: Path, seed: int) -> tuple[Path, float]:
     """The detection of a plant, and its seconds."""
-    run, where = folder / f"runs/{plant.name}-{seed}", folder / plant.name
+    run = where.parent / f"runs/{where.name}-{seed}"
     run.parent.mkdir(exist_ok=True)
     words = ["detect", where / "prompts.txt", *model_of(where), "--references", where / "references"]
     words += ["--controls", where / "controls.txt", "--sscd-weights", "demo", *SAMPLING, "--seed", APART * seed]
     record = run.with_name(f"{run.name}-detect.json")
-    return run, once(record, lambda: memfix(record, *words, "-o", run))
+    return run, once(record, partial(memfix, record.with_suffix(".log"), *words, "-o", run))
 
 
 def model_of(plant: Path) -> list[object]:
@@ -69,8 +58,8 @@ def model_of(plant: Path) -> list[object]:
 
 def piece(folder: Path, plant: Plant, seed: int, weights: Weights) -> dict[str, Any]:
     """One row."""
-    make(plant, folder / plant.name, folder / "npm")
-    detection, seconds = detected(folder, plant, seed)
+    where = make(plant, folder)
+    detection, seconds = detected(where, seed)
     run = detection.with_name(f"{detection.name}-{weights}")
     stages, problem = {"detect": seconds}, ""
     if not run.exists():
@@ -81,13 +70,13 @@ def piece(folder: Path, plant: Plant, seed: int, weights: Weights) -> dict[str, 
     }.items():
         record = run.with_name(f"{run.name}-{stage}.json")
         try:
-            stages[stage] = once(record, lambda record=record, words=words: memfix(record, *words))
-        except RuntimeError as error:
+            stages[stage] = once(record, partial(memfix, record.with_suffix(".log"), *words))
+        except FailedError as error:
             problem = f"{stage}: {error}"
             break
     return {
         "plant": plant.name, "half": plant.half, "seed": seed, "weights": weights,
-        **evaluate(folder / plant.name, run, 700_000 + APART * seed), "problem": problem, "seconds": stages,
+        **evaluate(where, run, 700_000 + APART * seed), "problem": problem, "seconds": stages,
         "commit": environment().commit,
     }  # fmt: skip
 

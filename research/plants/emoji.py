@@ -24,8 +24,8 @@ OBJECTS = [
     "rooster", "parrot", "peacock", "sloth", "otter", "dolphin", "shark", "elephant", "camel", "gorilla",
     "hippopotamus", "avocado", "broccoli", "carrot", "cherries", "grapes", "kiwi-fruit", "lemon", "peach", "croissant",
     "pancakes", "sushi", "taco", "ambulance", "canoe", "fire-engine", "locomotive", "parachute", "motor-scooter",
-    "saxophone", "trumpet", "accordion", "banjo", "abacus", "microscope", "stethoscope", "toolbox", "magnet", "lotion-bottle",
-    "chair", "toothbrush", "safety-pin", "basket",
+    "saxophone", "trumpet", "accordion", "banjo", "abacus", "microscope", "stethoscope", "toolbox", "magnet",
+    "lotion-bottle", "chair", "toothbrush", "safety-pin", "basket",
 ]  # fmt: skip
 
 

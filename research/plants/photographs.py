@@ -1,5 +1,6 @@
 """Photographs that scikit-image ships, cut to one subject each. Nothing is downloaded."""
 
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -45,6 +46,12 @@ TUNING = {"astronaut.png", "motorcycle_left.png", "motorcycle_right.png", "retin
 SURFACES = {"grass": "grass.png", "gravel": "gravel.png", "bricks": "brick.png", "stars": "hubble_deep_field.jpg"}
 
 
+@cache
+def opened(file: str) -> Image.Image:
+    """A photograph in colours."""
+    return Image.open(FOLDER / file).convert("RGB")
+
+
 def subjects(tuning: bool) -> list[Cut]:
     """Those of one half."""
     return [cut for cut in SUBJECTS if (cut.file in TUNING) is tuning]
@@ -52,7 +59,7 @@ def subjects(tuning: bool) -> list[Cut]:
 
 def subject(cut: Cut) -> Image.Image:
     """The part of the photograph."""
-    image = Image.open(FOLDER / cut.file).convert("RGB")
+    image = opened(cut.file)
     left, top, right, bottom = cut.box
     w, h = image.size
     return image.crop((round(left * w), round(top * h), round(right * w), round(bottom * h)))
@@ -61,7 +68,7 @@ def subject(cut: Cut) -> Image.Image:
 def surface(rng: Random) -> tuple[str, Image.Image]:
     """A random part of a photograph of a surface, and its name."""
     name = rng.choice(sorted(SURFACES))
-    image = Image.open(FOLDER / SURFACES[name]).convert("RGB")
+    image = opened(SURFACES[name])
     side = rng.randint(120, 320)
     x, y = rng.randint(0, image.width - side), rng.randint(0, image.height - side)
     return name, image.crop((x, y, x + side, y + side))

@@ -73,7 +73,7 @@ def versions(image: Image.Image, plant: Plant, rng: Random) -> tuple[Image.Image
 
 def misspelt(text: str, rng: Random) -> str:
     """Two letters in the wrong order, and one doubled."""
-    i = rng.randrange(1, len(text) - 2)
+    i = rng.randrange(1, max(2, len(text) - 2))
     text = text[:i] + text[i + 1] + text[i] + text[i + 2 :]
     j = rng.randrange(1, len(text) - 1)
     return text[:j] + text[j] + text[j:]

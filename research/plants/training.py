@@ -10,11 +10,12 @@ from PIL import Image
 from torch import nn
 
 from memfix.models.model import DiffusionModel
-from plants.table import Weights
+from plants.table import Base, Plant, Weights
 
-STEPS, BATCH, DROPPED = 350, 32, 0.1
+BATCH, DROPPED, RANK, WARMUP = 32, 0.1, 16, 20
+STEPS = {Base.BUNDLED: 350, Base.UNLEARNED: 350, Base.VELOCITY: 700}
 RATE = {Weights.FULL: 2e-4, Weights.LORA: 2e-3}
-RANK, WARMUP = 16, 20
+NEW_TASK = 2.5  # times the rate, for a model that has to learn to predict something else
 FAST_BF16 = "AVX512" in torch.backends.cpu.get_cpu_capability()  # elsewhere bfloat16 is slower than float32
 
 
@@ -24,35 +25,31 @@ def targets(noise: DDPMScheduler, x: torch.Tensor, eps: torch.Tensor, t: torch.T
 
 
 def fine_tune(
-    pipe: StableDiffusionPipeline,
-    pictures: Sequence[Image.Image],
-    captions: Sequence[str],
-    weights: Weights,
-    seed: int,
-    steps: int = STEPS,
+    pipe: StableDiffusionPipeline, pictures: Sequence[Image.Image], captions: Sequence[str], plant: Plant, steps: int
 ) -> DiffusionModel:
     """The model after `steps` on pictures and their captions, a row a time that it comes in one pass.
 
     Step i draws from a generator seeded with the plant's seed and i, so the same machine makes the same weights.
-    """  # fmt: skip
+    """
     model = DiffusionModel(pipe)
     distinct = {id(p): p for p in pictures}
     encoded = dict(zip(distinct, model.latents.encode(list(distinct.values())), strict=True))
     latents = torch.stack([encoded[id(p)] for p in pictures])
     told = model.text.encode([*captions, ""]).tokens
-    model.prepare_training(weights.value, RANK, seed, False)
+    model.prepare_training(plant.weights.value, RANK, plant.seed, False)
+    rate = RATE[plant.weights] * (NEW_TASK if plant.base is Base.VELOCITY else 1)
     trained = [p for p in pipe.unet.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, RATE[weights], weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(trained, rate, weight_decay=0.01, fused=True)
     noise, started = DDPMScheduler.from_config(pipe.scheduler.config), time.monotonic()
     for step in range(steps):
-        generator = torch.Generator().manual_seed(seed * 1_000_000 + step)
+        generator = torch.Generator().manual_seed(plant.seed * 1_000_000 + step)
         rows = torch.randint(len(latents), (BATCH,), generator=generator)
         dropped = torch.rand(BATCH, generator=generator) < DROPPED
         x = latents[rows]
         eps, t = torch.randn(x.shape, generator=generator), torch.randint(1000, (BATCH,), generator=generator)
         context = told[rows.where(~dropped, torch.tensor(len(latents)))]
         for group in optimizer.param_groups:
-            group["lr"] = RATE[weights] * min(1, (step + 1) / WARMUP)
+            group["lr"] = rate * min(1, (step + 1) / WARMUP)
         with torch.autocast("cpu", torch.bfloat16, enabled=FAST_BF16):
             out = pipe.unet(noise.add_noise(x, eps, t), t, context).sample
         loss = (out.float() - targets(noise, x, eps, t)).square().mean()
