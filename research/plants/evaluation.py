@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from memfix.console import Talk
@@ -43,9 +42,8 @@ def fresh(detection: Detection, run: Run, prompts: Sequence[Prompt], seed: int) 
         guidance=settings.guidance_scale, condition=FRESH,
     )  # fmt: skip
     found: Pictures = {}
-    precision = "bf16" if "AVX512" in torch.backends.cpu.get_cpu_capability() else "no"
     for batch in batches(plan, settings.batch_size):
-        for sample, image in zip(batch, model.sample(batch, precision), strict=True):
+        for sample, image in zip(batch, model.sample(batch, settings.mixed_precision), strict=True):
             found.setdefault(sample.prompt_id, []).append(image)
     return found
 
