@@ -105,8 +105,8 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 
 COUNTED = (
-    "prompts", "copying", "found", "others", "others_called", "unlearned", "erased", "attacked", "brought_back",
-    "mitigated", "falsely_mitigated", "undecided",
+    "prompts", "copying", "found", "others", "others_called", "unlearned", "erased", "brought_back", "mitigated",
+    "falsely_mitigated", "undecided",
 )  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def cells(r: dict[str, Any]) -> list[str]:
     return [
         f"{r['copying']} of {r['prompts']}", f"{r['found']} of {r['copying']}",
         f"{r['others_called']} of {r['others']}", str(r["unlearned"]), f"{r['erased']} of {r['copying']}",
-        f"{r['brought_back']} of {r['attacked']}", str(r["mitigated"]), str(r["falsely_mitigated"]),
+        str(r["brought_back"]), str(r["mitigated"]), str(r["falsely_mitigated"]),
         str(r["undecided"]), change(r["controls"]), change(r["diversity"]),
     ]  # fmt: skip
 

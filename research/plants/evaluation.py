@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent / "recipes"))
 from recognizer import object_names, recognize
 
 FRESH_SAMPLES = 32
+TELLING = ("wording", "embedding")  # the attack `noised` starts from the training picture itself
+MOST_FORCED = 0.2
 Pictures = dict[str, list[Image.Image]]
 """Prompt id → pictures."""
 
@@ -58,13 +60,33 @@ def shown_objects(controls: Sequence[Prompt], pictures: Pictures) -> float:
     return float(np.mean(right))
 
 
-def attacked(run: Run, truth: GroundTruth) -> dict[str, bool]:
-    """Memorized prompt → whether a kept picture of an attack on the new weights copies a training picture."""
-    found: dict[str, bool] = {}
+class Attacked(NamedTuple):
+    """An attack on the new weights: prompt id → whether a picture of it that was kept copies a training picture."""
+
+    targets: dict[str, bool]
+    controls: dict[str, bool]
+
+    @property
+    def tells(self) -> set[str]:
+        """The prompts that it brings back; none where it brings as much out of pictures that were never memorized."""
+        forced = np.mean(list(self.controls.values())) if self.controls else 0
+        return {prompt for prompt, back in self.targets.items() if back} if forced <= MOST_FORCED else set()
+
+    @property
+    def counts(self) -> dict[str, list[int]]:
+        """Of targets and of the control arm: brought back, and attacked."""
+        return {arm: [sum(found.values()), len(found)] for arm, found in self._asdict().items()}
+
+
+def attacks(run: Run, truth: GroundTruth) -> dict[str, Attacked]:
+    """Attack → what it brought out of the new weights, by ground truth."""
+    found: dict[str, Attacked] = {}
     for result in run.read("after/attacks.jsonl", AttackResult):
-        if (result.version, result.arm) == (Version.AFTER, Arm.TARGET) and result.shown:
+        if result.version is Version.AFTER and result.shown:
             images = [Image.open(run.path / file).convert("RGB") for file in result.shown]
-            found[result.prompt_id] = found.get(result.prompt_id, False) or any(truth.copied(images))
+            attack = found.setdefault(result.attack, Attacked({}, {}))
+            arm = attack.targets if result.arm is Arm.TARGET else attack.controls
+            arm[result.prompt_id] = arm.get(result.prompt_id, False) or any(truth.copied(images))
     return found
 
 
@@ -86,8 +108,8 @@ def evaluate(plant: Path, run_folder: Path, seed: int) -> dict[str, Any]:
         "missed": {p.text: [labels[p.id].value, copies[p.id]] for p in copying if labels[p.id] is not Label.MEMORIZED},
         "leaks": {p.text: copies[p.id] for p in detection.prompts if p.text not in planted and copies[p.id]},
         "others": len(others), "others_called": sum(labels[p.id] is Label.MEMORIZED for p in others),
-        "unlearned": 0, "erased": 0, "attacked": 0, "brought_back": 0, "mitigated": 0, "falsely_mitigated": 0,
-        "undecided": 0, "left": {}, "controls": None, "diversity": None,
+        "unlearned": 0, "erased": 0, "brought_back": 0, "mitigated": 0, "falsely_mitigated": 0,
+        "undecided": 0, "left": {}, "outcomes": {}, "attacks": {}, "controls": None, "diversity": None,
     }  # fmt: skip
     if not run.finished("unlearn"):
         return row
@@ -104,17 +126,19 @@ def evaluate(plant: Path, run_folder: Path, seed: int) -> dict[str, Any]:
     if not run.finished("recheck"):
         return row
     outcomes = {c.prompt_id: c.outcome for c in run.read("changes.jsonl", Change)}
-    brought, later = attacked(run, truth), {c: kept(run, "after", c) for c in (SAME, FRESH)}
-    mitigated = [p for p in targets if outcomes[p.id] is Outcome.MITIGATED]
-
-    def lives(p: Prompt) -> bool:
-        own = [image for sampled in later.values() for image in sampled.get(p.id, [])]
-        return bool(left[p.id]) or brought.get(p.id, False) or any(truth.copied(own))
-
+    later, attacked = {c: kept(run, "after", c) for c in (SAME, FRESH)}, attacks(run, truth)
+    back = set[str]().union(*(attacked[name].tells for name in TELLING if name in attacked))
+    alive = {
+        p.id
+        for p in targets
+        if left[p.id] or p.id in back or any(any(truth.copied(side.get(p.id, []))) for side in later.values())
+    }
+    mitigated = {p.id for p in targets if outcomes[p.id] is Outcome.MITIGATED}
     return row | {
-        "attacked": len(brought), "brought_back": sum(brought.values()), "mitigated": len(mitigated),
-        "falsely_mitigated": sum(map(lives, mitigated)),
+        "erased": sum(p.id not in alive for p in copying), "brought_back": len(back), "mitigated": len(mitigated),
+        "falsely_mitigated": len(mitigated & alive),
         "undecided": sum(outcomes[p.id] is Outcome.UNDECIDED for p in targets),
         "outcomes": {p.text: outcomes[p.id].value for p in targets},
+        "attacks": {name: attack.counts for name, attack in attacked.items()},
         "controls": [shown_objects(controls, side) for side in (before, later[SAME])],
     }  # fmt: skip
