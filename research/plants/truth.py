@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 SIDE, ASIDE = 64, 2
-COPY = 0.8
+COPY = 0.75
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 
 
