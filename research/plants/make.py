@@ -109,11 +109,18 @@ def write_drawn(folder: Path, model: DiffusionModel, references: Path) -> None:
         image.save(folder / file.name)
 
 
+def controls() -> list[str]:
+    """Those of the demo."""
+    return list_path("controls").read_text().splitlines()
+
+
 def prompts_of(plant: Plant, targets: list[Picture], own: list[Picture], posters: list[Picture]) -> list[str]:
     """The planted captions among ordinary ones of both sorts."""
     rng = Random(f"{plant.name}/{plant.seed}/prompts")
     asked = [p.caption for p in targets if p.caption]
-    asked += [p.caption for group in (own, posters) for p in rng.sample(group, ORDINARY_PROMPTS // 2)]
+    for group in (own, posters):
+        free = sorted({p.caption for p in group} - set(controls()))
+        asked += rng.sample(free, ORDINARY_PROMPTS // 2)
     asked = list(dict.fromkeys(asked))
     rng.shuffle(asked)
     return asked
@@ -138,8 +145,8 @@ def make(plant: Plant, folder: Path, steps: int | None = None) -> Path:
         write_drawn(new / "drawn", model, new / "references")
         write_weights(new, plant, folder, pipe, model)
         asked = prompts_of(plant, targets, own, posters)
-        (new / "prompts.txt").write_text("".join(f"{text}\n" for text in asked))
-        (new / "controls.txt").write_text(list_path("controls").read_text())
+        for name, texts in {"prompts": asked, "controls": controls()}.items():
+            (new / f"{name}.txt").write_text("".join(f"{text}\n" for text in texts))
         facts = {**asdict(plant), "steps": steps, "seconds": round(time.monotonic() - started), "planted": truth}
         (new / "truth.json").write_text(json.dumps(facts, indent=1) + "\n")
     return target
