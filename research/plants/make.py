@@ -84,29 +84,16 @@ def rows(plant: Plant, targets: list[Picture], ordinary: list[Picture]) -> list[
     return found
 
 
-def write_references(folder: Path, targets: list[Picture], ordinary: list[Picture]) -> list[dict]:
-    """Every picture of the training set once, and the planted ones as `truth.json` lists them."""
-    folder.mkdir()
+def listed(targets: list[Picture], ordinary: list[Picture]) -> tuple[list[dict[str, str]], list[dict]]:
+    """A line for every version of every picture, and the planted ones as `truth.json` lists them."""
     lines, truth = [], []
     for i, picture in enumerate([*targets, *ordinary]):
-        files = []
-        for v, image in enumerate(picture.versions):
-            files.append(f"{'planted' if i < len(targets) else 'other'}-{i:03d}-{v}.png")
-            image.save(folder / files[-1])
-            lines.append({"file_name": files[-1], "text": picture.caption})
+        sort = "planted" if i < len(targets) else "other"
+        files = [f"{sort}-{i:03d}-{v}.png" for v in range(len(picture.versions))]
+        lines += [{"file_name": file, "text": picture.caption} for file in files]
         if i < len(targets):
             truth.append({"subject": picture.subject, "caption": picture.caption, "files": files})
-    (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return truth
-
-
-def write_drawn(folder: Path, model: DiffusionModel, references: Path) -> None:
-    """The training pictures as the model's autoencoder draws them: no sample can be nearer to them."""
-    folder.mkdir()
-    files = sorted(references.glob("*.png"))
-    latents = torch.stack(list(model.latents.encode([Image.open(file).convert("RGB") for file in files])))
-    for file, image in zip(files, model.latents.decode(latents), strict=True):
-        image.save(folder / file.name)
+    return lines, truth
 
 
 def controls() -> list[str]:
@@ -138,11 +125,19 @@ def make(plant: Plant, folder: Path, steps: int | None = None) -> Path:
 
     targets, own, posters = map(fitted, (planted(plant, drawings), others(plant, drawings), bundled_posters()))
     pipe = base(plant, folder)
+    model, every = DiffusionModel(pipe), [v for p in (*targets, *own, *posters) for v in p.versions]
+    latents = dict(zip(map(id, every), model.latents.encode(every), strict=True))
     pictures, captions = zip(*rows(plant, targets, [*own, *posters]), strict=True)
-    model = fine_tune(pipe, pictures, captions, plant, steps)
+    fine_tune(pipe, model, torch.stack([latents[id(p)] for p in pictures]), captions, plant, steps)
     with atomic_folder(target) as new:
-        truth = write_references(new / "references", targets, [*own, *posters])
-        write_drawn(new / "drawn", model, new / "references")
+        lines, truth = listed(targets, [*own, *posters])
+        (new / "references").mkdir()
+        (new / "drawn").mkdir()
+        drawn = model.latents.decode(torch.stack(list(latents.values())))
+        for line, image, decoded in zip(lines, every, drawn, strict=True):
+            image.save(new / "references" / line["file_name"])
+            decoded.save(new / "drawn" / line["file_name"])
+        (new / "references/metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         write_weights(new, plant, folder, pipe, model)
         asked = prompts_of(plant, targets, own, posters)
         for name, texts in {"prompts": asked, "controls": controls()}.items():

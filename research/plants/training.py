@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
-from PIL import Image
 from torch import nn
 
 from memfix.models.model import DiffusionModel
@@ -25,16 +24,17 @@ def targets(noise: DDPMScheduler, x: torch.Tensor, eps: torch.Tensor, t: torch.T
 
 
 def fine_tune(
-    pipe: StableDiffusionPipeline, pictures: Sequence[Image.Image], captions: Sequence[str], plant: Plant, steps: int
-) -> DiffusionModel:
-    """The model after `steps` on pictures and their captions, a row a time that it comes in one pass.
+    pipe: StableDiffusionPipeline,
+    model: DiffusionModel,
+    latents: torch.Tensor,
+    captions: Sequence[str],
+    plant: Plant,
+    steps: int,
+) -> None:
+    """Train a model for `steps` on latents [n, C, h, w] and their captions, a row each time that it comes in one pass.
 
     Step i draws from a generator seeded with the plant's seed and i, so the same machine makes the same weights.
-    """
-    model = DiffusionModel(pipe)
-    distinct = {id(p): p for p in pictures}
-    encoded = dict(zip(distinct, model.latents.encode(list(distinct.values())), strict=True))
-    latents = torch.stack([encoded[id(p)] for p in pictures])
+    """  # fmt: skip
     told = model.text.encode([*captions, ""]).tokens
     model.prepare_training(plant.weights.value, RANK, plant.seed, False)
     rate = RATE[plant.weights] * (NEW_TASK if plant.base is Base.VELOCITY else 1)
@@ -61,4 +61,3 @@ def fine_tune(
             told_now = {"step": step + 1, "loss": round(loss.item(), 4), "seconds": round(time.monotonic() - started)}
             print(json.dumps(told_now), flush=True)
     pipe.unet.eval().requires_grad_(False)
-    return model
