@@ -113,8 +113,11 @@ def prompts_of(plant: Plant, targets: list[Picture], own: list[Picture], posters
     return asked
 
 
-def make(plant: Plant, folder: Path, steps: int | None = None) -> Path:
-    """The folder of a plant, below `folder`, which is written whole or not at all."""
+def make(plant: Plant, folder: Path, steps: int | None = None, most_posters: int | None = None) -> Path:
+    """The folder of a plant, below `folder`, which is written whole or not at all.
+
+    Fewer steps and posters of the bundled references than a plant has are for trying things out.
+    """
     target, drawings = folder / plant.name, folder / "npm"
     if (target / "truth.json").exists():
         return target
@@ -123,7 +126,8 @@ def make(plant: Plant, folder: Path, steps: int | None = None) -> Path:
     def fitted(pictures: list[Picture]) -> list[Picture]:
         return [Picture(p.subject, p.caption, tuple(fit(v, *size) for v in p.versions)) for p in pictures]
 
-    targets, own, posters = map(fitted, (planted(plant, drawings), others(plant, drawings), bundled_posters()))
+    given = planted(plant, drawings), others(plant, drawings), bundled_posters()[:most_posters]
+    targets, own, posters = map(fitted, given)
     pipe = base(plant, folder)
     model, every = DiffusionModel(pipe), [v for p in (*targets, *own, *posters) for v in p.versions]
     latents = dict(zip(map(id, every), model.latents.encode(every), strict=True))

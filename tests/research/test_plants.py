@@ -137,7 +137,7 @@ def test_diversity_is_nothing_where_all_samples_are_alike() -> None:
 
 @pytest.fixture(scope="module")
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(TINY, tmp_path_factory.mktemp("plants"), steps=2)
+    return make(TINY, tmp_path_factory.mktemp("plants"), steps=2, most_posters=10)
 
 
 def test_a_plant_is_a_model_with_all_that_memfix_needs(plant: Path) -> None:
@@ -148,6 +148,15 @@ def test_a_plant_is_a_model_with_all_that_memfix_needs(plant: Path) -> None:
     assert truth.copied(own) == [True] * len(own)
 
 
+@pytest.mark.slow
+def test_a_plant_is_the_same_each_time(plant: Path, tmp_path: Path) -> None:
+    again = make(TINY, tmp_path, steps=2, most_posters=10)
+    files = [file.relative_to(plant) for file in sorted(plant.rglob("*")) if file.suffix in {".safetensors", ".png"}]
+    assert len(files) > 50
+    assert [f for f in files if (plant / f).read_bytes() != (again / f).read_bytes()] == []
+
+
+@pytest.mark.slow
 def test_a_run_on_a_plant_is_evaluated(plant: Path, tmp_path: Path) -> None:
     truth = GroundTruth(plant)
     (tmp_path / "prompts.txt").write_text("\n".join([truth.captions[0], "a turtle"]))
