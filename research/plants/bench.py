@@ -61,7 +61,7 @@ def piece(folder: Path, plant: Plant, seed: int, weights: Weights) -> dict[str, 
     where = make(plant, folder)
     detection, seconds = detected(where, seed)
     run = detection.with_name(f"{detection.name}-{weights}")
-    stages, problem = {"detect": seconds}, ""
+    stages, problem = {"make": json.loads((where / "truth.json").read_text())["seconds"], "detect": seconds}, ""
     if not run.exists():
         shutil.copytree(detection, run)
     for stage, words in {
@@ -153,7 +153,11 @@ def main() -> None:
             for weights in map(Weights, given.weights):
                 if (plant.name, seed, weights) in done:
                     continue
-                rows.append(piece(given.folder.absolute(), plant, seed, weights))
+                try:
+                    rows.append(piece(given.folder.absolute(), plant, seed, weights))
+                except FailedError as error:  # of the detection, without which there is no row; tried again next time
+                    print(f"{plant.name}, seed {seed}: {error}", file=sys.stderr, flush=True)
+                    continue
                 with given.results.open("a") as file:
                     file.write(json.dumps(rows[-1]) + "\n")
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)

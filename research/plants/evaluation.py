@@ -108,6 +108,7 @@ def evaluate(plant: Path, run_folder: Path, seed: int) -> dict[str, Any]:
         "missed": {p.text: [labels[p.id].value, copies[p.id]] for p in copying if labels[p.id] is not Label.MEMORIZED},
         "leaks": {p.text: copies[p.id] for p in detection.prompts if p.text not in planted and copies[p.id]},
         "others": len(others), "others_called": sum(labels[p.id] is Label.MEMORIZED for p in others),
+        "called": [p.text for p in others if labels[p.id] is Label.MEMORIZED],
         "unlearned": 0, "erased": 0, "brought_back": 0, "mitigated": 0, "falsely_mitigated": 0,
         "undecided": 0, "left": {}, "outcomes": {}, "attacks": {}, "controls": None, "diversity": None,
     }  # fmt: skip
