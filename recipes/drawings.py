@@ -66,7 +66,7 @@ def _icon_name(icons: dict, chars: dict[str, str], code: str, names: list[str]) 
     return next((name for name in names if name in known), None)
 
 
-def _render(icons: dict, name: str) -> Image.Image:
+def draw_icon(icons: dict, name: str) -> Image.Image:
     name = icons.get("aliases", {}).get(name, {}).get("parent", name)
     icon = icons["icons"][name]
     width, height = icon.get("width", icons.get("width", 16)), icon.get("height", icons.get("height", 16))
@@ -79,7 +79,7 @@ def _render(icons: dict, name: str) -> Image.Image:
     return Image.open(io.BytesIO(png)).convert("RGBA")
 
 
-def _trim(drawing: Image.Image) -> Image.Image:
+def trim(drawing: Image.Image) -> Image.Image:
     """Crop to what is drawn and centre it on a transparent square of SIZE pixels."""
     drawing = drawing.crop(drawing.getchannel("A").point(lambda a: 255 * (a > 16)).getbbox())
     drawing.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
@@ -109,11 +109,11 @@ def collect(modules: Path, target: Path) -> dict[str, list[str]]:
         for s in vector:
             icon = _icon_name(icons[s], dict(chars[s]), code, slugs)
             if icon:
-                drawings[s] = _render(icons[s], icon)
+                drawings[s] = draw_icon(icons[s], icon)
         folder = target / word
         folder.mkdir(parents=True, exist_ok=True)
         for s, drawing in drawings.items():
-            _trim(drawing).save(folder / f"{s}.png")
+            trim(drawing).save(folder / f"{s}.png")
         found[word] = sorted(drawings)
     return found
 
