@@ -10,7 +10,6 @@ import json
 import subprocess
 from pathlib import Path
 
-import resvg_py
 from PIL import Image
 
 SIZE = 160
@@ -67,6 +66,8 @@ def _icon_name(icons: dict, chars: dict[str, str], code: str, names: list[str]) 
 
 
 def draw_icon(icons: dict, name: str) -> Image.Image:
+    import resvg_py  # of the extra `recipes`: only who draws needs it
+
     name = icons.get("aliases", {}).get(name, {}).get("parent", name)
     icon = icons["icons"][name]
     width, height = icon.get("width", icons.get("width", 16)), icon.get("height", icons.get("height", 16))
