@@ -83,7 +83,7 @@ def test_what_may_hold_pictures(tmp_path: Path) -> None:
         archive.writestr("word/document.xml", b"x")
     assert found(tar.read_bytes()) is Content.TAR
     assert found(packed.getvalue()) is Content.PACKED and found(other.getvalue()) is Content.OTHER
-    assert found(gzip.compress(tar.read_bytes(, mtime=0))) is Content.PACKED
+    assert found(gzip.compress(tar.read_bytes(), mtime=0)) is Content.PACKED
     assert found(bz2.compress(png(0))) is Content.PACKED
     assert found(b"7z\xbc\xaf\x27\x1c" + b"\0" * 99) is Content.CLOSED
     assert found(b"PAR1" + b"\0" * 99) is Content.TABLE
