@@ -49,7 +49,8 @@ def test_tga_without_a_mark_is_told_by_its_size() -> None:
     [
         b"", b"a cat\n", b"BMW 328i on a road", b"P1 is a camera", b"P6 of the series", b"PK\x03\x04", b"\0" * 600,
         b"GIF of a cat", b"RIFF\0\0\0\0WAVE", b"\0\0\0\x18ftypmp42", bytes(range(256)) * 3,
-        gzip.compress(b"a cat", mtime=0), bz2.compress(b"a cat"), lzma.compress(b"a cat"), b"\0\0\0\1Bud1" + b"\0" * 600,
+        gzip.compress(b"a cat", mtime=0), bz2.compress(b"a cat"), lzma.compress(b"a cat"),
+        b"\0\0\0\1Bud1" + b"\0" * 600,
     ],
 )  # fmt: skip
 def test_what_is_no_picture(data: bytes) -> None:
