@@ -167,17 +167,17 @@ class Ending(EndingNumbers):
         kept = "" if self.step == self.taken else f" The saved weights are those of step {self.step}."
         if not self.step:
             kept = " The saved weights are the original ones: NOTHING IS UNLEARNED."
-        told = [_told(self.targets, "{} seem to be forgotten", "NOT FORGOTTEN")]
+        told = [_told(self.targets, "the last samples of {} show no copy", "NOT FORGOTTEN")]
         if self.attacked:
-            told.append(_told(self.attacked, "a short attack brings nothing back of {}", "IT BRINGS BACK"))
+            told.append(_told(self.attacked, "a short attack brings back no copy of {}", "IT BRINGS BACK"))
         return f"{' '.join(told)}{kept}"
 
 
 def _told(reasons: Mapping[str, str], well: str, badly: str) -> str:
     """How many targets ended well, in a sentence, and which others did not, and why."""
     missed = {i: reason for i, reason in reasons.items() if reason != "forgotten"}
-    among = f"{len(reasons) - len(missed)} of {len(reasons)} prompts" if missed else "all prompts"
-    sentence = well.format(among)
+    every = "the prompt" if len(reasons) == 1 else f"all {len(reasons)} prompts"
+    sentence = well.format(f"{len(reasons) - len(missed)} of {len(reasons)} prompts" if missed else every)
     why = {
         "damage limit": "other pictures were damaged at every rate that was tried", "all steps": "no step was left",
     }  # fmt: skip

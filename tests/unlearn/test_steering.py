@@ -56,7 +56,7 @@ def test_once_all_are_forgotten_the_rate_falls_and_more_samples_of_all_are_taken
     assert ending is not None and ending.good
     assert (ending.reason, ending.step, ending.taken, ending.copies, ending.samples) == ("clean", 25, 25, 0, 16)
     assert ending.targets == {"p1": "forgotten", "p2": "forgotten"}
-    assert ending.sentence == "Training ended after step 25. All prompts seem to be forgotten."
+    assert ending.sentence == "Training ended after step 25. The last samples of all 2 prompts show no copy."
 
 
 def test_a_copy_among_these_takes_a_target_up_again() -> None:
@@ -108,7 +108,7 @@ def test_after_several_setbacks_it_ends_with_the_best_weights() -> None:
     assert ending is not None and not ending.good
     assert (ending.reason, ending.step, ending.taken) == ("rolled back", 10, 25)
     assert ending.targets == {"p1": "damage limit", "p2": "forgotten"}
-    assert "1 of 2 prompts seem to be forgotten. NOT FORGOTTEN: p1 (since other pictures" in ending.sentence
+    assert "The last samples of 1 of 2 prompts show no copy. NOT FORGOTTEN: p1 (since other pictures" in ending.sentence
     assert "The saved weights are those of step 10." in ending.sentence
 
 
