@@ -132,10 +132,14 @@ class Adapters:
     def _attach(self, path: Path) -> str:
         """Put an adapter on a model that has none; the name it has there. Raises as `fuse` does."""
         file = lora.file_of(path)
+        bare, unet = lora.require_names(file, self._pipe.unet), self._pipe.unet
         try:
             with warnings.catch_warnings():  # peft warns of what _check_complete decides
                 warnings.simplefilter("ignore", RuntimeWarning)
-                self._pipe.load_lora_weights(file.parent, weight_name=file.name, use_safetensors=True)
+                if bare:
+                    unet.load_lora_adapter(file.parent, prefix=None, weight_name=file.name, use_safetensors=True)
+                else:
+                    self._pipe.load_lora_weights(file.parent, weight_name=file.name, use_safetensors=True)
         except torch.OutOfMemoryError:
             raise
         except (LookupError, ValueError, SafetensorError, RuntimeError, OSError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ ADAPTER = "memfix"
 FILE = "pytorch_lora_weights.safetensors"
 FIRST, SECOND = ".lora_A.", ".lora_B."  # the two factors of an adapter, which adds BA to a layer
 HELD = "memfix_held"  # in a file's metadata: digests of the adapters that its weights are the sum of
+PEFT_PREFIX = "base_model.model."
 LENGTHS = ("lora_magnitude_vector", "dora_scale")  # of rows, which DoRA learns; as peft and as others name them
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut", "proj_in", "proj_out"]
 
@@ -81,6 +83,25 @@ def opened_lora(file: Path) -> Iterator[Any]:
         raise MemfixError(
             f"LoRA {file} cannot be read: {error}.", "Restore it, or give another one: a file of safetensors."
         ) from None
+
+
+def require_names(file: Path, unet: nn.Module) -> bool:
+    """Whether a file names layers of the UNet as the UNet itself does, without a prefix, as its own
+    `save_lora_adapter` writes them.
+
+    Raises MemfixError for a file without weights, and for one as peft writes it, whose scale is in another file.
+    """
+    with opened_lora(file) as found:
+        names = [str(key) for key in found.keys()]  # noqa: SIM118  # a handle, no dict
+    if not names:
+        raise MemfixError(f"LoRA {file} contains no weights.", "Give a LoRA of this model.")
+    if all(name.startswith(PEFT_PREFIX) for name in names):
+        raise MemfixError(
+            f"The names in LoRA {file} begin with {PEFT_PREFIX} as peft writes them, and its scale is in another file.",
+            "Load it with peft, and save it by the pipeline's save_lora_weights or the UNet's save_lora_adapter.",
+        )
+    layers = {name for name, _ in unet.named_modules()}
+    return all(re.split(r"\.lora_", name)[0] in layers for name in names)
 
 
 def add(unet: UNet2DConditionModel, rank: int, seed: int = 0, dora: bool = False) -> None:

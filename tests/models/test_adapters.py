@@ -204,3 +204,30 @@ def test_no_weight_of_a_text_encoder_is_left_out_silently(
     save_file(whole, tmp_path / lora.FILE)
     with pytest.raises(MemfixError, match=message):
         loaded(model_folder, tmp_path)
+
+
+def test_a_lora_that_the_unet_saved_itself_is_taken_up_with_its_scale(model_folder: Path, tmp_path: Path) -> None:
+    """Its names have no prefix, and its alpha, here half of the rank, is in the metadata."""
+    model = loaded(model_folder)
+    unet = model.denoiser.module
+    unet.add_adapter(LoraConfig(r=4, lora_alpha=2, target_modules=["to_q", "conv1"]), adapter_name="own")
+    for name, parameter in unet.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    unet.save_lora_adapter(tmp_path, adapter_name="own")
+    assert all(not name.startswith("unet.") for name in load_file(tmp_path / lora.FILE))
+    expected = answer(unet)
+    assert not torch.allclose(expected, answer_of(model_folder), atol=1e-2)
+    torch.testing.assert_close(answer_of(model_folder, tmp_path), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_peft_saved_and_what_holds_nothing_is_refused_by_name(model_folder: Path, tmp_path: Path) -> None:
+    layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_k"
+    weights = {f"base_model.model.{layer}.lora_{part}.weight": torch.zeros(1, 1) for part in "AB"}
+    for tensors, message in (
+        (weights, "begin with base_model.model. as peft writes them"),
+        ({}, "contains no weights"),
+    ):
+        save_file(tensors, tmp_path / lora.FILE)
+        with pytest.raises(MemfixError, match=message):
+            loaded(model_folder, tmp_path)
