@@ -44,6 +44,7 @@ SEALED = {
     "recheck": ("changes.jsonl", AFTER),
 }  # fmt: skip
 """What later stages and reports rest on, and must find as it was when the stage ended."""
+LATER = ("adversarial_validations.jsonl",)  # of these: what runs of an earlier time neither wrote nor sealed
 HEADER = "run.json"
 REVIEWS = "reviews.jsonl"  # what people say of samples: added to after stages ended, and so outside of their seals
 CARD = "README.md"  # beside weights: reports write it anew
@@ -129,8 +130,8 @@ class Run:
             entry = self.header.stages.begun().get(stage)
             if entry is None or (entry.status != "finished" and not entry.seal):
                 continue
-            now, nothing = self._seal(stage), sha256_of(self.path, [])  # which runs of an earlier time did not write
-            changed = [name for name in now if now[name] != entry.seal.get(name, nothing)]
+            now, nothing = self._seal(stage), dict.fromkeys(LATER, sha256_of(self.path, []))
+            changed = [name for name in now if now[name] != entry.seal.get(name, nothing.get(name))]
             if changed:
                 raise MemfixError(
                     f"In {self.path} {' and '.join(changed)} changed since the {stage} stage ended.",

@@ -149,7 +149,9 @@ def test_training_goes_on_bit_for_bit(on: str, model, tmp_path: Path, weights: s
         for p in first.parameters:
             p.zero_()
     network = model.denoiser.network("no")
-    second = Trainer(network, first.weights, bank_of(model), get_method("siss"), first.settings, "no")
+    second = Trainer(
+        network, first.weights, bank_of(model), get_method("siss"), first.settings, "no", original=first.original
+    )
     assert Checkpoints(tmp_path, second).restore() == 2
     take(second, 2)
     assert torch.equal(weights_of(second), whole)
