@@ -11,6 +11,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import TiledL2
+from memfix.measures.structure import Structure
 from memfix.models import loading
 from memfix.models.model import DiffusionModel
 from memfix.models.sampling import plan_samples
@@ -35,12 +36,17 @@ def model(model_folder: Path) -> DiffusionModel:
     return loading.load(loading.locate(str(model_folder)))
 
 
-def monitor_of(model: DiffusionModel, folder: Path, **values) -> Monitor:
-    """The reference is what the model draws for the target from the first look's first seed."""
+def monitor_of(model: DiffusionModel, folder: Path, witness: float | None = None, **values) -> Monitor:
+    """The reference is what the model draws for the target from the first look's first seed.
+
+    `witness`: the threshold of structure, which is no witness without one.
+    """
     plan = plan_samples([TARGET], [FIRST_SEED], steps=2, guidance=DETECTED.guidance_scale)
     model.sample(plan, "no")[0].save(folder / "r.png")
-    references = HeldReferences([Reference(file_name="r.png", path=str(folder / "r.png"))], TiledL2())
-    judge = Judge(references, CopyRule(TiledL2(), 1e-4, "test"))
+    rules = [] if witness is None else [CopyRule(Structure(), witness, "test")]
+    reference, measures = Reference(file_name="r.png", path=str(folder / "r.png")), [rule.measure for rule in rules]
+    references = HeldReferences([reference], TiledL2(), witnesses=measures)
+    judge = Judge(references, CopyRule(TiledL2(), 1e-4, "test"), witnesses=rules)
     settings = UnlearnSettings(validation_inference_steps=2, num_validation_images=2, train_batch_size=16, **values)
     sample = Sampler(model, judge, DETECTED, Talk(quiet=True))
     before = [score("a.png", detail=d) for d in (1e-3, 0.5)]
@@ -58,6 +64,21 @@ def test_original_weights_have_not_moved_and_their_copies_are_seen(model: Diffus
     assert monitor(0).model_copy(update={"seconds": first.seconds}) == first
     assert monitor(7).copies == {"p1": 0}  # other seeds
     assert 0 < first.loss_forget < 10
+
+
+def test_a_disputed_sample_counts_as_a_copy(model: DiffusionModel, tmp_path: Path) -> None:
+    """Nothing may be called forgotten that a witness still sees."""
+    assert monitor_of(model, tmp_path, witness=1.01)(7).copies == {"p1": 0}
+    assert monitor_of(model, tmp_path, witness=-1.01)(7).copies == {"p1": 2}
+
+
+def test_only_those_that_are_looked_at_are_sampled(model: DiffusionModel, tmp_path: Path) -> None:
+    monitor = monitor_of(model, tmp_path)
+    nothing = monitor(0, looked=(), each=1)
+    assert (nothing.copies, nothing.drawn, nothing.broken_targets) == ({}, 0, 0.0)
+    assert monitor(0, looked=("p1",), each=3).drawn == 3
+    assert nothing.diversity > 0 == nothing.drift
+    assert monitor.evaluations(2, 3) == (2 * 3 + 1) * 2 * 2  # with the control; two steps, guided
 
 
 def test_no_two_samples_share_their_noise(model: DiffusionModel, tmp_path: Path) -> None:
