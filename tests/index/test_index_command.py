@@ -26,8 +26,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_index_then_again(folder: Path) -> None:
-    assert "13 new" in run(str(folder), "--dry-run")[1] and not (folder.parent / "pictures.index").exists()
+    planned = run(str(folder), "--dry-run")[1]
+    assert "13 new" in " ".join(planned.split()) and not (folder.parent / "pictures.index").exists()
     out, err = run(str(folder), "--groups", "0.999")
+    err = " ".join(err.split())  # where a line breaks depends on the length of a path
     assert out == "" and "13 new" in err and "broken[red].png: cannot be read" in err and "4 groups" in err
     out, _ = run(str(folder), "--groups", "0.999", "--approximate", "sq8", "--json", code=1)
     assert out == ""
