@@ -100,7 +100,9 @@ class Training:
         then = self._train(ADVERSARIAL, "Unlearning what an attack brings back", trainer, watch, ranks)
         if under is None:
             return ending.model_copy(update={"copies": None, "samples": None})  # these weights were not validated
-        attacked = ending.model_copy(update={"attacked": then.targets, "copies": then.copies, "samples": then.samples})
+        both = {"attacked": then.targets, "copies": then.copies, "samples": then.samples}
+        stopped = {"reason": then.reason} if then.reason == "rolled back" else {}
+        attacked = ending.model_copy(update=both | stopped)
         _tell(self.sample.talk, attacked, watch.validations, self._seconds(ADVERSARIAL))
         return attacked
 

@@ -169,7 +169,7 @@ def _zip_holds_pictures(file: IO[bytes]) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return any(PurePosixPath(name).suffix.lower() in SUFFIXES for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):  # broken, or of a kind that nobody can list
         return False
 
 
@@ -178,6 +178,6 @@ def _unpacks_to_pictures(file: IO[bytes], unpack: Callable[..., Any]) -> bool:
     try:
         with unpack(file) as inside:
             known = by_head(inside.read(HEAD))
-    except (OSError, EOFError, ValueError, lzma.LZMAError):
+    except (OSError, EOFError, ValueError, lzma.LZMAError):  # cut off, or begins as if it were packed
         return False
     return known is not None and known.content in {Content.PICTURE, Content.TAR}

@@ -138,7 +138,8 @@ class Ending(EndingNumbers):
     def good(self) -> bool | None:
         """Whether validations found nothing wrong; None without validations."""
         if self.targets:
-            return {*self.targets.values(), *self.attacked.values()} == {"forgotten"}
+            done = {*self.targets.values(), *self.attacked.values()} == {"forgotten"}
+            return done and self.reason != "rolled back"
         return None if self.copies is None else self.copies == 0 and self.reason != "rolled back"
 
     @property
@@ -146,6 +147,8 @@ class Ending(EndingNumbers):
         """What a user should know of it; empty if it is nothing but that all steps were taken without validations."""
         ended = f"Training ended after step {self.taken}"
         if self.targets:
+            if self.reason == "rolled back":
+                ended = f"Training damaged pictures again and again, and was stopped after step {self.taken}"
             return f"{ended}. {self._of_targets()}"
         if self.reason == "forgotten":
             ended += ", when the forget error had reached its bound"

@@ -124,3 +124,18 @@ def test_without_a_step_left_each_target_has_its_reason() -> None:
 def test_all_forgotten_at_the_last_step_is_a_good_ending() -> None:
     ending = after(seen(90, p1=0, p2=0), seen(100, p1=0, p2=0)).ending
     assert ending is not None and ending.good and ending.reason == "all steps"
+
+
+def test_a_loop_that_only_ever_came_to_shapeless_samples_ends_badly() -> None:
+    """Noise shows no copy: samples in a row without one on the way are no success when the end is damaged each time."""
+    looks = [seen(10, p1=0, p2=0), seen(20, p1=0, p2=0)]
+    for _ in range(2 * MOST_SETBACKS + 2):
+        heading = after(*looks)
+        if heading.ending:
+            break
+        step = heading.cooling[1] if heading.cooling else looks[-1].step + 5
+        shapeless = 1.0 if heading.cooling else 0.0
+        looks.append(seen(step, samples=8, p1=0, p2=0, shapeless=shapeless))
+    ending = after(*looks).ending
+    assert ending is not None and ending.reason == "rolled back"
+    assert not ending.good and "damaged pictures again and again" in ending.sentence
