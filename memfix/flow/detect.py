@@ -29,6 +29,7 @@ from memfix.measures.thresholds import Threshold
 from memfix.measures.weights import Wanted, is_there
 from memfix.models import loading
 from memfix.records import Prompt, Reference, Score
+from memfix.references.appearance import Draw
 from memfix.references.in_memory import descriptors
 from memfix.references.judge import Judge
 from memfix.references.kept import FILE as DESCRIBED
@@ -93,7 +94,10 @@ def detect(
             talk.say(f"Detection in {run.path} is already complete, so there is nothing to do.")
             return run
         entry.seal = {}
-        references = _open_references(opened, settings, wrong, talk)
+        model = loading.load(opened.source, settings.variant)
+        model.adapters.fuse(*adapters_of(settings))
+        entry.loaded_by, entry.drawn = model.loaded_by, bool(opened.references or opened.indexed)
+        references = _open_references(opened, settings, wrong, talk, model.latents.drawn)
         if not opened.indexed:  # an index is read as samples are compared, so that its end is soon enough
             _require_still(opened, inputs)  # what was described is what was identified
         entry.left_out_pictures, entry.sources = wrong.pictures, opened.read.records()
@@ -109,11 +113,8 @@ def detect(
         entry.rule, entry.medoids = rule.record(), references is None
         entry.background = background.summary(rule) if background else None
         if references:
-            entry.known_copies = known_copies(references, rule, [w.rule for w in witnesses])
+            entry.known_copies = known_copies(references, rule, [w.rule for w in witnesses], model.latents.drawn)
             _tell_of_errors(rule, entry, talk)
-        model = loading.load(opened.source, settings.variant)
-        entry.loaded_by = model.loaded_by
-        model.adapters.fuse(*adapters_of(settings))
         _tell_of_small_pictures(opened, min(model.latents.picture_size), talk)
         prompts = [p.model_copy(update={"cut_tokens": model.text.cut_tokens(p.text)}) for p in opened.prompts]
         for p in prompts:
@@ -242,13 +243,15 @@ def _require_still(opened: Opened, inputs: DetectInputs) -> None:
         )
 
 
-def _open_references(opened: Opened, settings: DetectSettings, wrong: WrongRows, talk: Talk) -> ReferenceSet | None:
+def _open_references(
+    opened: Opened, settings: DetectSettings, wrong: WrongRows, talk: Talk, draw: Draw
+) -> ReferenceSet | None:
     """The references, described; None where none was given. Those that cannot be read are counted in `wrong`."""
     if not opened.references and not opened.indexed:
         return None
     broken = WrongRows(settings.skip_invalid)
     found = open_references(
-        opened.references, opened.measure, opened.indexed, opened.weights, broken, witnesses=opened.witnesses
+        opened.references, opened.measure, opened.indexed, opened.weights, broken, witnesses=opened.witnesses, draw=draw
     )
     for line in broken.told():
         talk.warn(line)

@@ -22,6 +22,7 @@ from memfix.measures.weights import Wanted
 from memfix.models import loading, lora
 from memfix.models.model import DiffusionModel
 from memfix.records import Label, Prompt, Record, Reference, Role, Sample, Score, Verdict
+from memfix.references.appearance import Draw
 from memfix.references.indexed_weights import wanted_for
 from memfix.references.judge import Judge, known_parts
 from memfix.references.kept import FILE as DESCRIBED
@@ -138,9 +139,12 @@ class Detection:
         """The model on this disk."""
         return loading.locate(self.settings.model, self.settings.revision, self.settings.variant)
 
-    def judge(self) -> Judge:
-        """The judge of this run's samples, who knows which parts of references its prompts copy."""
-        references = self._reference_set()
+    def judge(self, model: DiffusionModel | None = None) -> Judge:
+        """The judge of this run's samples, who knows which parts of references its prompts copy.
+
+        References that must be drawn again are drawn by `model`, or by the detection's own, which is loaded for it.
+        """
+        references = self._reference_set(model)
         odd = {s.prompt_id for s in self.scores if s.part}
         own = [s for s in self.scores if s.prompt_id in odd]
         thumbnails = Thumbnails(self.folder).of([s.file_name for s in own]) if own else None
@@ -183,7 +187,7 @@ class Detection:
         if not same:
             raise MemfixError(f"The training images of this run, in {where}, changed since the detection.", hint)
 
-    def _reference_set(self) -> ReferenceSet:
+    def _reference_set(self, model: DiffusionModel | None) -> ReferenceSet:
         weights = wanted(self.settings, self.index) if self.index else None
         if not self.references and not self.index:
             raise MemfixError(
@@ -192,8 +196,18 @@ class Detection:
             )  # fmt: skip
         return open_references(
             self.references, self.measure, self.index, weights, described=self._described(),
-            witnesses=[w.measure for w in self.witnesses],
+            witnesses=[w.measure for w in self.witnesses], draw=self._draw(model),
         )  # fmt: skip
+
+    def _draw(self, model: DiffusionModel | None) -> Draw | None:
+        """How the detection's witnesses saw references, by a model that is loaded, or one that will be if it must."""
+        if not self.stage.drawn:
+            return None
+        return model.latents.drawn if model else lambda images: self._loaded.latents.drawn(images)
+
+    @cached_property
+    def _loaded(self) -> DiffusionModel:
+        return self.model()
 
     def _described(self) -> Path | None:
         """What the references were described as; None where that is not there, or no longer what was written."""

@@ -52,16 +52,14 @@ def recheck(
         entry.seal, entry.checked, entry.own = {}, str(weights), weights.are_own(run)
         sampled = {sample.prompt_id for sample in detection.samples}
         prompts = [p for p in detection.prompts if p.id in sampled]
-        judge, edit, wordings = detection.judge(), *weights.rewording(run)
+        model = weights.load(detection, talk)
+        judge, edit, wordings = detection.judge(model), *weights.rewording(run)
         if edit is None and any(r.applied for r in run.read("rewordings.jsonl", Rewording)):
             talk.warn(
                 "These are not the run's own weights. If prompts are reworded in them as well, that cannot be taken "
                 "off, and only attacks see what it hides."
             )
-        check = Check(
-            run, AFTER, weights.load(detection, talk), detection.rule, judge, detection.settings,
-            detection.stage.medoids,
-        )  # fmt: skip
+        check = Check(run, AFTER, model, detection.rule, judge, detection.settings, detection.stage.medoids)
         plan = [*detection.samples, *_fresh(prompts, detection, settings)]
         shown = [s for s in plan if s.prompt_id in wordings]
         bare = [_unworded(s) for s in shown]

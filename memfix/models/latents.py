@@ -78,6 +78,10 @@ class LatentSpace:
             images += [Image.fromarray(picture) for picture in levels]
         return images
 
+    def drawn(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """Pictures as the autoencoder draws them: fitted, encoded and decoded. No sample can be finer than these."""
+        return self.decode(torch.stack(list(self.encode(images)))) if images else []
+
     def fit(self, image: Image.Image) -> Image.Image:
         """A picture in the model's size."""
         return fit(image, *self.picture_size)

@@ -69,6 +69,9 @@ class DetectStage(Stage):
         default_factory=list, description="measures that do not decide, and may dispute that a sample is no copy"
     )
     weights: dict[str, WeightsRecord] = Field(default_factory=dict, description="by name of the measure they are of")
+    drawn: bool = Field(
+        False, description="whether witnesses and structure saw references as the model's autoencoder draws them"
+    )
     wrong_rows: int = Field(0, description="rows of prompt lists and tables that were left out")
     left_out_pictures: int = Field(0, description="references that could not be read and were left out")
     sources: dict[str, SourceRecord] = Field(
