@@ -13,12 +13,13 @@ TARGETS = ("p1", "p2")
 
 
 def seen(
-    step: int, drift: float = 0.1, samples: int = 2, broken: float = 0.0, shapeless: float = 0.0, **copies: int
-) -> Validation:
+    step: int, drift: float = 0.1, samples: int = 2, broken: float = 0.0, shapeless: float = 0.0,
+    blank: dict[str, int] | None = None, **copies: int,
+) -> Validation:  # fmt: skip
     """Two samples of controls differ by 0.4, so that the limit of the drift is 0.2."""
     return Validation(
         step=step, copies=copies, samples=samples, drift=drift, diversity=0.4, broken=broken, broken_targets=shapeless,
-        loss_keep=0.1, loss_forget=0.1, skew_keep=0, skew_forget=0, seconds=1,
+        loss_keep=0.1, loss_forget=0.1, skew_keep=0, skew_forget=0, seconds=1, shapeless=blank or {},
     )  # fmt: skip
 
 
@@ -83,6 +84,26 @@ def test_targets_have_to_be_pictures_at_the_end_only() -> None:
     assert after(*clean).back is None
     heading = after(*clean, seen(25, samples=8, p1=0, p2=0, shapeless=0.3))
     assert (heading.back, heading.rate, heading.ending) == (20, 0.5, None)
+
+
+def test_no_single_target_may_be_without_pictures_at_the_end() -> None:
+    """Among many targets one that only gives blanks would not show in a mean, and blanks are no copies."""
+    clean = [seen(10, p1=0, p2=0, blank={"p2": 2}), seen(20, p1=0, p2=0, blank={"p2": 2})]
+    assert after(*clean).back is None
+    few = after(*clean, seen(25, samples=8, p1=0, p2=0, shapeless=0.125, blank={"p2": 2}))
+    assert few.ending is not None and few.ending.good
+    lost = seen(25, samples=8, p1=0, p2=0, shapeless=0.2, blank={"p2": 3})
+    assert (after(*clean, lost).back, after(*clean, lost).ending) == (20, None)
+    found = [*clean, lost]
+    for _ in range(MOST_SETBACKS - 1):
+        found.append(seen(found[-1].step + 5, p1=0, p2=0))
+        cooling = after(*found).cooling
+        assert cooling is not None
+        found.append(lost.model_copy(update={"step": cooling[1]}))
+    ending = after(*found).ending
+    assert ending is not None and not ending.good
+    assert ending.targets == {"p1": "forgotten", "p2": "no pictures"}
+    assert "NOT FORGOTTEN: p2 (since its samples are blank or noise" in ending.sentence
 
 
 def test_setbacks_count_from_the_last_target_that_was_forgotten() -> None:
