@@ -134,6 +134,15 @@ class EndingNumbers(Record):
     )
 
 
+class Round(Record):
+    """A re-check that saw copies, after which a closed loop went on."""
+
+    step: int = Field(description="the step whose weights it checked")
+    persistent: list[str] = Field(description="ids of prompts that it found persistent")
+    hidden: list[str] = Field(description="ids of prompts that it found hidden")
+    last_seed: int = Field(description="the last seed of its fresh noise, after which that of the next one begins")
+
+
 class Ending(EndingNumbers):
     """How training ended, and what follows from that."""
 
@@ -142,7 +151,7 @@ class Ending(EndingNumbers):
         """Whether validations found nothing wrong; None without validations."""
         if self.targets:
             done = {*self.targets.values(), *self.attacked.values()} == {"forgotten"}
-            return done and self.reason != "rolled back"
+            return done and self.reason == "clean"
         return None if self.copies is None else self.copies == 0 and self.reason != "rolled back"
 
     @property
@@ -174,6 +183,8 @@ class Ending(EndingNumbers):
         if not self.step:
             kept = " The saved weights are the original ones: NOTHING IS UNLEARNED."
         told = [_told(self.targets, "the last samples of {} show no copy", "NOT FORGOTTEN")]
+        if self.reason == "all steps" and set(self.targets.values()) == {"forgotten"}:
+            told.append("NOT CONFIRMED: no step was left to look at all of them once more.")
         if self.attacked:
             told.append(_told(self.attacked, "a short attack brings back no copy of {}", "IT BRINGS BACK"))
         return f"{' '.join(told)}{kept}"

@@ -265,7 +265,7 @@ class Run:
 def _leave_out_later_fields(told: dict[str, Any]) -> None:
     """Take out of what a header says of a stage the fields that runs of an earlier time do not have, where they
     hold nothing: the digests that such runs were sealed with are without them."""
-    for name in ("witnesses", "known_copies", "sources", "drawn"):
+    for name in ("witnesses", "known_copies", "sources", "drawn", "rounds"):
         if name in told and not told[name]:
             del told[name]
     background = told.get("background") or {}

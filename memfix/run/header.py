@@ -23,7 +23,7 @@ from memfix.findings import (
     WeightsRecord,
     WitnessRecord,
 )
-from memfix.records import Ending
+from memfix.records import Ending, Round
 from memfix.run.environment import Environment
 from memfix.run.inputs import DetectInputs, Inputs, RecheckInputs, UnlearnInputs
 
@@ -107,6 +107,9 @@ class UnlearnStage(Stage):
     )
     ending: Ending | None = Field(None, description="how training ended")
     endings: dict[str, Ending] = Field(default_factory=dict, description="of adapters trained apart, by prompt id")
+    rounds: list[Round] = Field(
+        default_factory=list, description="earlier re-checks that the training went on from, the first one first"
+    )
     peak_memory_bytes: int | None = Field(
         None, description="most memory that was in use at once, of the accelerator or of the process; none if not known"
     )

@@ -105,7 +105,8 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
         if v.step:
             _take_in(state, v, enough, most)
         now = _Kept(v, dict(state.clean), state.confirmed)
-        if best is None or now.rank(enough) >= best.rank(enough):
+        again = best is not None and v.step == best.validation.step  # of the same weights, the last look holds
+        if best is None or again or now.rank(enough) >= best.rank(enough):
             if best is not None and now.forgotten(enough) > best.forgotten(enough):
                 state.setbacks = 0
             best = now
@@ -138,6 +139,7 @@ def _take_in(state: _State, v: Validation, enough: int, most: int) -> None:
     left = [i for i, n in state.clean.items() if n < enough]
     before, now = sum(state.shares[i] for i in shares), sum(shares.values())
     state.shares |= shares
+    state.confirmed = state.confirmed and not left
     if cooled:
         state.cooling, state.confirmed, state.lost = None, not left, ()
         return
