@@ -111,7 +111,7 @@ def detect(
         if references:
             entry.known_copies = known_copies(references, rule, [w.rule for w in witnesses])
             _tell_of_errors(rule, entry, talk)
-        model = loading.load(opened.source, settings.variant)
+        model = loading.load(opened.source, settings.picture_size)
         entry.loaded_by = model.loaded_by
         model.adapters.fuse(*adapters_of(settings))
         _tell_of_small_pictures(opened, min(model.latents.picture_size), talk)
@@ -161,7 +161,7 @@ def _open(prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Opene
     check_weights(given, measure)
     check_reach(given, measure)
     read = Sources.read(prompt_list, settings, wrong)
-    source = loading.locate(settings.model, settings.revision, settings.variant)
+    source = loading.source_of(settings)
     clip = open_clip_of(weights.clip) if settings.clip_score else None
     witnesses = witness_measures(settings, measure, weights, read.references, index)
     return Opened(read, index, weights, source, measure, witnesses, given, clip)

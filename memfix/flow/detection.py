@@ -136,7 +136,7 @@ class Detection:
     @cached_property
     def source(self) -> loading.ModelSource:
         """The model on this disk."""
-        return loading.locate(self.settings.model, self.settings.revision, self.settings.variant)
+        return loading.source_of(self.settings)
 
     def judge(self) -> Judge:
         """The judge of this run's samples, who knows which parts of references its prompts copy."""
@@ -149,7 +149,7 @@ class Detection:
 
     def model(self) -> DiffusionModel:
         """The model as it was detected on, with the adapter that it had."""
-        model = loading.load(self.source, self.settings.variant)
+        model = loading.load(self.source, self.settings.picture_size)
         model.adapters.fuse(*adapters_of(self.settings))
         return model
 

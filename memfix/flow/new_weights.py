@@ -66,7 +66,7 @@ class NewWeights:
         for path in (below := self.below(detection)):
             talk.say(f"The adapter of the detection, {path}, is put on the model as well, below these weights.")
         source = self.source or detection.source
-        model = loading.load(source, None if self.source else detection.settings.variant)
+        model = loading.load(source, detection.settings.picture_size)
         model.adapters.fuse(*below, *self.adapters)
         return model
 

@@ -271,8 +271,9 @@ def _leave_out_later_fields(told: dict[str, Any]) -> None:
     background = told.get("background") or {}
     if background.get("false_alarms", 0) is None:
         del background["false_alarms"]
-    if told["settings"].get("loop", "") is None:
-        del told["settings"]["loop"]
+    for name in ("loop", "vae", "text_encoder", "resolution", "height", "width"):
+        if told["settings"].get(name, "") is None:
+            del told["settings"][name]
     for ending in (told.get("ending") or {}, *(told.get("endings") or {}).values()):
         for name in ("targets", "attacked"):
             if not ending.get(name, True):
