@@ -1,4 +1,4 @@
-"""Files in the original layout of Stable Diffusion, made of tiny pipelines: as trainers and user interfaces share them."""
+"""Tiny pipelines as single files in the original layout, which trainers and user interfaces share."""
 
 from pathlib import Path
 

@@ -153,6 +153,11 @@ class Detection:
         model.adapters.fuse(*adapters_of(self.settings))
         return model
 
+    def require_same_model(self) -> None:
+        """Raise MemfixError if the model, or the adapter on top of it, is not what it was."""
+        now = self.stage.inputs.model_copy(update=identity_of(self.source, self.settings))
+        self.stage.inputs.require_unchanged(now)
+
     def require_unchanged(self) -> None:
         """Raise MemfixError if the model, the references, the prompts or a measure's weights are not what they were.
 

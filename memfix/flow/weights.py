@@ -10,10 +10,12 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.files import atomic_folder
 from memfix.flow.detection import Detection, adapters_of
+from memfix.models import kohya
 from memfix.models.context import ContextEdit, build_in
+from memfix.models.folders import keep_unused
 from memfix.models.model import DiffusionModel
 from memfix.records import Rewording
-from memfix.run.folder import MODEL, Run
+from memfix.run.folder import MODEL, Run, slug
 
 REWORDING = "rewording.safetensors"
 
@@ -58,7 +60,16 @@ def save(
                 model.adapters.save_sum(folder, [*below, folder])
             else:
                 model.adapters.save(folder, edit)
+            if kohya.is_plain(folder):
+                kohya.write_kohya(folder, folder / f"{slug(detection.run.path.name)}{kohya.ENDING}")
         else:
             if edit is not None:
                 build_in(model.denoiser.module, edit)
-            model.save(folder)
+            save_whole(model, detection.source.path, folder)
+
+
+def save_whole(model: DiffusionModel, source: Path, folder: Path) -> None:
+    """Write a model with the parts of its source that it was loaded without, such as a safety checker."""
+    model.save(folder)
+    if source.is_dir():
+        keep_unused(source, folder)

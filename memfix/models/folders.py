@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,6 +77,19 @@ def used_files(folder: Path, variant: str | None) -> UsedFiles:
     used, _ = variant_compatible_siblings(list(weights), variant) if weights else ([], [])
     config = [file for file in there if file.suffix in CONFIG and ".index." not in file.name]
     return UsedFiles([weights[str(name)] for name in used], config)
+
+
+def keep_unused(source: Path, folder: Path) -> None:
+    """Add to a saved pipeline the parts that it was loaded without, as they are: the safety checker among them."""
+    index, saved = read_index(source), read_index(folder)
+    for part in sorted(UNUSED):
+        value = index.get(part)
+        if isinstance(value, list) and value[:1] != [None] and (source / part).is_dir():
+            shutil.copytree(source / part, folder / part)
+            saved[part] = value
+    if "requires_safety_checker" in index:
+        saved["requires_safety_checker"] = index["requires_safety_checker"]
+    (folder / INDEX).write_text(json.dumps(saved, indent=2) + "\n")
 
 
 def variant_of(names: list[str], variant: str | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -56,7 +56,7 @@ class ModelSource:
     """Of all other files that say what the model does: scheduler, tokenizer, configuration."""
     variant: str | None = None
     """Of the weight files in use."""
-    donors: Mapping[str, Path] = MappingProxyType({})
+    donors: Mapping[str, Path] = field(default_factory=dict)
     """Parts that come from elsewhere → from where."""
 
     @classmethod

@@ -47,7 +47,7 @@ def adapters_sha256(paths: Iterable[Path]) -> str:
     single = [sha256([file]) for file in files]
     if len(files) < 2:
         return sha256(files)
-    if not any(map(_is_dora, files)):
+    if not any(map(is_dora, files)):
         single.sort()
     return hashlib.sha256("\n".join(single).encode()).hexdigest()
 
@@ -68,7 +68,8 @@ def holds(path: Path) -> frozenset[str]:
     return frozenset({sha256([file]), *noted.split()})
 
 
-def _is_dora(file: Path) -> bool:
+def is_dora(file: Path) -> bool:
+    """Whether a file of an adapter has lengths of rows."""
     with opened_lora(file) as found:
         return any(part in key for key in found.keys() for part in LENGTHS)  # noqa: SIM118  # a handle, no dict
 

@@ -1,4 +1,4 @@
-"""What a network predicts, by its own answer: to almost pure noise, one of ε gives back the noise, one of v does not."""
+"""What a network predicts, by its own answer to pure noise: one of ε gives the noise back, one of v does not."""
 
 from __future__ import annotations
 
