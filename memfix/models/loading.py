@@ -14,7 +14,6 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import list_repo_files
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-from safetensors import SafetensorError
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
@@ -35,7 +34,6 @@ FAMILIES: dict[type[Any], Callable[[Any], DiffusionModel]] = {StableDiffusionPip
 SUPPORTED = {kind.__name__: kind for kind in FAMILIES}
 NAMES = "Give a diffusers folder, a .safetensors file or a hub id."
 Size = Callable[[tuple[int, int]], tuple[int, int]]
-FAILURES = (OSError, ValueError, KeyError, SafetensorError, RuntimeError)
 
 
 def own_size(own: tuple[int, int]) -> tuple[int, int]:
@@ -170,7 +168,7 @@ def load(source: ModelSource, size: Size = own_size) -> DiffusionModel:
     try:
         single = source.path.is_file()
         pipe = single_file.load(source.path, source.donors) if single else _of_folder(source)
-    except FAILURES as error:
+    except single_file.FAILURES as error:
         raise MemfixError(
             f"Model {source.name} cannot be loaded: {str(error).splitlines()[0]}",
             "Weights must be safetensors in the diffusers layout; 'memfix doctor' shows the installed versions.",

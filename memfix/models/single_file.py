@@ -12,7 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, pipelines
 from diffusers.loaders.single_file import load_single_file_sub_model
-from diffusers.loaders.single_file_utils import infer_diffusers_model_type, load_single_file_checkpoint
+from diffusers.loaders.single_file_utils import (
+    SingleFileComponentError,
+    infer_diffusers_model_type,
+    load_single_file_checkpoint,
+)
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -20,6 +24,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from memfix.errors import MemfixError
 from memfix.models.probe import LIKE_NOISE, likeness_to_noise
 
+FAILURES = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, SingleFileComponentError)
+"""What diffusers raises for files that are no models, or not whole."""
 CONFIGS = Path(__file__).parent / "configs"
 V, EPSILON = "v_prediction", "epsilon"
 FIRST_LAYER, CLASSES = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.label_emb.0.0.weight"
@@ -184,7 +190,7 @@ def load_part(part: str, donor: Path, config: Path) -> nn.Module:
             )  # fmt: skip
     except torch.OutOfMemoryError:
         raise
-    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+    except FAILURES as error:
         raise MemfixError(
             f"The part {part} cannot be loaded from {donor}: {str(error).splitlines()[0]}",
             f"Give {donor_flag(part)} a folder of diffusers that has it, or a .safetensors file.",
