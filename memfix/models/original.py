@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -13,22 +14,21 @@ from torch import nn
 from memfix.errors import MemfixError
 from memfix.files import atomic_file, sort_metadata
 
+WHOLE = "Give a whole file of the same kind."
 AVERAGES = "model_ema."
 """A second copy of the old UNet that trainers keep, which holds all that was unlearned."""
 
 
-def unet_names(names: list[str], unet: nn.Module) -> dict[str, str]:
+def unet_names(file: Path, names: Iterable[str], unet: nn.Module) -> dict[str, str]:
     """Name in a file → name in the UNet, of each of its weights.
 
     The converter of diffusers says so: it is given names in the place of weights. Raises MemfixError where a weight
-    of the UNet has no place in the file.
+    of the UNet is not in the file.
     """
     told = convert_ldm_unet_checkpoint({name: name for name in names}, unet.config)
     found = {old: new for new, old in told.items() if new in unet.state_dict()}
-    if lacking := set(unet.state_dict()) - set(found.values()):
-        raise MemfixError(
-            f"{len(lacking)} weights have no place in that file, among them {min(lacking)}.", "Use --format diffusers."
-        )
+    if lost := set(unet.state_dict()) - set(found.values()):
+        raise MemfixError(f"{len(lost)} weights of the UNet are not in {file}, among them {min(lost)}.", WHOLE)
     return found
 
 
@@ -39,7 +39,7 @@ def write_like(source: Path, unet: nn.Module, file: Path) -> None:
     """
     with safe_open(source, "pt") as opened:
         names = [str(key) for key in opened.keys() if not key.startswith(AVERAGES)]  # noqa: SIM118  # a handle, no dict
-        places, weights, metadata = unet_names(names, unet), unet.state_dict(), opened.metadata()
+        places, weights, metadata = unet_names(source, names, unet), unet.state_dict(), opened.metadata()
         state = {name: _half(weights[places[name]] if name in places else opened.get_tensor(name)) for name in names}
     with atomic_file(file) as written:
         written.write(save(state, metadata))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, pipelines
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel, pipelines
 from diffusers.loaders.single_file import load_single_file_sub_model
 from diffusers.loaders.single_file_utils import (
     SingleFileComponentError,
@@ -22,6 +22,7 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from memfix.errors import MemfixError
+from memfix.models.original import WHOLE, unet_names
 from memfix.models.probe import LIKE_NOISE, likeness_to_noise
 
 FAILURES = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, SingleFileComponentError)
@@ -52,6 +53,8 @@ class Contents(NamedTuple):
     """Height and width of pictures in pixels, where the file says so."""
     lacks: tuple[str, ...]
     """Parts of a model that are not in the file: `vae`, `text_encoder`."""
+    names: tuple[str, ...]
+    """Of all weights."""
 
 
 def contents(file: Path) -> Contents:
@@ -63,7 +66,9 @@ def contents(file: Path) -> Contents:
     side = metadata.get("modelspec.resolution", "").split("x")[0]
     parts = {"vae": (VAE,), "text_encoder": (CLIP, OPEN_CLIP)}
     lacks = tuple(part for part, prefixes in parts.items() if not any(key.startswith(prefixes) for key in shapes))
-    return Contents(family, V if "v_pred" in shapes else told, int(side) if side.isdecimal() else None, lacks)
+    return Contents(
+        family, V if "v_pred" in shapes else told, int(side) if side.isdecimal() else None, lacks, tuple(shapes)
+    )
 
 
 def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
@@ -124,6 +129,9 @@ def _build(
     family = "sd1" if found.family == "sd1" else "sd2-v" if prediction == V else "sd2-epsilon"
     config = config or CONFIGS / family
     own = {} if (config / "tokenizer").is_dir() else {"tokenizer": clip_tokenizer(sd2=found.family == "sd2")}
+    with torch.device("meta"):
+        network = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(config, subfolder="unet"))
+    unet_names(file, found.names, network)
     parts = {part: load_part(part, donor, config) for part, donor in donors.items()}
     pipe = StableDiffusionPipeline.from_single_file(file, config=str(config), local_files_only=True, **own, **parts)
     _require_whole(file, {name: m for name, m in pipe.components.items() if isinstance(m, nn.Module)})
@@ -140,7 +148,7 @@ def _require_whole(file: Path, parts: Mapping[str, nn.Module]) -> None:
             raise MemfixError(
                 f"{len(lost)} weights of the part {name} are not in {file}, among them {lost[0]}.",
                 f"Give a whole file, or name a donor: {donor_flag(name)}." if name in DONORS else
-                "Give a whole file.",
+                WHOLE,
             )  # fmt: skip
 
 
