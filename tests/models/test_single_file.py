@@ -155,5 +155,5 @@ def test_a_file_that_is_not_whole_names_what_it_lacks(file: Path, model_folder: 
     state = load_file(file)
     lost = f"{PREFIX}middle_block.1.transformer_blocks.0.attn2.to_v.weight"
     save_file({name: weight for name, weight in state.items() if name != lost}, tmp_path / "m.safetensors")
-    with pytest.raises(MemfixError, match=r"unet are not in .*attn2\.to_v\.weight"):
+    with pytest.raises(MemfixError, match=r"UNet are not in .*attn2\.to_v\.weight"):
         single_file.load(tmp_path / "m.safetensors", {}, model_folder)
