@@ -14,7 +14,7 @@ Form = Annotated[
     typer.Option(
         "--format",
         help="diffusers: a whole pipeline in a folder, a LoRA built into its weights. kohya: the LoRA for ComfyUI, "
-        "A1111 and Forge. checkpoint: one file of half precision in the layout of your own model file, a LoRA built in.",
+        "A1111 and Forge. checkpoint: one file of half precision in the layout of your own model, a LoRA built in.",
     ),
 ]
 To = Annotated[Path, typer.Option("-o", "--out", help="The folder or file to write; nothing may be there yet.")]
