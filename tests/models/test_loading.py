@@ -156,12 +156,15 @@ def test_a_single_variant_needs_no_flag(tmp_path: Path) -> None:
     assert source.variant == "fp16"
     found = loading.load(source)._pipe
     assert torch.equal(found.unet.conv_in.weight, pipe.unet.conv_in.weight)
-    weights = tmp_path / "m/unet/diffusion_pytorch_model.fp16.safetensors"
-    weights.rename(weights.with_name("diffusion_pytorch_model.one.safetensors"))
-    shutil.copy(weights.with_name("diffusion_pytorch_model.one.safetensors"),
-                weights.with_name("diffusion_pytorch_model.two.safetensors"))  # fmt: skip
-    text = tmp_path / "m/text_encoder/model.fp16.safetensors"
-    text.rename(text.with_name("model.safetensors"))
+    for part, stem in (
+        ("unet", "diffusion_pytorch_model"),
+        ("vae", "diffusion_pytorch_model"),
+        ("text_encoder", "model"),
+    ):
+        weights = tmp_path / "m" / part / f"{stem}.fp16.safetensors"
+        for name in ("one", "two"):
+            shutil.copy(weights, weights.with_name(f"{stem}.{name}.safetensors"))
+        weights.unlink()
     with pytest.raises(MemfixError, match="several variants: one, two"):
         loading.locate(str(tmp_path / "m"))
 
