@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from memfix.config.base import NUMBER_OR_NAME, Settings
+from memfix.config.base import NUMBER_OR_NAME, SEVERAL, Settings
 
 AUTO = "auto"
 """The measure that decides where nobody names one: see `DetectSettings.deciding`."""
@@ -36,10 +36,11 @@ class DetectSettings(Settings):
     )
     height: int | None = Field(None, ge=8, description="Height of pictures in pixels, where it is not --resolution.")
     width: int | None = Field(None, ge=8, description="Width of pictures in pixels, where it is not --resolution.")
-    adapter: str | None = Field(
-        None,
-        description="LoRA to put on top of the model: a folder or file of your own, or that of an earlier run if you "
-        "want to unlearn more. The new LoRA then contains this one as well.",
+    adapter: Annotated[tuple[str, ...], SEVERAL] = Field(
+        (),
+        description="LoRA to put on top of the model: a folder or file of your own, with its strength where that is "
+        "not 1 (style.safetensors:0.8), or that of an earlier run if you want to unlearn more. Several add up. The new "
+        "LoRA then contains these as well.",
     )
     references: str | None = Field(
         None,

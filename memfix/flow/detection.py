@@ -217,9 +217,9 @@ def wanted(settings: DetectSettings, index: Path | None) -> Wanted:
     return Wanted(sscd, clip, settings.trust_weights)
 
 
-def adapters_of(settings: DetectSettings) -> list[Path]:
+def adapters_of(settings: DetectSettings) -> list[lora.Adapter]:
     """What the model has on top of it."""
-    return [Path(settings.adapter)] if settings.adapter else []
+    return [lora.Adapter.named(words) for words in settings.adapter]
 
 
 def digest_of(records: Sequence[Record]) -> str:

@@ -25,8 +25,8 @@ def check_adds_up(model: DiffusionModel, detected: DetectSettings, settings: Unl
     below = adapters_of(detected) if settings.weights == "lora" else []
     if below and settings.use_dora:
         raise MemfixError("A DoRA adapter cannot be added to other adapters.", "Leave out --use-dora.", ExitCode.USAGE)
-    for path in below:
-        model.adapters.read(path)
+    for adapter in below:
+        model.adapters.read(adapter)
 
 
 def rewording_of(run: Run) -> tuple[ContextEdit | None, dict[str, str]]:

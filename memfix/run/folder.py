@@ -271,6 +271,9 @@ def _leave_out_later_fields(told: dict[str, Any]) -> None:
     background = told.get("background") or {}
     if background.get("false_alarms", 0) is None:
         del background["false_alarms"]
+    if "adapter" in told["settings"]:  # of an earlier time: one path, or none
+        several = told["settings"]["adapter"]
+        told["settings"]["adapter"] = several if len(several) > 1 else next(iter(several), None)
     for name in ("loop", "vae", "text_encoder", "resolution", "height", "width"):
         if told["settings"].get(name, "") is None:
             del told["settings"][name]
