@@ -1,4 +1,4 @@
-"""LoRAs that change the text encoder as well, with a strength, several at once: as trainers and sharing sites have them."""
+"""LoRAs that change the text encoder too, with a strength, several at once: as trainers and sharing sites have them."""
 
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def test_a_strength_is_part_of_what_an_adapter_is(model_folder: Path, tmp_path: 
 def test_other_kinds_of_adapters_are_refused_by_name(model_folder: Path, tmp_path: Path) -> None:
     """LyCORIS's products of factors, and a folder of peft."""
     key = f"lora_unet_{IN_UNET.replace('.', '_')}"
-    sides = {"w1_a": (8, 2), "w1_b": (2, 8), "w2_a": (8, 2), "w2_b": (2, 8)}
+    state = {f"{key}.hada_{side}": torch.zeros(8, 8) for side in ("w1_a", "w1_b", "w2_a", "w2_b")}
     save_file(
         {f"{key}.hada_{side}": torch.zeros(shape) for side, shape in sides.items()}, tmp_path / "loha.safetensors"
     )
