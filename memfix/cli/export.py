@@ -17,7 +17,7 @@ Form = Annotated[
         "A1111 and Forge. checkpoint: one file of half precision in the layout of your own model, a LoRA built in.",
     ),
 ]
-To = Annotated[Path, typer.Option("-o", "--out", help="The folder or file to write; nothing may be there yet.")]
+To = Annotated[Path, typer.Option("-o", "--out", help="File or folder to write, where nothing is yet.")]
 
 
 @command()

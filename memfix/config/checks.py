@@ -12,6 +12,10 @@ AUTO = "auto"
 """The measure that decides where nobody names one: see `DetectSettings.deciding`."""
 
 
+LATER_SETTINGS = ("vae", "text_encoder", "resolution", "height", "width")
+"""Settings of detection that runs of an earlier time do not have; nothing by default."""
+
+
 class DetectSettings(Settings):
     """The first check: what is sampled, what the samples are compared with, and when a sample counts as a copy."""
 
@@ -156,11 +160,6 @@ class DetectSettings(Settings):
     def deciding(self) -> str:
         """The measure that decides, by name: SSCD, which also finds altered copies, unless another one is named."""
         return "sscd" if self.measure == AUTO else self.measure
-
-    @property
-    def donors(self) -> dict[str, str]:
-        """Parts of the model that come from elsewhere → from where."""
-        return {part: donor for part in ("vae", "text_encoder") if (donor := getattr(self, part))}
 
     def picture_size(self, own: tuple[int, int]) -> tuple[int, int]:
         """Height and width of pictures of a model that draws them at its `own` ones by default."""

@@ -13,7 +13,7 @@ from memfix.flow.weights import save_whole
 from memfix.models import kohya, original
 from memfix.run.folder import MODEL, Run
 
-FORMATS = ["diffusers", "kohya", "checkpoint"]
+FORMS = ["diffusers", "kohya", "checkpoint"]
 
 
 def export(run: Run, form: str, out: Path, talk: Talk) -> Path:
@@ -21,8 +21,8 @@ def export(run: Run, form: str, out: Path, talk: Talk) -> Path:
 
     Raises MemfixError where that cannot be had of these weights, or where they are no longer what was trained.
     """
-    if form not in FORMATS:
-        raise MemfixError(f"There is no format '{form}'.", did_you_mean(form, FORMATS), ExitCode.USAGE)
+    if form not in FORMS:
+        raise MemfixError(f"There is no format '{form}'.", did_you_mean(form, FORMS), ExitCode.USAGE)
     if out.exists():
         raise MemfixError(f"{out} exists already.", "Give another path to --out.")
     run.require_intact("detect", "unlearn")

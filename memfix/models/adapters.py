@@ -25,7 +25,7 @@ from memfix.models.context import ContextEdit, readers
 from memfix.models.finite import require_finite_weights
 from memfix.models.lora import Adapter
 
-PARTS = ("unet", "text_encoder")
+CHANGED_PARTS = ("unet", "text_encoder")
 """What a LoRA may change."""
 TEXT_PREFIXES = ("text_encoder", "lora_te")
 DOWN, UP = f"{lora.FIRST}weight", f"{lora.SECOND}weight"
@@ -68,7 +68,7 @@ class Adapters:
 
     def fuse_trained(self, weight: float = 1.0) -> None:
         """The same with what is on the model."""
-        self._pipe.fuse_lora(components=list(PARTS), lora_scale=weight)
+        self._pipe.fuse_lora(components=list(CHANGED_PARTS), lora_scale=weight)
         self._pipe.unload_lora_weights()
 
     def read(self, given: Path | Adapter) -> dict[str, dict[str, Factors]]:
@@ -79,7 +79,7 @@ class Adapters:
         adapter = Adapter.of(given)
         name, found = self._attach(adapter.path), dict[str, dict[str, Factors]]()
         whole = True
-        for part in PARTS:
+        for part in CHANGED_PARTS:
             module = getattr(self._pipe, part)
             if name in getattr(module, "peft_config", {}):
                 state = get_peft_model_state_dict(module, adapter_name=name)
@@ -114,7 +114,7 @@ class Adapters:
         if edit is not None:
             layers = readers(self._pipe.unet)
             adapters.append({"unet": {n: Factors(edit.read, x.weight.float().cpu() @ edit.write) for n, x in layers}})
-        parts = [part for part in PARTS if any(part in adapter for adapter in adapters)]
+        parts = [part for part in CHANGED_PARTS if any(part in adapter for adapter in adapters)]
         _write(folder, {part: _sum([adapter.get(part, {}) for adapter in adapters]) for part in parts})
         lora.note_held(folder, known)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ class UsedFiles(NamedTuple):
     config: list[Path]
 
 
-def require_supported(name: str, index: Mapping[str, Any], supported: Mapping[str, Any], folder: Path | None) -> None:
+def require_supported(name: str, index: Mapping[str, Any], supported: Sequence[str], folder: Path | None) -> None:
     """Raise MemfixError for a pipeline of another class than those supported, by the name that its index gives.
 
     folder: where the configuration of its parts lies, as far as it is there.

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save
 from memfix.errors import MemfixError
 from memfix.files import atomic_file
 from memfix.models import lora
+from memfix.models.adapters import DOWN, UP
 
 ENDING = ".kohya.safetensors"
-DOWN, UP = f"{lora.FIRST}weight", f"{lora.SECOND}weight"
-TEXTS, OWN_TEXTS = "lora_te1_", "lora_te_"  # as models with two text encoders name it, and as those with one
+OF_TWO, OF_ONE = "lora_te1_", "lora_te_"  # as models with two text encoders name it, and as those with one
 INSIDE = "text_encoder.text_model."
 
 
@@ -42,7 +42,7 @@ def write_kohya(path: Path, file: Path) -> None:
     rank = max(len(value) for key, value in state.items() if key.endswith(DOWN))
     padded = {key: _padded(value, int(key.endswith(UP)), rank) for key, value in state.items()}
     found = {
-        key.replace(TEXTS, OWN_TEXTS): value.to(torch.float32) if key.endswith(".alpha") else value.contiguous()
+        key.replace(OF_TWO, OF_ONE): value.to(torch.float32) if key.endswith(".alpha") else value.contiguous()
         for key, value in convert_state_dict_to_kohya(padded).items()
     }
     told = {"conv_dim": str(rank), "conv_alpha": str(rank)}

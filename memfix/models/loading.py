@@ -31,7 +31,6 @@ PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
 PREDICTIONS = (single_file.EPSILON, single_file.V)
 FAMILIES: dict[type[Any], Callable[[Any], DiffusionModel]] = {StableDiffusionPipeline: DiffusionModel}
 """Class of a pipeline → what makes a model of it."""
-SUPPORTED = {kind.__name__: kind for kind in FAMILIES}
 NAMES = "Give a diffusers folder, a .safetensors file or a hub id."
 Size = Callable[[tuple[int, int]], tuple[int, int]]
 
@@ -110,7 +109,7 @@ def locate(
                 f"{path} is not a diffusers model: it has no {folders.INDEX}.",
                 "Give the folder that pipeline.save_pretrained wrote.",
             )
-        folders.require_supported(model, folders.read_index(path), SUPPORTED, path)
+        folders.require_supported(model, folders.read_index(path), _supported(), path)
         return ModelSource.of(model, path, variant=variant, donors=given)
     if path.is_absolute() or model.startswith(".") or model.count("/") != 1:
         looked = "" if path.is_absolute() else f" A relative path is looked for in {Path.cwd()}."
@@ -121,7 +120,17 @@ def locate(
 
 def source_of(settings: DetectSettings) -> ModelSource:
     """The model of a detection, found as `locate` does."""
-    return locate(settings.model, settings.revision, settings.variant, settings.donors)
+    return locate(settings.model, settings.revision, settings.variant, _donors(settings))
+
+
+def _donors(settings: DetectSettings) -> dict[str, str]:
+    """Parts of the model that come from elsewhere → from where."""
+    return {part: donor for part in single_file.DONORS if (donor := getattr(settings, part))}
+
+
+def _supported() -> list[str]:
+    """Names of the classes of pipelines that there is a family for."""
+    return [kind.__name__ for kind in FAMILIES]
 
 
 def _donor(part: str, donor: Path) -> Path:
@@ -144,7 +153,7 @@ def _require_parts(file: Path, donors: Mapping[str, Path]) -> None:
 def _download(model: str, revision: str | None, variant: str | None) -> Path:
     try:
         index = DiffusionPipeline.load_config(model, revision=revision)
-        folders.require_supported(model, index, SUPPORTED, None)
+        folders.require_supported(model, index, _supported(), None)
         variant = variant if is_offline() else folders.variant_of(list_repo_files(model, revision=revision), variant)
         return Path(DiffusionPipeline.download(model, revision=revision, variant=variant, use_safetensors=True))
     except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError, ValueError) as error:
@@ -167,7 +176,7 @@ def load(source: ModelSource, size: Size = own_size) -> DiffusionModel:
         library.disable_progress_bar()
     try:
         single = source.path.is_file()
-        pipe = single_file.load(source.path, source.donors) if single else _of_folder(source)
+        pipe = single_file.load_single_file(source.path, source.donors) if single else _of_folder(source)
     except single_file.FAILURES as error:
         raise MemfixError(
             f"Model {source.name} cannot be loaded: {str(error).splitlines()[0]}",
@@ -177,7 +186,7 @@ def load(source: ModelSource, size: Size = own_size) -> DiffusionModel:
     if make is None:
         raise MemfixError(
             f"{source.name} is a {type(pipe).__name__}; so far only Stable Diffusion 1 and 2 models are supported.",
-            f"Give a {' or '.join(SUPPORTED)}.",
+            f"Give a {' or '.join(_supported())}.",
         )
     _check_noise(pipe, source.name)
     pipe.set_progress_bar_config(disable=True)

@@ -14,8 +14,8 @@ from torch import nn
 from memfix.errors import MemfixError
 from memfix.files import atomic_file, sort_metadata
 
-WHOLE = "Give a whole file of the same kind."
-AVERAGES = "model_ema."
+GIVE_WHOLE = "Give a whole file of the same kind."
+OLD_AVERAGES = "model_ema."
 """A second copy of the old UNet that trainers keep, which holds all that was unlearned."""
 
 
@@ -28,7 +28,7 @@ def unet_names(file: Path, names: Iterable[str], unet: nn.Module) -> dict[str, s
     told = convert_ldm_unet_checkpoint({name: name for name in names}, unet.config)
     found = {old: new for new, old in told.items() if new in unet.state_dict()}
     if lost := set(unet.state_dict()) - set(found.values()):
-        raise MemfixError(f"{len(lost)} weights of the UNet are not in {file}, among them {min(lost)}.", WHOLE)
+        raise MemfixError(f"{len(lost)} weights of the UNet are not in {file}, among them {min(lost)}.", GIVE_WHOLE)
     return found
 
 
@@ -38,7 +38,7 @@ def write_like(source: Path, unet: nn.Module, file: Path) -> None:
     All else stays as it is. Averages of the old weights are left out.
     """
     with safe_open(source, "pt") as opened:
-        names = [str(key) for key in opened.keys() if not key.startswith(AVERAGES)]  # noqa: SIM118  # a handle, no dict
+        names = [str(key) for key in opened.keys() if not key.startswith(OLD_AVERAGES)]  # noqa: SIM118  # a handle, no dict
         places, weights, metadata = unet_names(source, names, unet), unet.state_dict(), opened.metadata()
         state = {name: _half(weights[places[name]] if name in places else opened.get_tensor(name)) for name in names}
     with atomic_file(file) as written:

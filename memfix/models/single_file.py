@@ -22,7 +22,7 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from memfix.errors import MemfixError
-from memfix.models.original import WHOLE, unet_names
+from memfix.models.original import GIVE_WHOLE, unet_names
 from memfix.models.probe import LIKE_NOISE, likeness_to_noise
 
 FAILURES = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, SingleFileComponentError)
@@ -31,7 +31,7 @@ CONFIGS = Path(__file__).parent / "configs"
 V, EPSILON = "v_prediction", "epsilon"
 FIRST_LAYER, CLASSES = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.label_emb.0.0.weight"
 VAE, CLIP, OPEN_CLIP = "first_stage_model.decoder.", "cond_stage_model.transformer.", "cond_stage_model.model."
-LORA = ("lora_down", "lora_up", "lora_A", "lora_B", "hada_", "lokr_")
+LORA_WORDS = ("lora_down", "lora_up", "lora_A", "lora_B", "hada_", "lokr_")
 OTHERS = {
     "xl_base": "Stable Diffusion XL", "xl_refiner": "the refiner of Stable Diffusion XL",
     "xl_inpaint": "an inpainting model", "inpainting": "an inpainting model", "inpainting_v2": "an inpainting model",
@@ -85,7 +85,7 @@ def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
 
 def _require_supported(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     hint = "Give a model of Stable Diffusion 1 or 2: one file in the original layout, a diffusers folder or a hub id."
-    if any(word in key for key in shapes for word in LORA):
+    if any(word in key for key in shapes for word in LORA_WORDS):
         raise MemfixError(f"{file} is a LoRA, not a model.", "Give it to --adapter, beside the model it was made for.")
     kind = infer_diffusers_model_type({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
     if kind not in {"v1", "v2"}:
@@ -103,7 +103,7 @@ def _context_width(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
     return next((shape[-1] for key, shape in shapes.items() if key.endswith("attn2.to_k.weight")), None)
 
 
-def load(file: Path, donors: Mapping[str, Path], config: Path | None = None) -> StableDiffusionPipeline:
+def load_single_file(file: Path, donors: Mapping[str, Path], config: Path | None = None) -> StableDiffusionPipeline:
     """Build the model of a file, with parts from elsewhere in the place of its own.
 
     Where the file does not say what its network predicts, the network is asked. config: folder of another
@@ -148,7 +148,7 @@ def _require_whole(file: Path, parts: Mapping[str, nn.Module]) -> None:
             raise MemfixError(
                 f"{len(lost)} weights of the part {name} are not in {file}, among them {lost[0]}.",
                 f"Give a whole file, or name a donor: {donor_flag(name)}." if name in DONORS else
-                WHOLE,
+                GIVE_WHOLE,
             )  # fmt: skip
 
 

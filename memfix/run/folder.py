@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from memfix.config.base import Settings
+from memfix.config.checks import LATER_SETTINGS
 from memfix.errors import MemfixError
 from memfix.files import digest, held, remove_folder, require_no_file, sha256_of, write_atomic
 from memfix.records import Record
@@ -274,7 +275,7 @@ def _leave_out_later_fields(told: dict[str, Any]) -> None:
     if "adapter" in told["settings"]:  # of an earlier time: one path, or none
         several = told["settings"]["adapter"]
         told["settings"]["adapter"] = several if len(several) > 1 else next(iter(several), None)
-    for name in ("loop", "vae", "text_encoder", "resolution", "height", "width"):
+    for name in ("loop", *LATER_SETTINGS):
         if told["settings"].get(name, "") is None:
             del told["settings"][name]
     for ending in (told.get("ending") or {}, *(told.get("endings") or {}).values()):

@@ -37,7 +37,7 @@ def unlearned(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, refe
     """A run whose model had an adapter, one more of which was trained for each memorized prompt."""
     folder = tmp_path_factory.mktemp("below")
     below = adapter(model_folder, folder / "below", 0.02)
-    path = detected_run(folder, model_folder, reference_folder, adapter=str(below))
+    path = detected_run(folder, model_folder, reference_folder, adapter=(str(below),))
     settings = UnlearnSettings(**FEW, rank=2, reword=False, adapter_per_prompt=True)
     flow.unlearn(Run.open(path), settings, [], QUIET)
     return path

@@ -15,7 +15,6 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from memfix.config.checks import DetectSettings
 from memfix.demo import MODEL
 from memfix.errors import MemfixError
 from memfix.models import loading
@@ -129,46 +128,6 @@ def test_the_hash_follows_weights_in_a_folder_that_is_a_link(model_folder: Path,
     assert loading.locate(str(model)).sha256 != before.sha256
 
 
-def test_files_that_are_not_used_change_nothing(model_folder: Path, tmp_path: Path) -> None:
-    """A checkpoint of a trainer, a second variant, a file for another tool."""
-    model = Path(shutil.copytree(model_folder, tmp_path / "m"))
-    before = loading.locate(str(model))
-    weights = "diffusion_pytorch_model.safetensors"
-    shutil.copytree(model / "unet", model / "checkpoint-500/unet")
-    shutil.copy(model / "unet" / weights, model / "whole.safetensors")
-    (model / "unet/diffusion_pytorch_model.fp16.safetensors").write_bytes(b"another variant")
-    (model / "safety_checker").mkdir()
-    (model / "safety_checker/model.safetensors").write_bytes(b"not used")
-    after = loading.locate(str(model))
-    assert (after.sha256, after.config_sha256) == (before.sha256, before.config_sha256)
-    assert loading.locate(str(model), variant="fp16").sha256 != before.sha256
-    for file in ("tokenizer/tokenizer_config.json", "scheduler/scheduler_config.json", "unet/config.json"):
-        told = (model / file).read_text()
-        (model / file).write_text(told + " ")
-        assert loading.locate(str(model)).config_sha256 != before.config_sha256
-        (model / file).write_text(told)
-
-
-def test_a_single_variant_needs_no_flag(tmp_path: Path) -> None:
-    pipe = tiny_pipeline()
-    pipe.save_pretrained(tmp_path / "m", variant="fp16")
-    source = loading.locate(str(tmp_path / "m"))
-    assert source.variant == "fp16"
-    found = loading.load(source)._pipe
-    assert torch.equal(found.unet.conv_in.weight, pipe.unet.conv_in.weight)
-    for part, stem in (
-        ("unet", "diffusion_pytorch_model"),
-        ("vae", "diffusion_pytorch_model"),
-        ("text_encoder", "model"),
-    ):
-        weights = tmp_path / "m" / part / f"{stem}.fp16.safetensors"
-        for name in ("one", "two"):
-            shutil.copy(weights, weights.with_name(f"{stem}.{name}.safetensors"))
-        weights.unlink()
-    with pytest.raises(MemfixError, match="several variants: one, two"):
-        loading.locate(str(tmp_path / "m"))
-
-
 def edited(folder: Path, file: str, **values: object) -> str:
     told = json.loads((folder / file).read_text())
     (folder / file).write_text(json.dumps(told | values))
@@ -202,16 +161,6 @@ def test_a_scheduler_that_takes_noise_for_velocity_is_refused(tmp_path: Path) ->
     model = Path(shutil.copytree(MODEL, tmp_path / "m"))
     with pytest.raises(MemfixError, match="answers with the noise"):
         loading.load(loading.locate(edited(model, "scheduler/scheduler_config.json", prediction_type="v_prediction")))
-
-
-def test_pictures_of_another_size(model_folder: Path) -> None:
-    source = loading.locate(str(model_folder))
-    model = loading.load(source, DetectSettings(resolution=32, width=16).picture_size)
-    assert model.latents.picture_size == (32, 16) and model.latents.shape == (4, 16, 8)
-    (image,) = model.sample(plan_samples([Prompt(id="p", text="t")], [0], steps=1, guidance=1.0), "no")
-    assert image.size == (16, 32)
-    with pytest.raises(MemfixError, match="multiples of 8"):
-        loading.load(source, DetectSettings(height=20).picture_size)
 
 
 def test_the_hash_of_a_model_in_the_hubs_cache_is_that_of_its_files(model_folder: Path, tmp_path: Path) -> None:

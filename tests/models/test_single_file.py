@@ -115,7 +115,7 @@ def test_the_tokenizer_is_clips(sd2: bool) -> None:
 def test_a_file_holds_the_pipeline_that_it_was_made_of(
     pipe: StableDiffusionPipeline, file: Path, model_folder: Path
 ) -> None:
-    found = single_file.load(file, {}, model_folder)
+    found = single_file.load_single_file(file, {}, model_folder)
     for part in ("unet", "vae", "text_encoder"):
         own, other = getattr(pipe, part).state_dict(), getattr(found, part).state_dict()
         assert own.keys() == other.keys() and all(torch.equal(own[name], other[name]) for name in own)
@@ -123,14 +123,14 @@ def test_a_file_holds_the_pipeline_that_it_was_made_of(
 
 def test_the_network_is_asked_what_it_predicts(file: Path, model_folder: Path, tmp_path: Path) -> None:
     """The bundled model was trained on ε; an untrained one does not give noise back, as one of v does not."""
-    trained = single_file.load(save_original(loading.load(loading.locate("demo"))._pipe, tmp_path / "d.safetensors"),
-                               {}, MODEL)  # fmt: skip
+    bundled = save_original(loading.load(loading.locate("demo"))._pipe, tmp_path / "d.safetensors")
+    trained = single_file.load_single_file(bundled, {}, MODEL)
     assert trained.scheduler.config.prediction_type == "epsilon"
-    assert single_file.load(file, {}, model_folder).scheduler.config.prediction_type == "v_prediction"
+    assert single_file.load_single_file(file, {}, model_folder).scheduler.config.prediction_type == "v_prediction"
     wrong = tmp_path / "w.safetensors"
     save_file(load_file(tmp_path / "d.safetensors"), wrong, {"modelspec.prediction_type": "v"})
     with pytest.raises(MemfixError, match="answers as one of 'epsilon'"):
-        single_file.load(wrong, {}, MODEL)
+        single_file.load_single_file(wrong, {}, MODEL)
 
 
 def test_parts_come_from_donors(pipe: StableDiffusionPipeline, file: Path, model_folder: Path, tmp_path: Path) -> None:
@@ -143,12 +143,12 @@ def test_parts_come_from_donors(pipe: StableDiffusionPipeline, file: Path, model
         (model_folder / "vae", model_folder / "text_encoder"),
         (file, model_folder),
     ):
-        found = single_file.load(bare, {"vae": vae, "text_encoder": texts}, model_folder)
+        found = single_file.load_single_file(bare, {"vae": vae, "text_encoder": texts}, model_folder)
         assert torch.equal(found.vae.decoder.conv_in.weight, pipe.vae.decoder.conv_in.weight)
         for name, weight in found.text_encoder.state_dict().items():
             assert torch.equal(weight, pipe.text_encoder.state_dict()[name])
     with pytest.raises(MemfixError, match="vae cannot be loaded from"):
-        single_file.load(bare, {"vae": bare, "text_encoder": file}, model_folder)
+        single_file.load_single_file(bare, {"vae": bare, "text_encoder": file}, model_folder)
 
 
 def test_a_file_that_is_not_whole_names_what_it_lacks(file: Path, model_folder: Path, tmp_path: Path) -> None:
@@ -156,4 +156,4 @@ def test_a_file_that_is_not_whole_names_what_it_lacks(file: Path, model_folder: 
     lost = f"{PREFIX}middle_block.1.transformer_blocks.0.attn2.to_v.weight"
     save_file({name: weight for name, weight in state.items() if name != lost}, tmp_path / "m.safetensors")
     with pytest.raises(MemfixError, match=r"UNet are not in .*attn2\.to_v\.weight"):
-        single_file.load(tmp_path / "m.safetensors", {}, model_folder)
+        single_file.load_single_file(tmp_path / "m.safetensors", {}, model_folder)

@@ -88,9 +88,7 @@ def test_other_kinds_of_adapters_are_refused_by_name(model_folder: Path, tmp_pat
     """LyCORIS's products of factors, and a folder of peft."""
     key = f"lora_unet_{IN_UNET.replace('.', '_')}"
     state = {f"{key}.hada_{side}": torch.zeros(8, 8) for side in ("w1_a", "w1_b", "w2_a", "w2_b")}
-    save_file(
-        {f"{key}.hada_{side}": torch.zeros(shape) for side, shape in sides.items()}, tmp_path / "loha.safetensors"
-    )
+    save_file(state, tmp_path / "loha.safetensors")
     with pytest.raises(MemfixError, match="LoHa"):
         loaded(model_folder).adapters.fuse(tmp_path / "loha.safetensors")
     (tmp_path / "peft").mkdir()
