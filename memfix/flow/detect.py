@@ -28,6 +28,7 @@ from memfix.measures.structure import Structure
 from memfix.measures.thresholds import Threshold
 from memfix.measures.weights import Wanted, is_there
 from memfix.models import loading
+from memfix.models.model import DiffusionModel
 from memfix.records import Prompt, Reference, Score
 from memfix.references.in_memory import descriptors
 from memfix.references.judge import Judge
@@ -114,6 +115,7 @@ def detect(
         model = loading.load(opened.source, settings.picture_size)
         entry.loaded_by = model.loaded_by
         model.adapters.fuse(*adapters_of(settings))
+        _tell_of_model(model, talk)
         _tell_of_small_pictures(opened, min(model.latents.picture_size), talk)
         prompts = [p.model_copy(update={"cut_tokens": model.text.cut_tokens(p.text)}) for p in opened.prompts]
         for p in prompts:
@@ -199,6 +201,14 @@ def witness_measures(
     if there and not (settings.sscd_weights is None and are_small(references)):
         found.append(get_measure("sscd", weights))
     return found
+
+
+def _tell_of_model(model: DiffusionModel, talk: Talk) -> None:
+    """What is drawn, so that a wrong size is seen; a warning where the model may not predict what it says."""
+    height, width = model.latents.picture_size
+    talk.say(f"It draws pictures of {width} × {height} pixels (width × height).")
+    if doubt := model.doubt():
+        talk.warn(doubt)
 
 
 def _tell_of_small_pictures(opened: Opened, side: int, talk: Talk) -> None:

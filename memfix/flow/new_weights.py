@@ -67,6 +67,8 @@ class NewWeights:
             talk.say(f"The adapter of the detection, {adapter.path}, is put on the model as well, below these weights.")
         source = self.source or detection.source
         model = loading.load(source, detection.settings.picture_size)
+        if self.source and (doubt := model.doubt()):
+            talk.warn(doubt)
         model.adapters.fuse(*below, *self.adapters)
         return model
 
