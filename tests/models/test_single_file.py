@@ -157,3 +157,35 @@ def test_a_file_that_is_not_whole_names_what_it_lacks(file: Path, model_folder: 
     save_file({name: weight for name, weight in state.items() if name != lost}, tmp_path / "m.safetensors")
     with pytest.raises(MemfixError, match=r"UNet are not in .*attn2\.to_v\.weight"):
         single_file.load_single_file(tmp_path / "m.safetensors", {}, model_folder)
+
+
+def in_open_clips_words(texts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a text encoder as files of Stable Diffusion 2 name them, q, k and v in one."""
+    prefix, found = "cond_stage_model.model.", dict[str, torch.Tensor]()
+    names = {
+        "embeddings.token_embedding.weight": "token_embedding.weight", "final_layer_norm": "ln_final",
+        "embeddings.position_embedding.weight": "positional_embedding", "encoder.layers": "transformer.resblocks",
+        "layer_norm1": "ln_1", "layer_norm2": "ln_2", "fc1": "c_fc", "fc2": "c_proj", "self_attn": "attn",
+    }  # fmt: skip
+    for name, weight in texts.items():
+        for own, other in names.items():
+            name = name.replace(own, other)
+        for side in ("weight", "bias"):
+            if name.endswith(f"q_proj.{side}"):
+                key = f"{prefix}{name.removesuffix(f'q_proj.{side}')}in_proj_{side}"
+                layer = f"encoder.layers.{name.split('.')[2]}.self_attn"
+                found[key] = torch.cat([texts[f"{layer}.{letter}_proj.{side}"] for letter in "qkv"])
+        if "q_proj" not in name and "k_proj" not in name and "v_proj" not in name:
+            found[prefix + name] = weight.clone()
+    return found | {f"{prefix}text_projection": torch.eye(16)}
+
+
+def test_the_text_encoder_of_stable_diffusion_2_is_read(
+    pipe: StableDiffusionPipeline, model_folder: Path, tmp_path: Path
+) -> None:
+    own = pipe.text_encoder.state_dict()
+    rest = {name: weight for name, weight in original_state(pipe).items() if not name.startswith(CLIP)}
+    save_file(rest | in_open_clips_words(own), tmp_path / "two.safetensors")
+    assert contents(tmp_path / "two.safetensors").family == "sd2"
+    found = single_file.load_single_file(tmp_path / "two.safetensors", {}, model_folder).text_encoder.state_dict()
+    assert all(torch.equal(found[name], weight) for name, weight in own.items())
