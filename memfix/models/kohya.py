@@ -13,7 +13,7 @@ from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
 from safetensors.torch import load_file, save
 
 from memfix.errors import MemfixError
-from memfix.files import atomic_file
+from memfix.files import atomic_file, sort_metadata
 from memfix.models import lora
 from memfix.models.adapters import DOWN, UP
 
@@ -51,7 +51,8 @@ def write_kohya(path: Path, file: Path) -> None:
         "ss_network_module": "networks.lora",
     }  # fmt: skip
     with atomic_file(file) as opened:
-        opened.write(save(dict(sorted(found.items())), metadata))
+        opened.write(save(found, metadata))
+    sort_metadata(file)
 
 
 def _named(key: str) -> str:
