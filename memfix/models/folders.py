@@ -74,7 +74,10 @@ def used_files(folder: Path, variant: str | None) -> UsedFiles:
     parts = {name for name, value in read_index(folder).items() if _is_part(name, value)}
     there = [folder / INDEX, *(file for part in sorted(parts) for file in _readable(folder, part))]
     weights = {file.relative_to(folder).as_posix(): file for file in there if file.suffix == WEIGHT_FILES}
-    used, _ = variant_compatible_siblings(list(weights), variant) if weights else ([], [])
+    try:
+        used, _ = variant_compatible_siblings(list(weights), variant) if weights else ([], [])
+    except ValueError:
+        raise MemfixError(f"{folder} has no weights of the variant '{variant}'.", "Give another --variant.") from None
     config = [file for file in there if file.suffix in CONFIG and ".index." not in file.name]
     return UsedFiles([weights[str(name)] for name in used], config)
 
