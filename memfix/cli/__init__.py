@@ -12,6 +12,7 @@ from memfix.cli import (
     demo,
     detect,
     doctor,
+    export,
     fetch,
     index,
     listing,
@@ -45,6 +46,7 @@ app.command("unlearn")(unlearn.unlearn)
 app.command("recheck")(recheck.recheck)
 app.command("attack")(attack.attack)
 app.command("merge")(merge.merge)
+app.command("export")(export.export)
 app.command("report")(report.report)
 app.command("review")(review.review)
 app.command("run")(run.run)

@@ -28,6 +28,7 @@ from memfix.measures.structure import Structure
 from memfix.measures.thresholds import Threshold
 from memfix.measures.weights import Wanted, is_there
 from memfix.models import loading
+from memfix.models.model import DiffusionModel
 from memfix.records import Prompt, Reference, Score
 from memfix.references.appearance import Draw
 from memfix.references.in_memory import descriptors
@@ -94,8 +95,9 @@ def detect(
             talk.say(f"Detection in {run.path} is already complete, so there is nothing to do.")
             return run
         entry.seal = {}
-        model = loading.load(opened.source, settings.variant)
+        model = loading.load(opened.source, settings.picture_size)
         model.adapters.fuse(*adapters_of(settings))
+        _tell_of_model(model, talk)
         entry.loaded_by, entry.drawn = model.loaded_by, bool(opened.references or opened.indexed)
         references = _open_references(opened, settings, wrong, talk, model.latents.drawn)
         if not opened.indexed:  # an index is read as samples are compared, so that its end is soon enough
@@ -162,7 +164,7 @@ def _open(prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Opene
     check_weights(given, measure)
     check_reach(given, measure)
     read = Sources.read(prompt_list, settings, wrong)
-    source = loading.locate(settings.model, settings.revision, settings.variant)
+    source = loading.source_of(settings)
     clip = open_clip_of(weights.clip) if settings.clip_score else None
     witnesses = witness_measures(settings, measure, weights, read.references, index)
     return Opened(read, index, weights, source, measure, witnesses, given, clip)
@@ -200,6 +202,14 @@ def witness_measures(
     if there and not (settings.sscd_weights is None and are_small(references)):
         found.append(get_measure("sscd", weights))
     return found
+
+
+def _tell_of_model(model: DiffusionModel, talk: Talk) -> None:
+    """What is drawn, so that a wrong size is seen; a warning where the model may not predict what it says."""
+    height, width = model.latents.picture_size
+    talk.say(f"It draws pictures of {width} × {height} pixels (width × height).")
+    if doubt := model.doubt():
+        talk.warn(doubt)
 
 
 def _tell_of_small_pictures(opened: Opened, side: int, talk: Talk) -> None:

@@ -137,7 +137,7 @@ class Detection:
     @cached_property
     def source(self) -> loading.ModelSource:
         """The model on this disk."""
-        return loading.locate(self.settings.model, self.settings.revision, self.settings.variant)
+        return loading.source_of(self.settings)
 
     def judge(self, model: DiffusionModel | None = None) -> Judge:
         """The judge of this run's samples, who knows which parts of references its prompts copy.
@@ -153,9 +153,14 @@ class Detection:
 
     def model(self) -> DiffusionModel:
         """The model as it was detected on, with the adapter that it had."""
-        model = loading.load(self.source, self.settings.variant)
+        model = loading.load(self.source, self.settings.picture_size)
         model.adapters.fuse(*adapters_of(self.settings))
         return model
+
+    def require_same_model(self) -> None:
+        """Raise MemfixError if the model, or the adapter on top of it, is not what it was."""
+        now = self.stage.inputs.model_copy(update=identity_of(self.source, self.settings))
+        self.stage.inputs.require_unchanged(now)
 
     def require_unchanged(self) -> None:
         """Raise MemfixError if the model, the references, the prompts or a measure's weights are not what they were.
@@ -226,9 +231,9 @@ def wanted(settings: DetectSettings, index: Path | None) -> Wanted:
     return Wanted(sscd, clip, settings.trust_weights)
 
 
-def adapters_of(settings: DetectSettings) -> list[Path]:
+def adapters_of(settings: DetectSettings) -> list[lora.Adapter]:
     """What the model has on top of it."""
-    return [Path(settings.adapter)] if settings.adapter else []
+    return [lora.Adapter.named(words) for words in settings.adapter]
 
 
 def digest_of(records: Sequence[Record]) -> str:

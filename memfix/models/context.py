@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 READERS = ("attn2.to_k", "attn2.to_v")
@@ -32,7 +32,7 @@ class ContextEdit(NamedTuple):
 
     def save(self, file: Path) -> None:
         """Write it as safetensors."""
-        save_file({"read": self.read.contiguous(), "write": self.write.contiguous()}, file)
+        file.write_bytes(save({"read": self.read.contiguous(), "write": self.write.contiguous()}))
 
     @classmethod
     def load(cls, file: Path) -> ContextEdit:

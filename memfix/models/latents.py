@@ -12,6 +12,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from memfix.errors import ExitCode, MemfixError
 from memfix.models.finite import require_finite
 
 BATCH = 8
@@ -53,6 +54,21 @@ class LatentSpace:
         """Height and width of pictures, in pixels."""
         _, height, width = self.shape
         return height * int(self._pipe.vae_scale_factor), width * int(self._pipe.vae_scale_factor)
+
+    def resize(self, height: int, width: int) -> None:
+        """Let the model draw pictures of another size, in pixels. Raises MemfixError for one that it cannot have."""
+        if (height, width) == self.picture_size:
+            return
+        factor = int(self._pipe.vae_scale_factor)
+        step = math.lcm(8, factor)
+        if height % step or width % step:
+            raise MemfixError(
+                f"Pictures of {height} by {width} pixels cannot be drawn: both must be multiples of {step}.",
+                "Give other values to --resolution, --height and --width.",
+                ExitCode.USAGE,
+            )
+        high, wide = height // factor, width // factor
+        self._pipe.unet.register_to_config(sample_size=high if high == wide else (high, wide))
 
     @torch.no_grad()
     def encode(self, images: Sequence[Image.Image]) -> Iterator[torch.Tensor]:

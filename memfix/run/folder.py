@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from memfix.config.base import Settings
+from memfix.config.checks import LATER_SETTINGS
 from memfix.errors import MemfixError
 from memfix.files import digest, held, remove_folder, require_no_file, sha256_of, write_atomic
 from memfix.records import Record
@@ -271,8 +272,12 @@ def _leave_out_later_fields(told: dict[str, Any]) -> None:
     background = told.get("background") or {}
     if background.get("false_alarms", 0) is None:
         del background["false_alarms"]
-    if told["settings"].get("loop", "") is None:
-        del told["settings"]["loop"]
+    if "adapter" in told["settings"]:  # of an earlier time: one path, or none
+        several = told["settings"]["adapter"]
+        told["settings"]["adapter"] = several if len(several) > 1 else next(iter(several), None)
+    for name in ("loop", *LATER_SETTINGS):
+        if told["settings"].get(name, "") is None:
+            del told["settings"][name]
     for ending in (told.get("ending") or {}, *(told.get("endings") or {}).values()):
         for name in ("targets", "attacked"):
             if not ending.get(name, True):

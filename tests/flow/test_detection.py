@@ -182,9 +182,9 @@ def test_the_identity_of_a_model_has_its_adapter(detected: Path, tmp_path: Path)
     model = detection.model()
     model.adapters.add(2)
     model.adapters.save(tmp_path / "lora")
-    settings = detection.settings.model_copy(update={"adapter": str(tmp_path / "lora")})
+    settings = detection.settings.model_copy(update={"adapter": (str(tmp_path / "lora"),)})
     assert identity_of(detection.source, settings)["adapter_sha256"] is not None
-    assert adapters_of(settings) == [tmp_path / "lora"]
+    assert adapters_of(settings) == [(tmp_path / "lora", 1.0)]
 
 
 def test_prompts_are_known_by_their_texts_and_order() -> None:
