@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from memfix.run.folder import Run
 
 
+ROUNDS = 3
 Rounds = Annotated[
     int,
     typer.Option(
@@ -31,7 +32,7 @@ Rounds = Annotated[
 @command("detect", "unlearn", "recheck")
 def run(
     call: Call, prompts: PromptList, out: Out = None, lora: Lora = False, full: Full = False,
-    rounds: Rounds = 3, fail: FailOn = None,
+    rounds: Rounds = ROUNDS, fail: FailOn = None,
 ) -> None:  # fmt: skip
     """Detect, unlearn, re-check and report in one go. Run the same command again to resume."""
     check_fail_on(fail)
