@@ -87,12 +87,10 @@ def detect(
     run = Run.create(out or root / f"{slug(Path(prompt_list).stem)}-{digest(*identity)}")
     memory = sampling_memory(settings)
     with run.lock(), run.stage(DetectStage, settings, inputs, argv, _changeable(run)) as entry, memory:
-        entry.wrong_rows = wrong.count
         if (run.path / BEFORE / "verdicts.jsonl").exists():
-            run.require_intact("detect")
             talk.say(f"Detection in {run.path} is already complete, so there is nothing to do.")
             return run
-        entry.seal = {}
+        entry.wrong_rows = wrong.count
         references = _open_references(opened, settings, wrong, talk)
         if not opened.indexed:  # an index is read as samples are compared, so that its end is soon enough
             _require_still(opened, inputs)  # what was described is what was identified
