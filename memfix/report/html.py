@@ -32,9 +32,9 @@ GONE = "data:image/gif;base64,R0lGODlhAQABAIAAAMzMzP///yH5BAAAAAAALAAAAAABAAEAAA
 TEMPLATES: BaseLoader = PackageLoader("memfix.report")
 
 
-def write_page(folder: Path, report: Report) -> Path:
-    """Render a report beside its pictures in `folder`."""
-    made, pictures = template_environment(), Pictures(folder)
+def write_page(folder: Path, report: Report, run: Path) -> Path:
+    """Render a report to a folder, with pictures of a run."""
+    made, pictures = template_environment(), Pictures(run)
     made.globals |= {"picture": pictures.inline, "curve": curve, "enough": enough, "one_of": one_of,
                      "shot": lambda path: pictures.inline(Picture(path=path)),
                      "shown": SHOWN, "most_disputed": MOST_DISPUTED,

@@ -64,7 +64,8 @@ KEPT = {
     "recheck": (),
 }  # fmt: skip
 """What else they leave behind, which can be large and decides nothing any more: `memfix doctor RUN` looks at it."""
-UNSEALED = (REVIEWS, *(name for names in KEPT.values() for name in names))  # in runs of an earlier time
+UNSEALED = (REVIEWS, *(name for stage, names in KEPT.items() for name in (*names, f"{stage}.sha256")))
+"""What runs of an earlier time have no digest of."""
 HEADER = "run.json"
 CARD = f"{MODEL}/README.md"  # reports write it anew
 AMENDED = f".amended{TEMPORARY}"
@@ -177,7 +178,7 @@ class Run:
         require_no_links(self.path)
         found = [] if _told(entry) == entry.seal.get(HEADER) else [HEADER]
         files, nothing = Overlay(self.path), dict.fromkeys(LATER, digest_of([]))
-        list_file = self.path / _list_of(stage)
+        list_file = self.path / list_of(stage)
         text = list_file.read_text(encoding="utf-8", errors="replace") if list_file.is_file() else ""
         for name in names:
             if name in UNSEALED and not entry.counts and name not in entry.seal:
@@ -191,10 +192,10 @@ class Run:
         """Write down what a stage leaves behind: a list of its files, and in the header what that comes to."""
         entry, files = self.header.stages.begun()[stage], Overlay(self.path, beside)
         found = {name: files.contents(name, {CARD}) for name in (*SEALED[stage], *KEPT[stage])}
-        write_atomic((beside or self.path) / _list_of(stage), listed(c for own in found.values() for c in own))
-        found[_list_of(stage)] = files.contents(_list_of(stage))
+        write_atomic((beside or self.path) / list_of(stage), listed(c for own in found.values() for c in own))
+        found[list_of(stage)] = files.contents(list_of(stage))
         entry.seal = {name: digest_of(own) for name, own in found.items()} | {HEADER: _told(entry)}
-        tables = (c.path for own in found.values() for c in own if c.path.endswith(".jsonl"))
+        tables = (c.path for own in found.values() for c in own if c.path.endswith((".jsonl", ".sha256")))
         entry.counts = {name: len(own) for name, own in found.items() if own} | {t: files.lines(t) for t in tables}
 
     # -- amending what ended --------------------------------------------------------------------------------------
@@ -375,7 +376,7 @@ def _told(entry: Stage) -> str:
     return digest(json.dumps(told, sort_keys=True))
 
 
-def _list_of(stage: str) -> str:
+def list_of(stage: str) -> str:
     """The file that lists what a stage left behind."""
     return f"{stage}.sha256"
 
