@@ -32,10 +32,10 @@ def doctor(call: Call, run: Run = None) -> None:
 
 
 def _of_run(run: Path) -> list[tuple[str, str, bool]]:
-    from memfix.flow.doctor import examine
+    from memfix.flow.doctor import health
     from memfix.run import folder
 
-    return [(found.stage, found.sentence, not found.changed) for found in examine(folder.Run.open(run))]
+    return [(found.stage, found.sentence, not found.changed) for found in health(folder.Run.open(run))]
 
 
 def _of_machine() -> list[tuple[str, str, bool]]:

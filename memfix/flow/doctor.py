@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from memfix.console import counted
-from memfix.run.folder import KEPT, SEALED, Run, list_of
+from memfix.run.folder import SEALED, UNREAD, Run, list_of
 from memfix.run.header import Stages
 
 
-class Finding(NamedTuple):
+class StageHealth(NamedTuple):
     """What was found of a stage; `changed` are its files that are not what they were, are gone, or are new."""
 
     stage: str
@@ -29,12 +29,12 @@ class Finding(NamedTuple):
         return f"as it was when it ended: {counted(self.files, 'file')}" if self.files else "as it was when it ended"
 
 
-def examine(run: Run) -> list[Finding]:
+def health(run: Run) -> list[StageHealth]:
     """Read every file that stages left behind, also those that decide nothing any more."""
-    begun, found = run.header.stages.begun(), list[Finding]()
+    begun, found = run.header.stages.begun(), list[StageHealth]()
     for stage in Stages.model_fields:
         entry = begun.get(stage)
-        names = (*SEALED[stage], *KEPT[stage], list_of(stage))
+        names = (*SEALED[stage], *UNREAD[stage], list_of(stage))
         files = entry.counts.get(list_of(stage), 0) if entry else 0
-        found.append(Finding(stage, entry.status if entry else "", files, run.changed(stage, names)))
+        found.append(StageHealth(stage, entry.status if entry else "", files, run.changed(stage, names)))
     return found

@@ -32,9 +32,9 @@ GONE = "data:image/gif;base64,R0lGODlhAQABAIAAAMzMzP///yH5BAAAAAAALAAAAAABAAEAAA
 TEMPLATES: BaseLoader = PackageLoader("memfix.report")
 
 
-def write_page(folder: Path, report: Report, run: Path) -> Path:
-    """Render a report to a folder, with pictures of a run."""
-    made, pictures = template_environment(), Pictures(run)
+def write_page(folder: Path, report: Report, run: Path | None = None) -> Path:
+    """Render a report to a folder, with pictures of a run; of the one that the folder is, if none is named."""
+    made, pictures = template_environment(), Pictures(run or folder)
     made.globals |= {"picture": pictures.inline, "curve": curve, "enough": enough, "one_of": one_of,
                      "shot": lambda path: pictures.inline(Picture(path=path)),
                      "shown": SHOWN, "most_disputed": MOST_DISPUTED,

@@ -33,7 +33,7 @@ from memfix.records import Record
 from memfix.run.environment import environment
 from memfix.run.header import SCHEMA_VERSION, STAGE_NAMES, Header, S, Session, Stage, Status, checksum
 from memfix.run.inputs import Inputs
-from memfix.run.seal import Overlay, changed_files, digest_of, listed, named
+from memfix.run.seal import Overlay, as_sha256sum, changed_files, digest_of_files, first_names
 
 BEFORE, AFTER, MODEL = "before", "after", "model"
 ATTACKED = "attacked"  # of `memfix attack`, several of which may be at work
@@ -59,12 +59,12 @@ SEALED = {
 }  # fmt: skip
 """What later stages and reports rest on, and must find as it was when the stage ended."""
 LATER = ("adversarial_validations.jsonl",)  # of these: what runs of an earlier time neither wrote nor sealed
-KEPT = {
+UNREAD = {
     "detect": ("references.safetensors",), "unlearn": ("variants", "surrogates", "checkpoints", "adapters"),
     "recheck": (),
 }  # fmt: skip
 """What else they leave behind, which can be large and decides nothing any more: `memfix doctor RUN` looks at it."""
-UNSEALED = (REVIEWS, *(name for stage, names in KEPT.items() for name in (*names, f"{stage}.sha256")))
+UNSEALED = (REVIEWS, *(name for stage, names in UNREAD.items() for name in (*names, f"{stage}.sha256")))
 """What runs of an earlier time have no digest of."""
 HEADER = "run.json"
 CARD = f"{MODEL}/README.md"  # reports write it anew
@@ -162,7 +162,7 @@ class Run:
         for stage in stages:
             if changed := self.changed(stage, SEALED[stage]):
                 raise MemfixError(
-                    f"In {self.path} {named(changed)} changed since the {stage} stage ended.",
+                    f"In {self.path} {first_names(changed)} changed since the {stage} stage ended.",
                     "Restore the run from a copy. Without one, make that stage anew: detect in a new run, or unlearn "
                     "or recheck with --overwrite. To check weights of another origin, name them by --lora or --model.",
                 )
@@ -177,24 +177,24 @@ class Run:
             return []
         require_no_links(self.path)
         found = [] if _told(entry) == entry.seal.get(HEADER) else [HEADER]
-        files, nothing = Overlay(self.path), dict.fromkeys(LATER, digest_of([]))
+        files, nothing = Overlay(self.path), dict.fromkeys(LATER, digest_of_files([]))
         list_file = self.path / list_of(stage)
         text = list_file.read_text(encoding="utf-8", errors="replace") if list_file.is_file() else ""
         for name in names:
             if name in UNSEALED and not entry.counts and name not in entry.seal:
                 continue
             now = files.contents(name, {CARD})
-            if digest_of(now) != entry.seal.get(name, nothing.get(name)):
+            if digest_of_files(now) != entry.seal.get(name, nothing.get(name)):
                 found += changed_files(text, name, now) if text else [name]
         return found
 
     def _seal(self, stage: str, beside: Path | None = None) -> None:
         """Write down what a stage leaves behind: a list of its files, and in the header what that comes to."""
         entry, files = self.header.stages.begun()[stage], Overlay(self.path, beside)
-        found = {name: files.contents(name, {CARD}) for name in (*SEALED[stage], *KEPT[stage])}
-        write_atomic((beside or self.path) / list_of(stage), listed(c for own in found.values() for c in own))
+        found = {name: files.contents(name, {CARD}) for name in (*SEALED[stage], *UNREAD[stage])}
+        write_atomic((beside or self.path) / list_of(stage), as_sha256sum(c for own in found.values() for c in own))
         found[list_of(stage)] = files.contents(list_of(stage))
-        entry.seal = {name: digest_of(own) for name, own in found.items()} | {HEADER: _told(entry)}
+        entry.seal = {name: digest_of_files(own) for name, own in found.items()} | {HEADER: _told(entry)}
         tables = (c.path for own in found.values() for c in own if c.path.endswith((".jsonl", ".sha256")))
         entry.counts = {name: len(own) for name, own in found.items() if own} | {t: files.lines(t) for t in tables}
 

@@ -15,7 +15,7 @@ from memfix.files import CHUNK, sha256
 MOST_NAMED = 3  # files in a message
 
 
-class Content(NamedTuple):
+class FileDigest(NamedTuple):
     """A file of a run: its path there, and the sha256 of its bytes."""
 
     path: str
@@ -33,12 +33,12 @@ class Overlay(NamedTuple):
         waiting = self.beside / path if self.beside else None
         return waiting if waiting and waiting.exists() else self.run / path
 
-    def contents(self, name: str, apart: Iterable[str] = ()) -> list[Content]:
+    def contents(self, name: str, apart: Iterable[str] = ()) -> list[FileDigest]:
         """A file, or all files of a folder but hidden ones and those `apart`; none if it is not there."""
         roots = [root for root in (self.run, self.beside) if root]
         found = {file.relative_to(root) for root in roots for file in _files(root / name)}
         paths = [path.as_posix() for path in sorted(found) if path.as_posix() not in apart]
-        return [Content(path, sha256([self.file(path)])) for path in paths]
+        return [FileDigest(path, sha256([self.file(path)])) for path in paths]
 
     def lines(self, path: str) -> int:
         """How many lines a file has."""
@@ -53,17 +53,17 @@ def _files(path: Path) -> Iterator[Path]:
         yield path
 
 
-def digest_of(contents: Iterable[Content]) -> str:
+def digest_of_files(contents: Iterable[FileDigest]) -> str:
     """One hash over files by name and content: that of two that change places is another one."""
     return hashlib.sha256("".join(f"{c.sha256} {c.path}\n" for c in contents).encode()).hexdigest()
 
 
-def listed(contents: Iterable[Content]) -> str:
+def as_sha256sum(contents: Iterable[FileDigest]) -> str:
     """Files and their digests as `sha256sum` writes them, for `sha256sum --check`."""
     return "".join(f"{c.sha256}  {c.path}\n" for c in contents)
 
 
-def changed_files(text: str, name: str, now: Iterable[Content]) -> list[str]:
+def changed_files(text: str, name: str, now: Iterable[FileDigest]) -> list[str]:
     """The files of a name that differ from a list of them, those that are gone or new among them."""
     lines = (line.partition("  ") for line in text.splitlines())
     then = {path: digest for digest, _, path in lines if path == name or path.startswith(f"{name}/")}
@@ -71,7 +71,7 @@ def changed_files(text: str, name: str, now: Iterable[Content]) -> list[str]:
     return sorted(path for path in then.keys() | found.keys() if then.get(path) != found.get(path))
 
 
-def named(names: Sequence[str]) -> str:
+def first_names(names: Sequence[str]) -> str:
     """Names for a message: the first ones, and how many more there are."""
     more = len(names) - MOST_NAMED
     return " and ".join([*names[:MOST_NAMED], *([f"{more} more files"] if more > 0 else [])])

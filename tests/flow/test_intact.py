@@ -17,7 +17,7 @@ from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
 from memfix.flow.pairs import written_pairs
 from memfix.records import Pair, Reference
-from memfix.run.folder import KEPT, Run
+from memfix.run.folder import UNREAD, Run
 from tests.conftest import picture
 from tests.detected import FEW, as_if_killed, detected_run
 
@@ -116,7 +116,7 @@ def test_a_run_of_an_earlier_time_lacks_what_was_not_written_then(run: Run) -> N
     unlearned = run.header.stages.begun()["unlearn"]
     (run.path / "unlearn.sha256").unlink()
     unlearned.counts = {}
-    for lacking in (name, "unlearn.sha256", *KEPT["unlearn"]):
+    for lacking in (name, "unlearn.sha256", *UNREAD["unlearn"]):
         del unlearned.seal[lacking]
     run.save()
     Run.open(run.path).require_intact("unlearn")
