@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from memfix.console import counted
+from memfix.files import require_no_links
 from memfix.run.folder import SEALED, UNREAD, Run, list_of
 from memfix.run.header import Stages
 
@@ -31,6 +32,7 @@ class StageHealth(NamedTuple):
 
 def health(run: Run) -> list[StageHealth]:
     """Read every file that stages left behind, also those that decide nothing any more."""
+    require_no_links(run.path)
     begun, found = run.header.stages.begun(), list[StageHealth]()
     for stage in Stages.model_fields:
         entry = begun.get(stage)

@@ -159,6 +159,7 @@ class Run:
     def require_intact(self, *stages: str) -> None:
         """Raise MemfixError where what a stage left behind, or what the header says of it, is not what it was when the
         stage ended. Stages that never ended are passed over; one that is begun again is not."""
+        require_no_links(self.path)
         for stage in stages:
             if changed := self.changed(stage, SEALED[stage]):
                 raise MemfixError(
@@ -175,7 +176,6 @@ class Run:
         entry = self.header.stages.begun().get(stage)
         if entry is None or (entry.status != "finished" and not entry.seal):
             return []
-        require_no_links(self.path)
         found = [] if _told(entry) == entry.seal.get(HEADER) else [HEADER]
         files, nothing = Overlay(self.path), dict.fromkeys(LATER, digest_of_files([]))
         list_file = self.path / list_of(stage)
