@@ -172,6 +172,32 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(path.rename(_beside(path.with_name(f"{path.name}.old"))))
 
 
+def emptied(folder: Path) -> Path:
+    """The folder, with nothing in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def tidy(folder: Path, apart: str) -> None:
+    """Remove what interruptions left half done in a folder that is held, but for the part of it that others hold."""
+    found = [left for left in folder.glob(f"**/.*{TEMPORARY}") if left.relative_to(folder).parts[0] != apart]
+    for left in found:
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def require_no_links(folder: Path) -> None:
+    """Raise MemfixError where a folder holds a link: what is written or read there would lie somewhere else."""
+    for here, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if (path := Path(here, name)).is_symlink():
+                hint = "Put what it leads to in its place."
+                raise MemfixError(f"{path} is a link, and may lead out of the run.", hint)
+
+
 def _beside(path: Path) -> Path:
     """A hidden name that nothing bears any more; what an interruption left there is removed."""
     beside = path.with_name(f".{path.name}{TEMPORARY}")
@@ -195,6 +221,8 @@ def held(folder: Path, name: str = ".lock", hint: str = ANOTHER_FOLDER) -> Itera
         lock.acquire()
     except Timeout:
         raise MemfixError(f"{folder} is in use by another memfix process.", hint) from None
+    except NotImplementedError:
+        raise MemfixError(f"The file system of {folder} has no locks.", "Give a folder on another one to -o.") from None
     try:
         yield
     finally:

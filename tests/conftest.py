@@ -1,6 +1,7 @@
 """A real Stable Diffusion pipeline, small enough to sample in milliseconds, and pictures to go with it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,18 @@ from PIL import Image, ImageDraw
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from memfix.measures import weights
+
 TOKENS = 16
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_trust(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests vouch for is forgotten with them."""
+    file = tmp_path_factory.mktemp("trust") / "trusted-weights"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "vouched_file", lambda: file)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

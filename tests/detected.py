@@ -28,3 +28,10 @@ def detected_run(
     scores = detect("probe", settings).read("before/scores.jsonl", Score)
     threshold = sorted(s.measures["tiled_l2"] for s in scores if s.prompt_id == "p0001")[1] + 1e-6
     return detect("run", settings.model_copy(update={"threshold": threshold})).path
+
+
+def as_if_killed(run: Run, stage: str) -> None:
+    """Let a stage that ended look as if it had been killed before it could say so."""
+    entry = run.header.stages.begun()[stage]
+    entry.status, entry.seal, entry.counts = "started", {}, {}
+    run.save()

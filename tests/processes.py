@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -46,6 +46,15 @@ def memfix_on_ranks(
     return subprocess.CompletedProcess(
         done[0].args, code, "".join(d.stdout for d in done), "".join(d.stderr for d in done)
     )
+
+
+def started(target: Callable[..., None], *arguments: object) -> int:
+    """Let a function run to its end in a process of its own; the exit code, the negative of a signal that ended it."""
+    process = _context.Process(target=target, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
 
 
 def _finished(

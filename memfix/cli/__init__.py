@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -61,7 +62,9 @@ app.add_typer(prompts.app, name="prompts")
 
 
 def main() -> None:
-    """Entry point. Options may also be written with underscores, as in training scripts."""
+    """Entry point. Options may also be written with underscores, as in training scripts. SIGTERM ends like Ctrl-C, also
+    where this is the first process of a container, which else does not hear it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.argv[1:] = [_dashed(a) for a in sys.argv[1:]]
     app()
 

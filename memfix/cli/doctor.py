@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -11,10 +12,33 @@ from memfix.console import emit
 from memfix.errors import ExitCode
 from memfix.offline import is_offline
 
+Run = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder to look at, instead of this machine.")]
+
 
 @command()
-def doctor(call: Call) -> None:
-    """Show versions, device, precision, caches and disk. The exit code is 1 if something that is needed is missing."""
+def doctor(call: Call, run: Run = None) -> None:
+    """Show versions, device, precision, caches and disk; of a run, whether every file is as it was when its stage
+    ended. The exit code is 1 if something that is needed is missing, or if a file changed."""
+    rows = _of_machine() if run is None else _of_run(run)
+    if call.json:
+        emit({key: {"value": value, "ok": ok} for key, value, ok in rows})
+    else:
+        bad = "missing" if run is None else "changed"
+        call.talk.table(
+            "memfix doctor", ["what", "found", ""], [[k, v, "ok" if ok else bad] for k, v, ok in rows], text=(0, 1)
+        )
+    if not all(ok for _, _, ok in rows):
+        raise typer.Exit(int(ExitCode.ERROR))
+
+
+def _of_run(run: Path) -> list[tuple[str, str, bool]]:
+    from memfix.flow.doctor import health
+    from memfix.run import folder
+
+    return [(found.stage, found.sentence, not found.changed) for found in health(folder.Run.open(run))]
+
+
+def _of_machine() -> list[tuple[str, str, bool]]:
     import torch
 
     from memfix.demo import MODEL, REFERENCES
@@ -27,7 +51,7 @@ def doctor(call: Call) -> None:
     cache = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
     root = runs_root().resolve()
     existing = next(p for p in [root, *root.parents] if p.exists())
-    rows = [
+    return [
         ("memfix", found.memfix, True),
         ("python", found.python, True),
         *((package, version, version != "missing") for package, version in found.packages.items()),
@@ -38,11 +62,3 @@ def doctor(call: Call) -> None:
         ("runs", f"{root}, {shutil.disk_usage(existing).free / 1e9:.0f} GB free", os.access(existing, os.W_OK)),
         ("bundled model", str(MODEL), (MODEL / "model_index.json").is_file() and REFERENCES.is_dir()),
     ]
-    if call.json:
-        emit({key: {"value": value, "ok": ok} for key, value, ok in rows})
-    else:
-        call.talk.table(
-            "memfix doctor", ["what", "found", ""], [[k, v, "ok" if ok else "missing"] for k, v, ok in rows]
-        )
-    if not all(ok for _, _, ok in rows):
-        raise typer.Exit(int(ExitCode.ERROR))

@@ -1,5 +1,6 @@
 """`memfix list`: methods, kinds of variants, attacks, measures, thresholds, screens, presets, runs."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -97,13 +98,11 @@ def _presets() -> list[dict[str, object]]:
 def _runs() -> list[dict[str, object]]:
     from memfix.run.folder import Run
 
-    runs = [Run.open(file.parent) for file in sorted(runs_root().glob("*/run.json"))]
-    return [
-        {
-            "run": str(r.path),
-            "status": r.header.status,
-            "stages": " ".join(r.header.stages.begun()),
-            "created": r.header.created,
-        }
-        for r in runs
-    ]
+    rows = list[dict[str, object]]()
+    for file in sorted(runs_root().glob("*/run.json")):
+        row: dict[str, object] = {"run": str(file.parent), "status": "cannot be read", "stages": "", "created": ""}
+        with suppress(MemfixError):  # one that is damaged does not hide the others
+            header = Run.open(file.parent).header
+            row |= {"status": header.status, "stages": " ".join(header.stages.begun()), "created": header.created}
+        rows.append(row)
+    return rows

@@ -20,6 +20,7 @@ from memfix.config.layers import for_weights, read_config, read_environment, rea
 from memfix.console import Talk
 from memfix.demo import DEMO
 from memfix.errors import ExitCode, MemfixError, did_you_mean
+from memfix.failures import machine_error
 
 if TYPE_CHECKING:
     from memfix.records import Change
@@ -173,11 +174,12 @@ def command(*stages: str, **parts: Mapping[str, str]) -> Callable[[Callable[...,
                 if call.config:
                     read_config(call.config)  # a wrong file is an error also where nothing in it applies
                 function(call, **kwargs)
-            except MemfixError as error:
-                if common["debug"]:
+            except Exception as error:
+                told = error if isinstance(error, MemfixError) else machine_error(error)
+                if told is None or common["debug"]:
                     raise
-                talk.error(error.message, error.hint)
-                raise typer.Exit(int(error.exit_code)) from None
+                talk.error(told.message, told.hint)
+                raise typer.Exit(int(told.exit_code)) from None
             except KeyboardInterrupt:
                 talk.error("Interrupted.", "Run the same command again to continue where it stopped.")
                 raise typer.Exit(int(ExitCode.INTERRUPTED)) from None

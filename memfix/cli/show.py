@@ -253,7 +253,7 @@ def reported(call: Call, run: Run, page: Path) -> None:
     from memfix.report.html import headline
     from memfix.report.schema import Report
 
-    report = Report.model_validate_json((run.path / "report.json").read_text(encoding="utf-8"))
+    report = Report.model_validate_json((page.parent / "report.json").read_text(encoding="utf-8"))
     s = report.summary
     tone, text, basis = headline(report)
     style = {"good": "bold green", "bad": "bold red", "warn": "bold yellow"}.get(tone, "title")

@@ -32,7 +32,7 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MemfixError(f"There is no settings file {path}.", "Give the path of a TOML file to --config.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MemfixError(f"{path} is not valid TOML: {error}", "See docs/settings.md for an example.") from None
     for stage, table in data.items():
         if stage not in STAGE_SETTINGS:

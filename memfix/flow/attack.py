@@ -12,10 +12,10 @@ from memfix.flow.attacks import RESULTS, Attacks, inputs_of
 from memfix.flow.detection import Detection
 from memfix.flow.memory import sampling_memory
 from memfix.flow.new_weights import NewWeights
-from memfix.run.folder import Run
+from memfix.run.folder import ATTACKED, Run
 from memfix.world import World
 
-FOLDER, ABOUT = "attacked", "attack.json"
+ABOUT = "attack.json"
 READ = ("attacks", "attack_samples", "attack_seed", "control_pictures")  # settings that attacks depend on
 
 
@@ -27,10 +27,10 @@ def attack(run: Run, settings: RecheckSettings, talk: Talk, weights: NewWeights,
     """
     detection = Detection.of(run)
     detection.require_unchanged()
-    run.require_intact("unlearn")
+    weights.require_as_trained(run)
     about = {name: getattr(settings, name) for name in READ}
     identity = inputs_of(weights, settings).model_dump(mode="json")
-    folder = f"{FOLDER}/{digest(json.dumps([about, identity], sort_keys=True))}"
+    folder = f"{ATTACKED}/{digest(json.dumps([about, identity], sort_keys=True))}"
     (place := run.path / folder).mkdir(parents=True, exist_ok=True)
     attacks = Attacks(detection, settings, detection.judge(), talk, folder, world)
     lock = held(place, f".{world.file_name(RESULTS)}.lock", "Wait until it ends.")

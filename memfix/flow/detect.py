@@ -89,12 +89,10 @@ def detect(
     run = Run.create(out or root / f"{slug(Path(prompt_list).stem)}-{digest(*identity)}")
     memory = sampling_memory(settings)
     with run.lock(), run.stage(DetectStage, settings, inputs, argv, _changeable(run)) as entry, memory:
-        entry.wrong_rows = wrong.count
         if (run.path / BEFORE / "verdicts.jsonl").exists():
-            run.require_intact("detect")
             talk.say(f"Detection in {run.path} is already complete, so there is nothing to do.")
             return run
-        entry.seal = {}
+        entry.wrong_rows = wrong.count
         model = loading.load(opened.source, settings.picture_size)
         model.adapters.fuse(*adapters_of(settings))
         _tell_of_model(model, talk)

@@ -102,7 +102,7 @@ class Detection:
     @cached_property
     def measure(self) -> Measure:
         """The deciding measure."""
-        return get_measure(self.settings.deciding, wanted(self.settings, self.index))
+        return get_measure(self.settings.deciding, self._wanted())
 
     @cached_property
     def rule(self) -> CopyRule:
@@ -116,7 +116,7 @@ class Detection:
     @cached_property
     def witnesses(self) -> list[CopyRule]:
         """The measures that may dispute what the deciding one calls no copy, as the detection heard them."""
-        weights, found = wanted(self.settings, self.index), list[CopyRule]()
+        weights, found = self._wanted(), list[CopyRule]()
         for w in self.stage.witnesses:
             measure = get_measure(w.measure, weights)
             if measure.identity != w.identity:
@@ -132,7 +132,7 @@ class Detection:
         """The CLIP model that says how well samples fit their prompts; None where nobody asked."""
         if not self.settings.clip_score:
             return None
-        return open_clip_of(wanted(self.settings, self.index).clip, self.stage.inputs.clip)
+        return open_clip_of(self._wanted().clip, self.stage.inputs.clip)
 
     @cached_property
     def source(self) -> loading.ModelSource:
@@ -193,7 +193,7 @@ class Detection:
             raise MemfixError(f"The training images of this run, in {where}, changed since the detection.", hint)
 
     def _reference_set(self, model: DiffusionModel | None) -> ReferenceSet:
-        weights = wanted(self.settings, self.index) if self.index else None
+        weights = self._wanted() if self.index else None
         if not self.references and not self.index:
             raise MemfixError(
                 "No training image was given and no prompt was memorized, so there is nothing that samples of other "
@@ -213,6 +213,10 @@ class Detection:
     @cached_property
     def _loaded(self) -> DiffusionModel:
         return self.model()
+
+    def _wanted(self) -> Wanted:
+        """The weights of measures. A run vouches for none: it may come from anyone."""
+        return wanted(self.settings.model_copy(update={"trust_weights": False}), self.index)
 
     def _described(self) -> Path | None:
         """What the references were described as; None where that is not there, or no longer what was written."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection, adapters_of
@@ -36,8 +37,29 @@ class NewWeights:
             raise MemfixError(
                 f"There is no unlearned model in {run.path}.", "Run 'memfix unlearn' first, or give --lora or --model."
             )
-        own = run.path / MODEL
-        return cls((), loading.locate(str(own))) if trained.settings.weights == "full" else cls([own], None)
+        return cls.in_folder(run.path / MODEL, trained.settings)
+
+    @classmethod
+    def in_folder(cls, folder: Path, settings: UnlearnSettings) -> NewWeights:
+        """Those that an unlearning with these settings has written to a folder."""
+        return cls((), loading.locate(str(folder))) if settings.weights == "full" else cls([folder], None)
+
+    def require_as_trained(self, run: Run) -> None:
+        """Raise MemfixError where the run's own weights are not those that its unlearning made.
+
+        Whatever weights are checked, since the run's own tell whether they hold a rewording.
+        """
+        run.require_intact("unlearn")
+        trained = run.header.stages.unlearn
+        if trained is None or not run.finished("unlearn") or trained.weights_sha256 is None:
+            return
+        made = trained.weights_sha256, trained.config_sha256
+        own = NewWeights.of(run).inputs
+        if made != (own.weights_sha256, own.config_sha256):
+            raise MemfixError(
+                f"The weights in {run.path / MODEL} are not those that the unlearning made.",
+                "Restore them from a copy, or unlearn again with --overwrite.",
+            )
 
     def are_own(self, run: Run) -> bool:
         """Whether they are what the run's unlearning made, by content."""

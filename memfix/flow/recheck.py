@@ -21,7 +21,7 @@ from memfix.recheck.attacks.table import ATTACKS, get_attacks
 from memfix.records import FRESH, Arm, Change, Prompt, Rewording, Sample, Score, Version
 from memfix.references.judge import Judge
 from memfix.references.reference_set import fingerprint
-from memfix.run.folder import AFTER, HEADER, Run
+from memfix.run.folder import AFTER, Run
 from memfix.run.header import RecheckStage
 
 
@@ -41,16 +41,16 @@ def recheck(
     get_attacks(settings)  # one that is unknown is refused at once
     _require_fresh(detection, settings)
     detection.require_unchanged()
-    run.require_intact("unlearn")
-    if overwrite:
-        run.discard("recheck")
+    weights.require_as_trained(run)
     inputs, memory = inputs_of(weights, settings), sampling_memory(detection.settings, later=True)
+    if overwrite:  # once what is to be checked has shown that it can be loaded
+        weights.load(detection, Talk(quiet=True))
+        run.discard("recheck")
     with run.lock(), run.stage(RecheckStage, settings, inputs, argv) as entry, memory:
         if (run.path / "changes.jsonl").exists():
-            run.require_intact("recheck")
             talk.say(f"The re-check in {run.path} is already complete, so there is nothing to do.")
             return run.read("changes.jsonl", Change)
-        entry.seal, entry.checked, entry.own = {}, str(weights), weights.are_own(run)
+        entry.checked, entry.own = str(weights), weights.are_own(run)
         sampled = {sample.prompt_id for sample in detection.samples}
         prompts = [p for p in detection.prompts if p.id in sampled]
         model = weights.load(detection, talk)
@@ -125,6 +125,8 @@ def _name_references(detection: Detection, judge: Judge) -> None:
     listed = [r.file_name for r in detection.references]
     after = detection.run.read(f"{AFTER}/scores.jsonl", Score)
     recorded = judge.recorded([*listed, *names(after)])
-    detection.run.write("references.jsonl", recorded)
-    detection.stage.references_sha256 = fingerprint(recorded)
-    detection.run.seal_again("detect", "references.jsonl", HEADER)
+    with detection.run.amending("detect"):
+        detection.run.write("references.jsonl", recorded)
+        detected = detection.run.header.stages.detect
+        assert detected, "there is no re-check without a detection"
+        detected.references_sha256 = fingerprint(recorded)

@@ -55,15 +55,12 @@ def review(run: Run, words: Mapping[str, bool], by: str | None, talk: Talk) -> l
     pending = disputed_samples(run)
     chosen = [(_find(name, pending), copy) for name, copy in words.items()]
     name, time = by or getpass.getuser(), now()
+    said = [
+        Review(picture=p.picture, sha256=p.sha256, reference=p.score.suspected, copy_=copy, by=name, time=time)
+        for p, copy in chosen
+    ]
     with run.lock():
-        run.append(
-            REVIEWS,
-            [
-                Review(picture=p.picture, sha256=p.sha256, reference=p.score.suspected, copy_=copy, by=name, time=time)
-                for p, copy in chosen
-            ],
-        )
-        apply_reviews(detection)
+        apply_reviews(detection, said)
     found = {p.id for p in Detection.of(run).memorized(Role.PROMPT)}
     if run.finished("unlearn") and (new := found - {p.id for p in detection.memorized(Role.PROMPT)}):
         talk.warn(
@@ -75,18 +72,23 @@ def review(run: Run, words: Mapping[str, bool], by: str | None, talk: Talk) -> l
     return disputed_samples(run)
 
 
-def apply_reviews(detection: Detection) -> None:
-    """Let verdicts, and the outcomes of a finished re-check, say what follows from all words in a run."""
+def apply_reviews(detection: Detection, said: Sequence[Review] = ()) -> None:
+    """Let verdicts, and the outcomes of a finished re-check, say what follows from all words in a run and those that
+    are `said` now: all of it is written down, or nothing is."""
+    every = [*detection.run.read(REVIEWS, Review), *said]
+    if every:
+        with detection.run.amending("detect", "recheck"):
+            detection.run.write(REVIEWS, every)
+            _apply({r.sha256: r.copy_ for r in every}, detection)  # of two on one picture the later one
+
+
+def _apply(words: Mapping[str, bool], detection: Detection) -> None:
     run = detection.run
-    words = {r.sha256: r.copy_ for r in run.read(REVIEWS, Review)}  # of two on one picture the later one
-    if not words:
-        return
     for stage, folder in (("detect", BEFORE), ("recheck", AFTER)):
         if run.finished(stage):
             scores = judged(run, folder, words)
             run.write(f"{folder}/scores.jsonl", scores)
             run.write(f"{folder}/verdicts.jsonl", _verdicts(detection, folder, scores))
-            run.seal_again(stage, folder)
     if run.finished("recheck"):
         detection = Detection.of(run)  # what it has read of verdicts is of before
         old = run.read(CHANGES, Change)
@@ -97,7 +99,6 @@ def apply_reviews(detection: Detection) -> None:
         attacked = run.read(f"{AFTER}/attacks.jsonl", AttackResult)
         thumbnails = Thumbnails(run.path / AFTER)
         run.write(CHANGES, what_changed(detection, thumbnails, prompts, after, wordings, attacked))
-        run.seal_again("recheck", CHANGES)
 
 
 def judged(run: Run, folder: str, words: Mapping[str, bool]) -> list[Score]:

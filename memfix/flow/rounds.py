@@ -45,7 +45,8 @@ def open_again(run: Run, changes: Sequence[Change], most: int, talk: Talk) -> bo
     with run.lock():
         stage = run.header.stages.unlearn
         assert stage is not None
-        stage.status, stage.seal, stage.rounds = "started", {}, [*stage.rounds, round_]
+        stage.status, stage.seal, stage.counts = "started", {}, {}
+        stage.rounds = [*stage.rounds, round_]
         run.save()
         remove_folder(run.path / MODEL)  # from here on the unlearning is one that was interrupted
         for name in REWORDINGS:

@@ -11,6 +11,7 @@ from memfix.errors import ExitCode, MemfixError
 from memfix.flow import dry_run
 from memfix.flow.detection import Detection
 from memfix.flow.memory import sampling_memory
+from memfix.flow.new_weights import NewWeights
 from memfix.flow.pairs import gather, own_pictures, rewording
 from memfix.flow.training import CHECKPOINTS, Training, clear, follow
 from memfix.flow.weights import save
@@ -85,11 +86,9 @@ def _of_first_rank(
     memory = sampling_memory(detection.settings, later=True)
     with run.lock(), run.stage(UnlearnStage, settings, inputs, argv, free) as entry, memory:
         if (run.path / MODEL).exists():
-            run.require_intact("unlearn")
             talk.say(f"{run.path / MODEL} is already there, so there is nothing to do.")
             ranks.shared(None)
             return
-        entry.seal = {}
         for control in detection.memorized(Role.CONTROL):
             talk.warn(f"Control '{control.text}' is memorized; it is neither unlearned nor used as a keep image.")
         model = model or dry_run.open_model(detection, settings)
@@ -109,4 +108,6 @@ def _of_first_rank(
         edit = rewording(detection, sample, pairs, settings) if settings.reword else None
         run.save()
         save(detection, model, settings, edit, apart)
+        made = NewWeights.in_folder(run.path / MODEL, settings).inputs
+        entry.weights_sha256, entry.config_sha256 = made.weights_sha256, made.config_sha256
         entry.peak_memory_bytes = peak_memory()

@@ -196,7 +196,7 @@ def _parquet_file(path: Path) -> Iterator[Any]:
     try:
         with pq.ParquetFile(path, buffer_size=embedded.BUFFER) as file:
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise MemfixError(f"{path} cannot be read as parquet: {reason}", "Replace the file.") from None
 

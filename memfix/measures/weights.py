@@ -1,11 +1,14 @@
 """Weights of descriptors: where they come from, what they hash to, and whether they may be run.
 
 A TorchScript file is a program. It is loaded only when its hash is one that is known, or when the user vouches for it.
+What a user has vouched for on this machine is remembered by its hash: later stages of a run ask for that, since a run
+folder from elsewhere may say anything.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +29,7 @@ KNOWN = {
 
 
 class Wanted(NamedTuple):
-    """Which weights to use where a measure or descriptor needs some; `trust` vouches for files of unknown hash."""
+    """Which weights to use where a measure or descriptor needs some; `trust`: the user vouches for unknown hashes."""
 
     sscd: str = "sscd_disc_mixup"
     clip: str = "ViT-B-32/laion2b_s34b_b79k"
@@ -87,9 +90,35 @@ def obtain(name_or_path: str, *, trust: bool = False) -> Weights:
             f"There are no weights at {name_or_path}.", f"Give the path of a file, or one of: {', '.join(KNOWN)}."
         )
     weights = Weights.of(path, name if path != Path(name) else str(path.absolute()))
-    if not weights.published and not trust:
+    if trust and not weights.published:
+        _vouch_for(weights.sha256)
+    elif not weights.published and weights.sha256 not in _vouched_for():
         raise MemfixError(
             f"{path} contains a program, and its sha256 {weights.sha256} is unknown.",
-            f"If you trust the source of this file, give --sscd-weights {path} --trust-weights.",
+            f"If you trust the source of this file, give --sscd-weights {path} --trust-weights to 'memfix detect'. "
+            f"{vouched_file()} remembers it, and runs that were made elsewhere go on here then.",
         )
     return weights
+
+
+_vouched = set[str]()  # by this process
+
+
+def vouched_file() -> Path:
+    """Hashes that the user has vouched for on this machine, a line each."""
+    return cache_folder() / "trusted-weights"
+
+
+def _vouched_for() -> set[str]:
+    file = vouched_file()
+    return _vouched | set(file.read_text(encoding="utf-8").split() if file.is_file() else [])
+
+
+def _vouch_for(sha256: str) -> None:
+    if sha256 in _vouched_for():
+        return
+    _vouched.add(sha256)
+    with suppress(OSError):  # then it is to be said again
+        vouched_file().parent.mkdir(parents=True, exist_ok=True)
+        with vouched_file().open("a", encoding="utf-8") as file:
+            file.write(f"{sha256}\n")

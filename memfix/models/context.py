@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
+
+from memfix.errors import MemfixError
 
 READERS = ("attn2.to_k", "attn2.to_v")
 
@@ -36,9 +39,12 @@ class ContextEdit(NamedTuple):
 
     @classmethod
     def load(cls, file: Path) -> ContextEdit:
-        """What `save` wrote."""
-        state = load_file(file)
-        return cls(state["read"], state["write"])
+        """What `save` wrote. Raises MemfixError for anything else."""
+        try:
+            state = load_file(file)
+            return cls(state["read"], state["write"])
+        except (SafetensorError, KeyError):
+            raise MemfixError(f"{file} holds no rewording.", "Restore it, or unlearn again with --overwrite.") from None
 
 
 def readers(unet: nn.Module) -> Iterator[tuple[str, Any]]:

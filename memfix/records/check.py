@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from memfix.records.base import Record, Word
+from memfix.records.base import Id, Inside, Record, Word
 
 
 class Role(Word):
@@ -27,7 +27,7 @@ class Label(Word):
 class Prompt(Record):
     """A text given to the model, with the reference images its own row names (absolute paths)."""
 
-    id: str
+    id: Id
     text: str
     role: Role = Role.PROMPT
     source: str = Field("", description="file:line")
@@ -65,9 +65,9 @@ class Sample(Record):
     """One generated image: a prompt, a condition and a seed. Together the lines are a valid imagefolder
     `metadata.jsonl`. `text` is what the model was given, which a variant makes another one than the prompt's."""
 
-    file_name: str
+    file_name: Inside
     text: str
-    prompt_id: str
+    prompt_id: Id
     condition: Condition = SAME
     seed: int
     steps: int
@@ -103,8 +103,8 @@ class WitnessScore(Record):
 class Score(Record):
     """A sample held against the references: the nearest one, and every measure on that pair."""
 
-    file_name: str
-    prompt_id: str
+    file_name: Inside
+    prompt_id: Id
     condition: Condition = SAME
     seed: int
     reference: str
@@ -154,7 +154,7 @@ class Score(Record):
 class Review(Record):
     """What a person says of a disputed sample."""
 
-    picture: str = Field(description="the sample, by its path in the run")
+    picture: Inside = Field(description="the sample, by its path in the run")
     sha256: str = Field(description="of that file: the word holds for this very picture")
     reference: str = Field(description="the training image that it was compared with")
     copy_: bool = Field(alias="copy", description="whether it is a copy")
@@ -167,7 +167,7 @@ class Review(Record):
 class Verdict(Record):
     """What the samples of one prompt say. `interval` holds the true share of copies at `confidence`."""
 
-    prompt_id: str
+    prompt_id: Id
     verdict: Label
     copies: int
     samples: int
@@ -187,7 +187,7 @@ class Verdict(Record):
 class ClipScore(Record):
     """How well a prompt's samples fit it, by CLIP: no criterion for copies."""
 
-    prompt_id: str
+    prompt_id: Id
     mean: float = Field(description="cosine of picture and text, mean over samples, -1 to 1")
     others: float | None = Field(
         None, description="the same with the texts of all other prompts; none where there is no other"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from memfix.records.base import Record, Word
+from memfix.records.base import Id, Inside, Record, Word
 from memfix.records.check import Label, Role
 
 
@@ -75,14 +75,14 @@ class AttackResult(Record):
     attack: str = Field(description="by name")
     version: Version = Field(description="whether the weights before or after unlearning were attacked")
     arm: Arm = Field(description="whether the training image was memorized, or is a clean one for comparison")
-    prompt_id: str = Field(description="of the prompt that the training image was attacked under")
+    prompt_id: Id = Field(description="of the prompt that the training image was attacked under")
     text: str = Field(description="of that prompt")
     reference: str = Field(description="the training image that is attacked")
     unit: str = Field(description="what work is counted in")
     curve: tuple[AttackPoint, ...] = Field(
         description="what came after how much work, least first; empty if the attack could not be tried"
     )
-    shown: tuple[str, ...] = Field((), description="pictures of it, copies first; in the run folder")
+    shown: tuple[Inside, ...] = Field((), description="pictures of it, copies first; in the run folder")
 
     @property
     def last(self) -> AttackPoint | None:
@@ -107,7 +107,7 @@ class Change(Record):
     rewording stands beside, in `copies_reworded`.
     """
 
-    prompt_id: str
+    prompt_id: Id
     role: Role
     before: Label
     after: Label

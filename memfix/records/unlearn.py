@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from memfix.records.base import Record, Word
+from memfix.records.base import Id, PicturePath, Record, Word
 
 
 class Side(Word):
@@ -21,21 +21,23 @@ class Pair(Record):
     """An image and the text it is unlearned from, or kept for."""
 
     side: Side
-    path: str = Field(description="of the picture; in the folder of the run, from there on")
+    path: PicturePath = Field(description="of the picture; in the folder of the run, from there on")
     content: str = Field("", description="digest of the files that hold its pictures, once it is written down")
     text: str
-    prompt_id: str
+    prompt_id: Id
     origin: Literal["reference", "sample", "variant", "control", "given"]
     wording: str | None = Field(None, description="the text that a variant was sampled from, where it was another")
     kind: str | None = Field(None, description="how a variant was made of the prompt")
     reference: str | None = Field(None, description="the reference that an image to forget is, or shows")
-    surrogate: str | None = Field(None, description="the picture that an image to forget is denoised to instead")
+    surrogate: PicturePath | None = Field(
+        None, description="the picture that an image to forget is denoised to instead"
+    )
 
 
 class Yield(Record):
     """What one kind of variant gave of keep images for one memorized prompt."""
 
-    prompt_id: str = Field(description="of the memorized prompt")
+    prompt_id: Id = Field(description="of the memorized prompt")
     text: str = Field(description="of that prompt")
     kind: str = Field(description="kind of variant, by name")
     samples: int = Field(description="samples of its variants")
@@ -47,7 +49,7 @@ class Yield(Record):
 class Rewording(Record):
     """A memorized prompt that had nothing of its own to keep, and the wording it was made to read like."""
 
-    prompt_id: str = Field(description="of the memorized prompt")
+    prompt_id: Id = Field(description="of the memorized prompt")
     text: str = Field(description="of that prompt")
     wording: str | None = Field(description="the text that it was to be read like; none if none was found")
     copies: int = Field(description="copies in samples of the trained weights, before the rewording")

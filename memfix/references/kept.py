@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from memfix.files import atomic_file
+from memfix.files import atomic_file, sort_metadata
 from memfix.measures.base import Measure
 from memfix.measures.pixels import Ssim, TiledL2, to_tensor
 from memfix.measures.structure import Structure
@@ -56,6 +56,8 @@ def write_described(
     metadata = {"references": json.dumps([r.file_name for r in references]), **appearance.identities}
     with atomic_file(file) as out:
         out.write(save({name: kept.contiguous() for name, kept in tensors.items()}, metadata))
+        out.flush()
+        sort_metadata(Path(out.name))
 
 
 def read_described(

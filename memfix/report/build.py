@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from memfix.errors import MemfixError
 from memfix.files import write_atomic
@@ -36,7 +37,7 @@ NAME = "report.json"
 
 
 def build(run: Run) -> Report:
-    """Put a report together from what a run folder holds, and write it. After `detect` alone it has no second half."""
+    """Put a report together from what a run folder holds. After `detect` alone it has no second half."""
     if not run.finished("detect"):
         raise MemfixError(
             f"There is no finished detection in {run.path} to report on.",
@@ -85,7 +86,7 @@ def build(run: Run) -> Report:
     rechecking = run.header.stages.recheck
     made = len(rechecking.attacks) if rechecking else 0
     known = len(rechecking.attacks_trained_against) if rechecking else 0
-    report = Report(
+    return Report(
         run=_run(run),
         summary=_summary(prompts, before, changes, scores_before, made, known).model_copy(
             update={
@@ -104,8 +105,11 @@ def build(run: Run) -> Report:
         },
         environment=run.header.environment,
     )
-    write_atomic(run.path / NAME, json.dumps(report.model_dump(mode="json", by_alias=True), indent=1) + "\n")
-    return report
+
+
+def write_report(folder: Path, report: Report) -> None:
+    """Write report.json to a folder."""
+    write_atomic(folder / NAME, json.dumps(report.model_dump(mode="json", by_alias=True), indent=1) + "\n")
 
 
 def _mean(values: Mapping[str, float], ids: Sequence[str]) -> float | None:
@@ -253,5 +257,6 @@ def _run(run: Run) -> ReportedRun:
     return ReportedRun(
         name=run.path.name, created=run.header.created, status=run.header.status,
         stages=run.header.stages.model_copy(deep=True),  # the header changes while a stage runs, a report does not
+        history=[session.model_copy(deep=True) for session in run.header.history],
         unlearned=run.finished("unlearn"), rechecked=run.finished("recheck"),
     )  # fmt: skip

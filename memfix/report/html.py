@@ -1,12 +1,14 @@
-"""report.json → report.html: one self-contained page. Every text is escaped; pictures are inlined, small."""
+"""report.json → report.html: one page. Every text is escaped; pictures are inlined, small, of many the first ones."""
 
 from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import BaseLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -24,6 +26,9 @@ LARGEST = 160  # pixels of a picture's longer side on the page
 NO_BREAK = "\N{NO-BREAK SPACE}"  # between a number and its sign
 MOST_DISPUTED = 48  # pairs on the page
 SHOWN = 8  # pictures in a row
+LARGE_RUN, INLINED = 2000, 240
+"""A page holds the pictures of a run itself, but of one with more than LARGE_RUN samples only the first INLINED of them:
+to make a thousand of them small takes 20 seconds and 10 MB."""
 ESTIMATE = "clean by estimate of a screen"
 MEDOID_COPIES = 3  # copies that it takes where samples are compared with each other: one, and two like it
 GONE = "data:image/gif;base64,R0lGODlhAQABAIAAAMzMzP///yH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="  # one grey pixel
@@ -32,16 +37,22 @@ GONE = "data:image/gif;base64,R0lGODlhAQABAIAAAMzMzP///yH5BAAAAAAALAAAAAABAAEAAA
 TEMPLATES: BaseLoader = PackageLoader("memfix.report")
 
 
-def write_page(folder: Path, report: Report) -> Path:
-    """Render a report beside its pictures in `folder`."""
-    made, pictures = template_environment(), Pictures(folder)
+def write_page(folder: Path, report: Report, run: Path | None = None) -> Path:
+    """Render a report to a folder, with pictures of a run; of the one that the folder is, if none is named."""
+    made, pictures = template_environment(), Pictures(run or folder, folder, inlined(report))
     made.globals |= {"picture": pictures.inline, "curve": curve, "enough": enough, "one_of": one_of,
                      "shot": lambda path: pictures.inline(Picture(path=path)),
-                     "shown": SHOWN, "most_disputed": MOST_DISPUTED,
+                     "linked": pictures.linked, "shown": SHOWN, "most_disputed": MOST_DISPUTED,
                      "listed": sorted(report.prompts, key=urgency)}  # fmt: skip
     page = made.get_template("report.html.j2").render(r=report, s=report.summary, headline=headline(report))
     write_atomic(folder / NAME, page)
     return folder / NAME
+
+
+def inlined(report: Report) -> int:
+    """How many pictures a page holds itself at most."""
+    samples = sum(len(e.samples_before) + len(e.samples_after) for e in (*report.prompts, *report.controls))
+    return LARGE_RUN if samples <= LARGE_RUN else INLINED
 
 
 def urgency(entry: PromptEntry) -> int:
@@ -193,17 +204,25 @@ def printed(share: float | None, digits: int = 0) -> str:
 
 
 class Pictures:
-    """Pictures as data URIs, each encoded once."""
+    """Pictures of a run as data URIs, each encoded once; past the first `most`, as links from a page in `page`."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, run: Path, page: Path, most: int = LARGE_RUN) -> None:
+        self._run, self._page, self._most = run, page, most
         self._known: dict[str, str] = {}
 
     def inline(self, picture: Picture) -> Markup:
         """The `src` of an <img>. A picture that is gone becomes a grey square."""
         if picture.path not in self._known:
-            self._known[picture.path] = self._encode(self._folder / picture.path)
-        return Markup(self._known[picture.path])  # base64 of our own making
+            src = self._encode if len(self._known) < self._most else self._link
+            self._known[picture.path] = src(self._run / picture.path)
+        return Markup(self._known[picture.path])  # base64, or quoted, of our own making
+
+    def linked(self) -> int:
+        """How many of them are no part of the page."""
+        return max(0, len(self._known) - self._most)
+
+    def _link(self, path: Path) -> str:
+        return quote(os.path.relpath(path, self._page))
 
     @staticmethod
     def _encode(path: Path) -> str:

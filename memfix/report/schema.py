@@ -27,7 +27,7 @@ from memfix.records import (
 )
 from memfix.report import sections
 from memfix.run.environment import Environment
-from memfix.run.header import Stages, Status
+from memfix.run.header import Session, Stages, Status
 
 
 class Picture(Record):
@@ -179,6 +179,9 @@ class ReportedRun(Record):
     created: str = Field(description="when the run was made, UTC, as in ISO 8601")
     status: Status = Field(description="whether the stage that was begun last runs, or how it ended")
     stages: Stages = Field(description="the stages that were begun, as in run.json")
+    history: list[Session] = Field(
+        default_factory=list, description="every time that a stage worked, oldest first; empty in old runs"
+    )
     unlearned: bool = Field(description="whether an unlearning ran to its end")
     rechecked: bool = Field(description="whether a re-check ran to its end")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
@@ -18,26 +19,39 @@ from pydantic import ValidationError
 from memfix.config.base import Settings
 from memfix.config.checks import LATER_SETTINGS
 from memfix.errors import MemfixError
-from memfix.files import digest, held, remove_folder, require_no_file, sha256_of, write_atomic
+from memfix.files import (
+    TEMPORARY,
+    digest,
+    emptied,
+    held,
+    remove_folder,
+    require_no_file,
+    require_no_links,
+    tidy,
+    write_atomic,
+)
 from memfix.records import Record
 from memfix.run.environment import environment
-from memfix.run.header import SCHEMA_VERSION, STAGE_NAMES, Header, S, Status
+from memfix.run.header import SCHEMA_VERSION, STAGE_NAMES, Header, S, Session, Stage, Status, checksum
 from memfix.run.inputs import Inputs
+from memfix.run.seal import Overlay, as_sha256sum, changed_files, digest_of_files, first_names
 
 BEFORE, AFTER, MODEL = "before", "after", "model"
+ATTACKED = "attacked"  # of `memfix attack`, several of which may be at work
 OUTPUTS = {
     "unlearn": (
         MODEL, "pairs.jsonl", "yields.jsonl", "variants", "surrogates", "training.jsonl", "validations.jsonl",
         "adversarial.jsonl", "adversarial_validations.jsonl", "checkpoints", "adapters", "rewordings.jsonl",
-        "rewording.safetensors",
+        "rewording.safetensors", "unlearn.sha256",
     ),
-    "recheck": ("changes.jsonl", AFTER, "report.json", "report.html"),
+    "recheck": ("changes.jsonl", AFTER, "recheck.sha256", "report.json", "report.html"),
 }  # fmt: skip
 """What stages write. What says that all of it is there comes first, so that discarding removes that before the rest; a
 report of what is discarded goes with it."""
 
+REVIEWS = "reviews.jsonl"  # what people say of samples
 SEALED = {
-    "detect": ("prompts.jsonl", "references.jsonl", BEFORE),
+    "detect": ("prompts.jsonl", "references.jsonl", BEFORE, REVIEWS),
     "unlearn": (
         MODEL, "pairs.jsonl", "yields.jsonl", "training.jsonl", "validations.jsonl", "adversarial.jsonl",
         "adversarial_validations.jsonl", "rewordings.jsonl", "rewording.safetensors",
@@ -46,11 +60,20 @@ SEALED = {
 }  # fmt: skip
 """What later stages and reports rest on, and must find as it was when the stage ended."""
 LATER = ("adversarial_validations.jsonl",)  # of these: what runs of an earlier time neither wrote nor sealed
+UNREAD = {
+    "detect": ("references.safetensors",), "unlearn": ("variants", "surrogates", "checkpoints", "adapters"),
+    "recheck": (),
+}  # fmt: skip
+"""What else they leave behind, which can be large and decides nothing any more: `memfix doctor RUN` looks at it."""
+UNSEALED = (REVIEWS, *(name for stage, names in UNREAD.items() for name in (*names, f"{stage}.sha256")))
+"""What runs of an earlier time have no digest of."""
 HEADER = "run.json"
-REVIEWS = "reviews.jsonl"  # what people say of samples: added to after stages ended, and so outside of their seals
-CARD = "README.md"  # beside weights: reports write it anew
-PASSING = {"status", "argv", "started", "ended", "timings", "seal"}
-"""What a header says of a stage, and may say otherwise once the stage was begun again and had nothing to do."""
+CARD = f"{MODEL}/README.md"  # reports write it anew
+AMENDED = f".amended{TEMPORARY}"
+PASSING = {"status", "argv", "started", "ended", "timings", "seal", "counts"}
+"""What a header says of a stage besides what its seal has a digest of. The header's own digest is of all."""
+
+LITTER = re.compile(r"\.lock|\.run\.json\..*")  # all that a folder holds whose run was killed before it had a header
 
 R = TypeVar("R", bound=Record)
 
@@ -66,6 +89,7 @@ class Run:
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
         self.header = header
+        self._beside: Path | None = None  # where amended files wait
 
     # -- opening ------------------------------------------------------------------------------------------------
 
@@ -75,23 +99,26 @@ class Run:
         file = path / HEADER
         if not file.is_file():
             raise MemfixError(f"{path} is not a run folder: it has no run.json.", "Start one with 'memfix detect'.")
-        damaged = MemfixError(
-            f"{file} is damaged: it does not hold a run's header.", "Restore it from a copy, or start a new run."
-        )
+        hint = "Restore it from a copy, or start a new run."
+        damaged = MemfixError(f"{file} is damaged: it does not hold a run's header.", hint)
         try:
-            read = json.loads(file.read_text(encoding="utf-8"))
+            read = json.loads(file.read_bytes())
             schema = read["schema_version"]
-        except (ValueError, KeyError, TypeError):
+            of_then = (read.get("environment") or {}).get("memfix", "of that time")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise damaged from None
         if schema != SCHEMA_VERSION:
             raise MemfixError(
                 f"{path} was written by another version of memfix (schema {schema}, this one reads {SCHEMA_VERSION}).",
-                f"Use memfix {(read.get('environment') or {}).get('memfix', 'of that time')}, or start a new run.",
+                f"Use memfix {of_then}, or start a new run.",
             )
         try:
-            return cls(path, Header.model_validate(read))
+            header = Header.model_validate(read)
         except ValidationError:
             raise damaged from None
+        if header.must_be_sealed and checksum(read) != header.sha256:
+            raise MemfixError(f"{file} was edited: it is not what memfix wrote.", hint)
+        return cls(path, header)
 
     @classmethod
     def create(cls, path: Path) -> Run:
@@ -99,25 +126,31 @@ class Run:
         if (path / HEADER).exists():
             return cls.open(path)
         require_no_file(path)
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and not all(LITTER.fullmatch(file.name) for file in path.iterdir()):
             raise MemfixError(f"{path} is not empty, and is not a run folder.", "Give another folder to -o.")
-        run = cls(path, Header(created=now()))
-        run.save()
-        return run
+        path.mkdir(parents=True, exist_ok=True)
+        with held(path):
+            if not (path / HEADER).exists():  # which another process may have written by now
+                cls(path, Header(created=now())).save()
+        return cls.open(path)
 
     @classmethod
     def newest(cls, root: Path) -> Run:
-        """The run under `root` whose header was written last."""
-        headers = sorted(root.glob("*/run.json"), key=lambda file: file.stat().st_mtime)
-        if not headers:
+        """Of the runs under `root` that have a finished detection, the one whose header was written last; without any,
+        the newest of all."""
+        files = sorted(root.glob("*/run.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+        if not files:
             raise MemfixError(f"There is no run in {root}.", "Start one with: memfix detect prompts.txt -m MODEL")
-        return cls.open(headers[-1].parent)
+        runs = (cls.open(file.parent) for file in files)
+        return next((run for run in runs if run.finished("detect")), cls.open(files[0].parent))
 
     # -- header -------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write the header."""
-        write_atomic(self.path / HEADER, json.dumps(self.header.dump(), indent=2, ensure_ascii=False) + "\n")
+        """Write the header, with its digest."""
+        told = self.header.dump()
+        told["sha256"] = self.header.sha256 = checksum(told)
+        write_atomic(self.path / HEADER, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
 
     def finished(self, stage: str) -> bool:
         """Whether a stage ran to its end."""
@@ -127,38 +160,83 @@ class Run:
     def require_intact(self, *stages: str) -> None:
         """Raise MemfixError where what a stage left behind, or what the header says of it, is not what it was when the
         stage ended. Stages that never ended are passed over; one that is begun again is not."""
+        require_no_links(self.path)
         for stage in stages:
-            entry = self.header.stages.begun().get(stage)
-            if entry is None or (entry.status != "finished" and not entry.seal):
-                continue
-            now, nothing = self._seal(stage), dict.fromkeys(LATER, sha256_of(self.path, []))
-            changed = [name for name in now if now[name] != entry.seal.get(name, nothing.get(name))]
-            if changed:
+            if changed := self.changed(stage, SEALED[stage]):
                 raise MemfixError(
-                    f"In {self.path} {' and '.join(changed)} changed since the {stage} stage ended.",
+                    f"In {self.path} {first_names(changed)} changed since the {stage} stage ended.",
                     "Restore the run from a copy. Without one, make that stage anew: detect in a new run, or unlearn "
                     "or recheck with --overwrite. To check weights of another origin, name them by --lora or --model.",
                 )
 
-    def _seal(self, stage: str) -> dict[str, str]:
-        """Of a stage that was begun: what it wrote → digest of that, and of its part of the header."""
-        entry = self.header.stages.begun()[stage]
-        told = entry.model_dump(mode="json", exclude=PASSING)
-        _leave_out_later_fields(told)
-        told["settings"] = {k: v for k, v in told["settings"].items() if k not in entry.settings.free}
-        files = {name: sha256_of(self.path, _files(self.path / name)) for name in SEALED[stage]}
-        return files | {HEADER: digest(json.dumps(told, sort_keys=True))}
+    def changed(self, stage: str, names: Iterable[str]) -> list[str]:
+        """What a stage left behind under some names and is not what it was, file by file where its list tells."""
+        if self.header.amended:
+            with self.lock():  # where what was begun is ended
+                pass
+        entry = self.header.stages.begun().get(stage)
+        if entry is None or (entry.status != "finished" and not entry.seal):
+            return []
+        found = [] if _told(entry) == entry.seal.get(HEADER) else [HEADER]
+        files, nothing = Overlay(self.path), dict.fromkeys(LATER, digest_of_files([]))
+        list_file = self.path / list_of(stage)
+        text = list_file.read_text(encoding="utf-8", errors="replace") if list_file.is_file() else ""
+        for name in names:
+            if name in UNSEALED and not entry.counts and name not in entry.seal:
+                continue
+            now = files.contents(name, {CARD})
+            if digest_of_files(now) != entry.seal.get(name, nothing.get(name)):
+                found += changed_files(text, name, now) if text else [name]
+        return found
 
-    def seal_again(self, stage: str, *names: str) -> None:
-        """Take what a later stage has added to files of an earlier one for what that stage left behind."""
-        self.header.stages.begun()[stage].seal |= {name: self._seal(stage)[name] for name in names}
-        self.save()
+    def _seal(self, stage: str, beside: Path | None = None) -> None:
+        """Write down what a stage leaves behind: a list of its files, and in the header what that comes to."""
+        entry, files = self.header.stages.begun()[stage], Overlay(self.path, beside)
+        found = {name: files.contents(name, {CARD}) for name in (*SEALED[stage], *UNREAD[stage])}
+        write_atomic((beside or self.path) / list_of(stage), as_sha256sum(c for own in found.values() for c in own))
+        found[list_of(stage)] = files.contents(list_of(stage))
+        entry.seal = {name: digest_of_files(own) for name, own in found.items()} | {HEADER: _told(entry)}
+        tables = (c.path for own in found.values() for c in own if c.path.endswith((".jsonl", ".sha256")))
+        entry.counts = {name: len(own) for name, own in found.items() if own} | {t: files.lines(t) for t in tables}
+
+    # -- amending what ended --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def amending(self, *stages: str) -> Iterator[None]:
+        """What is written inside takes its place at the end, all of it or nothing, as what these stages left behind.
+
+        Until then it lies in a hidden folder, from which `read` reads. Hold the lock.
+        """
+        self._beside = emptied(self.path / AMENDED)
+        try:
+            yield
+            for stage in stages:
+                if self.finished(stage):
+                    self._seal(stage, self._beside)
+            files = (file for file in self._beside.rglob("*") if file.is_file())
+            self.header.amended = sorted(file.relative_to(self._beside).as_posix() for file in files)
+            self.save()  # from here on it holds, also where the rest is left to the next process
+            self._settle()
+        finally:
+            self._beside = None
+
+    def _settle(self) -> None:
+        """Put amended files in their places."""
+        for name in self.header.amended:
+            if (waiting := self.path / AMENDED / name).exists():
+                waiting.replace(self.path / name)
+        if self.header.amended:
+            self.header.amended = []
+            self.save()
+        shutil.rmtree(self.path / AMENDED, ignore_errors=True)
 
     def discard(self, *stages: str) -> None:
         """Forget stages and delete what they wrote, the last one first."""
         with self.lock():
             for stage in sorted(stages, key=list(OUTPUTS).index, reverse=True):
                 setattr(self.header.stages, stage, None)
+                for session in self.header.history:
+                    session.discarded |= session.stage == stage
                 for name in OUTPUTS[stage]:
                     path = self.path / name
                     if path.is_dir():
@@ -172,6 +250,9 @@ class Run:
         """Keep every other process out of this run, and know what the last one has written into its header."""
         with held(self.path):
             self.header = Run.open(self.path).header
+            require_no_links(self.path)
+            self._settle()
+            tidy(self.path, ATTACKED)
             yield
 
     def check_same(
@@ -203,34 +284,42 @@ class Run:
         """Record that a stage runs, and how it ends. Refuses to go on with other settings than it began with, but
         for those that are free: always, or, in `free`, as far as the stage has come.
 
-        Yields the stage's part of the header, for what it finds out. `inputs` identify what the stage reads.
+        Yields the stage's part of the header, for what it finds out. `inputs` identify what the stage reads. Of a stage
+        that ended before, nothing is recorded; raises MemfixError where what it left behind changed.
         """
+        name = STAGE_NAMES[stage]
         entry = self.check_same(stage, settings, inputs, free) or stage(settings=settings, inputs=inputs)
+        self.require_intact(name)
+        if self.finished(name):  # and is neither begun again nor written anew
+            yield entry
+            return
         entry.settings, entry.inputs, entry.argv = settings, inputs, argv
-        entry.status, entry.started = "started", now()
-        setattr(self.header.stages, STAGE_NAMES[stage], entry)
+        entry.status, entry.started, entry.seal, entry.counts = "started", now(), {}, {}
+        setattr(self.header.stages, name, entry)
         self.header.environment, self.header.status = environment(), "started"
+        session = Session(stage=name, argv=argv, started=entry.started, environment=self.header.environment)
+        self.header.history.append(session)
         self.save()
         started = time.monotonic()
         status: Status = "failed"
         try:
             yield entry
-            status = "finished"
             entry.timings.setdefault("seconds", round(time.monotonic() - started, 2))
-            entry.seal = entry.seal or self._seal(STAGE_NAMES[stage])  # that of the time when it was made
+            self._seal(name)
+            status = "finished"
         except KeyboardInterrupt:
             status = "cancelled"
             raise
         finally:
-            entry.status = self.header.status = status
-            entry.ended = now()
+            entry.status = session.status = self.header.status = status
+            entry.ended = session.ended = now()
             self.save()
 
     # -- lines --------------------------------------------------------------------------------------------------
 
     def read(self, name: str, kind: type[R]) -> list[R]:
         """All lines of a JSONL file; none if there is no file. A last line that was cut off is left out."""
-        path = self.path / name
+        path = Overlay(self.path, self._beside).file(name)
         if not path.exists():
             return []
         text = path.read_bytes().decode("utf-8", errors="replace")
@@ -248,7 +337,7 @@ class Run:
 
     def write(self, name: str, records: Iterable[Record]) -> None:
         """Write a whole JSONL file at once."""
-        write_atomic(self.path / name, "".join(to_line(r) for r in records))
+        write_atomic((self._beside or self.path) / name, "".join(to_line(r) for r in records))
 
     def append(self, name: str, records: Iterable[Record]) -> None:
         """Add lines; what an interruption cut off before is removed first."""
@@ -266,7 +355,8 @@ class Run:
 def _leave_out_later_fields(told: dict[str, Any]) -> None:
     """Take out of what a header says of a stage the fields that runs of an earlier time do not have, where they
     hold nothing: the digests that such runs were sealed with are without them."""
-    for name in ("witnesses", "known_copies", "sources", "drawn", "rounds"):
+    later = ("witnesses", "known_copies", "sources", "drawn", "rounds", "weights_sha256", "config_sha256")
+    for name in later:
         if name in told and not told[name]:
             del told[name]
     background = told.get("background") or {}
@@ -284,11 +374,17 @@ def _leave_out_later_fields(told: dict[str, Any]) -> None:
                 del ending[name]
 
 
-def _files(path: Path) -> list[Path]:
-    """A file, or all files of a folder but those that are written anew or stand for a lock; none if it is not there."""
-    if not path.is_dir():
-        return [path] if path.exists() else []
-    return [f for f in path.rglob("*") if f.is_file() and f != path / CARD and not f.name.startswith(".")]
+def _told(entry: Stage) -> str:
+    """The digest of what a header says of a stage, as seals have it."""
+    told = entry.model_dump(mode="json", exclude=PASSING)
+    _leave_out_later_fields(told)
+    told["settings"] = {k: v for k, v in told["settings"].items() if k not in entry.settings.free}
+    return digest(json.dumps(told, sort_keys=True))
+
+
+def list_of(stage: str) -> str:
+    """The file that lists what a stage left behind."""
+    return f"{stage}.sha256"
 
 
 def to_line(record: Record) -> str:

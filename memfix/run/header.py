@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -52,6 +55,22 @@ class Stage(HeaderPart):
         default_factory=dict,
         description="once it has ended: what it left behind → digest of that; run.json: of what is said here",
     )
+    counts: dict[str, int] = Field(
+        default_factory=dict,
+        description="of what it left behind: files of a folder, lines of a .jsonl; empty in runs of an earlier time",
+    )
+
+
+class Session(HeaderPart):
+    """One time that a stage worked: each command that made a part of it has its own."""
+
+    stage: str = Field(description="which stage, by name")
+    argv: list[str] = Field(description="the command line, without the word memfix")
+    started: str = Field(description="when it began, UTC, as in ISO 8601")
+    ended: str | None = Field(None, description="when it ended, UTC; none while it runs, and where it was killed")
+    status: Status = Field("started", description="how it ended; started where it was killed")
+    environment: Environment = Field(description="versions and machine")
+    discarded: bool = Field(False, description="whether what the stage had then was discarded later, by --overwrite")
 
 
 class DetectStage(Stage):
@@ -110,6 +129,14 @@ class UnlearnStage(Stage):
     rounds: list[Round] = Field(
         default_factory=list, description="earlier re-checks that the training went on from, the first one first"
     )
+    weights_sha256: str | None = Field(
+        None,
+        description="of the new weights: of the adapter's file, as sha256sum prints it, or of a model's weight files; "
+        "none in old runs",
+    )
+    config_sha256: str | None = Field(
+        None, description="of the other files of a model with new weights; none of an adapter, and in old runs"
+    )
     peak_memory_bytes: int | None = Field(
         None, description="most memory that was in use at once, of the accelerator or of the process; none if not known"
     )
@@ -155,7 +182,26 @@ class Header(HeaderPart):
     created: str = Field(description="when the run was made, UTC, as in ISO 8601")
     environment: Environment | None = Field(None, description="versions and machine of the stage that ran last")
     stages: Stages = Field(default_factory=Stages, description="the stages that were begun")
+    history: list[Session] = Field(
+        default_factory=list, description="every time that a stage worked, oldest first; empty in old runs"
+    )
+    amended: list[str] = Field(
+        default_factory=list,
+        description="files that a review or a re-check made anew, and that are yet to take their place",
+    )
+    sha256: str | None = Field(None, description="of all else that is said here; none in runs of an earlier time")
 
     def dump(self) -> dict[str, Any]:
         """As it is written."""
         return self.model_dump(mode="json")
+
+    @property
+    def must_be_sealed(self) -> bool:
+        """Whether a header that says this has a digest of itself."""
+        return bool(self.sha256 or self.history or any(s.counts for s in self.stages.begun().values()))
+
+
+def checksum(told: Mapping[str, Any]) -> str:
+    """The digest of what a header says, as it was written or read."""
+    rest = {name: value for name, value in told.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

@@ -19,12 +19,13 @@ from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
 from memfix.flow.recheck import recheck
 from memfix.models.context import ContextEdit
+from memfix.models.lora import adapters_sha256
 from memfix.recheck.attacks.table import ATTACKS
 from memfix.records import Arm, AttackResult, Change, ControlPicture, Label, Outcome, Rewording, Score, Version
-from memfix.run.folder import AFTER, SEALED, Run
+from memfix.run.folder import AFTER, Run
 from memfix.world import ALONE, World
 from tests.conftest import picture
-from tests.detected import FEW, detected_run
+from tests.detected import FEW, as_if_killed, detected_run
 from tests.processes import memfix
 
 pytestmark = pytest.mark.slow  # a detection, a training and re-checks
@@ -115,6 +116,7 @@ def test_a_recheck_attacks_both_models_once(run: Run) -> None:
     # what was written before an interruption is not done again
     run.write(f"{AFTER}/attacks.jsonl", results[:3])
     (run.path / "changes.jsonl").unlink()
+    as_if_killed(run, "recheck")
     kept = [(run.path / name).stat().st_mtime_ns for r in results[:3] for name in r.shown]
     assert recheck(Run.open(run.path), SETTINGS, [], QUIET) == changes
     assert run.read(f"{AFTER}/attacks.jsonl", AttackResult) == results
@@ -194,7 +196,10 @@ def reworded(run: Run) -> str:
     model.adapters.save(run.path / "model", edit)
     line = Rewording(prompt_id=target, text=text, wording="shorter", copies=0, samples=4, applied=True, reason="r")
     run.write("rewordings.jsonl", [line])
-    run.seal_again("unlearn", *SEALED["unlearn"])  # as unlearning would have left it
+    unlearned = run.header.stages.unlearn
+    unlearned.weights_sha256 = adapters_sha256([run.path / "model"])
+    with run.amending("unlearn"):  # as unlearning would have left it
+        pass
     return target
 
 
@@ -227,6 +232,7 @@ def test_damage_of_reworded_prompts_is_that_of_the_samples_that_users_see(run: R
     assert sum(a != b for a, b in zip(scores, blank, strict=True)) >= 4
     run.write(f"{AFTER}/scores.jsonl", blank)
     (run.path / "changes.jsonl").unlink()
+    as_if_killed(run, "recheck")
     again = {c.prompt_id: c.damage for c in recheck(run, UNATTACKED, [], QUIET)}
     assert run.read(f"{AFTER}/scores.jsonl", Score) == blank, "the samples are judged once"
     assert again[target] == damage[target]
@@ -252,7 +258,8 @@ def test_the_same_picture_cannot_be_a_copy_before_and_none_after(run: Run, model
     scores = run.read("before/scores.jsonl", Score)
     far = [s.model_copy(update={"copy_": True}) for s in scores]
     run.write("before/scores.jsonl", far)
-    run.seal_again("detect", "before")  # as if so found
+    with run.amending("detect"):  # as if so found
+        pass
     with pytest.raises(MemfixError, match="was a copy before and is none now"):
         recheck(
             run,

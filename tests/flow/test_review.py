@@ -48,7 +48,8 @@ def run(detected: Path, tmp_path: Path) -> Run:
     """A detection in which a witness disputes two samples of a prompt without copies."""
     run = Run.open(Path(shutil.copytree(detected, tmp_path / "run", ignore=shutil.ignore_patterns(".lock"))))
     dispute(run, "before", "p0001", 2)
-    run.seal_again("detect", "before")  # as if so found
+    with run.amending("detect"):  # as if so found
+        pass
     return run
 
 
@@ -118,7 +119,8 @@ def test_outcomes_follow_what_was_said_of_samples_after(run: Run) -> None:
     before = {c.prompt_id: c for c in recheck(run, settings, [], QUIET, Replaced())}
     assert before["p0001"].outcome is Outcome.DAMAGED
     dispute(run, "after", "p0001", 1)
-    run.seal_again("recheck", "after")
+    with run.amending("recheck"):
+        pass
     picture = next(p.picture for p in disputed_samples(run) if p.picture.startswith("after/"))
     review(run, {picture: True}, "Ada", QUIET)
     change = {c.prompt_id: c for c in run.read("changes.jsonl", Change)}["p0001"]

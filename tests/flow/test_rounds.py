@@ -12,7 +12,7 @@ from memfix.console import Talk
 from memfix.flow.rounds import fresh_seeds, open_again
 from memfix.flow.training import VALIDATIONS
 from memfix.records import Change, Outcome, Role, Sample, Step, Validation
-from memfix.run.folder import HEADER, MODEL, Run
+from memfix.run.folder import MODEL, Run
 from tests.detected import FEW, detected_run
 
 pytestmark = pytest.mark.slow  # a detection, trainings and re-checks
@@ -29,10 +29,10 @@ SETTINGS = UnlearnSettings(**FEW | {
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, reference_folder: Path) -> Path:
     run = Run.open(detected_run(tmp_path_factory.mktemp("rounds"), model_folder, reference_folder))
-    detected = run.header.stages.detect
-    assert detected and detected.rule
-    detected.rule = detected.rule.model_copy(update={"threshold": 0.001})  # what copied before does not from now on
-    run.seal_again("detect", HEADER)
+    with run.lock(), run.amending("detect"):
+        detected = run.header.stages.detect
+        assert detected and detected.rule
+        detected.rule = detected.rule.model_copy(update={"threshold": 0.001})  # what copied before does not from now on
     flow.unlearn(run, SETTINGS, [], QUIET)
     flow.recheck(run, RECHECK, [], QUIET)
     return run.path

@@ -191,6 +191,22 @@ def test_a_published_threshold_is_refused_for_weights_of_unknown_hash(
     assert entry(detect(work, model_folder, threshold=0.7, **own))["rule"]["source"] == "given"
 
 
+@pytest.mark.slow
+def test_a_run_from_elsewhere_vouches_for_no_program(
+    work: Path, model_folder: Path, reference_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its header says what it likes; here its weights are run once the user has said so here."""
+    (work / "own.pt").write_bytes(DESCRIPTOR.read_bytes())
+    own = {"measure": "sscd", "sscd_weights": str(work / "own.pt"), "trust_weights": True, "threshold": 0.7}
+    run = detect(work, model_folder, references=str(reference_folder), **own)
+    assert Detection.of(run).measure.name == "sscd"
+    monkeypatch.setattr(weights, "vouched_file", lambda: work / "nothing")
+    monkeypatch.setattr(weights, "_vouched", set())
+    with pytest.raises(MemfixError, match="contains a program") as caught:
+        _ = Detection.of(run).measure
+    assert "--trust-weights" in caught.value.hint
+
+
 def test_the_report_tells_name_size_and_hash_of_weights(work: Path, model_folder: Path, reference_folder: Path) -> None:
     clip = tiny_clip.make(work)
     run = detect(

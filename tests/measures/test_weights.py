@@ -94,5 +94,9 @@ def test_a_file_of_unknown_hash_needs_the_users_word(tmp_path: Path) -> None:
         obtain(str(path))
     assert "--trust-weights" in error.value.hint
     assert obtain(str(path), trust=True).path == path
+    assert obtain(str(path)).path == path, "it is remembered"
+    path.write_bytes(b"y")
+    with pytest.raises(MemfixError, match="is unknown"):
+        obtain(str(path))
     with pytest.raises(MemfixError, match="There are no weights"):
         obtain(str(tmp_path / "missing.pt"))

@@ -74,6 +74,7 @@ def test_status_is_written_last_and_says_how_a_stage_ended(tmp_path: Path) -> No
         assert json.loads((run.path / "run.json").read_text())["status"] == "started"
         assert not Run.open(run.path).finished("recheck")
     assert Run.open(run.path).finished("recheck")
+    run.discard("recheck")
     with pytest.raises(RuntimeError), run.stage(RecheckStage, RecheckSettings(), WEIGHTS, []):
         raise RuntimeError
     assert Run.open(run.path).header.status == "failed"

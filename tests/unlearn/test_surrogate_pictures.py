@@ -65,7 +65,7 @@ def test_noise_rises_until_a_surrogate_is_no_copy(sampler: Sampler, pairs: list[
         "p1-0.png", "p1-1.png", None, None, None,
     ]  # fmt: skip
     assert asked == {"p1-0.png": 1, "p1-1.png": len(STRENGTHS) + 1, "p1-2.png": len(STRENGTHS) + LAST_TRIES}
-    batch = [Sample(file_name="", text="owl by", prompt_id="", seed=0, steps=10, guidance=2.0)]
+    batch = [Sample(file_name="owl.png", text="owl by", prompt_id="owl", seed=0, steps=10, guidance=2.0)]
     (wanted,) = sampler.model.sample_from([picture(0)], batch, STRENGTHS[0], "no")
     assert np.abs(np.asarray(Image.open(tmp_path / "surrogates/p1-0.png"), float) - np.asarray(wanted)).max() <= 2
 

@@ -54,7 +54,8 @@ def _scored(pictures: Sequence[Reference], judge: Judge) -> Iterator[tuple[Refer
     for i in range(0, len(pictures), CHUNK):
         chunk = pictures[i : i + CHUNK]
         samples = [
-            Sample(file_name=r.file_name, text=r.text, prompt_id="", seed=0, steps=0, guidance=0) for r in chunk
+            Sample(file_name=f"{n}.png", text=r.text, prompt_id="given", seed=0, steps=0, guidance=0)
+            for n, r in enumerate(chunk, i)
         ]  # fmt: skip
         yield from zip(chunk, judge.score(samples, [open_image(r.path) for r in chunk]), strict=True)
 
