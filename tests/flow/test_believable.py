@@ -28,7 +28,8 @@ def test_copies_that_only_the_rule_of_parts_sees_are_not_reworded_away(tmp_path:
     memfix("detect", "prompts.txt", "-m", "demo", "--references", "demo", "--threshold", 0.9999, "--num-samples", 6,
            "-o", "run", cwd=tmp_path)  # fmt: skip
     assert [v["verdict"] for v in lines(tmp_path / "run/before/verdicts.jsonl")] == ["memorized"] * 3
-    memfix("unlearn", "run", "--lora", "--max-train-steps", 1, "--keep-variants", 2, "--keep-enough", 4, cwd=tmp_path)
+    memfix("unlearn", "run", "--lora", "--reword", "--max-train-steps", 1, "--keep-variants", 2, "--keep-enough", 4,
+           cwd=tmp_path)  # fmt: skip
     assert not any(r["applied"] for r in lines(tmp_path / "run/rewordings.jsonl"))
     memfix("recheck", "run", "--num-fresh", 4, "--attacks", "none", cwd=tmp_path)
     assert [c["outcome"] for c in lines(tmp_path / "run/changes.jsonl")] == ["persistent"] * 3
