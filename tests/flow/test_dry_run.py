@@ -19,7 +19,7 @@ from memfix.flow import dry_run
 from memfix.models import loading
 from memfix.records import Pair, Side, Step, Yield
 from memfix.run.folder import Run
-from tests.detected import FEW, detected_run
+from tests.detected import FEW, as_if_killed, detected_run
 
 QUIET = Talk(quiet=True)
 
@@ -105,6 +105,7 @@ def test_a_method_that_lacks_its_data_leaves_what_was_sampled_to_another(run: Ru
 @pytest.mark.slow
 def test_a_step_that_was_taken_holds_all_settings(run: Run) -> None:
     unlearn(run)
+    as_if_killed(run, "unlearn")
     shutil.rmtree(run.path / "model")
     with pytest.raises(MemfixError, match=r"learning_rate: None there, 0\.5 now"):
         unlearn(run, learning_rate=0.5)
@@ -133,6 +134,7 @@ def test_nothing_is_sampled_that_nobody_looks_at(run: Run, capsys: pytest.Captur
     assert "keep loss" not in said
     assert unlearn(run, overwrite=True, method="neggrad", keep_enough=1000, reword=True)
     assert {y.kind for y in run.read("yields.jsonl", Yield)} == {"shorten"}  # for rewording
+    as_if_killed(run, "unlearn")
     (run.path / "training.jsonl").unlink()
     shutil.rmtree(run.path / "model")
     assert unlearn(run, keep_enough=1000)  # another method needs the others too

@@ -17,7 +17,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.records import Step
 from memfix.run.folder import Run
-from tests.detected import detected_run
+from tests.detected import as_if_killed, detected_run
 from tests.processes import memfix_on_ranks
 
 pytestmark = pytest.mark.slow  # processes that train together
@@ -98,6 +98,7 @@ def test_ranks_take_adversarial_steps_as_one_and_go_on_from_a_checkpoint_of_them
     for key, weight in adapter(alone).items():
         torch.testing.assert_close(whole[key], weight, rtol=1e-3, atol=1e-3)
 
+    as_if_killed(Run.open(two), "unlearn")
     shutil.rmtree(two / "model")
     shutil.rmtree(two / "checkpoints/adversarial/checkpoint-4")
     unlearn_together(two, against)
@@ -107,6 +108,7 @@ def test_ranks_take_adversarial_steps_as_one_and_go_on_from_a_checkpoint_of_them
 def test_ranks_go_on_from_a_checkpoint(together: tuple[Path, str]) -> None:
     two, _ = together
     shutil.copytree(two, cut := two.parent / "cut")
+    as_if_killed(Run.open(cut), "unlearn")
     shutil.rmtree(cut / "model")
     shutil.rmtree(cut / "checkpoints/checkpoint-4")
     assert "continues after step 2" in unlearn_together(cut)
