@@ -26,9 +26,9 @@ LARGEST = 160  # pixels of a picture's longer side on the page
 NO_BREAK = "\N{NO-BREAK SPACE}"  # between a number and its sign
 MOST_DISPUTED = 48  # pairs on the page
 SHOWN = 8  # pictures in a row
-MANY, FEW = 2000, 240
-"""A page holds the pictures of a run itself, but of one with more than MANY samples only the first FEW that it shows:
-to make a thousand of them small takes 20 seconds and 10 MB."""
+LARGE_RUN, INLINED = 2000, 240
+"""A page holds the pictures of a run itself; of one with more samples than the first number, only as many as the second
+says, those that it shows first: to make a thousand of them small takes 20 seconds and 10 MB."""
 ESTIMATE = "clean by estimate of a screen"
 MEDOID_COPIES = 3  # copies that it takes where samples are compared with each other: one, and two like it
 GONE = "data:image/gif;base64,R0lGODlhAQABAIAAAMzMzP///yH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="  # one grey pixel
@@ -52,7 +52,7 @@ def write_page(folder: Path, report: Report, run: Path | None = None) -> Path:
 def inlined(report: Report) -> int:
     """How many pictures a page holds itself at most."""
     samples = sum(len(e.samples_before) + len(e.samples_after) for e in (*report.prompts, *report.controls))
-    return MANY if samples <= MANY else FEW
+    return LARGE_RUN if samples <= LARGE_RUN else INLINED
 
 
 def urgency(entry: PromptEntry) -> int:
@@ -206,7 +206,7 @@ def printed(share: float | None, digits: int = 0) -> str:
 class Pictures:
     """Pictures of a run as data URIs, each encoded once; past the first `most`, as links from a page in `page`."""
 
-    def __init__(self, run: Path, page: Path, most: int = MANY) -> None:
+    def __init__(self, run: Path, page: Path, most: int = LARGE_RUN) -> None:
         self._run, self._page, self._most = run, page, most
         self._known: dict[str, str] = {}
 
