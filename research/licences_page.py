@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent
 HEAD = """# Licences of dependencies
 
 memfix is under Apache-2.0. These are the packages that `requirements.lock` pins, with the licence that each states of
-itself; `python research/licences_page.py` writes this page. The packages of NVIDIA come with the wheel of torch for CUDA,
-and may be redistributed under NVIDIA's own terms only.
+itself; `python research/licences_page.py` writes this page. The packages of NVIDIA come with the wheel of torch for
+CUDA, and may be redistributed under NVIDIA's own terms only.
 
 | package | licence |
 |---|---|
