@@ -155,8 +155,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     beside.mkdir(parents=True)
     try:
         yield beside
+        mode = beside.stat().st_mode & 0o666  # as the umask says; safetensors writes files that only their owner reads
         for file in beside.rglob("*"):
             if file.is_file():
+                file.chmod(mode)
                 _to_disk(file)
         if path.exists():
             remove_folder(path)

@@ -52,7 +52,7 @@ TARGETS = [  # two fully memorized, a partly memorized one, a template
 ]  # fmt: skip
 SHORTER = {TARGETS[0]: "turtle poster", TARGETS[1]: "camera poster", TARGETS[2]: "fox poster", TARGETS[3]: "umbrella"}
 CONTROLS, QUIET = 8, Talk(quiet=True)
-DEMO = read_config(SETTINGS)
+DEMO = read_config(SETTINGS) | read_config(Path(__file__).parent / "plain.toml")
 RECHECK = RecheckSettings(num_fresh=6, attacks="embedding", attack_samples=4, control_pictures=4)
 
 
@@ -201,7 +201,7 @@ MODELS: dict[str, Callable[[Detection, DiffusionModel], DiffusionModel]] = {
 TRAINED: dict[str, dict[str, Any]] = {
     "one training step": {"max_train_steps": 1},
     "gradient ascent": {"method": "neggrad", "max_train_steps": 60},
-    "honest": {},  # the demo's own preset, for comparison
+    "honest": {},  # plain.toml itself, for comparison
 }
 REFUSED = {"weights that are no numbers", "training images changed", "training images swapped"}
 NAMES = [*MODELS, *TRAINED, "adapter at 0.3", "one target left out", "training images changed",
@@ -250,7 +250,7 @@ class Study:
             shutil.copytree(known, copy / "after", dirs_exist_ok=True)
 
     def trained(self, name: str, run: Run, **values: Any) -> Run:
-        """An unlearning by the demo's preset, with other values."""
+        """An unlearning by plain.toml, with other values."""
         own = self.copy_of(run, name)
         preset = for_weights(DEMO["unlearn"], "lora") | {"reword": False} | values
         flow.unlearn(own, UnlearnSettings.model_validate(preset), [], QUIET)

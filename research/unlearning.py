@@ -62,7 +62,8 @@ RESULTS = Path(__file__).parent / "results" / "unlearning.jsonl"
 SEEDS = (0, 1, 2)
 NUM_FRESH, FIRST_FRESH = 16, 100_000
 PLAIN = {"prior_target": "picture", "max_train_steps": 60}  # where methods are compared
-PRESET = {"prior_target": "model", "max_train_steps": 80}  # as in the preset itself
+TRAINED = Path(__file__).parent / "plain.toml"
+PRESET = {"prior_target": "model", "max_train_steps": 80}  # as in plain.toml itself
 SIXTEEN = "sixteen"
 UNSEEN, UNSEEN_EACH = 12, 8  # prompts of each kind, samples a prompt
 BEFORE_UNSEEN = "before-unseen"
@@ -70,7 +71,7 @@ BEFORE_UNSEEN = "before-unseen"
 
 @dataclass(frozen=True)
 class Variant:
-    """A method and its settings, where they differ from the preset of the bundled model and from PLAIN.
+    """A method and its settings, where they differ from plain.toml and from PLAIN.
 
     targets: the demo list with its 25 memorized prompts, one caption of a group, or SIXTEEN: eight each of the
     fully and the partly memorized ones.
@@ -207,7 +208,7 @@ def measure(detected: Path, variant: Variant, seed: int) -> dict[str, Any]:
         shutil.copytree(detected, partial, copy_function=os.link, ignore=shutil.ignore_patterns("*lock*"))
         partial.rename(path)
     run = Run.open(path)
-    preset = for_weights(read_config(SETTINGS)["unlearn"], variant.settings.get("weights", "lora"))
+    preset = for_weights(read_config(TRAINED)["unlearn"], variant.settings.get("weights", "lora"))
     settings = resolve(UnlearnSettings, {**variant.settings, "train_seed": seed}, PLAIN, preset)
     if variant.wordings:
         settings = settings.model_copy(update={"keep_enough": sys.maxsize, "variant_kinds": "shorten"})

@@ -18,7 +18,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [
         "run", "prompts.txt", "-m", "demo", "--references", "demo", "--controls", "controls.txt", "-o", "run", "--lora",
         "--num-samples", "6", "--num-fresh", "6", "--max-train-steps", "50", "--train-batch-size", "16",
-        "--prior-batch-size", "8", "--attacks", "noised", "--control-pictures", "2", "--attack-samples", "2",
+        "--prior-batch-size", "8", "--learning-rate", "7e-4", "--timestep-min", "500", "--reword",
+        "--attacks", "noised", "--control-pictures", "2", "--attack-samples", "2",
     ]  # fmt: skip
     memfix(*command, cwd=work)
     return work / "run"

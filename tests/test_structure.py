@@ -171,6 +171,7 @@ CLASSES = re.compile(r"\w*(Pipeline|UNet2D|Autoencoder)\w*")
 PARTS_OF_A_MODEL = re.compile(
     rf"\bsample_size\b|\btext_encoder\b|\btokenizer\b|\.unet\b|\.vae\b|\bpipe\b|{CLASSES.pattern}"
 )
+FLAGS = {PACKAGE / "config/checks.py"}  # a flag is called as diffusers calls the part that it names
 OF_MODELS = (PACKAGE / "models", PACKAGE / "demo/model")  # the code, and a model as diffusers itself writes it
 
 
@@ -199,7 +200,8 @@ def test_only_models_know_diffusers_and_transformers() -> None:
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {name.split(".")[0] for name in names} & {"diffusers", "transformers", "peft"}, path
         for number, line in enumerate(text.splitlines(), 1):
-            assert not PARTS_OF_A_MODEL.search(line), f"{path}:{number}: {line.strip()}"
+            told = line.replace("text_encoder", "") if path in FLAGS else line
+            assert not PARTS_OF_A_MODEL.search(told), f"{path}:{number}: {line.strip()}"
         read += 1
     assert read > 100
     assert PARTS_OF_A_MODEL.search("StableDiffusionPipeline") and PARTS_OF_A_MODEL.search("self.pipe.unet")
@@ -266,7 +268,7 @@ def test_every_long_module_has_a_test_of_its_own() -> None:
 ONE_MEANING: dict[str, tuple[str, set[str]]] = {
     **{
         name: ("a command, and the work that it stands for", {f"cli.{name}", f"flow.{name}"})
-        for name in ("detect", "unlearn", "recheck", "report", "run", "attack", "review")
+        for name in ("detect", "unlearn", "recheck", "report", "run", "attack", "review", "export")
     },
     "fetch": ("a command, and the work that it stands for", {"cli.fetch", "download.fetch"}),
     "list_": ("the command `list`, at the top and under `prompts`", {"cli.listing", "cli.prompts"}),

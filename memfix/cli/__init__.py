@@ -13,6 +13,7 @@ from memfix.cli import (
     demo,
     detect,
     doctor,
+    export,
     fetch,
     index,
     listing,
@@ -46,6 +47,7 @@ app.command("unlearn")(unlearn.unlearn)
 app.command("recheck")(recheck.recheck)
 app.command("attack")(attack.attack)
 app.command("merge")(merge.merge)
+app.command("export")(export.export)
 app.command("report")(report.report)
 app.command("review")(review.review)
 app.command("run")(run.run)

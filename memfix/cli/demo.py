@@ -1,7 +1,7 @@
 """`memfix demo`: the whole chain on the bundled model."""
 
 from memfix.cli.options import Call, Out, command, fail_if_damaged
-from memfix.cli.run import chain
+from memfix.cli.run import ROUNDS, chain
 from memfix.cli.unlearn import Full, Lora, weights
 
 EQUIVALENT = "memfix run demo -m demo --references demo --controls controls"
@@ -14,7 +14,7 @@ def demo(call: Call, out: Out = None, lora: Lora = False, full: Full = False) ->
     flags = {"model": "demo", "references": "demo", "controls": "controls"}
     call.given["detect"] = {**flags, **{k: v for k, v in call.given["detect"].items() if v is not None}}
     call.talk.say(f"This does the same as `{EQUIVALENT}`.", "quiet")
-    finished = chain(call, "demo", out)
+    finished = chain(call, "demo", out, ROUNDS)
     call.talk.say("\nThe same, step by step, for your own model:", "title")
     for line in (
         "memfix detect prompts.txt -m MODEL --references DIR --controls controls.txt",

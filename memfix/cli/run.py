@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from memfix.cli import show
 from memfix.cli.detect import PromptList
@@ -17,20 +19,30 @@ if TYPE_CHECKING:
     from memfix.run.folder import Run
 
 
+ROUNDS = 3
+Rounds = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="How often the weights are re-checked at most. A closed loop goes on from copies that a re-check sees.",
+    ),
+]
+
+
 @command("detect", "unlearn", "recheck")
 def run(
     call: Call, prompts: PromptList, out: Out = None, lora: Lora = False, full: Full = False,
-    fail: FailOn = None,
+    rounds: Rounds = ROUNDS, fail: FailOn = None,
 ) -> None:  # fmt: skip
     """Detect, unlearn, re-check and report in one go. Run the same command again to resume."""
     check_fail_on(fail)
     call.given["unlearn"] |= weights(lora, full)
-    if (finished := chain(call, prompts, out)) is not None:
+    if (finished := chain(call, prompts, out, rounds)) is not None:
         fail_on(fail, finished.memorized)
         fail_if_damaged(finished.changes)
 
 
-def chain(call: Call, prompts: str, out: Path | None) -> Finished | None:
+def chain(call: Call, prompts: str, out: Path | None, rounds: int = 1) -> Finished | None:
     """The four stages, told as they end; None where they are only planned."""
     detecting = call.settings(DetectSettings)
     unlearning = call.settings(UnlearnSettings, detecting.model)
@@ -38,7 +50,7 @@ def chain(call: Call, prompts: str, out: Path | None) -> Finished | None:
     from memfix import flow
     from memfix.flow.run import Chain
 
-    planned = Chain(detecting, unlearning, rechecking, call.named(UnlearnSettings, unlearning.weights))
+    planned = Chain(detecting, unlearning, rechecking, call.named(UnlearnSettings, unlearning.weights), rounds)
     planned.check()
     if call.dry_run:
         show.detection_plan(call, prompts, detecting, {"unlearn": unlearning, "recheck": rechecking})

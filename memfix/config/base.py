@@ -8,7 +8,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 def _several(value: Any) -> Any:
-    """A list as it is; text, as in the environment, is split at its commas, one value is a list of one."""
+    """A list as it is; text, as in the environment, is split at its commas, one value is a list of one, and
+    none an empty one."""
+    if value is None:
+        return []
     if isinstance(value, str):
         return [word for part in value.split(",") if (word := part.strip())]
     return value if isinstance(value, (list, tuple)) else [value]

@@ -6,10 +6,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from memfix.config.base import NUMBER_OR_NAME, Settings
+from memfix.config.base import NUMBER_OR_NAME, SEVERAL, Settings
 
 AUTO = "auto"
 """The measure that decides where nobody names one: see `DetectSettings.deciding`."""
+
+
+LATER_SETTINGS = ("vae", "text_encoder", "resolution", "height", "width")
+"""Settings of detection that runs of an earlier time do not have; nothing by default."""
 
 
 class DetectSettings(Settings):
@@ -22,10 +26,25 @@ class DetectSettings(Settings):
     )
     revision: str | None = Field(None, description="Revision of the model on the hub; pin it to make a run repeatable.")
     variant: str | None = Field(None, description="Variant of the weight files, for instance fp16.")
-    adapter: str | None = Field(
+    vae: str | None = Field(
         None,
-        description="LoRA to put on top of the model: a folder or file of your own, or that of an earlier run if you "
-        "want to unlearn more. The new LoRA then contains this one as well.",
+        description="VAE to use in the place of the model's own, or where its file has none: a diffusers folder, or a "
+        "single .safetensors file.",
+    )
+    text_encoder: str | None = Field(None, description="Text encoder in the place of the model's own, given likewise.")
+    resolution: int | None = Field(
+        None,
+        ge=8,
+        description="Height and width of pictures in pixels. By default the model's own size; give the size that a "
+        "fine-tune was trained at where its configuration still has another one, since copies are drawn at that size.",
+    )
+    height: int | None = Field(None, ge=8, description="Height of pictures in pixels, where it is not --resolution.")
+    width: int | None = Field(None, ge=8, description="Width of pictures in pixels, where it is not --resolution.")
+    adapter: Annotated[tuple[str, ...], SEVERAL] = Field(
+        (),
+        description="LoRA to put on top of the model: a folder or file of your own, with its strength where that is "
+        "not 1 (style.safetensors:0.8), or that of an earlier run if you want to unlearn more. Several add up. The new "
+        "LoRA then contains these as well.",
     )
     references: str | None = Field(
         None,
@@ -141,6 +160,10 @@ class DetectSettings(Settings):
     def deciding(self) -> str:
         """The measure that decides, by name: SSCD, which also finds altered copies, unless another one is named."""
         return "sscd" if self.measure == AUTO else self.measure
+
+    def picture_size(self, own: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of pictures of a model that draws them at its `own` ones by default."""
+        return self.height or self.resolution or own[0], self.width or self.resolution or own[1]
 
     def error_rates(self) -> tuple[float, float, float]:
         """The chance in force, the tolerance and the confidence: what verdicts are given by."""

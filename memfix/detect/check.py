@@ -17,12 +17,12 @@ from memfix.detect.thumbnails import Thumbnails
 from memfix.detect.verdict import verdict_on, verdict_on_pair
 from memfix.inputs.opening import open_image
 from memfix.measures.copy_rule import CopyRule
-from memfix.measures.pixels import COARSE, to_tensor
+from memfix.measures.pixels import COARSE, detail_of, to_tensor
 from memfix.measures.quality import MOST_BROKEN
 from memfix.models.model import DiffusionModel
 from memfix.models.sampling import batches
 from memfix.records import Kind, Label, Sample, Score, Verdict
-from memfix.references.judge import Judge
+from memfix.references.judge import BLANK, Finding, Judge
 from memfix.references.near_copies import representatives
 from memfix.references.parts import kind_of
 from memfix.run.folder import Run
@@ -142,6 +142,10 @@ class Check:
             scores, verdict = self._against_medoid(own, images)
             kind, area = kind_of(scores, to_tensor(images, COARSE), {})
             kind = Kind.TEMPLATE if kind is Kind.PARTIAL else kind
+            blank = float((detail_of(to_tensor(images, COARSE)) < BLANK).float().mean())
+            if blank > MOST_BROKEN:  # pages of one colour are copies of each other, and of nothing
+                reason = Finding(scores, kind, area, blank).shapeless
+                verdict = verdict.model_copy(update={"verdict": Label.UNDECIDED, "reason": reason})
             verdicts.append(verdict.model_copy(update={"kind": kind, "common_area": area}))
             final += scores
         self.run.write(self.scores_file, final)

@@ -48,7 +48,7 @@ class Screening:
     @cached_property
     def source(self) -> loading.ModelSource:
         """The model on this disk."""
-        return loading.locate(self.settings.model, self.settings.revision, self.settings.variant)
+        return loading.source_of(self.settings)
 
     def identity(self, ranks: int) -> dict[str, Any]:
         """All that the bytes of `screens.jsonl` depend on; what a resumed folder must have in common."""
@@ -59,9 +59,14 @@ class Screening:
             "screens": [screen.name for screen in self.screens],
             "seeds": list(self.sampling.seeds), "steps": self.sampling.steps,
             "num_inference_steps": self.sampling.num_inference_steps, "guidance_scale": self.sampling.guidance_scale,
-            "mixed_precision": self.settings.mixed_precision, "batch_size": self.runner.prompts_at_once,
+            "mixed_precision": self.settings.mixed_precision, **self._size(), "batch_size": self.runner.prompts_at_once,
             "ranks": ranks,
         }  # fmt: skip
+
+    def _size(self) -> dict[str, int]:
+        """Height and width of pictures, where they are not the model's own: folders of an earlier time lack them."""
+        told = self.settings.model_dump(include={"resolution", "height", "width"}, exclude_none=True)
+        return {name: int(length) for name, length in told.items()}
 
     @property
     def folder_name(self) -> str:
@@ -82,4 +87,4 @@ class Screening:
             raise MemfixError(f"{self.label} contains no prompt.", "Write one prompt per line.")
 
     def _model(self) -> DiffusionModel:
-        return loading.load(self.source, self.settings.variant)
+        return loading.load(self.source, self.settings.picture_size)

@@ -28,7 +28,9 @@ from memfix.measures.structure import Structure
 from memfix.measures.thresholds import Threshold
 from memfix.measures.weights import Wanted, is_there
 from memfix.models import loading
+from memfix.models.model import DiffusionModel
 from memfix.records import Prompt, Reference, Score
+from memfix.references.appearance import Draw
 from memfix.references.in_memory import descriptors
 from memfix.references.judge import Judge
 from memfix.references.kept import FILE as DESCRIBED
@@ -91,7 +93,11 @@ def detect(
             talk.say(f"Detection in {run.path} is already complete, so there is nothing to do.")
             return run
         entry.wrong_rows = wrong.count
-        references = _open_references(opened, settings, wrong, talk)
+        model = loading.load(opened.source, settings.picture_size)
+        model.adapters.fuse(*adapters_of(settings))
+        _tell_of_model(model, talk)
+        entry.loaded_by, entry.drawn = model.loaded_by, bool(opened.references or opened.indexed)
+        references = _open_references(opened, settings, wrong, talk, model.latents.drawn)
         if not opened.indexed:  # an index is read as samples are compared, so that its end is soon enough
             _require_still(opened, inputs)  # what was described is what was identified
         entry.left_out_pictures, entry.sources = wrong.pictures, opened.read.records()
@@ -107,11 +113,8 @@ def detect(
         entry.rule, entry.medoids = rule.record(), references is None
         entry.background = background.summary(rule) if background else None
         if references:
-            entry.known_copies = known_copies(references, rule, [w.rule for w in witnesses])
+            entry.known_copies = known_copies(references, rule, [w.rule for w in witnesses], model.latents.drawn)
             _tell_of_errors(rule, entry, talk)
-        model = loading.load(opened.source, settings.variant)
-        entry.loaded_by = model.loaded_by
-        model.adapters.fuse(*adapters_of(settings))
         _tell_of_small_pictures(opened, min(model.latents.picture_size), talk)
         prompts = [p.model_copy(update={"cut_tokens": model.text.cut_tokens(p.text)}) for p in opened.prompts]
         for p in prompts:
@@ -159,7 +162,7 @@ def _open(prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Opene
     check_weights(given, measure)
     check_reach(given, measure)
     read = Sources.read(prompt_list, settings, wrong)
-    source = loading.locate(settings.model, settings.revision, settings.variant)
+    source = loading.source_of(settings)
     clip = open_clip_of(weights.clip) if settings.clip_score else None
     witnesses = witness_measures(settings, measure, weights, read.references, index)
     return Opened(read, index, weights, source, measure, witnesses, given, clip)
@@ -197,6 +200,14 @@ def witness_measures(
     if there and not (settings.sscd_weights is None and are_small(references)):
         found.append(get_measure("sscd", weights))
     return found
+
+
+def _tell_of_model(model: DiffusionModel, talk: Talk) -> None:
+    """What is drawn, so that a wrong size is seen; a warning where the model may not predict what it says."""
+    height, width = model.latents.picture_size
+    talk.say(f"It draws pictures of {width} × {height} pixels (width × height).")
+    if doubt := model.doubt():
+        talk.warn(doubt)
 
 
 def _tell_of_small_pictures(opened: Opened, side: int, talk: Talk) -> None:
@@ -240,13 +251,15 @@ def _require_still(opened: Opened, inputs: DetectInputs) -> None:
         )
 
 
-def _open_references(opened: Opened, settings: DetectSettings, wrong: WrongRows, talk: Talk) -> ReferenceSet | None:
+def _open_references(
+    opened: Opened, settings: DetectSettings, wrong: WrongRows, talk: Talk, draw: Draw
+) -> ReferenceSet | None:
     """The references, described; None where none was given. Those that cannot be read are counted in `wrong`."""
     if not opened.references and not opened.indexed:
         return None
     broken = WrongRows(settings.skip_invalid)
     found = open_references(
-        opened.references, opened.measure, opened.indexed, opened.weights, broken, witnesses=opened.witnesses
+        opened.references, opened.measure, opened.indexed, opened.weights, broken, witnesses=opened.witnesses, draw=draw
     )
     for line in broken.told():
         talk.warn(line)

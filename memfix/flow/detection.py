@@ -22,6 +22,7 @@ from memfix.measures.weights import Wanted
 from memfix.models import loading, lora
 from memfix.models.model import DiffusionModel
 from memfix.records import Label, Prompt, Record, Reference, Role, Sample, Score, Verdict
+from memfix.references.appearance import Draw
 from memfix.references.indexed_weights import wanted_for
 from memfix.references.judge import Judge, known_parts
 from memfix.references.kept import FILE as DESCRIBED
@@ -136,11 +137,14 @@ class Detection:
     @cached_property
     def source(self) -> loading.ModelSource:
         """The model on this disk."""
-        return loading.locate(self.settings.model, self.settings.revision, self.settings.variant)
+        return loading.source_of(self.settings)
 
-    def judge(self) -> Judge:
-        """The judge of this run's samples, who knows which parts of references its prompts copy."""
-        references = self._reference_set()
+    def judge(self, model: DiffusionModel | None = None) -> Judge:
+        """The judge of this run's samples, who knows which parts of references its prompts copy.
+
+        References that must be drawn again are drawn by `model`, or by the detection's own, which is loaded for it.
+        """
+        references = self._reference_set(model)
         odd = {s.prompt_id for s in self.scores if s.part}
         own = [s for s in self.scores if s.prompt_id in odd]
         thumbnails = Thumbnails(self.folder).of([s.file_name for s in own]) if own else None
@@ -149,9 +153,14 @@ class Detection:
 
     def model(self) -> DiffusionModel:
         """The model as it was detected on, with the adapter that it had."""
-        model = loading.load(self.source, self.settings.variant)
+        model = loading.load(self.source, self.settings.picture_size)
         model.adapters.fuse(*adapters_of(self.settings))
         return model
+
+    def require_same_model(self) -> None:
+        """Raise MemfixError if the model, or the adapter on top of it, is not what it was."""
+        now = self.stage.inputs.model_copy(update=identity_of(self.source, self.settings))
+        self.stage.inputs.require_unchanged(now)
 
     def require_unchanged(self) -> None:
         """Raise MemfixError if the model, the references, the prompts or a measure's weights are not what they were.
@@ -183,7 +192,7 @@ class Detection:
         if not same:
             raise MemfixError(f"The training images of this run, in {where}, changed since the detection.", hint)
 
-    def _reference_set(self) -> ReferenceSet:
+    def _reference_set(self, model: DiffusionModel | None) -> ReferenceSet:
         weights = self._wanted() if self.index else None
         if not self.references and not self.index:
             raise MemfixError(
@@ -192,8 +201,18 @@ class Detection:
             )  # fmt: skip
         return open_references(
             self.references, self.measure, self.index, weights, described=self._described(),
-            witnesses=[w.measure for w in self.witnesses],
+            witnesses=[w.measure for w in self.witnesses], draw=self._draw(model),
         )  # fmt: skip
+
+    def _draw(self, model: DiffusionModel | None) -> Draw | None:
+        """How the detection's witnesses saw references, by a model that is loaded, or one that will be if it must."""
+        if not self.stage.drawn:
+            return None
+        return model.latents.drawn if model else lambda images: self._loaded.latents.drawn(images)
+
+    @cached_property
+    def _loaded(self) -> DiffusionModel:
+        return self.model()
 
     def _wanted(self) -> Wanted:
         """The weights of measures. A run vouches for none: it may come from anyone."""
@@ -216,9 +235,9 @@ def wanted(settings: DetectSettings, index: Path | None) -> Wanted:
     return Wanted(sscd, clip, settings.trust_weights)
 
 
-def adapters_of(settings: DetectSettings) -> list[Path]:
+def adapters_of(settings: DetectSettings) -> list[lora.Adapter]:
     """What the model has on top of it."""
-    return [Path(settings.adapter)] if settings.adapter else []
+    return [lora.Adapter.named(words) for words in settings.adapter]
 
 
 def digest_of(records: Sequence[Record]) -> str:

@@ -72,23 +72,25 @@ class NewWeights:
             return RecheckInputs(weights_sha256=self.source.sha256, config_sha256=self.source.config_sha256)
         return RecheckInputs(weights_sha256=lora.adapters_sha256(self.adapters))
 
-    def below(self, detection: Detection) -> list[Path]:
-        """The adapter that the detection's model had, unless these weights are known to hold it.
+    def below(self, detection: Detection) -> list[lora.Adapter]:
+        """The adapters that the detection's model had, unless these weights are known to hold it.
 
         The run's own do. Others hold it if a file says so; where nothing is known it is put below them, since a memory
         that came with it would else go unseen.
         """
         held = frozenset[str]().union(*map(lora.holds, self.adapters))
-        if self.are_own(detection.run) or detection.stage.inputs.adapter_sha256 in held:
+        if self.are_own(detection.run):
             return []
-        return adapters_of(detection.settings)
+        return [adapter for adapter in adapters_of(detection.settings) if adapter.digest not in held]
 
     def load(self, detection: Detection, talk: Talk) -> DiffusionModel:
         """The model that has these weights, on top of the adapter that the detection had."""
-        for path in (below := self.below(detection)):
-            talk.say(f"The adapter of the detection, {path}, is put on the model as well, below these weights.")
+        for adapter in (below := self.below(detection)):
+            talk.say(f"The adapter of the detection, {adapter.path}, is put on the model as well, below these weights.")
         source = self.source or detection.source
-        model = loading.load(source, None if self.source else detection.settings.variant)
+        model = loading.load(source, detection.settings.picture_size)
+        if self.source and (doubt := model.doubt()):
+            talk.warn(doubt)
         model.adapters.fuse(*below, *self.adapters)
         return model
 

@@ -15,6 +15,7 @@ from memfix.flow.detection import Detection
 from memfix.flow.memory import sampling_memory
 from memfix.flow.new_weights import NewWeights
 from memfix.flow.review import apply_reviews
+from memfix.flow.rounds import fresh_seeds
 from memfix.models.sampling import file_name, plan_samples
 from memfix.recheck.attacks.table import ATTACKS, get_attacks
 from memfix.records import FRESH, Arm, Change, Prompt, Rewording, Sample, Score, Version
@@ -52,16 +53,14 @@ def recheck(
         entry.checked, entry.own = str(weights), weights.are_own(run)
         sampled = {sample.prompt_id for sample in detection.samples}
         prompts = [p for p in detection.prompts if p.id in sampled]
-        judge, edit, wordings = detection.judge(), *weights.rewording(run)
+        model = weights.load(detection, talk)
+        judge, edit, wordings = detection.judge(model), *weights.rewording(run)
         if edit is None and any(r.applied for r in run.read("rewordings.jsonl", Rewording)):
             talk.warn(
                 "These are not the run's own weights. If prompts are reworded in them as well, that cannot be taken "
                 "off, and only attacks see what it hides."
             )
-        check = Check(
-            run, AFTER, weights.load(detection, talk), detection.rule, judge, detection.settings,
-            detection.stage.medoids,
-        )  # fmt: skip
+        check = Check(run, AFTER, model, detection.rule, judge, detection.settings, detection.stage.medoids)
         plan = [*detection.samples, *_fresh(prompts, detection, settings)]
         shown = [s for s in plan if s.prompt_id in wordings]
         bare = [_unworded(s) for s in shown]
@@ -95,17 +94,17 @@ def recheck(
 
 def _require_fresh(detection: Detection, settings: RecheckSettings) -> None:
     """Raise MemfixError if noise of the first check would count as fresh, and so twice."""
-    first, last = settings.fresh_seed, settings.fresh_seed + settings.num_fresh - 1
-    if used := {s.seed for s in detection.samples} & set(range(first, last + 1)):
+    seeds = fresh_seeds(detection.run, settings)
+    if used := {s.seed for s in detection.samples}.intersection(seeds):
         raise MemfixError(
-            f"The first check used seed {min(used)}, so the noise of seeds {first} to {last} is not fresh.",
+            f"The first check used seed {min(used)}, so the noise of seeds {seeds[0]} to {seeds[-1]} is not fresh.",
             f"Give --fresh-seed a number above {max(s.seed for s in detection.samples)}.", ExitCode.USAGE,
         )  # fmt: skip
 
 
 def _fresh(prompts: Sequence[Prompt], detection: Detection, settings: RecheckSettings) -> list[Sample]:
     """Samples from noise that the first check did not use."""
-    seeds, first = range(settings.fresh_seed, settings.fresh_seed + settings.num_fresh), detection.settings
+    seeds, first = fresh_seeds(detection.run, settings), detection.settings
     return plan_samples(
         prompts, seeds, steps=first.num_inference_steps, guidance=first.guidance_scale, condition=FRESH
     )  # fmt: skip

@@ -14,6 +14,7 @@ from memfix.flow.detect import detect
 from memfix.flow.detection import Detection
 from memfix.flow.recheck import recheck
 from memfix.flow.report import report
+from memfix.flow.rounds import open_again
 from memfix.flow.unlearn import unlearn
 from memfix.inputs.paraphrases import read_paraphrases
 from memfix.inputs.wrong_rows import WrongRows
@@ -30,6 +31,8 @@ class Chain:
     unlearn: UnlearnSettings
     recheck: RecheckSettings
     given: frozenset[str] = frozenset()
+    rounds: int = 1
+    """How often a closed loop is re-checked at most, and goes on from what that saw."""
 
     def check(self) -> None:
         """Raise MemfixError for settings that cannot work, before anything is sampled."""
@@ -68,5 +71,8 @@ def run(
     changes: Sequence[Change] = ()
     if unlearn(opened, chain.unlearn, argv, talk, chain.given):
         changes = recheck(opened, chain.recheck, argv, talk)
+        while open_again(opened, changes, chain.rounds, talk):
+            unlearn(opened, chain.unlearn, argv, talk, chain.given)
+            changes = recheck(opened, chain.recheck, argv, talk)
         ended("recheck", opened)
     return Finished(opened, changes, report(opened))

@@ -95,7 +95,7 @@ def _of_first_rank(
         if free:
             clear(run)
         forget_peak_memory()
-        sample = Sampler(model, detection.judge(), detection.settings, talk)
+        sample = Sampler(model, detection.judge(model), detection.settings, talk)
         pairs = gather(detection, entry, sample, method, own)
         latents = list(talk.track(encode_pairs(model, pairs), "Encoding pictures", len(pairs)))
         bank, apart = build_bank(model, pairs, latents), list[Path]()

@@ -10,10 +10,12 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.files import atomic_folder
 from memfix.flow.detection import Detection, adapters_of
+from memfix.models import kohya
 from memfix.models.context import ContextEdit, build_in
+from memfix.models.folders import keep_unused
 from memfix.models.model import DiffusionModel
 from memfix.records import Rewording
-from memfix.run.folder import MODEL, Run
+from memfix.run.folder import MODEL, Run, slug
 
 REWORDING = "rewording.safetensors"
 
@@ -23,8 +25,8 @@ def check_adds_up(model: DiffusionModel, detected: DetectSettings, settings: Unl
     below = adapters_of(detected) if settings.weights == "lora" else []
     if below and settings.use_dora:
         raise MemfixError("A DoRA adapter cannot be added to other adapters.", "Leave out --use-dora.", ExitCode.USAGE)
-    for path in below:
-        model.adapters.read(path)
+    for adapter in below:
+        model.adapters.read(adapter)
 
 
 def rewording_of(run: Run) -> tuple[ContextEdit | None, dict[str, str]]:
@@ -58,7 +60,16 @@ def save(
                 model.adapters.save_sum(folder, [*below, folder])
             else:
                 model.adapters.save(folder, edit)
+            if kohya.is_plain(folder):
+                kohya.write_kohya(folder, folder / f"{slug(detection.run.path.name)}{kohya.ENDING}")
         else:
             if edit is not None:
                 build_in(model.denoiser.module, edit)
-            model.save(folder)
+            save_whole(model, detection.source.path, folder)
+
+
+def save_whole(model: DiffusionModel, source: Path, folder: Path) -> None:
+    """Write a model with the parts of its source that it was loaded without, such as a safety checker."""
+    model.save(folder)
+    if source.is_dir():
+        keep_unused(source, folder)

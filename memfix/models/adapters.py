@@ -23,7 +23,10 @@ from memfix.files import sort_metadata
 from memfix.models import lora
 from memfix.models.context import ContextEdit, readers
 from memfix.models.finite import require_finite_weights
+from memfix.models.lora import Adapter
 
+CHANGED_PARTS = ("unet", "text_encoder")
+"""What a LoRA may change."""
 TEXT_PREFIXES = ("text_encoder", "lora_te")
 DOWN, UP = f"{lora.FIRST}weight", f"{lora.SECOND}weight"
 
@@ -54,41 +57,37 @@ class Adapters:
         """Take all of them off again."""
         self._pipe.unload_lora_weights()
 
-    def fuse(self, *paths: Path) -> None:
+    def fuse(self, *given: Path | Adapter) -> None:
         """Make adapters a part of the weights, so that sampling costs no more than without them.
 
         Raises MemfixError when a file does not fit, also where only a part of it would have been used.
         """
-        for path in paths:
-            self._attach(path)
-            self.fuse_trained()
+        for adapter in map(Adapter.of, given):
+            self._attach(adapter.path)
+            self.fuse_trained(adapter.weight)
 
-    def fuse_trained(self) -> None:
+    def fuse_trained(self, weight: float = 1.0) -> None:
         """The same with what is on the model."""
-        self._pipe.fuse_lora()
+        self._pipe.fuse_lora(components=list(CHANGED_PARTS), lora_scale=weight)
         self._pipe.unload_lora_weights()
 
-    def read(self, path: Path) -> dict[str, Factors]:
-        """What a LoRA does to each layer of the denoiser, whatever names its file uses; the model stays as it is.
+    def read(self, given: Path | Adapter) -> dict[str, dict[str, Factors]]:
+        """What a LoRA does to each layer of each part, whatever names its file uses; the model stays as it is.
 
-        Raises MemfixError for what does not fit, and for what is more than an added low-rank change of the denoiser.
+        Raises MemfixError for what does not fit, and for what is more than an added low-rank change.
         """
-        with lora.opened_lora(lora.file_of(path)) as file:
-            texts = any(key.startswith(TEXT_PREFIXES) for key in file.keys())  # noqa: SIM118  # a handle, no dict
-        if texts:
-            raise _not_plain(path)
-        name = self._attach(path)
-        state = get_peft_model_state_dict(self._pipe.unet, adapter_name=name)
-        layers = dict(self._pipe.unet.named_modules())
-        found = {
-            layer: Factors(down.cpu(), state[layer + UP].cpu() * layers[layer].scaling[name])
-            for key, down in state.items()
-            if key.endswith(DOWN)
-            for layer in [key.removesuffix(DOWN)]
-        }
+        adapter = Adapter.of(given)
+        name, found = self._attach(adapter.path), dict[str, dict[str, Factors]]()
+        whole = True
+        for part in CHANGED_PARTS:
+            module = getattr(self._pipe, part)
+            if name in getattr(module, "peft_config", {}):
+                state = get_peft_model_state_dict(module, adapter_name=name)
+                found[part] = _factors(state, dict(module.named_modules()), name, adapter.weight)
+                whole = whole and len(state) == 2 * len(found[part])
         self._pipe.unload_lora_weights()
-        if len(state) != 2 * len(found):
-            raise _not_plain(path)
+        if not whole:
+            raise _not_plain(adapter.path)
         return found
 
     def save(self, folder: Path, edit: ContextEdit | None = None) -> None:
@@ -103,30 +102,20 @@ class Adapters:
         if edit is not None:
             config["rank_pattern"] = {name: lora.widen(state, name, layer, edit) for name, layer in readers(unet)}
             config["alpha_pattern"] = dict(config["rank_pattern"])
-        _write(folder, state, config)
+        _write(folder, {"unet": (state, config)})
 
-    def save_sum(self, folder: Path, paths: Sequence[Path], edit: ContextEdit | None = None) -> None:
-        """Write one LoRA that changes the model as all of `paths` do together.
+    def save_sum(self, folder: Path, given: Sequence[Path | Adapter], edit: ContextEdit | None = None) -> None:
+        """Write one LoRA that changes the model as all of these do together, its text encoder included.
 
         Its rank in each layer is the sum of theirs: B₁A₁ + B₂A₂ = [B₁ B₂] [A₁; A₂]. With `edit`, that of the model's
         weights W as they are is one more: W write read. The file says which adapters it holds.
         """
-        adapters, known = [self.read(path) for path in paths], frozenset[str]().union(*map(lora.holds, paths))
+        adapters, known = [self.read(one) for one in given], frozenset[str]().union(*map(lora.holds, given))
         if edit is not None:
             layers = readers(self._pipe.unet)
-            adapters.append({n: Factors(edit.read, x.weight.float().cpu() @ edit.write) for n, x in layers})
-        state: dict[str, torch.Tensor] = {}
-        ranks: dict[str, int] = {}
-        for layer in sorted({layer for adapter in adapters for layer in adapter}):
-            own = [adapter[layer] for adapter in adapters if layer in adapter]
-            state[layer + DOWN] = torch.cat([f.down for f in own])
-            state[layer + UP] = torch.cat([f.up for f in own], dim=1)
-            ranks[layer] = len(state[layer + DOWN])
-        most = max(ranks.values())
-        config = LoraConfig(
-            r=most, lora_alpha=most, target_modules=list(ranks), rank_pattern=ranks, alpha_pattern=ranks
-        )  # fmt: skip
-        _write(folder, state, config.to_dict())
+            adapters.append({"unet": {n: Factors(edit.read, x.weight.float().cpu() @ edit.write) for n, x in layers}})
+        parts = [part for part in CHANGED_PARTS if any(part in adapter for adapter in adapters)]
+        _write(folder, {part: _sum([adapter.get(part, {}) for adapter in adapters]) for part in parts})
         lora.note_held(folder, known)
 
     def _attach(self, path: Path) -> str:
@@ -178,15 +167,41 @@ class Adapters:
 
 def _not_plain(path: Path) -> MemfixError:
     return MemfixError(
-        f"{path} cannot be merged: it is not a plain LoRA of the UNet.",
-        "Only plain LoRAs of the UNet can be added up. Use this one by itself, or train full weights (--full).",
+        f"{path} cannot be merged: it is not a plain LoRA.",
+        "Only plain LoRAs can be added up. Use this one by itself, or train full weights (--full).",
     )
 
 
-def _write(folder: Path, state: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
+def _factors(
+    state: Mapping[str, torch.Tensor], layers: Mapping[str, Any], name: str, weight: float
+) -> dict[str, Factors]:
+    """The layers that an adapter changes, its scale and its weight included."""
+    changed = [key.removesuffix(DOWN) for key in state if key.endswith(DOWN)]
+    return {
+        layer: Factors(state[layer + DOWN].cpu(), state[layer + UP].cpu() * (layers[layer].scaling[name] * weight))
+        for layer in changed
+    }
+
+
+def _sum(adapters: Sequence[Mapping[str, Factors]]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The weights and the configuration of one adapter that changes a part as all of these do."""
+    state: dict[str, torch.Tensor] = {}
+    ranks: dict[str, int] = {}
+    for layer in sorted({layer for adapter in adapters for layer in adapter}):
+        own = [adapter[layer] for adapter in adapters if layer in adapter]
+        state[layer + DOWN] = torch.cat([f.down for f in own])
+        state[layer + UP] = torch.cat([f.up for f in own], dim=1)
+        ranks[layer] = len(state[layer + DOWN])
+    most = max(ranks.values())
+    config = LoraConfig(r=most, lora_alpha=most, target_modules=list(ranks), rank_pattern=ranks, alpha_pattern=ranks)
+    return state, config.to_dict()
+
+
+def _write(folder: Path, parts: Mapping[str, tuple[dict[str, torch.Tensor], dict[str, Any]]]) -> None:
     """The same bytes each time: peft holds the names of layers in a set, whose order is another in each process."""
-    config = config | {"target_modules": sorted(config["target_modules"])}
-    StableDiffusionPipeline.save_lora_weights(
-        folder, unet_lora_layers=state, weight_name=lora.FILE, unet_lora_adapter_metadata=config
-    )
+    told: dict[str, Any] = {}
+    for part, (state, config) in parts.items():
+        told[f"{part}_lora_layers"] = state
+        told[f"{part}_lora_adapter_metadata"] = config | {"target_modules": sorted(config["target_modules"])}
+    StableDiffusionPipeline.save_lora_weights(folder, weight_name=lora.FILE, **told)
     sort_metadata(folder / lora.FILE)

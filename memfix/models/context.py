@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from memfix.errors import MemfixError
@@ -35,7 +35,7 @@ class ContextEdit(NamedTuple):
 
     def save(self, file: Path) -> None:
         """Write it as safetensors."""
-        save_file({"read": self.read.contiguous(), "write": self.write.contiguous()}, file)
+        file.write_bytes(save({"read": self.read.contiguous(), "write": self.write.contiguous()}))
 
     @classmethod
     def load(cls, file: Path) -> ContextEdit:

@@ -12,6 +12,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from memfix.errors import ExitCode, MemfixError
 from memfix.models.finite import require_finite
 
 BATCH = 8
@@ -54,6 +55,21 @@ class LatentSpace:
         _, height, width = self.shape
         return height * int(self._pipe.vae_scale_factor), width * int(self._pipe.vae_scale_factor)
 
+    def resize(self, height: int, width: int) -> None:
+        """Let the model draw pictures of another size, in pixels. Raises MemfixError for one that it cannot have."""
+        if (height, width) == self.picture_size:
+            return
+        factor = int(self._pipe.vae_scale_factor)
+        step = math.lcm(8, factor)
+        if height % step or width % step:
+            raise MemfixError(
+                f"Pictures of {height} by {width} pixels cannot be drawn: both must be multiples of {step}.",
+                "Give other values to --resolution, --height and --width.",
+                ExitCode.USAGE,
+            )
+        high, wide = height // factor, width // factor
+        self._pipe.unet.register_to_config(sample_size=high if high == wide else (high, wide))
+
     @torch.no_grad()
     def encode(self, images: Sequence[Image.Image]) -> Iterator[torch.Tensor]:
         """Latents [C, h, w] in the denoiser's scale, one an image, on the CPU; pictures are fitted."""
@@ -77,6 +93,10 @@ class LatentSpace:
             levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
             images += [Image.fromarray(picture) for picture in levels]
         return images
+
+    def drawn(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """Pictures as the autoencoder draws them: fitted, encoded and decoded. No sample can be finer than these."""
+        return self.decode(torch.stack(list(self.encode(images)))) if images else []
 
     def fit(self, image: Image.Image) -> Image.Image:
         """A picture in the model's size."""

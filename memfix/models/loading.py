@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub import list_repo_files
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-from safetensors import SafetensorError
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
+from memfix.config.checks import DetectSettings
 from memfix.demo import DEMO, MODEL
 from memfix.errors import MemfixError
 from memfix.files import files_below, sha256, sha256_of
+from memfix.models import folders, single_file
 from memfix.models.device import device
 from memfix.models.model import DiffusionModel
+from memfix.models.probe import LIKE_NOISE, likeness_to_noise
 from memfix.offline import is_offline
 
-WEIGHT_FILES = ".safetensors"
 PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
-CONFIG = {".json", ".txt"}
-PREDICTIONS = ("epsilon", "v_prediction")
+PREDICTIONS = (single_file.EPSILON, single_file.V)
 FAMILIES: dict[type[Any], Callable[[Any], DiffusionModel]] = {StableDiffusionPipeline: DiffusionModel}
 """Class of a pipeline → what makes a model of it."""
+NAMES = "Give a diffusers folder, a .safetensors file or a hub id."
+Size = Callable[[tuple[int, int]], tuple[int, int]]
+
+
+def own_size(own: tuple[int, int]) -> tuple[int, int]:
+    """Pictures of the size that the model says."""
+    return own
 
 
 @dataclass(frozen=True)
@@ -38,67 +48,113 @@ class ModelSource:
     path: Path
     revision: str | None
     sha256: str
-    """Of all weight files."""
+    """Of the weight files in use."""
     config_sha256: str
     """Of all other files that say what the model does: scheduler, tokenizer, configuration."""
+    variant: str | None = None
+    """Of the weight files in use."""
+    donors: Mapping[str, Path] = field(default_factory=dict)
+    """Parts that come from elsewhere → from where."""
 
     @classmethod
-    def of(cls, name: str, path: Path, revision: str | None = None) -> ModelSource:
-        """The model in a folder, or in one file, which is read to its end."""
+    def of(
+        cls, name: str, path: Path, revision: str | None = None, variant: str | None = None,
+        donors: Mapping[str, Path] = MappingProxyType({}),
+    ) -> ModelSource:  # fmt: skip
+        """The model in a folder, or in one file, which is read to its end, with parts of donors."""
         if path.is_file():
-            return cls(name, path, revision, sha256([path]), sha256([]))
-        files = list(_files(path))
-        weights = (file for file in files if file.suffix == WEIGHT_FILES)
-        config = (file for file in files if file.suffix in CONFIG)
-        return cls(name, path, revision, sha256_of(path, weights), sha256_of(path, config))
+            weights, config = sha256([path]), sha256([])
+        else:
+            names = [found.path for found in files_below(path, again=True)]
+            variant = folders.variant_of(names, variant)
+            used = folders.used_files(path, variant)
+            weights, config = sha256_of(path, used.weights), sha256_of(path, used.config)
+        if donors:
+            told = [weights, *(f"{part} {_content_of(donor)}" for part, donor in sorted(donors.items()))]
+            weights = hashlib.sha256("\n".join(told).encode()).hexdigest()
+        return cls(name, path, revision, weights, config, variant, donors)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Weights, also hidden ones, and configuration of a model. Raises MemfixError for what cannot be read."""
-    for found in files_below(folder, again=True):
-        file = folder / found.path
-        if file.suffix != WEIGHT_FILES and (file.suffix not in {*CONFIG, ""} or hidden(Path(found.path))):
-            continue
-        if found.problem:
-            raise MemfixError(
-                f"{file} cannot be read: {found.problem}.", "Restore what it is a link to, or give another model."
-            )
-        yield file
+def _content_of(donor: Path) -> str:
+    """What identifies the weights that a part comes from."""
+    files = [donor] if donor.is_file() else [donor / f.path for f in files_below(donor, again=True) if not f.problem]
+    return sha256_of(donor.parent, files)
 
 
-def hidden(path: Path) -> bool:
-    """Whether a file, or a folder that it lies in, begins with a dot."""
-    return any(part.startswith(".") for part in path.parts)
+def locate(
+    model: str,
+    revision: str | None = None,
+    variant: str | None = None,
+    donors: Mapping[str, str] = MappingProxyType({}),
+) -> ModelSource:
+    """Find a model: the bundled one, a folder, a .safetensors file, else a hub id, which is downloaded to the cache.
 
-
-def locate(model: str, revision: str | None = None, variant: str | None = None) -> ModelSource:
-    """Find a model: the bundled one, a folder, a .safetensors file, else a hub id, which is downloaded to the cache."""
+    donors: part → folder or file that it comes from instead. Raises MemfixError, before weights are read, for what is
+    no model of a known kind.
+    """
     path = MODEL if model == DEMO and not Path(model).exists() else Path(model)
+    given = {part: _donor(part, Path(donor)) for part, donor in donors.items()}
     if path.suffix in PICKLES:
         raise MemfixError(
             f"{path} is a pickle file, which can run any code when it is opened.", "Convert it to .safetensors first."
         )
     if path.is_file():
-        if path.suffix != WEIGHT_FILES:
-            raise MemfixError(f"{path} is not a model.", "Give a diffusers folder, a .safetensors file or a hub id.")
-        return ModelSource.of(model, path)
+        if path.suffix != folders.WEIGHT_FILES:
+            raise MemfixError(f"{path} is not a model.", NAMES)
+        _require_parts(path, given)
+        return ModelSource.of(model, path, donors=given)
     if path.is_dir():
-        if not (path / "model_index.json").is_file():
+        if not (path / folders.INDEX).is_file():
             raise MemfixError(
-                f"{path} is not a diffusers model: it has no model_index.json.",
+                f"{path} is not a diffusers model: it has no {folders.INDEX}.",
                 "Give the folder that pipeline.save_pretrained wrote.",
             )
-        return ModelSource.of(model, path)
+        folders.require_supported(model, folders.read_index(path), _supported(), path)
+        return ModelSource.of(model, path, variant=variant, donors=given)
     if path.is_absolute() or model.startswith(".") or model.count("/") != 1:
         looked = "" if path.is_absolute() else f" A relative path is looked for in {Path.cwd()}."
-        hint = f"Give a diffusers folder, a .safetensors file or a hub id.{looked}"
-        raise MemfixError(f"There is no model at {model}.", hint)
+        raise MemfixError(f"There is no model at {model}.", f"{NAMES}{looked}")
     folder = _download(model, revision, variant)
-    return ModelSource.of(model, folder, folder.name)
+    return ModelSource.of(model, folder, folder.name, variant, given)
+
+
+def source_of(settings: DetectSettings) -> ModelSource:
+    """The model of a detection, found as `locate` does."""
+    return locate(settings.model, settings.revision, settings.variant, _donors(settings))
+
+
+def _donors(settings: DetectSettings) -> dict[str, str]:
+    """Parts of the model that come from elsewhere → from where."""
+    return {part: donor for part in single_file.DONORS if (donor := getattr(settings, part))}
+
+
+def _supported() -> list[str]:
+    """Names of the classes of pipelines that there is a family for."""
+    return [kind.__name__ for kind in FAMILIES]
+
+
+def _donor(part: str, donor: Path) -> Path:
+    if not donor.exists() or donor.suffix in PICKLES:
+        raise MemfixError(
+            f"There is no {part} at {donor}.",
+            f"Give {single_file.donor_flag(part)} a folder of diffusers that has it, or a .safetensors file.",
+        )
+    return donor
+
+
+def _require_parts(file: Path, donors: Mapping[str, Path]) -> None:
+    """Raise MemfixError for a file that is no model to be used, or that lacks a part which nothing else gives."""
+    lacking = [part for part in single_file.contents(file).lacks if part not in donors]
+    if lacking:
+        flags = " and ".join(f"{single_file.donor_flag(part)} FOLDER_OR_FILE" for part in lacking)
+        raise MemfixError(f"{file} has no {' and no '.join(lacking)}.", f"Name where it comes from: {flags}.")
 
 
 def _download(model: str, revision: str | None, variant: str | None) -> Path:
     try:
+        index = DiffusionPipeline.load_config(model, revision=revision)
+        folders.require_supported(model, index, _supported(), None)
+        variant = variant if is_offline() else folders.variant_of(list_repo_files(model, revision=revision), variant)
         return Path(DiffusionPipeline.download(model, revision=revision, variant=variant, use_safetensors=True))
     except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError, ValueError) as error:
         raise MemfixError(
@@ -109,22 +165,19 @@ def _download(model: str, revision: str | None, variant: str | None) -> Path:
         ) from None  # fmt: skip
 
 
-def load(source: ModelSource, variant: str | None = None) -> DiffusionModel:
+def load(source: ModelSource, size: Size = own_size) -> DiffusionModel:
     """Load a model in fp32 on this process's device; autocast chooses the precision of its arithmetic.
 
-    Raises MemfixError for what cannot be loaded, is no model of a known kind, or has weights that are not numbers.
+    size: the model's own height and width of pictures, in pixels → those that take their place. Raises MemfixError for
+    what cannot be loaded, is no model of a known kind, or has weights that are not numbers.
     """
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
     try:
-        if source.path.is_file():
-            pipe = StableDiffusionPipeline.from_single_file(source.path)
-        else:
-            pipe = DiffusionPipeline.from_pretrained(
-                source.path, variant=variant, use_safetensors=True, safety_checker=None, requires_safety_checker=False
-            )
-    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+        single = source.path.is_file()
+        pipe = single_file.load_single_file(source.path, source.donors) if single else _of_folder(source)
+    except single_file.FAILURES as error:
         raise MemfixError(
             f"Model {source.name} cannot be loaded: {str(error).splitlines()[0]}",
             "Weights must be safetensors in the diffusers layout; 'memfix doctor' shows the installed versions.",
@@ -133,7 +186,7 @@ def load(source: ModelSource, variant: str | None = None) -> DiffusionModel:
     if make is None:
         raise MemfixError(
             f"{source.name} is a {type(pipe).__name__}; so far only Stable Diffusion 1 and 2 models are supported.",
-            f"Give a {' or '.join(kind.__name__ for kind in FAMILIES)}.",
+            f"Give a {' or '.join(_supported())}.",
         )
     _check_noise(pipe, source.name)
     pipe.set_progress_bar_config(disable=True)
@@ -141,8 +194,18 @@ def load(source: ModelSource, variant: str | None = None) -> DiffusionModel:
         if isinstance(module, nn.Module):
             module.requires_grad_(False).eval()
     model = make(pipe.to(device(), torch.float32))
+    model.latents.resize(*size(model.latents.picture_size))
+    _check_prediction(pipe, source.name)
     model.require_finite_weights(source.name)
     return model
+
+
+def _of_folder(source: ModelSource) -> Any:
+    parts = {part: single_file.load_part(part, donor, source.path) for part, donor in source.donors.items()}
+    return DiffusionPipeline.from_pretrained(
+        source.path, variant=source.variant, use_safetensors=True, safety_checker=None, requires_safety_checker=False,
+        **parts,
+    )  # fmt: skip
 
 
 def _check_noise(pipe: StableDiffusionPipeline, name: str) -> None:
@@ -159,4 +222,14 @@ def _check_noise(pipe: StableDiffusionPipeline, name: str) -> None:
             f"{name} predicts '{config.prediction_type}' (prediction_type of its scheduler); so far only "
             f"{' and '.join(PREDICTIONS)} are supported.",
             "If that is not what the model was trained for, correct scheduler/scheduler_config.json.",
+        )
+
+
+def _check_prediction(pipe: StableDiffusionPipeline, name: str) -> None:
+    """Raise MemfixError where the scheduler takes for v what is ε by the network's own answer."""
+    if pipe.scheduler.config.get("prediction_type") == single_file.V and likeness_to_noise(pipe) > LIKE_NOISE:
+        raise MemfixError(
+            f"The scheduler of {name} says '{single_file.V}' (prediction_type), but its network answers with the "
+            f"noise, as one of '{single_file.EPSILON}' does. It would draw no pictures.",
+            "Correct scheduler/scheduler_config.json.",
         )

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -22,6 +22,9 @@ from memfix.models.context import ContextEdit
 
 ADAPTER = "memfix"
 FILE = "pytorch_lora_weights.safetensors"
+OF_PEFT = "adapter_model.safetensors"
+OTHER_KINDS = {"hada_": "LoHa", "lokr_": "LoKr", "oft_": "OFT", "ia3": "IA³"}
+"""Words in the names of weights → the adapters, made by LyCORIS, that have them."""
 FIRST, SECOND = ".lora_A.", ".lora_B."  # the two factors of an adapter, which adds BA to a layer
 HELD = "memfix_held"  # in a file's metadata: digests of the adapters that its weights are the sum of
 PEFT_PREFIX = "base_model.model."
@@ -29,25 +32,53 @@ LENGTHS = ("lora_magnitude_vector", "dora_scale")  # of rows, which DoRA learns;
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut", "proj_in", "proj_out"]
 
 
+class Adapter(NamedTuple):
+    """A LoRA on disk, a file or its folder, and how strongly it is put on a model."""
+
+    path: Path
+    weight: float = 1.0
+
+    @classmethod
+    def of(cls, given: Path | Adapter) -> Adapter:
+        """A path alone stands for full strength."""
+        return given if isinstance(given, Adapter) else cls(given)
+
+    @classmethod
+    def named(cls, words: str) -> Adapter:
+        """As users write it: `PATH`, or `PATH:WEIGHT`."""
+        path, colon, weight = words.rpartition(":")
+        try:
+            return cls(Path(path), float(weight)) if colon and not Path(words).exists() else cls(Path(words))
+        except ValueError:
+            return cls(Path(words))
+
+    @property
+    def digest(self) -> str:
+        """What identifies it: at full strength, what `sha256sum` prints of its file."""
+        own = sha256([file_of(self.path)])
+        return own if self.weight == 1 else hashlib.sha256(f"{own} {self.weight}".encode()).hexdigest()
+
+
 def file_of(path: Path) -> Path:
     """The file of an adapter that is given as that, or as its folder. Raises MemfixError if there is none."""
-    file = path / FILE if path.is_dir() else path
+    file = next((path / name for name in (FILE, OF_PEFT) if (path / name).is_file()), path / FILE)
+    file = file if path.is_dir() else path
     if not file.is_file():
         raise MemfixError(f"There is no LoRA at {file}.", "Run 'memfix unlearn' first, or give --lora FILE.")
     return file
 
 
-def adapters_sha256(paths: Iterable[Path]) -> str:
-    """What identifies adapters that are put on a model together: of a single one, what `sha256sum` prints.
+def adapters_sha256(given: Iterable[Path | Adapter]) -> str:
+    """What identifies adapters that are put on a model together: of a single one, its own digest.
 
     They are known by content. They add up, so their order says nothing, unless one is DoRA, which scales what it is put
     on. Raises MemfixError for one that is not there or, among several, that cannot be read.
     """
-    files = [file_of(path) for path in paths]
-    single = [sha256([file]) for file in files]
-    if len(files) < 2:
-        return sha256(files)
-    if not any(map(_is_dora, files)):
+    adapters = [Adapter.of(one) for one in given]
+    single = [adapter.digest for adapter in adapters]
+    if len(single) == 1:
+        return single[0]
+    if not any(is_dora(file_of(adapter.path)) for adapter in adapters):
         single.sort()
     return hashlib.sha256("\n".join(single).encode()).hexdigest()
 
@@ -61,14 +92,16 @@ def note_held(path: Path, digests: Iterable[str]) -> None:
     sort_metadata(file)
 
 
-def holds(path: Path) -> frozenset[str]:
+def holds(given: Path | Adapter) -> frozenset[str]:
     """Digests of an adapter and of those that it is known to hold. Raises as `adapters_sha256` does."""
-    with opened_lora(file := file_of(path)) as found:
-        noted: str = (found.metadata() or {}).get(HELD, "")
-    return frozenset({sha256([file]), *noted.split()})
+    adapter = Adapter.of(given)
+    with opened_lora(file_of(adapter.path)) as found:
+        noted: str = (found.metadata() or {}).get(HELD, "") if adapter.weight == 1 else ""
+    return frozenset({adapter.digest, *noted.split()})
 
 
-def _is_dora(file: Path) -> bool:
+def is_dora(file: Path) -> bool:
+    """Whether a file of an adapter has lengths of rows."""
     with opened_lora(file) as found:
         return any(part in key for key in found.keys() for part in LENGTHS)  # noqa: SIM118  # a handle, no dict
 
@@ -95,6 +128,11 @@ def require_names(file: Path, unet: nn.Module) -> bool:
         names = [str(key) for key in found.keys()]  # noqa: SIM118  # a handle, no dict
     if not names:
         raise MemfixError(f"LoRA {file} contains no weights.", "Give a LoRA of this model.")
+    if other := next((kind for word, kind in OTHER_KINDS.items() for name in names if word in name), None):
+        raise MemfixError(
+            f"{file} is a {other}, not a LoRA, and only LoRAs are supported.",
+            "Build it into the model's weights with the tool that it was made for, and give memfix that model.",
+        )
     if all(name.startswith(PEFT_PREFIX) for name in names):
         raise MemfixError(
             f"The names in LoRA {file} begin with {PEFT_PREFIX} as peft writes them, and its scale is in another file.",

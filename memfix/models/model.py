@@ -21,6 +21,7 @@ from memfix.models.denoiser import Denoiser
 from memfix.models.device import autocast
 from memfix.models.finite import require_finite, require_finite_weights
 from memfix.models.latents import LatentSpace, generators
+from memfix.models.probe import LIKE_NOISE, likeness_to_noise
 from memfix.models.samplers import other_sampler
 from memfix.models.schedule import NoiseSchedule
 from memfix.models.text import TextReader
@@ -54,6 +55,19 @@ class DiffusionModel:
     def loaded_by(self) -> str:
         """Name of the class of diffusers that loads it: a row of `loading.FAMILIES`, or a subclass of one."""
         return type(self._pipe).__name__
+
+    def doubt(self) -> str:
+        """Why it may not predict what its scheduler says; empty where nothing speaks for that.
+
+        An untrained network cannot be told from one of v, which is why this is no error.
+        """
+        if self.schedule.prediction_type != "epsilon" or likeness_to_noise(self._pipe) > LIKE_NOISE:
+            return ""
+        return (
+            "The scheduler says that the model predicts the noise (prediction_type 'epsilon'), but its answer to pure "
+            "noise is not like it, as is so of models of 'v_prediction' and of untrained ones. If that is wrong, all "
+            "samples are noise, and no copy is found in them."
+        )
 
     def count_weights(self) -> int:
         """How many numbers all of its weights are, adapters included."""

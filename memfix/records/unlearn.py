@@ -83,6 +83,9 @@ class ValidationNumbers(Record):
         description="prompt id → copies among its samples, disputed ones too, for each target that was looked at"
     )
     samples: int = Field(description="samples of each of these targets")
+    shapeless: dict[str, int] = Field(
+        default_factory=dict, description="prompt id → how many of them are blank or noise; only those that have some"
+    )
     drift: float | None = Field(description="mean rms difference of control samples from before, 0 to 1; same noise")
     diversity: float | None = Field(
         None, description="mean rms difference of two samples of a control before, 0 to 1; different noise"
@@ -122,15 +125,24 @@ class EndingNumbers(Record):
         None, description="copies in the validation of the weights that are kept; none without validations"
     )
     samples: int | None = Field(None, description="samples of that validation")
-    targets: dict[str, Literal["forgotten", "damage limit", "all steps"]] = Field(
+    targets: dict[str, Literal["forgotten", "no pictures", "damage limit", "all steps"]] = Field(
         default_factory=dict,
-        description="prompt id → why a closed loop left it: no copies in its last samples, other pictures damaged, or "
-        "no step left",
+        description="prompt id → why a closed loop left it: no copies in its last samples, these are blank or noise, "
+        "other pictures damaged, or no step left",
     )
-    attacked: dict[str, Literal["forgotten", "damage limit", "all steps"]] = Field(
+    attacked: dict[str, Literal["forgotten", "no pictures", "damage limit", "all steps"]] = Field(
         default_factory=dict,
         description="prompt id → the same of adversarial steps, which are validated under a short attack too",
     )
+
+
+class Round(Record):
+    """A re-check that saw copies, after which a closed loop went on."""
+
+    step: int = Field(description="the step whose weights it checked")
+    persistent: list[str] = Field(description="ids of prompts that it found persistent")
+    hidden: list[str] = Field(description="ids of prompts that it found hidden")
+    last_seed: int = Field(description="the last seed of its fresh noise, after which that of the next one begins")
 
 
 class Ending(EndingNumbers):
@@ -141,7 +153,7 @@ class Ending(EndingNumbers):
         """Whether validations found nothing wrong; None without validations."""
         if self.targets:
             done = {*self.targets.values(), *self.attacked.values()} == {"forgotten"}
-            return done and self.reason != "rolled back"
+            return done and self.reason == "clean"
         return None if self.copies is None else self.copies == 0 and self.reason != "rolled back"
 
     @property
@@ -173,6 +185,8 @@ class Ending(EndingNumbers):
         if not self.step:
             kept = " The saved weights are the original ones: NOTHING IS UNLEARNED."
         told = [_told(self.targets, "the last samples of {} show no copy", "NOT FORGOTTEN")]
+        if self.reason == "all steps" and set(self.targets.values()) == {"forgotten"}:
+            told.append("NOT CONFIRMED: no step was left to look at all of them once more.")
         if self.attacked:
             told.append(_told(self.attacked, "a short attack brings back no copy of {}", "IT BRINGS BACK"))
         return f"{' '.join(told)}{kept}"
@@ -184,6 +198,7 @@ def _told(reasons: Mapping[str, str], well: str, badly: str) -> str:
     every = "the prompt" if len(reasons) == 1 else f"all {len(reasons)} prompts"
     sentence = well.format(f"{len(reasons) - len(missed)} of {len(reasons)} prompts" if missed else every)
     why = {
+        "no pictures": "its samples are blank or noise at every rate that was tried",
         "damage limit": "other pictures were damaged at every rate that was tried", "all steps": "no step was left",
     }  # fmt: skip
     named = [

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from PIL import Image
 
-from memfix.measures.base import Measure
+from memfix.references.appearance import Appearance
 
 KEPT = 1024  # pictures; 60 KiB each with the measures on pixels
 CHUNK = 64  # decoded at once
@@ -18,10 +18,9 @@ class Described:
     """Features by the id of a picture, which `open_pictures` decodes; each once, as long as it is kept."""
 
     def __init__(
-        self, open_pictures: Callable[[Sequence[int]], Sequence[Image.Image]], measures: Mapping[str, Measure],
-        kept: int = KEPT,
-    ) -> None:  # fmt: skip
-        self._open, self._measures, self._size = open_pictures, dict(measures), kept
+        self, open_pictures: Callable[[Sequence[int]], Sequence[Image.Image]], appearance: Appearance, kept: int = KEPT
+    ) -> None:
+        self._open, self._appearance, self._size = open_pictures, appearance, kept
         self._kept: OrderedDict[int, dict[str, torch.Tensor]] = OrderedDict()
 
     def __call__(self, ids: Sequence[int]) -> dict[str, torch.Tensor]:
@@ -35,9 +34,8 @@ class Described:
             self._kept.move_to_end(i)
         while len(self._kept) > self._size:
             self._kept.popitem(last=False)
-        return {name: torch.stack([held[i][name] for i in ids]) for name in self._measures}
+        return {name: torch.stack([held[i][name] for i in ids]) for name in self._appearance.measures}
 
     def _describe(self, ids: Sequence[int]) -> dict[int, dict[str, torch.Tensor]]:
-        images = self._open(ids)
-        features = {name: m.features(images) for name, m in self._measures.items()}
+        features = self._appearance.features(self._open(ids))
         return {i: {name: rows[place].clone() for name, rows in features.items()} for place, i in enumerate(ids)}

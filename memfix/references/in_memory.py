@@ -22,6 +22,7 @@ from memfix.measures.pixels import Ssim, TiledL2
 from memfix.measures.structure import BROUGHT, Structure, alike_in_outlines, outlines
 from memfix.records import Reference
 from memfix.references import kept
+from memfix.references.appearance import Appearance, Draw
 from memfix.references.near_copies import grouped, siblings
 from memfix.references.one_picture import duplicates, unrelated_groups
 
@@ -61,11 +62,12 @@ class HeldReferences:
 
     def __init__(
         self, references: Sequence[Reference], measure: Measure, wrong: WrongRows | None = None,
-        described: Path | None = None, witnesses: Sequence[Measure] = (),
+        described: Path | None = None, witnesses: Sequence[Measure] = (), draw: Draw | None = None,
     ) -> None:  # fmt: skip
         """References that cannot be read go to `wrong`; without it they are an error.
 
-        `witnesses` are further measures, of which each looks for a nearest reference of its own.
+        `witnesses` are further measures, of which each looks for a nearest reference of its own; they and structure
+        see references as `draw` makes them, or without it as they are.
 
         What `keep` wrote to `described` is taken from there, as long as it is of the same references and measures.
         """
@@ -73,16 +75,17 @@ class HeldReferences:
         self._paired = {**PIXEL_MEASURES, measure.name: measure}
         self._witnesses = list(witnesses)
         self._measures = {**{w.name: w for w in witnesses}, **self._paired}
+        self._appearance = Appearance(self._measures, witnesses, draw)
         self._search = search_measure(measure)
         self.references = list(references)
-        known = kept.read_described(described, references, self._measures) if described else None
+        known = kept.read_described(described, references, self._appearance) if described else None
         self._described = self._describe(wrong) if known is None else known
         self._features = kept.features_of(self._described, self._measures)
         self._outlines: torch.Tensor | None = None
 
     def _describe(self, wrong: WrongRows | None) -> dict[str, torch.Tensor]:
         """Open each picture once; those that cannot be read are no references any more."""
-        descriptions, readable = kept.Descriptions(self._measures), list[Reference]()
+        descriptions, readable = kept.Descriptions(self._appearance), list[Reference]()
         for i in range(0, len(self.references), CHUNK):
             if part := list(opened(self.references[i : i + CHUNK], wrong)):
                 readable += [r for r, _ in part]
@@ -94,7 +97,7 @@ class HeldReferences:
 
     def keep(self, file: Path) -> None:
         """Write down what the references were described as."""
-        kept.write_described(file, self._described, self.references, self._measures)
+        kept.write_described(file, self._described, self.references, self._appearance)
 
     def __len__(self) -> int:
         """The number of references."""

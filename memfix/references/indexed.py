@@ -21,6 +21,7 @@ from memfix.measures.descriptor import Descriptor
 from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import Ssim, TiledL2
 from memfix.records import Reference
+from memfix.references.appearance import Appearance, Draw
 from memfix.references.described import Described
 from memfix.references.forest import Forest
 from memfix.references.in_memory import ROWS, Nearest, Search, descriptors, evenly, nearest, search_measure
@@ -42,9 +43,12 @@ class IndexedReferences:
 
     def __init__(
         self, store: Store, descriptor: Descriptor, others: Iterable[Reference], measure: Measure,
-        wrong: WrongRows | None = None, witnesses: Sequence[Measure] = (),
+        wrong: WrongRows | None = None, witnesses: Sequence[Measure] = (), draw: Draw | None = None,
     ) -> None:  # fmt: skip
-        """`witnesses` look for a nearest reference of their own among the CANDIDATES that the index brings."""
+        """`witnesses` look for a nearest reference of their own among the CANDIDATES that the index brings.
+
+        They and structure see references as `draw` makes them, or without it as they are.
+        """
         self.measure = measure
         self._witnesses = {w.name: w for w in witnesses}
         self._descriptor = descriptor
@@ -54,8 +58,8 @@ class IndexedReferences:
         self._search = search_measure(measure)
         self._paired = PIXEL_MEASURES if self._decides else {**PIXEL_MEASURES, measure.name: measure}
         self._measures = {**self._witnesses, **self._paired}
-        self._described = Described(self._references.open, self._measures)
-        self._prints = Described(self._references.open, {Prints.name: Prints()}, kept=CELLS)
+        self._described = Described(self._references.open, Appearance(self._measures, witnesses, draw))
+        self._prints = Described(self._references.open, Appearance({Prints.name: Prints()}), kept=CELLS)
         self._pictures = Links(self._references, self._one_picture, most=LAST)
         self._near: dict[float, Links] = {}
 

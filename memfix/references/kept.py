@@ -17,6 +17,7 @@ from memfix.measures.base import Measure
 from memfix.measures.pixels import Ssim, TiledL2, to_tensor
 from memfix.measures.structure import Structure
 from memfix.records import Reference
+from memfix.references.appearance import Appearance
 
 FILE = "references.safetensors"
 SIDES = {m.name: m.side for m in (TiledL2, Ssim, Structure)}
@@ -26,17 +27,17 @@ SIDES = {m.name: m.side for m in (TiledL2, Ssim, Structure)}
 class Descriptions:
     """Small pictures and features of references, gathered in batches."""
 
-    def __init__(self, measures: Mapping[str, Measure]) -> None:
-        self._measures = measures
-        self._parts: dict[str, list[torch.Tensor]] = {name: [] for name in measures}
+    def __init__(self, appearance: Appearance) -> None:
+        self._appearance = appearance
+        self._parts: dict[str, list[torch.Tensor]] = {name: [] for name in appearance.measures}
 
     def add(self, images: Sequence[Image.Image]) -> None:
         """Describe some more pictures."""
-        for name, measure in self._measures.items():
+        for name, pictures in self._appearance.pictures(images).items():
             if name in SIDES:
-                self._parts[name].append((to_tensor(images, SIDES[name]) * 255).round().to(torch.uint8))
+                self._parts[name].append((to_tensor(pictures, SIDES[name]) * 255).round().to(torch.uint8))
             else:
-                self._parts[name].append(measure.features(images))
+                self._parts[name].append(self._appearance.measures[name].features(pictures))
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """By name of the measure, in the order of the pictures: [n, 3, side, side] uint8, or features [n, …]."""
@@ -49,11 +50,10 @@ def features_of(tensors: Mapping[str, torch.Tensor], measures: Mapping[str, Meas
 
 
 def write_described(
-    file: Path, tensors: Mapping[str, torch.Tensor], references: Sequence[Reference], measures: Mapping[str, Measure]
+    file: Path, tensors: Mapping[str, torch.Tensor], references: Sequence[Reference], appearance: Appearance
 ) -> None:
-    """Write descriptions down, with the names of the references and the identity of each measure."""
-    names = json.dumps([r.file_name for r in references])
-    metadata = {"references": names, **{name: measure.identity for name, measure in measures.items()}}
+    """Write descriptions down, with the names of the references and what each measure saw of them."""
+    metadata = {"references": json.dumps([r.file_name for r in references]), **appearance.identities}
     with atomic_file(file) as out:
         out.write(save({name: kept.contiguous() for name, kept in tensors.items()}, metadata))
         out.flush()
@@ -61,16 +61,15 @@ def write_described(
 
 
 def read_described(
-    file: Path, references: Sequence[Reference], measures: Mapping[str, Measure]
+    file: Path, references: Sequence[Reference], appearance: Appearance
 ) -> dict[str, torch.Tensor] | None:
     """Descriptions that were written down; None if these are of other references or measures, or cannot be read."""
-    wanted = {"references": json.dumps([r.file_name for r in references])}
-    wanted |= {name: measure.identity for name, measure in measures.items()}
+    wanted = {"references": json.dumps([r.file_name for r in references]), **appearance.identities}
     try:
         with safe_open(file, "pt") as kept:
             if kept.metadata() != wanted:
                 return None
-            return {name: kept.get_tensor(name) for name in measures}
+            return {name: kept.get_tensor(name) for name in appearance.measures}
     except (OSError, SafetensorError):
         return None
 

@@ -19,6 +19,7 @@ from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import Descriptor, get_descriptor
 from memfix.measures.weights import Wanted
 from memfix.records import Reference
+from memfix.references.appearance import Draw
 from memfix.references.in_memory import HeldReferences, Nearest, Search, descriptors
 from memfix.references.indexed import IndexedReferences
 
@@ -70,16 +71,18 @@ class ReferenceSet(Protocol):
 def open_references(
     references: Sequence[Reference], measure: Measure, index: Path | None = None, wanted: Wanted | None = None,
     wrong: WrongRows | None = None, described: Path | None = None, witnesses: Sequence[Measure] = (),
+    draw: Draw | None = None,
 ) -> ReferenceSet:  # fmt: skip
     """References in memory or, with `index`, those of that folder and `references` besides.
 
     Of `references`, those that the index holds are left out. `wanted` are the weights of the descriptor of the index.
     Of `references`, those that cannot be read go to `wrong`, or are an error without it. What they were described as
-    is taken from the file `described`, if it is that of the same ones.
+    is taken from the file `described`, if it is that of the same ones. Witnesses and structure see references as `draw`
+    makes them; see `Appearance`.
     Raises MemfixError for an index that is unfinished, empty, or of other weights than those wanted.
     """
     if index is None:
-        return HeldReferences(references, measure, wrong, described, witnesses)
+        return HeldReferences(references, measure, wrong, described, witnesses, draw)
     store = _finished(index)
     name = store.manifest.descriptor
     held = {d.name: d for d in descriptors(measure)}  # no network is loaded twice
@@ -91,7 +94,7 @@ def open_references(
             f"Give the weights that the index was made with, or make another: memfix index {store.manifest.folder} "
             "--out FOLDER",
         )
-    return IndexedReferences(store, descriptor, references, measure, wrong, witnesses)
+    return IndexedReferences(store, descriptor, references, measure, wrong, witnesses, draw)
 
 
 def fingerprint(references: Iterable[Reference], index: Path | None = None) -> str:

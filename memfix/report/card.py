@@ -10,13 +10,18 @@ from memfix.console import are, count_of, counted, percent, visible
 from memfix.files import write_atomic
 from memfix.report.schema import Report
 
+FOR_OTHER_TOOLS = ".kohya.safetensors"
+"""How a LoRA ends that other tools read; see `models.kohya`."""
+
 
 def write_card(folder: Path, report: Report, rechecked: bool) -> Path:
     """Write `folder`/README.md; `rechecked` says whether the report's re-check was of these very weights."""
     environment = Environment(loader=PackageLoader("memfix.report"), undefined=StrictUndefined, trim_blocks=True)
     environment.filters |= {"percent": percent, "line": _line}
     environment.globals |= {"counted": counted, "count_of": count_of, "are": are}
-    text = environment.get_template("card.md.j2").render(r=report, s=report.summary, rechecked=rechecked)
+    found = sorted(file.name for file in folder.glob(f"*{FOR_OTHER_TOOLS}"))
+    other = found[0] if found else None
+    text = environment.get_template("card.md.j2").render(r=report, s=report.summary, rechecked=rechecked, kohya=other)
     write_atomic(folder / "README.md", text)
     return folder / "README.md"
 

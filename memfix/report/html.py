@@ -27,8 +27,8 @@ NO_BREAK = "\N{NO-BREAK SPACE}"  # between a number and its sign
 MOST_DISPUTED = 48  # pairs on the page
 SHOWN = 8  # pictures in a row
 LARGE_RUN, INLINED = 2000, 240
-"""A page holds the pictures of a run itself; of one with more samples than the first number, only as many as the second
-says, those that it shows first: to make a thousand of them small takes 20 seconds and 10 MB."""
+"""A page holds the pictures of a run itself; of one with more than LARGE_RUN samples only the first INLINED of them,
+since to make a thousand of them small takes 20 seconds and 10 MB."""
 ESTIMATE = "clean by estimate of a screen"
 MEDOID_COPIES = 3  # copies that it takes where samples are compared with each other: one, and two like it
 GONE = "data:image/gif;base64,R0lGODlhAQABAIAAAMzMzP///yH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="  # one grey pixel

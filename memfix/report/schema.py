@@ -21,6 +21,7 @@ from memfix.records import (
     Record,
     Rewording,
     Role,
+    Round,
     ValidationNumbers,
     Yield,
 )
@@ -230,6 +231,9 @@ class ReportedTraining(Record):
     pairs: dict[str, int] = Field(description="side and origin of pictures → how many were trained on")
     kinds: list[KindYield] = Field(description="kinds of variants that keep images were sampled from, in that order")
     rewordings: list[Rewording] = Field(description="prompts without own pictures to keep, and what they are read as")
+    rounds: list[Round] = Field(
+        default_factory=list, description="earlier re-checks that the training went on from, the first one first"
+    )
     ending: ReportedEnding | None = Field(description="how training ended; none where there is nothing to tell")
     endings: list[AdapterEnding] = Field(description="the same of adapters that were trained apart")
     validations: list[ReportedValidation] = Field(description="what samples showed during training, in order of steps")

@@ -28,6 +28,7 @@ def training(run: Run) -> ReportedTraining | None:
         pairs=dict(Counter(f"{pair.side.value}: {pair.origin}" for pair in pairs)),
         kinds=kind_yields(run.read("yields.jsonl", Yield)),
         rewordings=run.read("rewordings.jsonl", Rewording),
+        rounds=stage.rounds,
         ending=reported_ending(stage.ending) if stage.ending else None,
         endings=[AdapterEnding(prompt_id=i, **told.model_dump()) for i, told in apart.items()],
         validations=validations(run, "validations.jsonl"),

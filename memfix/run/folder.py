@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from memfix.config.base import Settings
+from memfix.config.checks import LATER_SETTINGS
 from memfix.errors import MemfixError
 from memfix.files import (
     TEMPORARY,
@@ -354,14 +355,19 @@ class Run:
 def _leave_out_later_fields(told: dict[str, Any]) -> None:
     """Take out of what a header says of a stage the fields that runs of an earlier time do not have, where they
     hold nothing: the digests that such runs were sealed with are without them."""
-    for name in ("witnesses", "known_copies", "sources", "weights_sha256", "config_sha256"):
+    later = ("witnesses", "known_copies", "sources", "drawn", "rounds", "weights_sha256", "config_sha256")
+    for name in later:
         if name in told and not told[name]:
             del told[name]
     background = told.get("background") or {}
     if background.get("false_alarms", 0) is None:
         del background["false_alarms"]
-    if told["settings"].get("loop", "") is None:
-        del told["settings"]["loop"]
+    if "adapter" in told["settings"]:  # of an earlier time: one path, or none
+        several = told["settings"]["adapter"]
+        told["settings"]["adapter"] = several if len(several) > 1 else next(iter(several), None)
+    for name in ("loop", *LATER_SETTINGS):
+        if told["settings"].get(name, "") is None:
+            del told["settings"][name]
     for ending in (told.get("ending") or {}, *(told.get("endings") or {}).values()):
         for name in ("targets", "attacked"):
             if not ending.get(name, True):

@@ -26,7 +26,7 @@ from memfix.findings import (
     WeightsRecord,
     WitnessRecord,
 )
-from memfix.records import Ending
+from memfix.records import Ending, Round
 from memfix.run.environment import Environment
 from memfix.run.inputs import DetectInputs, Inputs, RecheckInputs, UnlearnInputs
 
@@ -88,6 +88,9 @@ class DetectStage(Stage):
         default_factory=list, description="measures that do not decide, and may dispute that a sample is no copy"
     )
     weights: dict[str, WeightsRecord] = Field(default_factory=dict, description="by name of the measure they are of")
+    drawn: bool = Field(
+        False, description="whether witnesses and structure saw references as the model's autoencoder draws them"
+    )
     wrong_rows: int = Field(0, description="rows of prompt lists and tables that were left out")
     left_out_pictures: int = Field(0, description="references that could not be read and were left out")
     sources: dict[str, SourceRecord] = Field(
@@ -123,6 +126,9 @@ class UnlearnStage(Stage):
     )
     ending: Ending | None = Field(None, description="how training ended")
     endings: dict[str, Ending] = Field(default_factory=dict, description="of adapters trained apart, by prompt id")
+    rounds: list[Round] = Field(
+        default_factory=list, description="earlier re-checks that the training went on from, the first one first"
+    )
     weights_sha256: str | None = Field(
         None,
         description="of the new weights: of the adapter's file, as sha256sum prints it, or of a model's weight files; "

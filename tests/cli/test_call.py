@@ -21,8 +21,10 @@ def test_a_preset_loses_to_files_and_flags_and_wins_over_what_suits_the_model(
     call = Call(Talk(), config=tmp_path / "own.toml", preset="paper-sd", given={"unlearn": {"timestep_min": 998}})
     settings = call.settings(UnlearnSettings, "demo")
     assert (settings.timestep_min, settings.forget_norm, settings.mixture) == (998, 600, 0.4)
-    assert (settings.weights, settings.settled(1).max_train_steps, settings.keep_variants) == ("full", 35, 4)
+    assert (settings.weights, settings.settled(1).max_train_steps) == ("full", 35)
     assert settings.learning_rate == 1e-5
+    sampling = call.settings(DetectSettings, "demo")
+    assert (sampling.num_inference_steps, sampling.batch_size) == (50, 32)  # of the preset, and of the bundled model
 
 
 @pytest.mark.parametrize("name", presets())

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from memfix.config.checks import DetectSettings
@@ -16,8 +17,10 @@ from memfix.findings import RuleRecord
 from memfix.flow.detect import detect
 from memfix.flow.detection import Detection, adapters_of, digest_of, identity_of, wanted
 from memfix.inputs.opening import open_image
+from memfix.measures.structure import Structure
 from memfix.measures.weights import Wanted
 from memfix.records import Label, Part, Prompt, Reference, Role, Sample, Score
+from memfix.references.appearance import AS_DRAWN
 from memfix.run.folder import Run
 from memfix.run.header import DetectStage
 from memfix.run.inputs import DetectInputs
@@ -179,9 +182,9 @@ def test_the_identity_of_a_model_has_its_adapter(detected: Path, tmp_path: Path)
     model = detection.model()
     model.adapters.add(2)
     model.adapters.save(tmp_path / "lora")
-    settings = detection.settings.model_copy(update={"adapter": str(tmp_path / "lora")})
+    settings = detection.settings.model_copy(update={"adapter": (str(tmp_path / "lora"),)})
     assert identity_of(detection.source, settings)["adapter_sha256"] is not None
-    assert adapters_of(settings) == [tmp_path / "lora"]
+    assert adapters_of(settings) == [(tmp_path / "lora", 1.0)]
 
 
 def test_prompts_are_known_by_their_texts_and_order() -> None:
@@ -257,6 +260,24 @@ def test_witnesses_are_recorded_and_heard_again(detected: Path) -> None:
     assert recorded.measure == rule.measure.name == "structure"
     assert recorded.threshold == rule.threshold >= recorded.default == 0.7
     assert all({*s.witnesses} == {"structure"} for s in detection.scores)
+
+
+def test_witnesses_see_references_as_the_model_draws_them(detected: Path, tmp_path: Path) -> None:
+    """Also where what they were described as is gone, and must be drawn again."""
+    run = Run.open(Path(shutil.copytree(detected, tmp_path / "run")))
+    detection = Detection.of(run)
+    assert detection.stage.drawn
+    kept, pictures = run.path / "references.safetensors", [open_image(r.path) for r in detection.references]
+    with safe_open(kept, "pt") as file:
+        told, before = file.metadata(), file.get_tensor("structure")
+    assert told["structure"].endswith(AS_DRAWN) and AS_DRAWN not in told["ssim"]
+    drawn = detection.model().latents.drawn(pictures)
+    torch.testing.assert_close(before, Structure().features(drawn), atol=0, rtol=0)
+    again = detection.judge().references.nearest(drawn).witnesses["structure"]
+    assert again[0] == [r.file_name for r in detection.references] and again[1].min() > 0.999
+    kept.unlink()
+    anew = Detection.of(run).judge().references.nearest(drawn).witnesses["structure"]
+    torch.testing.assert_close(anew[1], again[1])
 
 
 def test_a_witness_of_other_weights_is_refused(detected: Path) -> None:

@@ -37,7 +37,7 @@ def unlearned(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, refe
     """A run whose model had an adapter, one more of which was trained for each memorized prompt."""
     folder = tmp_path_factory.mktemp("below")
     below = adapter(model_folder, folder / "below", 0.02)
-    path = detected_run(folder, model_folder, reference_folder, adapter=str(below))
+    path = detected_run(folder, model_folder, reference_folder, adapter=(str(below),))
     settings = UnlearnSettings(**FEW, rank=2, reword=False, adapter_per_prompt=True)
     flow.unlearn(Run.open(path), settings, [], QUIET)
     return path
@@ -66,8 +66,8 @@ def test_other_weights_do_not_take_away_what_the_model_had(
     """Otherwise a memory that came with the adapter would be called mitigated by weights that know nothing of it."""
     run = Run.open(unlearned)
     detection, other = Detection.of(run), adapter(model_folder, tmp_path / "other", 0.05)
-    below = Path(detection.settings.adapter or "")
-    assert NewWeights.of(run, [other]).below(detection) == [below]
+    below = Path(detection.settings.adapter[0])
+    assert NewWeights.of(run, [other]).below(detection) == [lora.Adapter(below)]
     wanted = loading.load(loading.locate(str(model_folder)))
     wanted.adapters.fuse(below, other)
     assert torch.equal(weights(NewWeights.of(run, [other]).load(detection, Talk())), weights(wanted))
@@ -83,7 +83,7 @@ def test_other_weights_do_not_take_away_what_the_model_had(
 def test_a_part_that_was_trained_for_one_prompt_is_put_on_the_adapter_below(unlearned: Path) -> None:
     run = Run.open(unlearned)
     detection, part = Detection.of(run), next((unlearned / "adapters").iterdir()) / "model"
-    assert NewWeights.of(run, [part]).below(detection) == [Path(detection.settings.adapter or "")]
+    assert NewWeights.of(run, [part]).below(detection) == [lora.Adapter.named(detection.settings.adapter[0])]
 
 
 def test_a_merged_adapter_is_not_put_on_the_one_that_it_holds(
@@ -92,7 +92,7 @@ def test_a_merged_adapter_is_not_put_on_the_one_that_it_holds(
     """Twice as strong, what a model has learned by heart is another picture or none: no copy, and nothing erased."""
     run = Run.open(unlearned)
     detection, other = Detection.of(run), adapter(model_folder, tmp_path / "other", 0.05)
-    below = Path(detection.settings.adapter or "")
+    below = Path(detection.settings.adapter[0])
     loading.load(loading.locate(str(model_folder))).adapters.save_sum(tmp_path / "both", [below, other])
     for again in ("both", "more"):  # also through a further merge
         given = NewWeights.of(run, [tmp_path / again])

@@ -155,7 +155,7 @@ def test_factors_are_the_change_that_fusing_makes(model_folder: Path, two: list[
     before = {name: p.clone() for name, p in loaded(model_folder).denoiser.module.named_parameters()}
     for path in two:
         model = loaded(model_folder)
-        found = model.adapters.read(path)
+        found = model.adapters.read(path)["unet"]
         assert found and all(isinstance(factors, Factors) for factors in found.values())
         assert not model.adapters.present
         model.adapters.fuse(path)

@@ -1,5 +1,6 @@
 """Finding and loading models, good and bad."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
+from memfix.demo import MODEL
 from memfix.errors import MemfixError
 from memfix.models import loading
 from memfix.models.model import DiffusionModel
@@ -115,20 +117,50 @@ def test_the_hash_follows_weights_in_a_folder_that_is_a_link(model_folder: Path,
     model, unet = Path(shutil.copytree(model_folder, tmp_path / "m")), tmp_path / store / "unet"
     unet.parent.mkdir(parents=True)
     (model / "unet").rename(unet)
-    alone = loading.locate(str(model))
     (model / "unet").symlink_to(unet)
-    before = loading.locate(str(model))
-    assert (before.sha256, before.config_sha256) != (alone.sha256, alone.config_sha256)
-    if store == "store":
-        whole = loading.locate(str(model_folder))
-        assert (before.sha256, before.config_sha256) == (whole.sha256, whole.config_sha256)
+    before, whole = loading.locate(str(model)), loading.locate(str(model_folder))
+    assert (before.sha256, before.config_sha256) == (whole.sha256, whole.config_sha256)
     (model / "unet").unlink()
     shutil.copytree(unet, tmp_path / store / "other")
     weights = tmp_path / store / "other/diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with_both = loading.locate(str(model)).sha256
     (model / "unet").symlink_to(weights.parent)
-    assert loading.locate(str(model)).sha256 not in {before.sha256, with_both}
+    assert loading.locate(str(model)).sha256 != before.sha256
+
+
+def edited(folder: Path, file: str, **values: object) -> str:
+    told = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(told | values))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "kind", ["FluxPipeline", "StableDiffusion3Pipeline", "PixArtSigmaPipeline", "StableDiffusionXLPipeline",
+             "StableDiffusionXLImg2ImgPipeline", "StableDiffusionInpaintPipeline"],
+)  # fmt: skip
+def test_other_pipelines_are_refused_by_name_before_weights_are_read(
+    model_folder: Path, tmp_path: Path, kind: str
+) -> None:
+    model = Path(shutil.copytree(model_folder, tmp_path / "m"))
+    next(model.glob("unet/*.safetensors")).unlink()
+    with pytest.raises(MemfixError, match=f"is a {kind}"):
+        loading.locate(edited(model, "model_index.json", _class_name=kind))
+
+
+@pytest.mark.parametrize(("channels", "told"), [(9, "inpainting"), (8, "InstructPix2Pix"), (7, "reads 7 channels")])
+def test_networks_that_read_more_than_latents_are_refused(
+    model_folder: Path, tmp_path: Path, channels: int, told: str
+) -> None:
+    model = Path(shutil.copytree(model_folder, tmp_path / "m"))
+    with pytest.raises(MemfixError, match=told):
+        loading.locate(edited(model, "unet/config.json", in_channels=channels))
+
+
+def test_a_scheduler_that_takes_noise_for_velocity_is_refused(tmp_path: Path) -> None:
+    """It would draw noise, which is a copy of nothing."""
+    model = Path(shutil.copytree(MODEL, tmp_path / "m"))
+    with pytest.raises(MemfixError, match="answers with the noise"):
+        loading.load(loading.locate(edited(model, "scheduler/scheduler_config.json", prediction_type="v_prediction")))
 
 
 def test_the_hash_of_a_model_in_the_hubs_cache_is_that_of_its_files(model_folder: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from memfix.measures import PIXEL_MEASURES
+from memfix.references.appearance import Appearance
 from memfix.references.described import CHUNK, Described
 from tests.conftest import picture
 
@@ -22,7 +23,7 @@ class Opened:
 
 
 def test_features_in_the_order_asked_for() -> None:
-    described, opened = Described(Opened(), PIXEL_MEASURES), [picture(i) for i in (5, 2, 5, 9)]
+    described, opened = Described(Opened(), Appearance(PIXEL_MEASURES)), [picture(i) for i in (5, 2, 5, 9)]
     for _ in range(2):
         found = described([5, 2, 5, 9])
         assert found.keys() == PIXEL_MEASURES.keys()
@@ -32,7 +33,7 @@ def test_features_in_the_order_asked_for() -> None:
 
 def test_the_least_recent_is_dropped() -> None:
     opened = Opened()
-    described = Described(opened, PIXEL_MEASURES, kept=2)
+    described = Described(opened, Appearance(PIXEL_MEASURES), kept=2)
     for ids in ([1, 2], [1], [3], [1, 3], [2], [3, 3], [1]):
         described(ids)
     assert opened.calls == [[1, 2], [3], [2], [1]]
@@ -40,7 +41,7 @@ def test_the_least_recent_is_dropped() -> None:
 
 def test_more_at_once_than_are_kept() -> None:
     opened = Opened()
-    described = Described(opened, {"ssim": PIXEL_MEASURES["ssim"]}, kept=3)
+    described = Described(opened, Appearance({"ssim": PIXEL_MEASURES["ssim"]}), kept=3)
     n = CHUNK + 6
     assert described(list(range(n)))["ssim"].shape == (n, 3, 32, 32)
     assert [len(call) for call in opened.calls] == [CHUNK, 6]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from memfix.config.checks import DetectSettings, RecheckSettings
+from memfix.config.checks import LATER_SETTINGS, DetectSettings, RecheckSettings
 from memfix.errors import MemfixError
 from memfix.files import digest
 from memfix.findings import BackgroundRecord, KnownCopies
@@ -155,8 +155,9 @@ def test_a_detection_that_was_sealed_before_there_were_witnesses_is_still_intact
     )
     near = BackgroundRecord(references=3, duplicates=0, p50=0.1, p99=0.2, closest=0.3)
     stage = DetectStage(settings=DetectSettings(), inputs=inputs, status="finished", background=near)
-    told = stage.model_dump(mode="json", exclude=PASSING | {"witnesses", "known_copies", "sources"})
+    told = stage.model_dump(mode="json", exclude=PASSING | {"witnesses", "known_copies", "sources", "drawn"})
     del told["background"]["false_alarms"]
+    told["settings"] = {k: v for k, v in told["settings"].items() if k not in LATER_SETTINGS} | {"adapter": None}
     stage.seal = {HEADER: digest(json.dumps(told, sort_keys=True))}
     run.header.stages.detect = stage
     with pytest.raises(MemfixError) as caught:  # nothing was written here, but the header is what it was

@@ -13,12 +13,13 @@ TARGETS = ("p1", "p2")
 
 
 def seen(
-    step: int, drift: float = 0.1, samples: int = 2, broken: float = 0.0, shapeless: float = 0.0, **copies: int
-) -> Validation:
+    step: int, drift: float = 0.1, samples: int = 2, broken: float = 0.0, shapeless: float = 0.0,
+    blank: dict[str, int] | None = None, **copies: int,
+) -> Validation:  # fmt: skip
     """Two samples of controls differ by 0.4, so that the limit of the drift is 0.2."""
     return Validation(
         step=step, copies=copies, samples=samples, drift=drift, diversity=0.4, broken=broken, broken_targets=shapeless,
-        loss_keep=0.1, loss_forget=0.1, skew_keep=0, skew_forget=0, seconds=1,
+        loss_keep=0.1, loss_forget=0.1, skew_keep=0, skew_forget=0, seconds=1, shapeless=blank or {},
     )  # fmt: skip
 
 
@@ -68,6 +69,15 @@ def test_a_copy_among_these_takes_a_target_up_again() -> None:
     assert again.cooling == (35, 44)
 
 
+def test_what_a_recheck_saw_of_the_same_weights_holds() -> None:
+    clean = [seen(10, p1=0, p2=0), seen(20, p1=0, p2=0), seen(25, samples=8, p1=0, p2=0)]
+    heading = after(*clean, seen(25, samples=32, p2=1))
+    assert heading.ending is None and heading.active == heading.looked == ("p2",)
+    assert heading.kept == 25 and heading.rate == 1
+    on = after(*clean, seen(25, samples=32, p2=1), seen(30, p2=0), seen(35, p2=0))
+    assert on.kept == 35 and on.cooling == (35, 44)  # not the weights that were called clean once
+
+
 @pytest.mark.parametrize("damage", [{"drift": 0.21}, {"broken": 0.3}])
 def test_damage_brings_good_weights_back_at_half_the_rate(damage: dict[str, float]) -> None:
     heading = after(seen(5, p1=2, p2=2), seen(10, p1=2, p2=0), seen(15, p1=0, p2=0, **damage))
@@ -83,6 +93,26 @@ def test_targets_have_to_be_pictures_at_the_end_only() -> None:
     assert after(*clean).back is None
     heading = after(*clean, seen(25, samples=8, p1=0, p2=0, shapeless=0.3))
     assert (heading.back, heading.rate, heading.ending) == (20, 0.5, None)
+
+
+def test_no_single_target_may_be_without_pictures_at_the_end() -> None:
+    """Among many targets one that only gives blanks would not show in a mean, and blanks are no copies."""
+    clean = [seen(10, p1=0, p2=0, blank={"p2": 2}), seen(20, p1=0, p2=0, blank={"p2": 2})]
+    assert after(*clean).back is None
+    few = after(*clean, seen(25, samples=8, p1=0, p2=0, shapeless=0.125, blank={"p2": 2}))
+    assert few.ending is not None and few.ending.good
+    lost = seen(25, samples=8, p1=0, p2=0, shapeless=0.2, blank={"p2": 3})
+    assert (after(*clean, lost).back, after(*clean, lost).ending) == (20, None)
+    found = [*clean, lost]
+    for _ in range(MOST_SETBACKS - 1):
+        found.append(seen(found[-1].step + 5, p1=0, p2=0))
+        cooling = after(*found).cooling
+        assert cooling is not None
+        found.append(lost.model_copy(update={"step": cooling[1]}))
+    ending = after(*found).ending
+    assert ending is not None and not ending.good
+    assert ending.targets == {"p1": "forgotten", "p2": "no pictures"}
+    assert "NOT FORGOTTEN: p2 (since its samples are blank or noise" in ending.sentence
 
 
 def test_setbacks_count_from_the_last_target_that_was_forgotten() -> None:
@@ -117,13 +147,16 @@ def test_without_a_step_left_each_target_has_its_reason() -> None:
     assert ending is not None and not ending.good
     assert ending.targets == {"p1": "all steps", "p2": "forgotten"}
     assert "NOT FORGOTTEN: p1 (since no step was left)" in ending.sentence
+    unsure = after(seen(50, p1=0, p2=0), seen(90, p1=0, p2=0), seen(100, samples=8, p1=0, p2=1)).ending
+    assert unsure is not None and unsure.step == 90 and not unsure.good and "NOT CONFIRMED" in unsure.sentence
     nothing = after(*(seen(10 * i, p1=0, p2=0, drift=0.3) for i in range(1, 4))).ending
     assert nothing is not None and "NOTHING IS UNLEARNED" in nothing.sentence
 
 
-def test_all_forgotten_at_the_last_step_is_a_good_ending() -> None:
+def test_without_a_last_look_at_all_of_them_an_ending_is_not_good() -> None:
     ending = after(seen(90, p1=0, p2=0), seen(100, p1=0, p2=0)).ending
-    assert ending is not None and ending.good and ending.reason == "all steps"
+    assert ending is not None and not ending.good and ending.reason == "all steps"
+    assert "NOT CONFIRMED" in ending.sentence
 
 
 def test_a_loop_that_only_ever_came_to_shapeless_samples_ends_badly() -> None:

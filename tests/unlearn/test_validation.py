@@ -107,6 +107,7 @@ def test_pictures_outside_the_range_of_detail_are_broken(model: DiffusionModel, 
     monitor._range = (0.9, 1.0)
     validation = monitor(0)
     assert validation.broken == validation.broken_targets == 1
+    assert validation.shapeless == {"p1": 2}
 
 
 def test_skew_by_hand() -> None:

@@ -10,7 +10,8 @@ different numbers of steps. So training begins at a low rate, and validations te
   it is not looked at either, until no other target is left.
 - Then the rate falls to 0 over some more steps of all targets, since a rate cut off at its height leaves the noise of
   the last steps in the weights. All targets are looked at again, with more samples; those that copy are
-  taken up again. Only now their own samples have to be pictures: on the way they may be shapeless for a while.
+  taken up again. Only now the samples of each target have to be pictures: on the way they may be shapeless for a while.
+  Where they are not, training goes back as it does where other pictures suffer.
 
 The heading follows from the validations alone, so that an interrupted training goes on as if it had not been.
 """
@@ -31,7 +32,7 @@ STAY = 0.75  # of the share of copies before; with less, the rate is high enough
 MOST_SETBACKS = 3
 CONFIRMING = 4  # times as many samples, once all targets seem to be forgotten
 
-Reason = Literal["forgotten", "damage limit", "all steps"]
+Reason = Literal["forgotten", "no pictures", "damage limit", "all steps"]
 
 
 class Heading(NamedTuple):
@@ -66,6 +67,8 @@ class _State:
     shares: dict[str, float] = field(default_factory=dict)
     """Of copies among the samples of each target, when it was last looked at."""
     confirmed: bool = False
+    lost: tuple[str, ...] = ()
+    """Targets that gave no pictures, when all were looked at."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +96,17 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
     state, best, back = _State(1.0, dict.fromkeys(targets, 0), shares=dict.fromkeys(targets, 1.0)), None, None
     for v in validations:
         back, confirming = None, state.cooling is not None and v.step >= state.cooling[1]
-        if not (intact if confirming else unharmed)(v, settings):
+        lost = _lost(v, settings) if confirming else ()
+        if lost or not (intact if confirming else unharmed)(v, settings):
             assert best is not None  # the original weights are intact
-            state = _set_back(state, best)
+            state = _set_back(state, best, lost or state.lost)
             back = best.validation.step
             continue
         if v.step:
             _take_in(state, v, enough, most)
         now = _Kept(v, dict(state.clean), state.confirmed)
-        if best is None or now.rank(enough) >= best.rank(enough):
+        again = best is not None and v.step == best.validation.step  # of the same weights, the last look holds
+        if best is None or again or now.rank(enough) >= best.rank(enough):
             if best is not None and now.forgotten(enough) > best.forgotten(enough):
                 state.setbacks = 0
             best = now
@@ -111,11 +116,11 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
     last = validations[-1].step
     ending = None
     if state.confirmed and back is None:
-        ending = _ending("clean", best, last, targets, enough)
+        ending = _ending("clean", best, last, targets, enough, ())
     elif state.setbacks >= MOST_SETBACKS:
-        ending = _ending("rolled back", best, last, targets, enough)
+        ending = _ending("rolled back", best, last, targets, enough, state.lost)
     elif last >= most:
-        ending = _ending("all steps", best, last, targets, enough)
+        ending = _ending("all steps", best, last, targets, enough, state.lost)
     copying = sum(state.shares[i] for i in active) > STAY * len(active)
     few = 1 if copying else each  # that nearly all still copy is seen with fewer
     return Heading(
@@ -134,8 +139,9 @@ def _take_in(state: _State, v: Validation, enough: int, most: int) -> None:
     left = [i for i, n in state.clean.items() if n < enough]
     before, now = sum(state.shares[i] for i in shares), sum(shares.values())
     state.shares |= shares
+    state.confirmed = state.confirmed and not left
     if cooled:
-        state.cooling, state.confirmed = None, not left
+        state.cooling, state.confirmed, state.lost = None, not left, ()
         return
     if before and now > STAY * before:
         state.rate = min(state.rate * RISE, state.highest)
@@ -143,16 +149,25 @@ def _take_in(state: _State, v: Validation, enough: int, most: int) -> None:
         state.cooling = (v.step, min(v.step + max(1, math.ceil(COOL_DOWN * v.step)), most))
 
 
-def _set_back(state: _State, best: _Kept) -> _State:
+def _lost(v: Validation, settings: UnlearnSettings) -> tuple[str, ...]:
+    """Targets of which more than `max_broken` of the samples are no pictures, and so no evidence of anything."""
+    return tuple(i for i, n in v.shapeless.items() if n > settings.max_broken * v.samples)
+
+
+def _set_back(state: _State, best: _Kept, lost: tuple[str, ...]) -> _State:
     """The state after a damaged validation: that of the weights that are taken up again, at a lower rate."""
     rate = state.rate * FALL
-    return _State(rate, dict(best.clean), state.setbacks + 1, rate, None, dict(state.shares))
+    return _State(rate, dict(best.clean), state.setbacks + 1, rate, None, dict(state.shares), lost=lost)
 
 
 def _ending(
-    reason: Literal["clean", "all steps", "rolled back"], kept: _Kept, taken: int, targets: Sequence[str], enough: int
-) -> Ending:
+    reason: Literal["clean", "all steps", "rolled back"], kept: _Kept, taken: int, targets: Sequence[str], enough: int,
+    lost: Sequence[str],
+) -> Ending:  # fmt: skip
+    """How it ended. `lost` targets gave no pictures, so that no copies among their samples say nothing."""
     missed: Reason = "damage limit" if reason == "rolled back" else "all steps"
     told: dict[str, Reason] = {i: "forgotten" if kept.clean[i] >= enough else missed for i in targets}
+    for i in lost:
+        told[i] = "no pictures"
     v = kept.validation
     return Ending(reason=reason, step=v.step, taken=taken, copies=v.total, samples=v.drawn, targets=told)

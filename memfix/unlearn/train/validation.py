@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -62,7 +63,7 @@ class Monitor:
         return Validation(
             step=step, copies=copies, samples=each, drift=sum(drifts) / len(drifts) if drifts else None,
             diversity=self._diversity, broken=broken_share(control_scores, self._range) if now else None,
-            broken_targets=broken_share(scores, self._range) if scores else 0.0,
+            broken_targets=broken_share(scores, self._range) if scores else 0.0, shapeless=self._shapeless(scores),
             loss_keep=_mean(keep), loss_forget=_mean(forget),
             skew_keep=_mean(skew(self._loss_keep, keep)), skew_forget=_mean(skew(self._loss_forget, forget)),
             seconds=round(time.monotonic() - started, 3),
@@ -82,6 +83,10 @@ class Monitor:
         for score in scores:
             copies[score.prompt_id] += score.copy_ or bool(score.accused)
         return copies, scores
+
+    def _shapeless(self, scores: Sequence[Score]) -> dict[str, int]:
+        """How many samples of a target are no pictures, for those that have such samples."""
+        return dict(Counter(s.prompt_id for s in scores if broken_share([s], self._range)))
 
     def evaluations(self, targets: int, each: int) -> int:
         """How often a validation asks the network for an answer to one item, for so many targets."""

@@ -1,0 +1,207 @@
+"""Models in one file of the original layout: told by its keys before its weights are read, and loaded offline.
+
+The configuration of each family travels with memfix, in `configs/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel, pipelines
+from diffusers.loaders.single_file import load_single_file_sub_model
+from diffusers.loaders.single_file_utils import (
+    SingleFileComponentError,
+    infer_diffusers_model_type,
+    load_single_file_checkpoint,
+)
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from memfix.errors import MemfixError
+from memfix.models.original import GIVE_WHOLE, unet_names
+from memfix.models.probe import LIKE_NOISE, likeness_to_noise
+
+FAILURES = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, SingleFileComponentError)
+"""What diffusers raises for files that are no models, or not whole."""
+CONFIGS = Path(__file__).parent / "configs"
+V, EPSILON = "v_prediction", "epsilon"
+FIRST_LAYER, CLASSES = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.label_emb.0.0.weight"
+VAE, CLIP, OPEN_CLIP = "first_stage_model.decoder.", "cond_stage_model.transformer.", "cond_stage_model.model."
+LORA_WORDS = ("lora_down", "lora_up", "lora_A", "lora_B", "hada_", "lokr_")
+OTHERS = {
+    "xl_base": "Stable Diffusion XL", "xl_refiner": "the refiner of Stable Diffusion XL",
+    "xl_inpaint": "an inpainting model", "inpainting": "an inpainting model", "inpainting_v2": "an inpainting model",
+    "instruct-pix2pix": "an InstructPix2Pix model", "upscale": "an upscaler", "sd3": "Stable Diffusion 3",
+}  # fmt: skip
+"""What diffusers calls kinds of files → in plain words; other kinds are named as diffusers does."""
+WRITTEN = {"epsilon": EPSILON, "v": V}
+"""As the metadata of a file have it (modelspec.prediction_type) → in diffusers' words."""
+
+
+class Contents(NamedTuple):
+    """What a file holds, as its names and shapes tell."""
+
+    family: str
+    """`sd1` or `sd2`."""
+    prediction: str | None
+    """What the network predicts, where the file says so."""
+    side: int | None
+    """Height and width of pictures in pixels, where the file says so."""
+    lacks: tuple[str, ...]
+    """Parts of a model that are not in the file: `vae`, `text_encoder`."""
+    names: tuple[str, ...]
+    """Of all weights."""
+
+
+def contents(file: Path) -> Contents:
+    """Look at a file's header. Raises MemfixError, which says what the file is, where that is no model to be used."""
+    shapes, metadata = _header(file)
+    _require_supported(file, shapes)
+    family = "sd2" if any(key.startswith(OPEN_CLIP) for key in shapes) or _context_width(shapes) == 1024 else "sd1"
+    told = WRITTEN.get(metadata.get("modelspec.prediction_type", ""))
+    side = metadata.get("modelspec.resolution", "").split("x")[0]
+    parts = {"vae": (VAE,), "text_encoder": (CLIP, OPEN_CLIP)}
+    lacks = tuple(part for part, prefixes in parts.items() if not any(key.startswith(prefixes) for key in shapes))
+    return Contents(
+        family, V if "v_pred" in shapes else told, int(side) if side.isdecimal() else None, lacks, tuple(shapes)
+    )
+
+
+def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """The shape of each weight by name, and the metadata; no weight is read."""
+    try:
+        with safe_open(file, "pt") as opened:
+            shapes = {str(key): tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118
+            return shapes, dict(opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise MemfixError(
+            f"{file} cannot be read: {error}.", "Restore it, or give another model: a file of safetensors."
+        ) from None
+
+
+def _require_supported(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    hint = "Give a model of Stable Diffusion 1 or 2: one file in the original layout, a diffusers folder or a hub id."
+    if any(word in key for key in shapes for word in LORA_WORDS):
+        raise MemfixError(f"{file} is a LoRA, not a model.", "Give it to --adapter, beside the model it was made for.")
+    kind = infer_diffusers_model_type({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
+    if kind not in {"v1", "v2"}:
+        raise MemfixError(f"{file} is {OTHERS.get(kind, f'of the kind {kind}')}, which is not supported so far.", hint)
+    if FIRST_LAYER not in shapes:
+        some = ", ".join(sorted(shapes)[:2]) or "no weights"
+        raise MemfixError(f"{file} has no UNet in the original layout; it contains {some}, and others.", hint)
+    if CLASSES in shapes or shapes[FIRST_LAYER][1] == 5:
+        what = "is told more than texts (unCLIP, depth or a part of Stable Diffusion XL)"
+        raise MemfixError(f"The model in {file} {what}, which is not supported so far.", hint)
+
+
+def _context_width(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Width of the text embeddings that cross-attention reads."""
+    return next((shape[-1] for key, shape in shapes.items() if key.endswith("attn2.to_k.weight")), None)
+
+
+def load_single_file(file: Path, donors: Mapping[str, Path], config: Path | None = None) -> StableDiffusionPipeline:
+    """Build the model of a file, with parts from elsewhere in the place of its own.
+
+    Where the file does not say what its network predicts, the network is asked. config: folder of another
+    configuration than that of the family. Raises MemfixError for a file that is not whole, and for one that says what
+    its network does not do.
+    """
+    found = contents(file)
+    pipe = _build(file, found, found.prediction or EPSILON, donors, config)
+    asked = EPSILON if likeness_to_noise(pipe) > LIKE_NOISE else V
+    if found.prediction is None and asked == V:
+        pipe = _build(file, found, V, donors, config)
+    elif found.prediction not in (None, asked):
+        raise MemfixError(
+            f"{file} says that it predicts '{found.prediction}', but its network answers as one of '{asked}' does.",
+            "Correct modelspec.prediction_type in its metadata.",
+        )
+    return pipe
+
+
+def _build(
+    file: Path, found: Contents, prediction: str, donors: Mapping[str, Path], config: Path | None
+) -> StableDiffusionPipeline:
+    family = "sd1" if found.family == "sd1" else "sd2-v" if prediction == V else "sd2-epsilon"
+    config = config or CONFIGS / family
+    own = {} if (config / "tokenizer").is_dir() else {"tokenizer": clip_tokenizer(sd2=found.family == "sd2")}
+    with torch.device("meta"):
+        network = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(config, subfolder="unet"))
+    unet_names(file, found.names, network)
+    parts = {part: load_part(part, donor, config) for part, donor in donors.items()}
+    pipe = StableDiffusionPipeline.from_single_file(file, config=str(config), local_files_only=True, **own, **parts)
+    _require_whole(file, {name: m for name, m in pipe.components.items() if isinstance(m, nn.Module)})
+    pipe.register_modules(scheduler=pipe.scheduler.from_config(pipe.scheduler.config, prediction_type=prediction))
+    if found.side:
+        pipe.unet.register_to_config(sample_size=found.side // pipe.vae_scale_factor)
+    return pipe
+
+
+def _require_whole(file: Path, parts: Mapping[str, nn.Module]) -> None:
+    """Raise MemfixError where a weight was not in the file: it was left without numbers."""
+    for name, part in parts.items():
+        if lost := [key for key, weight in part.state_dict().items() if weight.is_meta]:
+            raise MemfixError(
+                f"{len(lost)} weights of the part {name} are not in {file}, among them {lost[0]}.",
+                f"Give a whole file, or name a donor: {donor_flag(name)}." if name in DONORS else
+                GIVE_WHOLE,
+            )  # fmt: skip
+
+
+def clip_tokenizer(sd2: bool) -> CLIPTokenizer:
+    """CLIP's tokenizer, from the table of byte pairs that open_clip brings; Stable Diffusion 2 fills up with "!"."""
+    from open_clip.tokenizer import SimpleTokenizer
+
+    table = SimpleTokenizer()
+    end, start = "<|endoftext|>", "<|startoftext|>"
+    vocabulary = {{"<end_of_text>": end, "<start_of_text>": start}.get(t, t): i for t, i in table.encoder.items()}
+    merges = sorted(table.bpe_ranks, key=table.bpe_ranks.__getitem__)
+    pad = "!" if sd2 else end
+    return CLIPTokenizer(
+        vocab=vocabulary, merges=merges, model_max_length=77, bos_token=start, eos_token=end, unk_token=end,
+        pad_token=pad,
+    )  # fmt: skip
+
+
+# -- donors -----------------------------------------------------------------------------------------------------------
+
+DONORS: dict[str, tuple[str, type[Any]]] = {
+    "vae": ("diffusers", AutoencoderKL), "text_encoder": ("transformers", CLIPTextModel),
+}  # fmt: skip
+"""Parts that may come from elsewhere → the library and the class that they are of."""
+
+
+def donor_flag(part: str) -> str:
+    """The flag that names where a part comes from."""
+    return f"--{part.replace('_', '-')}"
+
+
+def load_part(part: str, donor: Path, config: Path) -> nn.Module:
+    """A part of a model from a folder of its own, from a diffusers model, or from one file.
+
+    Raises MemfixError where it is not there.
+    """
+    library, kind = DONORS[part]
+    try:
+        if donor.is_dir():
+            folder = donor / part if (donor / part).is_dir() else donor
+            found: nn.Module = kind.from_pretrained(folder, use_safetensors=True)
+        else:
+            found = load_single_file_sub_model(
+                library_name=library, class_name=kind.__name__, name=part, pipelines=pipelines,
+                checkpoint=load_single_file_checkpoint(donor), is_pipeline_module=False,
+                cached_model_config_path=str(config), local_files_only=True,
+            )  # fmt: skip
+    except torch.OutOfMemoryError:
+        raise
+    except FAILURES as error:
+        raise MemfixError(
+            f"The part {part} cannot be loaded from {donor}: {str(error).splitlines()[0]}",
+            f"Give {donor_flag(part)} a folder of diffusers that has it, or a .safetensors file.",
+        ) from None
+    _require_whole(donor, {part: found})
+    return found

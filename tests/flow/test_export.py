@@ -1,0 +1,104 @@
+"""The new weights of a run for other tools: all of them answer as the run's own do."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
+
+from memfix import flow
+from memfix.config.unlearn import UnlearnSettings
+from memfix.console import Talk
+from memfix.errors import MemfixError
+from memfix.flow.detection import Detection
+from memfix.flow.new_weights import NewWeights
+from memfix.models import single_file
+from memfix.run.folder import Run
+from tests.conftest import tiny_pipeline
+from tests.detected import FEW, detected_run
+from tests.original_layout import original_state, save_original
+
+QUIET = Talk(quiet=True)
+
+
+def unlearned(folder: Path, model: Path, references: Path, weights: str = "lora", dora: bool = False) -> Run:
+    path = detected_run(folder, model, references)
+    settings = UnlearnSettings(**FEW, rank=2, reword=False, weights=weights, use_dora=dora, learning_rate=0.01)
+    flow.unlearn(Run.open(path), settings, [], QUIET)
+    return Run.open(path)
+
+
+def new_weights(run: Run) -> dict[str, torch.Tensor]:
+    model = NewWeights.of(run).load(Detection.of(run), QUIET)
+    return dict(model.denoiser.module.state_dict())
+
+
+def alike(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], rtol: float = 1e-5) -> None:
+    assert found.keys() == wanted.keys()
+    for name, weight in wanted.items():
+        torch.testing.assert_close(found[name].float(), weight, atol=1e-6, rtol=rtol)
+
+
+@pytest.fixture(scope="module")
+def guarded(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a safety checker, which nothing here uses."""
+    folder = tmp_path_factory.mktemp("guarded") / "model"
+    shutil.copytree(model_folder, folder)
+    (folder / "safety_checker").mkdir()
+    (folder / "safety_checker/config.json").write_text("{}")
+    index = json.loads((folder / "model_index.json").read_text())
+    index |= {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "requires_safety_checker": True}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+@pytest.mark.parametrize(("weights", "dora"), [("lora", False), ("lora", True), ("full", False)])
+def test_a_whole_pipeline(guarded: Path, reference_folder: Path, tmp_path: Path, weights: str, dora: bool) -> None:
+    run = unlearned(tmp_path, guarded, reference_folder, weights, dora)
+    flow.export(run, "diffusers", tmp_path / "out", QUIET)
+    alone = StableDiffusionPipeline.from_pretrained(tmp_path / "out", safety_checker=None)
+    alike(dict(alone.unet.state_dict()), new_weights(run))
+    for folder in (tmp_path / "out", *([run.path / "model"] if weights == "full" else [])):
+        told = json.loads((folder / "model_index.json").read_text())
+        assert told["safety_checker"][1] == "StableDiffusionSafetyChecker" and told["requires_safety_checker"]
+        assert (folder / "safety_checker/config.json").is_file()
+    with pytest.raises(MemfixError, match="exists already"):
+        flow.export(run, "diffusers", tmp_path / "out", QUIET)
+    with pytest.raises(MemfixError, match="no single file"):
+        flow.export(run, "checkpoint", tmp_path / "m.safetensors", QUIET)
+    plain = weights == "lora" and not dora
+    assert bool(list((run.path / "model").glob("*.kohya.safetensors"))) == plain
+    if plain:
+        flow.export(run, "kohya", tmp_path / "k.safetensors", QUIET)
+        (own,) = (run.path / "model").glob("*.kohya.safetensors")
+        assert own.read_bytes() == (tmp_path / "k.safetensors").read_bytes()
+    else:
+        with pytest.raises(MemfixError, match="DoRA" if dora else "no LoRA") as caught:
+            flow.export(run, "kohya", tmp_path / "k.safetensors", QUIET)
+        assert "--format checkpoint" in caught.value.hint
+
+
+@pytest.mark.parametrize(("weights", "dora"), [("lora", True), ("full", False)])
+def test_a_file_in_the_layout_of_the_users_own(
+    model_folder: Path,
+    reference_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    weights: str,
+    dora: bool,
+) -> None:
+    """The configuration that memfix brings is that of the large models, and here that of the tiny one."""
+    shutil.copytree(model_folder, tmp_path / "configs/sd1")
+    monkeypatch.setattr(single_file, "CONFIGS", tmp_path / "configs")
+    pipe = tiny_pipeline()
+    run = unlearned(tmp_path, save_original(pipe, tmp_path / "own.safetensors"), reference_folder, weights, dora)
+    wanted = new_weights(run)
+    flow.export(run, "checkpoint", tmp_path / "new.safetensors", QUIET)
+    pipe.unet.load_state_dict(wanted)
+    alike(load_file(tmp_path / "new.safetensors"), original_state(pipe), rtol=1e-3)
+    (tmp_path / "own.safetensors").write_bytes((tmp_path / "new.safetensors").read_bytes())
+    with pytest.raises(MemfixError, match="weights of the model changed"):
+        flow.export(run, "checkpoint", tmp_path / "again.safetensors", QUIET)

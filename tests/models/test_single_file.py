@@ -1,0 +1,191 @@
+"""Single files: told by their keys, refused by name before weights are read, and loaded as the pipeline they hold."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from open_clip.tokenizer import SimpleTokenizer
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from memfix.demo import MODEL
+from memfix.errors import MemfixError
+from memfix.models import loading, single_file
+from memfix.models.single_file import CONFIGS, FIRST_LAYER, clip_tokenizer, contents
+from tests.conftest import tiny_pipeline
+from tests.original_layout import CLIP, VAE, original_state, save_original
+
+PREFIX = "model.diffusion_model."
+READS = f"{PREFIX}input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight"
+WEIGHTS = {
+    "sd1": (859_520_964, 83_653_863, 123_060_480), "sd2-epsilon": (865_910_724, 83_653_863, 340_387_840),
+    "sd2-v": (865_910_724, 83_653_863, 340_387_840),
+}  # fmt: skip
+"""How many numbers UNet, VAE and text encoder of the published models are."""
+
+
+def written(file: Path, shapes: dict[str, tuple[int, ...]], metadata: dict[str, str] | None = None) -> Path:
+    save_file({name: torch.zeros(shape, dtype=torch.float16) for name, shape in shapes.items()}, file, metadata)
+    return file
+
+
+def base(width: int, channels: int = 4) -> dict[str, tuple[int, ...]]:
+    parts = (f"{VAE}decoder.conv_in.weight", f"{CLIP}text_model.x" if width == 768 else "cond_stage_model.model.x")
+    return {FIRST_LAYER: (8, channels, 3, 3), READS: (8, width), **dict.fromkeys(parts, (1,))}
+
+
+@pytest.fixture(scope="module")
+def pipe() -> StableDiffusionPipeline:
+    return tiny_pipeline()
+
+
+@pytest.fixture(scope="module")
+def file(pipe: StableDiffusionPipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_original(pipe, tmp_path_factory.mktemp("single") / "tiny.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "told"),
+    [
+        ({f"{PREFIX}double_blocks.0.img_attn.norm.key_norm.scale": (8,)}, "flux"),
+        ({"conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias": (8,)}, "Stable Diffusion XL"),
+        ({"conditioner.embedders.0.model.transformer.resblocks.9.mlp.c_proj.bias": (8,)}, "refiner"),
+        (base(768, 9), "inpainting"),
+        (base(1024, 9), "inpainting"),
+        (base(768, 8), "InstructPix2Pix"),
+        (base(1024, 5), "told more than texts"),
+        (base(1024) | {f"{PREFIX}label_emb.0.0.weight": (8, 8)}, "told more than texts"),
+        ({"lora_unet_mid_block.lora_down.weight": (8, 8)}, "is a LoRA"),
+        ({"conv_in.weight": (8, 4, 3, 3)}, "no UNet in the original layout"),
+    ],
+    ids=["flux", "xl", "refiner", "inpainting", "inpainting 2", "pix2pix", "depth", "unclip", "lora", "unet alone"],
+)  # fmt: skip
+def test_other_models_are_refused_by_name(tmp_path: Path, shapes: dict[str, tuple[int, ...]], told: str) -> None:
+    with pytest.raises(MemfixError, match=told) as caught:
+        loading.locate(str(written(tmp_path / "m.safetensors", shapes)))
+    assert caught.value.hint
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").write_bytes(b"broken")
+    with pytest.raises(MemfixError, match="cannot be read"):
+        loading.locate(str(tmp_path / "m.safetensors"))
+
+
+def test_keys_tell_the_family_and_metadata_the_rest(tmp_path: Path) -> None:
+    told = {"modelspec.prediction_type": "v", "modelspec.resolution": "768x768"}
+    one, two = written(tmp_path / "1.safetensors", base(768)), written(tmp_path / "2.safetensors", base(1024), told)
+    assert contents(one)[:4] == ("sd1", None, None, ())
+    assert contents(two)[:4] == ("sd2", "v_prediction", 768, ())
+    marked = written(tmp_path / "3.safetensors", base(768) | {"v_pred": (1,)})
+    assert contents(marked).prediction == "v_prediction"
+
+
+def test_what_a_file_lacks_is_named_and_may_come_from_elsewhere(tmp_path: Path) -> None:
+    bare = {name: shape for name, shape in base(768).items() if name.startswith(PREFIX)}
+    file = str(written(tmp_path / "m.safetensors", bare))
+    with pytest.raises(MemfixError, match="no vae and no text_encoder") as caught:
+        loading.locate(file)
+    assert "--vae" in caught.value.hint and "--text-encoder" in caught.value.hint
+    with pytest.raises(MemfixError, match="There is no vae at"):
+        loading.locate(file, donors={"vae": str(tmp_path / "none")})
+
+
+@pytest.mark.parametrize("family", WEIGHTS)
+def test_configurations_are_those_of_the_published_models(family: str) -> None:
+    with torch.device("meta"):
+        parts: list[torch.nn.Module] = [
+            UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(CONFIGS / family, subfolder="unet")),
+            AutoencoderKL.from_config(AutoencoderKL.load_config(CONFIGS / family, subfolder="vae")),
+            CLIPTextModel(CLIPTextConfig.from_pretrained(CONFIGS / family / "text_encoder")),
+        ]
+    assert tuple(sum(p.numel() for p in part.parameters()) for part in parts) == WEIGHTS[family]
+
+
+@pytest.mark.parametrize("sd2", [False, True])
+def test_the_tokenizer_is_clips(sd2: bool) -> None:
+    mine, table = clip_tokenizer(sd2), SimpleTokenizer()
+    for text in ("a photo of a cat", "Living in the Light with Ann Graham Lotz", "naïve café, 3.14 日本's <b>x</b>"):
+        ids = mine(text, padding="max_length", max_length=77).input_ids
+        told = table.encode(text)
+        assert ids == [49406, *told, 49407, *[0 if sd2 else 49407] * (75 - len(told))]
+
+
+def test_a_file_holds_the_pipeline_that_it_was_made_of(
+    pipe: StableDiffusionPipeline, file: Path, model_folder: Path
+) -> None:
+    found = single_file.load_single_file(file, {}, model_folder)
+    for part in ("unet", "vae", "text_encoder"):
+        own, other = getattr(pipe, part).state_dict(), getattr(found, part).state_dict()
+        assert own.keys() == other.keys() and all(torch.equal(own[name], other[name]) for name in own)
+
+
+def test_the_network_is_asked_what_it_predicts(file: Path, model_folder: Path, tmp_path: Path) -> None:
+    """The bundled model was trained on ε; an untrained one does not give noise back, as one of v does not."""
+    bundled = save_original(loading.load(loading.locate("demo"))._pipe, tmp_path / "d.safetensors")
+    trained = single_file.load_single_file(bundled, {}, MODEL)
+    assert trained.scheduler.config.prediction_type == "epsilon"
+    assert single_file.load_single_file(file, {}, model_folder).scheduler.config.prediction_type == "v_prediction"
+    wrong = tmp_path / "w.safetensors"
+    save_file(load_file(tmp_path / "d.safetensors"), wrong, {"modelspec.prediction_type": "v"})
+    with pytest.raises(MemfixError, match="answers as one of 'epsilon'"):
+        single_file.load_single_file(wrong, {}, MODEL)
+
+
+def test_parts_come_from_donors(pipe: StableDiffusionPipeline, file: Path, model_folder: Path, tmp_path: Path) -> None:
+    """From a diffusers model, from a folder of their own, and from a file."""
+    state = {name: weight for name, weight in original_state(pipe).items() if name.startswith(PREFIX)}
+    bare = tmp_path / "bare.safetensors"
+    save_file(state, bare)
+    for vae, texts in (
+        (model_folder, file),
+        (model_folder / "vae", model_folder / "text_encoder"),
+        (file, model_folder),
+    ):
+        found = single_file.load_single_file(bare, {"vae": vae, "text_encoder": texts}, model_folder)
+        assert torch.equal(found.vae.decoder.conv_in.weight, pipe.vae.decoder.conv_in.weight)
+        for name, weight in found.text_encoder.state_dict().items():
+            assert torch.equal(weight, pipe.text_encoder.state_dict()[name])
+    with pytest.raises(MemfixError, match="vae cannot be loaded from"):
+        single_file.load_single_file(bare, {"vae": bare, "text_encoder": file}, model_folder)
+
+
+def test_a_file_that_is_not_whole_names_what_it_lacks(file: Path, model_folder: Path, tmp_path: Path) -> None:
+    state = load_file(file)
+    lost = f"{PREFIX}middle_block.1.transformer_blocks.0.attn2.to_v.weight"
+    save_file({name: weight for name, weight in state.items() if name != lost}, tmp_path / "m.safetensors")
+    with pytest.raises(MemfixError, match=r"UNet are not in .*attn2\.to_v\.weight"):
+        single_file.load_single_file(tmp_path / "m.safetensors", {}, model_folder)
+
+
+def in_open_clips_words(texts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a text encoder as files of Stable Diffusion 2 name them, q, k and v in one."""
+    prefix, found = "cond_stage_model.model.", dict[str, torch.Tensor]()
+    names = {
+        "embeddings.token_embedding.weight": "token_embedding.weight", "final_layer_norm": "ln_final",
+        "embeddings.position_embedding.weight": "positional_embedding", "encoder.layers": "transformer.resblocks",
+        "layer_norm1": "ln_1", "layer_norm2": "ln_2", "fc1": "c_fc", "fc2": "c_proj", "self_attn": "attn",
+    }  # fmt: skip
+    for name, weight in texts.items():
+        for own, other in names.items():
+            name = name.replace(own, other)
+        for side in ("weight", "bias"):
+            if name.endswith(f"q_proj.{side}"):
+                key = f"{prefix}{name.removesuffix(f'q_proj.{side}')}in_proj_{side}"
+                layer = f"encoder.layers.{name.split('.')[2]}.self_attn"
+                found[key] = torch.cat([texts[f"{layer}.{letter}_proj.{side}"] for letter in "qkv"])
+        if "q_proj" not in name and "k_proj" not in name and "v_proj" not in name:
+            found[prefix + name] = weight.clone()
+    return found | {f"{prefix}text_projection": torch.eye(16)}
+
+
+def test_the_text_encoder_of_stable_diffusion_2_is_read(
+    pipe: StableDiffusionPipeline, model_folder: Path, tmp_path: Path
+) -> None:
+    own = pipe.text_encoder.state_dict()
+    rest = {name: weight for name, weight in original_state(pipe).items() if not name.startswith(CLIP)}
+    save_file(rest | in_open_clips_words(own), tmp_path / "two.safetensors")
+    assert contents(tmp_path / "two.safetensors").family == "sd2"
+    found = single_file.load_single_file(tmp_path / "two.safetensors", {}, model_folder).text_encoder.state_dict()
+    assert all(torch.equal(found[name], weight) for name, weight in own.items())

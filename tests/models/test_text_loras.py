@@ -1,0 +1,97 @@
+"""LoRAs that change the text encoder too, with a strength, several at once: as trainers and sharing sites have them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from memfix.errors import MemfixError
+from memfix.models import kohya, loading, lora
+from memfix.models.lora import Adapter
+from memfix.models.model import DiffusionModel
+
+IN_UNET = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+IN_TEXTS = ("self_attn.q_proj", "self_attn.out_proj", "mlp.fc1")
+RANK, ALPHA = 2, 1.0
+
+
+def loaded(model_folder: Path) -> DiffusionModel:
+    return loading.load(loading.locate(str(model_folder)))
+
+
+def weights(model: DiffusionModel) -> dict[str, torch.Tensor]:
+    parts = {"unet": model._pipe.unet, "text_encoder": model._pipe.text_encoder}
+    return {f"{part}.{name}": w.clone() for part, module in parts.items() for name, w in module.state_dict().items()}
+
+
+def changed(model_folder: Path, *adapters: Path | Adapter) -> dict[str, torch.Tensor]:
+    """What adapters add to each weight that they change."""
+    model = loaded(model_folder)
+    before = weights(model)
+    model.adapters.fuse(*adapters)
+    added = {name: weight - before[name] for name, weight in weights(model).items()}
+    return {name: difference for name, difference in added.items() if difference.abs().max() > 0}
+
+
+def kohya_file(model_folder: Path, file: Path, unet: bool = True, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Write a LoRA as kohya's scripts do; what it adds to each weight."""
+    torch.manual_seed(seed)
+    state, added, whole = dict[str, torch.Tensor](), dict[str, torch.Tensor](), weights(loaded(model_folder))
+    layers = {f"text_encoder.encoder.layers.0.{n}": f"lora_te_text_model_encoder_layers_0_{n}" for n in IN_TEXTS}
+    layers |= {f"unet.{IN_UNET}": f"lora_unet_{IN_UNET}"} if unet else {}
+    for layer, name in layers.items():
+        out, width = whole[f"{layer}.weight"].shape
+        down, up, key = 0.2 * torch.randn(RANK, width), 0.2 * torch.randn(out, RANK), name.replace(".", "_")
+        state |= {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up, f"{key}.alpha": torch.tensor(ALPHA)}
+        added[f"{layer}.weight"] = up @ down * ALPHA / RANK
+    save_file(state, file)
+    return added
+
+
+def same(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, difference in wanted.items():
+        torch.testing.assert_close(found[name], difference, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("unet", [True, False], ids=["both", "text encoder alone"])
+def test_all_of_it_is_used_at_its_strength(model_folder: Path, tmp_path: Path, unet: bool) -> None:
+    file = tmp_path / "style.safetensors"
+    added = kohya_file(model_folder, file, unet)
+    same(changed(model_folder, file), added)
+    same(changed(model_folder, Adapter(file, 0.5)), {name: 0.5 * value for name, value in added.items()})
+
+
+def test_the_sum_of_several_holds_what_they_do_to_texts(model_folder: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    first, second = kohya_file(model_folder, one), kohya_file(model_folder, two, unet=False, seed=1)
+    wanted = {name: 0.5 * value + second.get(name, 0) for name, value in first.items()}
+    model = loaded(model_folder)
+    model.adapters.save_sum(tmp_path / "sum", [Adapter(one, 0.5), two])
+    same(changed(model_folder, tmp_path / "sum"), wanted)
+    kohya.write_kohya(tmp_path / "sum", tmp_path / "sum.safetensors")
+    same(changed(model_folder, tmp_path / "sum.safetensors"), wanted)
+    assert lora.holds(tmp_path / "sum") >= {Adapter(one, 0.5).digest, Adapter(two).digest}
+
+
+def test_a_strength_is_part_of_what_an_adapter_is(model_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "style.safetensors"
+    kohya_file(model_folder, file)
+    assert Adapter.named(f"{file}:0.8") == (file, 0.8) and Adapter.named(str(file)) == (file, 1.0)
+    assert Adapter.named("C:/loras/style.safetensors").path == Path("C:/loras/style.safetensors")
+    assert lora.adapters_sha256([file]) == lora.adapters_sha256([Adapter(file)])
+    assert len({lora.adapters_sha256([Adapter(file, weight)]) for weight in (1.0, 0.8, 0.5)}) == 3
+
+
+def test_other_kinds_of_adapters_are_refused_by_name(model_folder: Path, tmp_path: Path) -> None:
+    """LyCORIS's products of factors, and a folder of peft."""
+    key = f"lora_unet_{IN_UNET.replace('.', '_')}"
+    state = {f"{key}.hada_{side}": torch.zeros(8, 8) for side in ("w1_a", "w1_b", "w2_a", "w2_b")}
+    save_file(state, tmp_path / "loha.safetensors")
+    with pytest.raises(MemfixError, match="LoHa"):
+        loaded(model_folder).adapters.fuse(tmp_path / "loha.safetensors")
+    (tmp_path / "peft").mkdir()
+    save_file({"base_model.model.x": torch.zeros(1)}, tmp_path / "peft/adapter_model.safetensors")
+    with pytest.raises(MemfixError, match="peft"):
+        loaded(model_folder).adapters.fuse(tmp_path / "peft")
