@@ -54,7 +54,7 @@ def review(run: Run, words: Mapping[str, bool], by: str | None, talk: Talk) -> l
     _ = detection.verdicts  # as they were
     pending = disputed_samples(run)
     chosen = [(_find(name, pending), copy) for name, copy in words.items()]
-    name, time = by or getpass.getuser(), now()
+    name, time = by or _user(), now()
     said = [
         Review(picture=p.picture, sha256=p.sha256, reference=p.score.suspected, copy_=copy, by=name, time=time)
         for p, copy in chosen
@@ -70,6 +70,14 @@ def review(run: Run, words: Mapping[str, bool], by: str | None, talk: Talk) -> l
     copies = sum(copy for _, copy in chosen)
     talk.say(f"{counted(len(chosen), 'word')} of {name}: {copies} copy, {len(chosen) - copies} no copy.")
     return disputed_samples(run)
+
+
+def _user() -> str:
+    """Who is logged in. Raises MemfixError where the system has no name for that."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise MemfixError("This user has no name here.", "Say who judges, with --by NAME.", ExitCode.USAGE) from None
 
 
 def apply_reviews(detection: Detection, said: Sequence[Review] = ()) -> None:
