@@ -1,5 +1,6 @@
 """What a stage left behind must be what later stages and reports find, on a tiny pipeline."""
 
+import hashlib
 import importlib
 import json
 import shutil
@@ -7,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from memfix import flow
+from memfix.cli import app
 from memfix.config.checks import RecheckSettings
 from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
@@ -149,13 +152,37 @@ def test_a_detection_that_has_nothing_to_do_does_not_repeat_what_was_edited(run:
 
 
 def test_reports_and_stages_that_find_all_as_it_was_change_nothing(run: Run) -> None:
-    before = Run.open(run.path).header.stages
+    before, written = Run.open(run.path).header.stages, (run.path / "run.json").read_bytes()
     flow.unlearn(run, UNLEARN, [], QUIET)
     flow.recheck(Run.open(run.path), RECHECK, [], QUIET)
     page = flow.report(Run.open(run.path))
     again = Run.open(run.path).header.stages
     assert page.exists() and [s.seal for s in again.begun().values()] == [s.seal for s in before.begun().values()]
     assert all(len(s.seal) >= 3 for s in again.begun().values())
+    assert (run.path / "run.json").read_bytes() == written
+
+
+def test_a_report_can_be_written_elsewhere_and_tells_of_weights_and_commands(run: Run, tmp_path: Path) -> None:
+    there = {f: f.stat().st_mtime_ns for f in run.path.rglob("*")}
+    page = flow.report(Run.open(run.path), tmp_path / "elsewhere")
+    assert {f: f.stat().st_mtime_ns for f in run.path.rglob("*")} == there
+    assert sorted(f.name for f in page.parent.iterdir()) == ["README.md", "report.html", "report.json"]
+    made = run.header.stages.unlearn.weights_sha256
+    assert made == hashlib.sha256((run.path / "model/pytorch_lora_weights.safetensors").read_bytes()).hexdigest()
+    assert page.read_text().count(made) == 2 and made in (page.parent / "README.md").read_text()
+    assert [f"<dt>{s.stage}</dt>" in page.read_text() for s in run.header.history] == [True] * 3
+
+
+def test_the_doctor_names_every_file_that_changed(run: Run) -> None:
+    said = CliRunner().invoke(app, ["doctor", str(run.path), "--json"])
+    assert said.exit_code == 0 and json.loads(said.stdout)["unlearn"]["value"].startswith("as it was when it ended: ")
+    (variant := next((run.path / "variants").glob("*.png"))).write_bytes(b"")
+    (run.path / "after/new.png").write_bytes(b"")
+    said = CliRunner().invoke(app, ["doctor", str(run.path), "--json"])
+    found = json.loads(said.stdout)
+    assert said.exit_code == 1 and found["detect"]["ok"]
+    assert found["unlearn"]["value"] == f"changed since it ended: variants/{variant.name}"
+    assert found["recheck"]["value"] == "changed since it ended: after/new.png"
 
 
 def test_a_report_goes_with_what_it_tells_of(run: Run) -> None:

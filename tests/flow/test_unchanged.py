@@ -136,6 +136,18 @@ def test_the_runs_own_weights_are_known_by_content_too(run: Run) -> None:
     assert Run.open(run.path).finished("recheck")
 
 
+def test_other_weights_with_new_seals_are_still_others(run: Run) -> None:
+    """What the unlearning made is said once, and seals that are made anew do not change it."""
+    unlearn(run)
+    spoil(run.path / "model/pytorch_lora_weights.safetensors")
+    opened = Run.open(run.path)
+    with opened.amending("unlearn"):
+        pass
+    with pytest.raises(MemfixError, match="are not those that the unlearning made"):
+        recheck(run)
+    assert not (run.path / "changes.jsonl").exists()
+
+
 def test_an_adapter_by_content(run: Run, tmp_path: Path) -> None:
     unlearn(run)
     adapter = Path(shutil.copytree(run.path / "model", tmp_path / "adapter"))

@@ -1,6 +1,8 @@
 """The run folder: lock, resume, damage, versions."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,9 @@ from memfix.run.header import DetectStage, RecheckStage
 from memfix.run.inputs import DetectInputs, RecheckInputs
 
 WEIGHTS = RecheckInputs(weights_sha256="a")
+DETECTED = DetectInputs(
+    prompts="0", model_sha256="0", model_config_sha256="0", references=None, index=None, measure="0"
+)  # fmt: skip
 
 
 def prompt(i: int) -> Prompt:
@@ -150,11 +155,8 @@ def test_a_file_is_no_folder_for_a_run(tmp_path: Path) -> None:
 
 def test_a_detection_that_was_sealed_before_there_were_witnesses_is_still_intact(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run")
-    inputs = DetectInputs(
-        prompts="0", model_sha256="0", model_config_sha256="0", references=None, index=None, measure="0"
-    )
     near = BackgroundRecord(references=3, duplicates=0, p50=0.1, p99=0.2, closest=0.3)
-    stage = DetectStage(settings=DetectSettings(), inputs=inputs, status="finished", background=near)
+    stage = DetectStage(settings=DetectSettings(), inputs=DETECTED, status="finished", background=near)
     told = stage.model_dump(mode="json", exclude=PASSING | {"witnesses", "known_copies", "sources", "drawn"})
     del told["background"]["false_alarms"]
     told["settings"] = {k: v for k, v in told["settings"].items() if k not in LATER_SETTINGS} | {"adapter": None}
@@ -166,3 +168,106 @@ def test_a_detection_that_was_sealed_before_there_were_witnesses_is_still_intact
     stage.known_copies = [KnownCopies(altered="tinted", pictures=3, seen=1, disputed=0)]
     with pytest.raises(MemfixError, match=r"run\.json"):
         run.require_intact("detect")
+
+
+def ended(run: Run, files: dict[str, str]) -> None:
+    """A re-check that left files behind."""
+    with run.stage(RecheckStage, RecheckSettings(), WEIGHTS, ["recheck"]):
+        for name, text in files.items():
+            (run.path / name).write_text(text)
+
+
+def test_a_stage_that_ended_is_not_begun_again(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "r")
+    ended(run, {"changes.jsonl": "1\n"})
+    before = (run.path / HEADER).read_bytes()
+    with run.stage(RecheckStage, RecheckSettings(), WEIGHTS, ["recheck", "again"]):
+        pass
+    run.save()
+    assert (run.path / HEADER).read_bytes() == before
+    (run.path / "changes.jsonl").write_text("2\n")
+    again = run.stage(RecheckStage, RecheckSettings(), WEIGHTS, [])
+    with pytest.raises(MemfixError, match=r"changes\.jsonl changed"), again:
+        pass
+
+
+def test_history_keeps_what_was_discarded_and_what_was_stopped(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "r")
+    with pytest.raises(KeyboardInterrupt), run.stage(RecheckStage, RecheckSettings(), WEIGHTS, ["one"]):
+        raise KeyboardInterrupt
+    ended(run, {})
+    run.discard("recheck")
+    ended(run, {})
+    told = [(s.argv, s.status, s.discarded) for s in Run.open(run.path).header.history]
+    assert told == [(["one"], "cancelled", True), (["recheck"], "finished", True), (["recheck"], "finished", False)]
+
+
+def test_a_list_of_files_is_one_that_sha256sum_reads(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "r")
+    (run.path / "after").mkdir()
+    ended(run, {"changes.jsonl": "1\n2\n", "after/0.png": "x"})
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "recheck.sha256"], cwd=run.path, check=True)
+    stage = run.header.stages.recheck
+    assert stage and stage.counts == {"changes.jsonl": 2, "after": 1, "recheck.sha256": 2}
+
+
+def test_amended_files_take_their_places_together_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.create(tmp_path / "r")
+    ended(run, {"changes.jsonl": ""})
+    run.require_intact("recheck")
+
+    def amend() -> None:
+        with run.lock(), run.amending("recheck"):
+            run.write("changes.jsonl", [prompt(1)])
+            assert run.read("changes.jsonl", Prompt) == [prompt(1)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "save", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            amend()
+    left = Run.open(run.path)
+    left.require_intact("recheck")
+    assert left.read("changes.jsonl", Prompt) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_settle", lambda self: None)  # as if it was killed there
+        amend()
+    assert (run.path / "changes.jsonl").read_text() == ""
+    late = Run.open(run.path)
+    late.require_intact("recheck")  # which ends what was begun
+    assert late.read("changes.jsonl", Prompt) == [prompt(1)] and not late.header.amended
+    assert not list(run.path.glob(".*.tmp"))
+
+
+def test_a_failed_start_is_not_the_newest_run(tmp_path: Path) -> None:
+    good, bad = Run.create(tmp_path / "good"), Run.create(tmp_path / "bad")
+    good.header.stages.detect = DetectStage(settings=DetectSettings(), inputs=DETECTED, status="finished")
+    good.save()
+    bad.save()
+    os.utime(bad.path / HEADER, (2e9, 2e9))
+    assert Run.newest(tmp_path).path == good.path
+    good.header.stages.detect = None
+    good.save()
+    assert Run.newest(tmp_path).path == bad.path
+
+
+def test_a_run_that_was_killed_before_it_had_a_header_is_begun_again(tmp_path: Path) -> None:
+    (folder := tmp_path / "r").mkdir()
+    for name in (".lock", ".run.json.99.tmp"):
+        (folder / name).write_text("")
+    run = Run.create(folder)
+    with run.lock():
+        assert sorted(f.name for f in folder.iterdir()) == [".lock", HEADER]
+
+
+def test_an_edited_header_is_refused(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "r")
+    ended(run, {})
+    told = json.loads((run.path / HEADER).read_text())
+    for edit in (told | {"created": "then"}, {k: v for k, v in told.items() if k != "sha256"}, told | {"history": []}):
+        (run.path / HEADER).write_text(json.dumps(edit))
+        with pytest.raises(MemfixError, match=r"run\.json was edited"):
+            Run.open(run.path)
+    (run.path / HEADER).write_text(json.dumps(told))  # laid out otherwise, it says the same
+    Run.open(run.path)
