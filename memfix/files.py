@@ -33,7 +33,15 @@ def sha256(files: Iterable[Path]) -> str:
 
 def digest(*parts: str) -> str:
     """Eight hex digits that name a combination of inputs."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+    return digest_of_many(parts)
+
+
+def digest_of_many(parts: Iterable[str]) -> str:
+    """The same of parts that are too many to be held at once."""
+    total = hashlib.sha256()
+    for number, part in enumerate(parts):
+        total.update(f"\0{part}".encode() if number else part.encode())
+    return total.hexdigest()[:8]
 
 
 def sha256_of(folder: Path, files: Iterable[Path]) -> str:

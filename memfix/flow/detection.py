@@ -10,7 +10,7 @@ from pathlib import Path
 from memfix.config.checks import DetectSettings
 from memfix.detect.thumbnails import Thumbnails
 from memfix.errors import MemfixError
-from memfix.files import digest, sha256
+from memfix.files import digest_of_many, sha256
 from memfix.index.store import Store
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
@@ -242,7 +242,7 @@ def adapters_of(settings: DetectSettings) -> list[lora.Adapter]:
 
 def digest_of(records: Sequence[Record]) -> str:
     """What identifies prompts as they were read, or other records."""
-    return digest(*(r.model_dump_json() for r in records))
+    return digest_of_many(r.model_dump_json() for r in records)
 
 
 def identity_of(source: loading.ModelSource, settings: DetectSettings) -> dict[str, str | None]:

@@ -21,6 +21,7 @@ from memfix.config.checks import LATER_SETTINGS
 from memfix.errors import MemfixError
 from memfix.files import (
     TEMPORARY,
+    atomic_file,
     digest,
     emptied,
     held,
@@ -322,22 +323,24 @@ class Run:
         path = Overlay(self.path, self._beside).file(name)
         if not path.exists():
             return []
-        text = path.read_bytes().decode("utf-8", errors="replace")
-        lines = text.split("\n")
         records = []
-        for number, line in enumerate(lines[:-1], 1):
-            try:
-                records.append(kind.model_validate_json(line))
-            except ValueError as error:
-                raise MemfixError(
-                    f"{path}:{number} is damaged: {str(error).splitlines()[0]}",
-                    "Delete the file so that the stage writes it again, or start a new run.",
-                ) from None
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    records.append(kind.model_validate_json(line.decode("utf-8", errors="replace")))
+                except ValueError as error:
+                    raise MemfixError(
+                        f"{path}:{number} is damaged: {str(error).splitlines()[0]}",
+                        "Delete the file so that the stage writes it again, or start a new run.",
+                    ) from None
         return records
 
     def write(self, name: str, records: Iterable[Record]) -> None:
         """Write a whole JSONL file at once."""
-        write_atomic((self._beside or self.path) / name, "".join(to_line(r) for r in records))
+        with atomic_file((self._beside or self.path) / name) as file:
+            file.writelines(to_line(r).encode() for r in records)
 
     def append(self, name: str, records: Iterable[Record]) -> None:
         """Add lines; what an interruption cut off before is removed first."""
