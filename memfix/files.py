@@ -229,7 +229,7 @@ def held(folder: Path, name: str = ".lock", hint: str = ANOTHER_FOLDER) -> Itera
         lock.acquire()
     except Timeout:
         raise MemfixError(f"{folder} is in use by another memfix process.", hint) from None
-    except NotImplementedError:
+    except NotImplementedError:  # which filelock raises where the file system has no flock
         raise MemfixError(f"The file system of {folder} has no locks.", "Give a folder on another one to -o.") from None
     try:
         yield

@@ -174,7 +174,7 @@ def command(*stages: str, **parts: Mapping[str, str]) -> Callable[[Callable[...,
                 if call.config:
                     read_config(call.config)  # a wrong file is an error also where nothing in it applies
                 function(call, **kwargs)
-            except Exception as error:
+            except Exception as error:  # raised again, unless it is one that a user can do something about
                 told = error if isinstance(error, MemfixError) else machine_error(error)
                 if told is None or common["debug"]:
                     raise

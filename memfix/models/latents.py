@@ -95,8 +95,13 @@ class LatentSpace:
         return images
 
     def drawn(self, images: Sequence[Image.Image]) -> list[Image.Image]:
-        """Pictures as the autoencoder draws them: fitted, encoded and decoded. No sample can be finer than these."""
-        return self.decode(torch.stack(list(self.encode(images)))) if images else []
+        """Pictures as the autoencoder draws them, encoded and decoded. No sample can be finer than these.
+
+        They are squeezed into the model's size and not cut: what lies at the edges of a wide one may be copied too.
+        """
+        height, width = self.picture_size
+        whole = [image.resize((width, height), Image.Resampling.LANCZOS) for image in images]
+        return self.decode(torch.stack(list(self.encode(whole)))) if whole else []
 
     def fit(self, image: Image.Image) -> Image.Image:
         """A picture in the model's size."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from PIL import Image
 
 from memfix.config.checks import DetectSettings
 from memfix.errors import MemfixError
@@ -26,11 +27,15 @@ def pipe(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusionPipeline:
 def test_drawn_pictures_are_those_of_the_autoencoder_alone(pipe: StableDiffusionPipeline) -> None:
     space = LatentSpace(pipe)
     height, width = space.picture_size
-    images = [picture(i, 40) for i in range(BATCH + 1)]  # squares, of which a model of wide pictures sees the middle
+    images = [picture(i, 40) for i in range(BATCH + 1)]  # squares, which are squeezed and not cut
     drawn = space.drawn(images)
     assert [d.size for d in drawn] == [(width, height)] * len(images)
     for image, found in zip(images, drawn, strict=True):
-        x = torch.from_numpy(np.array(space.fit(image))).permute(2, 0, 1)[None] / 127.5 - 1
+        x = (
+            torch.from_numpy(np.array(image.resize((width, height), Image.Resampling.LANCZOS))).permute(2, 0, 1)[None]
+            / 127.5
+            - 1
+        )
         with torch.no_grad():
             y = pipe.vae.decode(pipe.vae.encode(x).latent_dist.mean).sample[0]
         wanted = ((y / 2 + 0.5).clamp(0, 1) * 255).permute(1, 2, 0).numpy()

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from memfix.demo import REFERENCES
 from memfix.measures.descriptor import Pixels
 from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import Ssim
 from memfix.measures.structure import Structure
+from memfix.models import loading
 from memfix.records import Reference
+from memfix.references.altered import ALTERATIONS
 from memfix.references.appearance import AS_DRAWN, Appearance
 from memfix.references.in_memory import HeldReferences
 
@@ -51,6 +54,25 @@ def test_structure_sees_references_as_drawn_where_it_decides(listed: list[Refere
     samples = coarsely([photograph(i) for i in range(6)])
     found = HeldReferences(listed, Structure(), draw=coarsely).nearest(samples)
     assert found.names == [r.file_name for r in listed] and found.values["structure"].min() > 0.95
+
+
+@pytest.mark.slow  # the bundled model
+def test_a_wide_reference_that_a_model_learned_squeezed_is_not_hidden_by_its_middle(tmp_path: Path) -> None:
+    """Two posters side by side, seen as a whole by a square model, and tinted: one is no copy to the deciding measure."""
+    files = sorted(REFERENCES.glob("*.png"))[:12]
+    for i, pair in enumerate(zip(files[::2], files[1::2], strict=True)):
+        wide = Image.new("RGB", (128, 64))
+        for x, file in zip((0, 64), pair, strict=True):
+            wide.paste(Image.open(file).convert("RGB"), (x, 0))
+        wide.save(tmp_path / f"{i}.png")
+    listed = [Reference(file_name=f"{i}.png", path=str(tmp_path / f"{i}.png")) for i in range(6)]
+    draw = loading.load(loading.locate("demo")).latents.drawn
+    learned = [Image.open(r.path).resize((64, 64), Image.Resampling.LANCZOS) for r in listed]
+    copies = draw([ALTERATIONS["tinted"](image, i) for i, image in enumerate(learned)])
+    found = HeldReferences(listed, Ssim(), witnesses=[Structure()], draw=draw).nearest(copies)
+    assert (found.values["ssim"] < Ssim.threshold).any()  # there is something for the witness to dispute
+    assert found.witnesses["structure"][0] == [r.file_name for r in listed]
+    assert found.witnesses["structure"][1].min() > Structure.threshold
 
 
 def test_nothing_is_drawn_that_nobody_looks_at() -> None:
