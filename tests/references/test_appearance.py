@@ -58,7 +58,7 @@ def test_structure_sees_references_as_drawn_where_it_decides(listed: list[Refere
 
 @pytest.mark.slow  # the bundled model
 def test_a_wide_reference_that_a_model_learned_squeezed_is_not_hidden_by_its_middle(tmp_path: Path) -> None:
-    """Two posters side by side, seen as a whole by a square model, and tinted: one is no copy to the deciding measure."""
+    """Two posters side by side, as a square model sees them, and tinted: one is no copy to the deciding measure."""
     files = sorted(REFERENCES.glob("*.png"))[:12]
     for i, pair in enumerate(zip(files[::2], files[1::2], strict=True)):
         wide = Image.new("RGB", (128, 64))
