@@ -27,7 +27,8 @@ from memfix.models import loading
 from memfix.models.device import autocast
 from memfix.records import Prompt, Score
 from memfix.run.environment import environment
-from memfix.run.folder import BEFORE, Run
+from memfix.run.folder import Run
+from memfix.run.outputs import BEFORE
 from memfix.screens.base import probe
 from memfix.screens.sampling import Sampling
 

@@ -52,7 +52,8 @@ from memfix.records import (
     Step,
 )
 from memfix.run.environment import environment
-from memfix.run.folder import AFTER, BEFORE, Run, now
+from memfix.run.folder import Run, now
+from memfix.run.outputs import AFTER, BEFORE
 
 sys.path.insert(0, str(Path(__file__).parent))
 from demo import GROUPS, kinds, shows

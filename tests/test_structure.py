@@ -244,6 +244,8 @@ TESTED_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "screens.runner": ("screens/test_screens.py", "screens/test_folder.py"),
     "unlearn.objective.terms": ("unlearn/test_methods.py", "unlearn/test_expectation.py"),
     # one file for each of the two things that it makes
+    # what a run leaves behind is looked at through the run: after real stages, and by edits of all of its files
+    "run.outputs": ("flow/test_intact.py", "fuzz/test_fuzz_runs.py", "run/test_run_folder.py"),
     "report.html": ("report/test_headline.py", "report/test_page.py"),
 }
 
@@ -313,7 +315,7 @@ ONE_MEANING_OF_A_CONSTANT: dict[str, tuple[str, set[str]]] = {
     "KEPT": ("how many of many are kept", {"references.described", "inputs.wrong_rows"}),
     "LIMIT": ("most bytes of a file that are read", {"inputs.tars", "inputs.captions", "download.pinned"}),
     "METADATA": ("names of the table of an imagefolder", {"inputs.tables", "download.coverage"}),
-    "MODEL": ("the folder of a model", {"demo", "run.folder"}),
+    "MODEL": ("the folder of a model", {"demo", "run.outputs"}),
     "MOST": ("how many things are taken at most", {"references.background", "detect.thumbnails"}),
     "NAME": ("name of the file that the module writes", {"report.build", "report.html", "download.journal"}),
     "POINTS": ("how many noisy points", {"unlearn.train.adversary", "unlearn.train.validation"}),

@@ -12,7 +12,8 @@ from memfix.flow.attacks import RESULTS, Attacks, inputs_of
 from memfix.flow.detection import Detection
 from memfix.flow.memory import sampling_memory
 from memfix.flow.new_weights import NewWeights
-from memfix.run.folder import ATTACKED, Run
+from memfix.run.folder import Run
+from memfix.run.outputs import ATTACKED
 from memfix.world import World
 
 ABOUT = "attack.json"

@@ -27,7 +27,7 @@ from memfix.records import (
     Score,
     Verdict,
 )
-from memfix.run.folder import AFTER, BEFORE
+from memfix.run.outputs import AFTER, BEFORE
 
 UNWORDED: dict[Condition, Condition] = {SAME: "unworded-same", FRESH: "unworded-fresh"}
 """Condition of a reworded prompt → that of the same sample with its rewording taken off."""

@@ -38,9 +38,10 @@ from memfix.references.known_copies import known_copies
 from memfix.references.reference_set import ReferenceSet, fingerprint, open_references
 from memfix.references.small import LEAST_SIDE, are_small
 from memfix.references.witnesses import settle_witness
-from memfix.run.folder import BEFORE, Run, slug
+from memfix.run.folder import Run, slug
 from memfix.run.header import DetectStage
 from memfix.run.inputs import DetectInputs
+from memfix.run.outputs import BEFORE
 
 WITHIN_REACH = 0.25  # of the margin of near-copies between a threshold and the 99th percentile of the background
 

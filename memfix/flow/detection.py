@@ -27,9 +27,10 @@ from memfix.references.indexed_weights import wanted_for
 from memfix.references.judge import Judge, known_parts
 from memfix.references.kept import FILE as DESCRIBED
 from memfix.references.reference_set import ReferenceSet, fingerprint, open_references
-from memfix.run.folder import BEFORE, Run
+from memfix.run.folder import Run
 from memfix.run.header import DetectStage
 from memfix.run.inputs import DetectInputs
+from memfix.run.outputs import BEFORE
 from memfix.run.references import recorded_references
 
 

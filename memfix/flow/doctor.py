@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from memfix.console import counted
 from memfix.files import require_no_links
-from memfix.run.folder import SEALED, UNREAD, Run, list_of
+from memfix.run.folder import Run
 from memfix.run.header import Stages
+from memfix.run.outputs import SEALED, UNREAD, list_of
 
 
 class StageHealth(NamedTuple):

@@ -18,9 +18,10 @@ from memfix.models.model import DiffusionModel
 from memfix.records import Pair, Reference, Role, Side
 from memfix.references.judge import is_distinct
 from memfix.references.reference_set import fingerprint
-from memfix.run.folder import MODEL, Run
+from memfix.run.folder import Run
 from memfix.run.header import UnlearnStage
 from memfix.run.inputs import UnlearnInputs
+from memfix.run.outputs import MODEL
 from memfix.unlearn.data.pairs import short_of_keep
 from memfix.unlearn.objective.methods import Method, get_method, window
 from memfix.unlearn.objective.modifiers import parameter_group

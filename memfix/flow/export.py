@@ -11,7 +11,8 @@ from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
 from memfix.flow.weights import save_whole
 from memfix.models import kohya, original
-from memfix.run.folder import MODEL, Run
+from memfix.run.folder import Run
+from memfix.run.outputs import MODEL
 
 FORMS = ["diffusers", "kohya", "checkpoint"]
 

@@ -14,8 +14,9 @@ from memfix.flow.weights import rewording_of
 from memfix.models import loading, lora
 from memfix.models.context import ContextEdit
 from memfix.models.model import DiffusionModel
-from memfix.run.folder import MODEL, Run
+from memfix.run.folder import Run
 from memfix.run.inputs import RecheckInputs
+from memfix.run.outputs import MODEL
 
 
 @dataclass(frozen=True)

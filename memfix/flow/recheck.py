@@ -21,8 +21,9 @@ from memfix.recheck.attacks.table import ATTACKS, get_attacks
 from memfix.records import FRESH, Arm, Change, Prompt, Rewording, Sample, Score, Version
 from memfix.references.judge import Judge
 from memfix.references.reference_set import fingerprint
-from memfix.run.folder import AFTER, Run
+from memfix.run.folder import Run
 from memfix.run.header import RecheckStage
+from memfix.run.outputs import AFTER
 
 
 def recheck(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from memfix.flow.new_weights import NewWeights
 from memfix.report import build, card, html
-from memfix.run.folder import MODEL, Run
+from memfix.run.folder import Run
+from memfix.run.outputs import MODEL
 
 
 def report(run: Run, out: Path | None = None) -> Path:

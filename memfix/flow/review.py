@@ -18,7 +18,8 @@ from memfix.flow.detection import Detection
 from memfix.measures.quality import MOST_BROKEN, broken_share, detail_range
 from memfix.records import FRESH, SAME, AttackResult, Change, Label, Review, Role, Score, Verdict
 from memfix.references.near_copies import representatives
-from memfix.run.folder import AFTER, BEFORE, REVIEWS, Run, now
+from memfix.run.folder import Run, now
+from memfix.run.outputs import AFTER, BEFORE, REVIEWS
 
 CHANGES = "changes.jsonl"
 

@@ -9,8 +9,9 @@ from memfix.console import Talk, counted
 from memfix.files import remove_folder
 from memfix.flow.training import ADVERSARIAL, TRAINING, Phase
 from memfix.records import Change, Outcome, Role, Round, Validation
-from memfix.run.folder import MODEL, Run
+from memfix.run.folder import Run
 from memfix.run.header import UnlearnStage
+from memfix.run.outputs import MODEL
 from memfix.unlearn.train.steering import steer
 
 REWORDINGS = ("rewordings.jsonl", "rewording.safetensors")

@@ -20,8 +20,9 @@ from memfix.models.denoiser import Network
 from memfix.models.finite import first_broken_weight
 from memfix.models.model import DiffusionModel
 from memfix.records import Ending, Label, Pair, Prompt, Role, Side, Step, Validation
-from memfix.run.folder import MODEL, Run
+from memfix.run.folder import Run
 from memfix.run.header import UnlearnStage
+from memfix.run.outputs import MODEL
 from memfix.unlearn.data.bank import Bank, Target
 from memfix.unlearn.data.encode import with_texts
 from memfix.unlearn.data.sampler import Sampler

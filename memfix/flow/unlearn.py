@@ -17,8 +17,9 @@ from memfix.flow.training import CHECKPOINTS, Training, clear, follow
 from memfix.flow.weights import save
 from memfix.models.device import forget_peak_memory, peak_memory
 from memfix.records import Role
-from memfix.run.folder import MODEL, Run
+from memfix.run.folder import Run
 from memfix.run.header import UnlearnStage
+from memfix.run.outputs import MODEL
 from memfix.unlearn.data.encode import build_bank, encode_pairs
 from memfix.unlearn.data.sampler import Sampler
 from memfix.unlearn.objective.methods import Method

@@ -15,7 +15,8 @@ from memfix.models.context import ContextEdit, build_in
 from memfix.models.folders import keep_unused
 from memfix.models.model import DiffusionModel
 from memfix.records import Rewording
-from memfix.run.folder import MODEL, Run, slug
+from memfix.run.folder import Run, slug
+from memfix.run.outputs import MODEL
 
 REWORDING = "rewording.safetensors"
 

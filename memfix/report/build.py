@@ -28,8 +28,9 @@ from memfix.references.near_copies import representatives, sizes
 from memfix.report.schema import Disputed, Picture, PromptEntry, Report, ReportedRun, Summary, VerdictNumbers
 from memfix.report.sections import told
 from memfix.report.training import training
-from memfix.run.folder import AFTER, BEFORE, REVIEWS, Run
+from memfix.run.folder import Run
 from memfix.run.header import DetectStage
+from memfix.run.outputs import AFTER, BEFORE, REVIEWS
 from memfix.run.references import recorded_references
 from memfix.stats import clopper_pearson
 

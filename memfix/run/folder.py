@@ -12,17 +12,15 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from memfix.config.base import Settings
-from memfix.config.checks import LATER_SETTINGS
 from memfix.errors import MemfixError
 from memfix.files import (
     TEMPORARY,
     atomic_file,
-    digest,
     emptied,
     held,
     remove_folder,
@@ -33,47 +31,12 @@ from memfix.files import (
 )
 from memfix.records import Record
 from memfix.run.environment import environment
-from memfix.run.header import SCHEMA_VERSION, STAGE_NAMES, Header, S, Session, Stage, Status, checksum
+from memfix.run.header import SCHEMA_VERSION, STAGE_NAMES, Header, S, Session, Status, checksum
 from memfix.run.inputs import Inputs
-from memfix.run.seal import Overlay, as_sha256sum, changed_files, digest_of_files, first_names
+from memfix.run.outputs import ATTACKED, HEADER, OUTPUTS, SEALED, changed, seal
+from memfix.run.seal import Overlay, first_names
 
-BEFORE, AFTER, MODEL = "before", "after", "model"
-ATTACKED = "attacked"  # of `memfix attack`, several of which may be at work
-OUTPUTS = {
-    "unlearn": (
-        MODEL, "pairs.jsonl", "yields.jsonl", "variants", "surrogates", "training.jsonl", "validations.jsonl",
-        "adversarial.jsonl", "adversarial_validations.jsonl", "checkpoints", "adapters", "rewordings.jsonl",
-        "rewording.safetensors", "unlearn.sha256",
-    ),
-    "recheck": ("changes.jsonl", AFTER, "recheck.sha256", "report.json", "report.html"),
-}  # fmt: skip
-"""What stages write. What says that all of it is there comes first, so that discarding removes that before the rest; a
-report of what is discarded goes with it."""
-
-REVIEWS = "reviews.jsonl"  # what people say of samples
-SEALED = {
-    "detect": ("prompts.jsonl", "references.jsonl", BEFORE, REVIEWS),
-    "unlearn": (
-        MODEL, "pairs.jsonl", "yields.jsonl", "training.jsonl", "validations.jsonl", "adversarial.jsonl",
-        "adversarial_validations.jsonl", "rewordings.jsonl", "rewording.safetensors",
-    ),
-    "recheck": ("changes.jsonl", AFTER),
-}  # fmt: skip
-"""What later stages and reports rest on, and must find as it was when the stage ended."""
-LATER = ("adversarial_validations.jsonl",)  # of these: what runs of an earlier time neither wrote nor sealed
-UNREAD = {
-    "detect": ("references.safetensors",), "unlearn": ("variants", "surrogates", "checkpoints", "adapters"),
-    "recheck": (),
-}  # fmt: skip
-"""What else they leave behind, which can be large and decides nothing any more: `memfix doctor RUN` looks at it."""
-UNSEALED = (REVIEWS, *(name for stage, names in UNREAD.items() for name in (*names, f"{stage}.sha256")))
-"""What runs of an earlier time have no digest of."""
-HEADER = "run.json"
-CARD = f"{MODEL}/README.md"  # reports write it anew
 AMENDED = f".amended{TEMPORARY}"
-PASSING = {"status", "argv", "started", "ended", "timings", "seal", "counts"}
-"""What a header says of a stage besides what its seal has a digest of. The header's own digest is of all."""
-
 LITTER = re.compile(r"\.lock|\.run\.json\..*")  # all that a folder holds whose run was killed before it had a header
 
 R = TypeVar("R", bound=Record)
@@ -178,27 +141,7 @@ class Run:
         entry = self.header.stages.begun().get(stage)
         if entry is None or (entry.status != "finished" and not entry.seal):
             return []
-        found = [] if _told(entry) == entry.seal.get(HEADER) else [HEADER]
-        files, nothing = Overlay(self.path), dict.fromkeys(LATER, digest_of_files([]))
-        list_file = self.path / list_of(stage)
-        text = list_file.read_text(encoding="utf-8", errors="replace") if list_file.is_file() else ""
-        for name in names:
-            if name in UNSEALED and not entry.counts and name not in entry.seal:
-                continue
-            now = files.contents(name, {CARD})
-            if digest_of_files(now) != entry.seal.get(name, nothing.get(name)):
-                found += changed_files(text, name, now) if text else [name]
-        return found
-
-    def _seal(self, stage: str, beside: Path | None = None) -> None:
-        """Write down what a stage leaves behind: a list of its files, and in the header what that comes to."""
-        entry, files = self.header.stages.begun()[stage], Overlay(self.path, beside)
-        found = {name: files.contents(name, {CARD}) for name in (*SEALED[stage], *UNREAD[stage])}
-        write_atomic((beside or self.path) / list_of(stage), as_sha256sum(c for own in found.values() for c in own))
-        found[list_of(stage)] = files.contents(list_of(stage))
-        entry.seal = {name: digest_of_files(own) for name, own in found.items()} | {HEADER: _told(entry)}
-        tables = (c.path for own in found.values() for c in own if c.path.endswith((".jsonl", ".sha256")))
-        entry.counts = {name: len(own) for name, own in found.items() if own} | {t: files.lines(t) for t in tables}
+        return changed(self.path, stage, entry, names)
 
     # -- amending what ended --------------------------------------------------------------------------------------
 
@@ -213,7 +156,7 @@ class Run:
             yield
             for stage in stages:
                 if self.finished(stage):
-                    self._seal(stage, self._beside)
+                    seal(Overlay(self.path, self._beside), stage, self.header.stages.begun()[stage])
             files = (file for file in self._beside.rglob("*") if file.is_file())
             self.header.amended = sorted(file.relative_to(self._beside).as_posix() for file in files)
             self.save()  # from here on it holds, also where the rest is left to the next process
@@ -306,7 +249,7 @@ class Run:
         try:
             yield entry
             entry.timings.setdefault("seconds", round(time.monotonic() - started, 2))
-            self._seal(name)
+            seal(Overlay(self.path), name, entry)
             status = "finished"
         except KeyboardInterrupt:
             status = "cancelled"
@@ -353,41 +296,6 @@ class Run:
                     file.seek(0)
                     file.truncate(file.read().rfind(b"\n") + 1)
             file.write("".join(to_line(r) for r in records).encode())
-
-
-def _leave_out_later_fields(told: dict[str, Any]) -> None:
-    """Take out of what a header says of a stage the fields that runs of an earlier time do not have, where they
-    hold nothing: the digests that such runs were sealed with are without them."""
-    later = ("witnesses", "known_copies", "sources", "drawn", "rounds", "weights_sha256", "config_sha256")
-    for name in later:
-        if name in told and not told[name]:
-            del told[name]
-    background = told.get("background") or {}
-    if background.get("false_alarms", 0) is None:
-        del background["false_alarms"]
-    if "adapter" in told["settings"]:  # of an earlier time: one path, or none
-        several = told["settings"]["adapter"]
-        told["settings"]["adapter"] = several if len(several) > 1 else next(iter(several), None)
-    for name in ("loop", *LATER_SETTINGS):
-        if told["settings"].get(name, "") is None:
-            del told["settings"][name]
-    for ending in (told.get("ending") or {}, *(told.get("endings") or {}).values()):
-        for name in ("targets", "attacked"):
-            if not ending.get(name, True):
-                del ending[name]
-
-
-def _told(entry: Stage) -> str:
-    """The digest of what a header says of a stage, as seals have it."""
-    told = entry.model_dump(mode="json", exclude=PASSING)
-    _leave_out_later_fields(told)
-    told["settings"] = {k: v for k, v in told["settings"].items() if k not in entry.settings.free}
-    return digest(json.dumps(told, sort_keys=True))
-
-
-def list_of(stage: str) -> str:
-    """The file that lists what a stage left behind."""
-    return f"{stage}.sha256"
 
 
 def to_line(record: Record) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from memfix.records import Reference
-from memfix.run.folder import BEFORE, Run
+from memfix.run.folder import Run
+from memfix.run.outputs import BEFORE
 
 FILE = "references.jsonl"
 

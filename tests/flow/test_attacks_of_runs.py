@@ -22,7 +22,8 @@ from memfix.models.context import ContextEdit
 from memfix.models.lora import adapters_sha256
 from memfix.recheck.attacks.table import ATTACKS
 from memfix.records import Arm, AttackResult, Change, ControlPicture, Label, Outcome, Rewording, Score, Version
-from memfix.run.folder import AFTER, Run
+from memfix.run.folder import Run
+from memfix.run.outputs import AFTER
 from memfix.world import ALONE, World
 from tests.conftest import picture
 from tests.detected import FEW, as_if_killed, detected_run

@@ -20,7 +20,8 @@ from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
 from memfix.flow.pairs import written_pairs
 from memfix.records import Pair, Reference
-from memfix.run.folder import UNREAD, Run
+from memfix.run.folder import Run
+from memfix.run.outputs import UNREAD
 from tests.conftest import picture
 from tests.detected import FEW, as_if_killed, detected_run
 

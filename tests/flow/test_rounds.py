@@ -12,7 +12,8 @@ from memfix.console import Talk
 from memfix.flow.rounds import fresh_seeds, open_again
 from memfix.flow.training import VALIDATIONS
 from memfix.records import Change, Outcome, Role, Sample, Step, Validation
-from memfix.run.folder import MODEL, Run
+from memfix.run.folder import Run
+from memfix.run.outputs import MODEL
 from tests.detected import FEW, detected_run
 
 pytestmark = pytest.mark.slow  # a detection, trainings and re-checks

@@ -9,7 +9,8 @@ import pytest
 from memfix.errors import MemfixError
 from memfix.records import Pair, Prompt, Reference, Sample, Score, Step, Verdict, Yield
 from memfix.records.recheck import AttackResult, Change
-from memfix.run.folder import HEADER, Run
+from memfix.run.folder import Run
+from memfix.run.outputs import HEADER
 from tests.fuzz.mutations import mutated
 from tests.fuzz.runs import chain, edit_and_look, files_of, require_refused
 

@@ -12,9 +12,10 @@ from memfix.errors import MemfixError
 from memfix.files import digest
 from memfix.findings import BackgroundRecord, KnownCopies
 from memfix.records import Prompt
-from memfix.run.folder import HEADER, PASSING, Run, slug
+from memfix.run.folder import Run, slug
 from memfix.run.header import DetectStage, RecheckStage
 from memfix.run.inputs import DetectInputs, RecheckInputs
+from memfix.run.outputs import HEADER, PASSING
 
 WEIGHTS = RecheckInputs(weights_sha256="a")
 DETECTED = DetectInputs(
