@@ -7,10 +7,10 @@ from pathlib import Path
 from memfix.console import Talk
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 from memfix.files import atomic_folder
-from memfix.flow.detection import Detection
+from memfix.flow.detection import Detection, adapters_of
 from memfix.flow.new_weights import NewWeights
 from memfix.flow.weights import save_whole
-from memfix.models import kohya, original
+from memfix.models import kohya, lora, original
 from memfix.run.folder import Run
 from memfix.run.outputs import MODEL
 
@@ -39,6 +39,11 @@ def export(run: Run, form: str, out: Path, talk: Talk) -> Path:
             f"The model of this run, {detection.settings.model}, is no single file whose layout could be kept.",
             "Use --format diffusers, or --format kohya for a LoRA.",
         )
+    if form == "checkpoint" and (elsewhere := _not_of_the_file(detection)):
+        raise MemfixError(
+            f"The {elsewhere} of this run's model is not that of {source.path}, which a checkpoint would have.",
+            "Use --format diffusers, which has all of it.",
+        )
     detection.require_same_model()
     model = weights.load(detection, talk)
     if form == "checkpoint":
@@ -47,3 +52,10 @@ def export(run: Run, form: str, out: Path, talk: Talk) -> Path:
     with atomic_folder(out) as folder:
         save_whole(model, source.path, folder)
     return out
+
+
+def _not_of_the_file(detection: Detection) -> str | None:
+    """A part beside the UNet that a run's model does not have from its file as it is; None without one."""
+    if any(lora.changes_texts(lora.file_of(adapter.path)) for adapter in adapters_of(detection.settings)):
+        return "text encoder"
+    return next((part.replace("_", " ") for part in detection.source.donors), None)

@@ -23,6 +23,7 @@ from memfix.models.context import ContextEdit
 ADAPTER = "memfix"
 FILE = "pytorch_lora_weights.safetensors"
 OF_PEFT = "adapter_model.safetensors"
+OF_TEXTS = ("text_encoder", "text_model", "lora_te")
 OTHER_KINDS = {"hada_": "LoHa", "lokr_": "LoKr", "oft_": "OFT", "ia3": "IA³"}
 """Words in the names of weights → the adapters, made by LyCORIS, that have them."""
 FIRST, SECOND = ".lora_A.", ".lora_B."  # the two factors of an adapter, which adds BA to a layer
@@ -104,6 +105,12 @@ def is_dora(file: Path) -> bool:
     """Whether a file of an adapter has lengths of rows."""
     with opened_lora(file) as found:
         return any(part in key for key in found.keys() for part in LENGTHS)  # noqa: SIM118  # a handle, no dict
+
+
+def changes_texts(file: Path) -> bool:
+    """Whether an adapter changes the text encoder too, by any of the names that its layers go by."""
+    with opened_lora(file) as found:
+        return any(part in key for key in found.keys() for part in OF_TEXTS)  # noqa: SIM118  # a handle, no dict
 
 
 @contextmanager

@@ -96,6 +96,13 @@ def test_a_file_in_the_layout_of_the_users_own(
     pipe = tiny_pipeline()
     run = unlearned(tmp_path, save_original(pipe, tmp_path / "own.safetensors"), reference_folder, weights, dora)
     wanted = new_weights(run)
+    donated = Run.open(Path(shutil.copytree(run.path, tmp_path / "donated", ignore=shutil.ignore_patterns(".lock"))))
+    with donated.lock(), donated.amending("detect"):
+        detected = donated.header.stages.detect
+        assert detected
+        detected.settings = detected.settings.model_copy(update={"vae": str(model_folder / "vae")})
+    with pytest.raises(MemfixError, match="The vae of this run's model is not that of"):
+        flow.export(donated, "checkpoint", tmp_path / "new.safetensors", QUIET)
     flow.export(run, "checkpoint", tmp_path / "new.safetensors", QUIET)
     pipe.unet.load_state_dict(wanted)
     alike(load_file(tmp_path / "new.safetensors"), original_state(pipe), rtol=1e-3)

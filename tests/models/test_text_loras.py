@@ -55,6 +55,17 @@ def same(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> Non
         torch.testing.assert_close(found[name], difference, atol=1e-6, rtol=1e-5)
 
 
+def test_that_a_lora_changes_texts_is_told(model_folder: Path, tmp_path: Path) -> None:
+    kohya_file(model_folder, file := tmp_path / "style.safetensors")
+    assert lora.changes_texts(file)
+    model = loaded(model_folder)
+    model.adapters.save_sum(tmp_path / "sum", [file])
+    assert lora.changes_texts(lora.file_of(tmp_path / "sum"))  # in the words of diffusers
+    model.adapters.add(2)
+    model.adapters.save(tmp_path / "unet")
+    assert not lora.changes_texts(lora.file_of(tmp_path / "unet"))
+
+
 @pytest.mark.parametrize("unet", [True, False], ids=["both", "text encoder alone"])
 def test_all_of_it_is_used_at_its_strength(model_folder: Path, tmp_path: Path, unet: bool) -> None:
     file = tmp_path / "style.safetensors"
