@@ -73,13 +73,14 @@ class UnlearnSettings(Settings):
         description="Optimizer steps, in a closed loop at most. With 0, as many as --draws-per-prompt says for all "
         "memorized prompts together, and at least 35.",
     )
-    adversarial_steps: int = Field(
-        0,
+    adversarial_steps: int | None = Field(
+        None,
         ge=0,
         description="Optimizer steps after those, in a closed loop at most, against an attack: text embeddings under "
         "which the model still draws an image to forget are searched for while it is unlearned under them. Without "
-        "these steps such a search brings many images back. An open loop takes 75 on the bundled model; they take 2.5 "
-        "times as long as its other steps. A closed one ends when a short attack brings nothing back.",
+        "these steps such a search brings many images back. A closed loop takes none where a short attack brings "
+        "nothing back, and ends when it does no more; by default it may take as many as other steps. An open one has "
+        "none by default and takes 75 on the bundled model. They take 2.5 times as long as other steps.",
     )
     lr_warmup_steps: int = Field(5, ge=0, description="Steps over which the learning rate rises from 0 to its value.")
     lr_scheduler: Literal["constant", "cosine"] = Field(

@@ -25,7 +25,7 @@ from memfix.run.outputs import MODEL
 from memfix.unlearn.data.pairs import short_of_keep
 from memfix.unlearn.objective.methods import Method, get_method, window
 from memfix.unlearn.objective.modifiers import parameter_group
-from memfix.unlearn.reading import PRIOR_ITEMS, check_settings, kinds_used, prior_strength, settings_of
+from memfix.unlearn.reading import PRIOR_ITEMS, check_settings, kinds_used, prior_strength, settings_of, settled
 from memfix.unlearn.train.adversary import MOVES, POINTS
 from memfix.unlearn.train.checkpoint import LATEST, chosen_step
 from memfix.unlearn.train.trainer import BACKWARD
@@ -102,7 +102,7 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
     detected = detection.settings
     check_run(detection, settings, overwrite)
     own, found = own_pictures(settings), detection.memorized(Role.PROMPT)
-    settings = settings.settled(len(found)) if found else settings
+    settings = settled(method, settings, len(found)) if found else settings
     if not overwrite:
         run.check_same(UnlearnStage, settings, inputs(own), changeable(run))
     if not found:
@@ -117,7 +117,7 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
     items, more_items = (_items(method, s, others) for s in (settings, settings.adversarial()))
     passes = settings.max_train_steps * settings.gradient_accumulation_steps
     passes *= len(found) if settings.adapter_per_prompt else 1
-    against = settings.adversarial_steps * settings.gradient_accumulation_steps
+    against = (settings.adversarial_steps or 0) * settings.gradient_accumulation_steps
     against *= len(found) if settings.adapter_per_prompt else 1
     drawn = passes * items + against * more_items
     asked = drawn * _sides(settings) + against * _moved(settings)

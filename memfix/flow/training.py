@@ -124,7 +124,9 @@ class Training:
         _cut(run, phase.steps, Step, done)
         seen = ValidationLog(run, phase.validations, _cut(run, phase.validations, Validation, done) if monitor else [])
         if monitor and trainer.settings.closed:
-            return ClosedLoop(seen, trainer, monitor, checkpoints, self._ids())
+            return ClosedLoop(
+                seen, trainer, monitor, checkpoints, self._ids(), unknown=isinstance(monitor, AttackMonitor)
+            )
         return OpenLoop(seen, trainer, monitor if isinstance(monitor, Monitor) else None, checkpoints)
 
     def _train(self, phase: Phase, title: str, trainer: Trainer, watch: Watch, ranks: Ranks) -> Ending:

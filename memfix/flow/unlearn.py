@@ -23,6 +23,7 @@ from memfix.run.outputs import MODEL
 from memfix.unlearn.data.encode import build_bank, encode_pairs
 from memfix.unlearn.data.sampler import Sampler
 from memfix.unlearn.objective.methods import Method
+from memfix.unlearn.reading import settled
 from memfix.unlearn.train.ranks import Ranks
 from memfix.unlearn.train.sharding import check_sharding
 
@@ -55,7 +56,7 @@ def unlearn(
         return False
     if ranks.sharded and settings.loop is None:
         settings = settings.model_copy(update={"loop": "open"})
-    settings = settings.settled(memorized, ranks.world.world_size)
+    settings = settled(method, settings, memorized, ranks.world.world_size)
     if (draws := settings.draws(memorized, ranks.world.world_size)) < FEW_DRAWS:
         talk.warn(
             f"Each of {memorized} memorized prompts is drawn only {draws:.0f} times in {settings.max_train_steps} "

@@ -12,7 +12,7 @@ from memfix.records import Validation
 from memfix.run.folder import Run
 from memfix.unlearn.train.attacked import AttackMonitor
 from memfix.unlearn.train.checkpoint import Checkpoints
-from memfix.unlearn.train.steering import Heading, steer
+from memfix.unlearn.train.steering import CONFIRMING, Heading, steer
 from memfix.unlearn.train.stopping import Decision, best, decide, diverged
 from memfix.unlearn.train.trainer import Trainer
 from memfix.unlearn.train.validation import Monitor
@@ -109,21 +109,23 @@ class OpenLoop(Watch):
 class ClosedLoop(Watch):
     """Validates so often that it takes `LOOKING` of the time, and steers the training by what it sees.
 
-    `targets` are the ids of the bank's targets, in their order. Every validation ends in a checkpoint, from which
-    training goes on as it would have.
+    `targets` are the ids of the bank's targets, in their order. The validation before the first step looks at all of
+    them where `unknown`, which they are not if the first check has sampled them. Every validation ends in a checkpoint,
+    from which training goes on as it would have.
     """
 
     def __init__(
         self, seen: ValidationLog, trainer: Trainer, monitor: Monitor | AttackMonitor, checkpoints: Checkpoints,
-        targets: Sequence[str],
+        targets: Sequence[str], unknown: bool,
     ) -> None:  # fmt: skip
         super().__init__(seen, trainer, checkpoints)
-        self._monitor, self._targets = monitor, targets
+        self._monitor, self._targets, self._unknown = monitor, targets, unknown
 
     def __call__(self) -> Decision:
         """Validate where that is due, and let the trainer go on as the validations say."""
-        if not self.validations:  # the first check has sampled the targets already
-            self._validate(looked=(), each=1)
+        if not self.validations:
+            many = CONFIRMING * self._trainer.settings.num_validation_images
+            self._validate(looked=self._targets if self._unknown else (), each=many)
             return self._follow(self._heading())
         heading, step = self._heading(), self._trainer.step
         if step in (self.validations[-1].step, self._due(heading)) or step == self._trainer.last:

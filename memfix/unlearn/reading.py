@@ -69,6 +69,15 @@ def kinds_used(method: Method, settings: UnlearnSettings) -> list[str]:
     return [name for name in names if name == "shorten"] if settings.reword else []
 
 
+def settled(method: Method, settings: UnlearnSettings, prompts: int, processes: int = 1) -> UnlearnSettings:
+    """The settings with all numbers of steps, for so many memorized prompts that processes share."""
+    settings = settings.settled(prompts, processes)
+    if settings.adversarial_steps is not None:
+        return settings
+    steps = settings.max_train_steps if settings.closed and method.compose(settings).forget else 0
+    return settings.model_copy(update={"adversarial_steps": steps})
+
+
 def drawn_mixture(settings: UnlearnSettings) -> float:
     """Lambda as a pass can hold it: whole items, at least one on each side."""
     size = settings.train_batch_size

@@ -10,7 +10,7 @@ from memfix.config.checks import RecheckSettings
 from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.flow.rounds import fresh_seeds, open_again
-from memfix.flow.training import VALIDATIONS
+from memfix.flow.training import ADVERSARIAL, VALIDATIONS
 from memfix.records import Change, Outcome, Role, Sample, Step, Validation
 from memfix.run.folder import Run
 from memfix.run.outputs import MODEL
@@ -23,7 +23,7 @@ RECHECK = RecheckSettings(num_fresh=2, fresh_seed=500, attacks="none")
 SETTINGS = UnlearnSettings(**FEW | {
     "loop": "closed", "max_train_steps": 60, "validation_steps": 2, "validation_inference_steps": 2,
     "num_validation_images": 1, "clean_validations": 1, "max_broken": 1.0, "max_drift": 99.0, "learning_rate": 0.02,
-    "rank": 2, "reword": False, "keep_variants": 0,
+    "rank": 2, "reword": False, "keep_variants": 0, "adversarial_steps": 0,
 })  # fmt: skip
 
 
@@ -85,6 +85,19 @@ def test_without_copies_or_another_round_nothing_is_opened(run: Run) -> None:
     assert not open_again(run, changes(run, **{ids[0]: Outcome.HIDDEN}), 3, QUIET)  # plain steps see no attack
     assert run.finished("unlearn") and (run.path / MODEL).exists()
     run.require_intact("unlearn", "recheck")
+
+
+def test_what_an_attack_brought_back_is_unlearned_against_that_attack(run: Run) -> None:
+    settings = SETTINGS.model_copy(update={"adversarial_steps": None})
+    flow.unlearn(run, settings, [], QUIET, overwrite=True)
+    flow.recheck(run, RECHECK, [], QUIET)
+    plain, before = run.read(VALIDATIONS, Validation), run.read(ADVERSARIAL.validations, Validation)
+    ids = [c.prompt_id for c in changes(run) if c.role is Role.PROMPT]
+    assert open_again(run, changes(run, **{ids[0]: Outcome.HIDDEN}), 3, QUIET)
+    flow.unlearn(run, settings, [], QUIET)
+    after = run.read(ADVERSARIAL.validations, Validation)
+    assert after[: len(before)] == before and after[len(before)].copies.keys() == {ids[0]}
+    assert after[-1].step > before[-1].step and run.read(VALIDATIONS, Validation) == plain
 
 
 def test_a_loop_that_could_not_forget_is_not_opened(run: Run) -> None:

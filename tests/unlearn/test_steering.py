@@ -69,6 +69,15 @@ def test_a_copy_among_these_takes_a_target_up_again() -> None:
     assert again.cooling == (35, 44)
 
 
+def test_where_the_first_look_at_all_sees_no_copy_nothing_is_trained() -> None:
+    ending = steer([seen(0, samples=8, p1=0, p2=0)], SETTINGS, TARGETS).ending
+    assert ending is not None and ending.good and (ending.step, ending.taken) == (0, 0)
+    heading = steer([seen(0, samples=8, p1=0, p2=8)], SETTINGS, TARGETS)
+    assert heading.ending is None and heading.rate == 1 and heading.active == ("p2",)
+    reopened = steer([seen(0, samples=8, p1=0, p2=0), seen(0, samples=32, p1=1)], SETTINGS, TARGETS)
+    assert reopened.ending is None and reopened.active == ("p1",)
+
+
 def test_what_a_recheck_saw_of_the_same_weights_holds() -> None:
     clean = [seen(10, p1=0, p2=0), seen(20, p1=0, p2=0), seen(25, samples=8, p1=0, p2=0)]
     heading = after(*clean, seen(25, samples=32, p2=1))

@@ -13,6 +13,8 @@ different numbers of steps. So training begins at a low rate, and validations te
   taken up again. Only now the samples of each target have to be pictures: on the way they may be shapeless for a while.
   Where they are not, training goes back as it does where other pictures suffer.
 
+Training may begin with a look at all targets. Where none of them copies, there is nothing to train.
+
 The heading follows from the validations alone, so that an interrupted training goes on as if it had not been.
 """
 
@@ -89,8 +91,7 @@ class _Kept:
 
 
 def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets: Sequence[str]) -> Heading:
-    """The heading after validations, in order of their steps. The first is of the original weights, whose copies say
-    nothing of what was forgotten."""
+    """The heading after validations, in order of their steps. The first is of the weights that training begins with."""
     each, most = settings.num_validation_images, settings.max_train_steps
     enough = settings.clean_validations * each
     state, best, back = _State(1.0, dict.fromkeys(targets, 0), shares=dict.fromkeys(targets, 1.0)), None, None
@@ -98,12 +99,11 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
         back, confirming = None, state.cooling is not None and v.step >= state.cooling[1]
         lost = _lost(v, settings) if confirming else ()
         if lost or not (intact if confirming else unharmed)(v, settings):
-            assert best is not None  # the original weights are intact
+            assert best is not None  # the weights that training begins with count as intact
             state = _set_back(state, best, lost or state.lost)
             back = best.validation.step
             continue
-        if v.step:
-            _take_in(state, v, enough, most)
+        _take_in(state, v, enough, most)
         now = _Kept(v, dict(state.clean), state.confirmed)
         again = best is not None and v.step == best.validation.step  # of the same weights, the last look holds
         if best is None or again or now.rank(enough) >= best.rank(enough):
@@ -111,7 +111,7 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
                 state.setbacks = 0
             best = now
     if best is None:
-        raise ValueError("no validation of the original weights")
+        raise ValueError("no validation of the weights that training begins with")
     active = tuple(i for i in targets if state.clean[i] < enough)
     last = validations[-1].step
     ending = None
@@ -133,14 +133,14 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
 def _take_in(state: _State, v: Validation, enough: int, most: int) -> None:
     """What a validation within the limits says."""
     shares = {i: n / v.samples for i, n in v.copies.items()}
-    cooled = state.cooling is not None and v.step >= state.cooling[1]
+    last = not v.step if state.cooling is None else v.step >= state.cooling[1]
     for i, share in shares.items():
         state.clean[i] = 0 if share else state.clean[i] + v.samples
     left = [i for i, n in state.clean.items() if n < enough]
     before, now = sum(state.shares[i] for i in shares), sum(shares.values())
     state.shares |= shares
     state.confirmed = state.confirmed and not left
-    if cooled:
+    if last:
         state.cooling, state.confirmed, state.lost = None, not left, ()
         return
     if before and now > STAY * before:
