@@ -139,7 +139,7 @@ def trained(call: Call, run: Run) -> None:
     if call.json:
         model, last = str(run.path / "model"), steps[-1].model_dump()
         emit({"run": str(run.path), "model": model, "steps": len(steps), "last": last})
-    sides = {"keep": [s.loss_keep for s in steps], "forget": [s.loss_forget for s in steps]}
+    sides = {"keep": [s.loss_keep for s in steps], "forget": [s.loss_forget for s in steps if s.norm_forget]}
     losses = [f"{side} loss {v[0]:.1f} → {v[-1]:.1f}" for side, v in sides.items() if any(v)]  # none without a term
     call.talk.say(f"\n{counted(len(steps), 'step')}; {', '.join(losses)}. Weights: {run.path / 'model'}")
     if reworded:

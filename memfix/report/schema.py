@@ -241,7 +241,7 @@ class ReportedTraining(Record):
         default_factory=list, description="the same of adversarial steps, half of the samples under an attack"
     )
     loss_keep: list[float] = Field(description="keep loss of each step, summed over a latent")
-    loss_forget: list[float] = Field(description="forget loss of each step, summed over a latent")
+    loss_forget: list[float] = Field(description="forget loss of each step that forgot anything, summed over a latent")
 
 
 class Report(Record):

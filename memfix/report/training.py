@@ -34,7 +34,7 @@ def training(run: Run) -> ReportedTraining | None:
         validations=validations(run, "validations.jsonl"),
         adversarial_validations=validations(run, "adversarial_validations.jsonl"),
         loss_keep=[round(s.loss_keep, 3) for s in steps],
-        loss_forget=[round(s.loss_forget, 3) for s in steps],
+        loss_forget=[round(s.loss_forget, 3) for s in steps if s.norm_forget],
     )
 
 

@@ -336,3 +336,19 @@ def test_other_methods_take_all_steps() -> None:
     net = Net()
     torch.nn.init.constant_(net.last.bias, 100.0)
     assert len(quick("naive", net, bank_of("epsilon"))) == 2
+
+
+def test_a_step_without_active_targets_only_keeps(model_folder: Path) -> None:
+    """Nothing is drawn from forget images, and the step is that of the keep term alone."""
+    weights = []
+    for method, active in (("siss", ()), ("naive", None)):
+        model = whole(model_folder)
+        chosen = UnlearnSettings(train_batch_size=8, prior_batch_size=4, max_train_steps=3, weights="full")
+        trainer = Trainer(
+            model.denoiser.network("no"), model.denoiser.trained(), bank_for(model), METHODS[method], chosen, "no"
+        )
+        trainer.active = active
+        taken = list(trainer)
+        assert all(s.norm_forget == s.loss_forget == 0 < s.norm_keep for s in taken)
+        weights.append(vector(model.denoiser.module))
+    torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)

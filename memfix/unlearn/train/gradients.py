@@ -26,22 +26,24 @@ class Gradients:
     view: View
     ranks: Ranks
 
-    def __call__(self, passes: Sequence[Batch], scale: float = 1.0) -> tuple[float, float, Combined]:
+    def __call__(
+        self, passes: Sequence[Batch], scale: float = 1.0, forget: bool = True
+    ) -> tuple[float, float, Combined]:
         """Leave the step's gradient in `.grad`; both losses (0 for a side that is not in use), and the norms.
 
-        `scale` is on the losses only while they go backward.
+        `scale` is on the losses only while they go backward. The forget side is left out unless `forget`.
         """
         composition, sign = self.composition, -1 if self.composition.ascent else 1
         loss_keep, keep = self._side(composition.keep, passes, 1, scale)
-        if composition.forget is None:
+        if composition.forget is None or not forget:
             return loss_keep, 0.0, Combined(global_norm(keep), 0.0, 0.0)
         for p in self.parameters:
             p.grad = None  # `keep` has it: the one extra buffer, without a copy
-        loss_forget, forget = self._side(composition.forget, passes, sign, scale)
+        loss_forget, own = self._side(composition.forget, passes, sign, scale)
         if composition.combine is None:
-            norms = Combined(0.0, global_norm(forget), 1.0)
+            norms = Combined(0.0, global_norm(own), 1.0)
         else:
-            norms = composition.combine(keep, forget)
+            norms = composition.combine(keep, own)
         return loss_keep, loss_forget, norms._replace(scale=sign * norms.scale)
 
     def _side(

@@ -8,10 +8,11 @@ different numbers of steps. So training begins at a low rate, and validations te
   it ends there.
 - A target of which a number of samples in a row are no copies is left alone: its images are not forgotten further, and
   it is not looked at either, until no other target is left.
-- Then the rate falls to 0 over some more steps of all targets, since a rate cut off at its height leaves the noise of
-  the last steps in the weights. All targets are looked at again, with more samples; those that copy are
-  taken up again. Only now the samples of each target have to be pictures: on the way they may be shapeless for a while.
-  Where they are not, training goes back as it does where other pictures suffer.
+- Then the rate falls to 0 over some more steps that forget nothing. They keep what all targets are to show instead,
+  which lets their samples take shape again, and a rate cut off at its height would leave the noise of the last steps in
+  the weights. All targets are looked at again, with more samples; those that copy are taken up again. Only now the
+  samples of each target have to be pictures: on the way they may be shapeless for a while. Where they are not, training
+  goes back as it does where other pictures suffer.
 
 Training may begin with a look at all targets. Where none of them copies, there is nothing to train.
 
@@ -40,10 +41,10 @@ Reason = Literal["forgotten", "no pictures", "damage limit", "all steps"]
 class Heading(NamedTuple):
     """How training goes on after a validation.
 
-    `rate` is a factor of the learning rate, `active` are the ids of the targets that are unlearned further, `looked` of
-    those that the next validation looks at, with `each` samples, a single one while nearly all copy. `back` is the step
-    whose weights are taken up again first, since those of now are damaged. Between the steps of `cooling` the rate
-    falls to 0.
+    `rate` is a factor of the learning rate, `active` are the ids of the targets that are unlearned further, none once all
+    are forgotten, `looked` of those that the next validation looks at, with `each` samples, a single one while nearly
+    all copy. `back` is the step whose weights are taken up again first, since those of now are damaged. Between the
+    steps of `cooling` the rate falls to 0.
     """
 
     rate: float
@@ -124,7 +125,7 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
     copying = sum(state.shares[i] for i in active) > STAY * len(active)
     few = 1 if copying else each  # that nearly all still copy is seen with fewer
     return Heading(
-        rate=state.rate, active=active or tuple(targets), looked=active or tuple(targets),
+        rate=state.rate, active=active, looked=active or tuple(targets),
         each=few if active else CONFIRMING * each, back=back, cooling=None if active else state.cooling,
         kept=best.validation.step, ending=ending,
     )  # fmt: skip

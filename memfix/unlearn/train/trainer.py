@@ -53,7 +53,7 @@ class Trainer:
     as much. Trained weights stay fp32 in every precision.
 
     `rate` is a factor of the learning rate. Images of the targets in the places `active` are forgotten, of all if it is
-    None. `cooling`, if it is set, is from which step to which the rate falls to 0. In an open loop training ends
+    None; where it is empty a step only keeps. `cooling`, if it is set, is from which step to which the rate falls to 0. In an open loop training ends
     there, and also once the forget term is where the method wants it, `reached`; in a closed one the caller ends it.
 
     Raises MemfixError, before anything is trained, if the bank lacks what the method needs.
@@ -165,12 +165,16 @@ class Trainer:
             norm_forget=norms.norm_forget, scale=norms.scale, learning_rate=now, seconds=time.monotonic() - started,
         )  # fmt: skip
 
+    @property
+    def _only_keeps(self) -> bool:
+        return self.active == ()
+
     def _scaled_gradients(self, batches: Sequence[Batch]) -> tuple[float, float, Combined]:
         """The step's gradients, at the highest scale of the losses so far that lets them be finite."""
         scaled = self.loss_scale != 1
         while True:
             self.optimizer.zero_grad(set_to_none=True)
-            loss_keep, loss_forget, norms = self._gradients(batches, self.loss_scale)
+            loss_keep, loss_forget, norms = self._gradients(batches, self.loss_scale, not self._only_keeps)
             finite = math.isfinite(norms.norm_keep + norms.norm_forget)
             if finite or not scaled or not math.isfinite(loss_keep + loss_forget) or self.loss_scale <= LEAST_SCALE:
                 return loss_keep, loss_forget, norms
@@ -180,6 +184,7 @@ class Trainer:
         """This rank's batches of a step. Prior items serve the keep side; without such a side none are drawn."""
         s, ranks = self.settings, self._ranks
         n, mixture = s.gradient_accumulation_steps * ranks.world.world_size, self._composition.mixture(s.mixture)
+        mixture = 0 if self._only_keeps else mixture
         prior = 0 if mixture == 1 else s.prior_batch_size
         draws = [Draw(s.train_seed, self.step * n + i) for i in ranks.world.shard(range(n))]
         sizes = (s.train_batch_size, prior, mixture, self._window, self.active)
@@ -194,7 +199,7 @@ class Trainer:
         Against an adversary it never is: what is forgotten under these embeddings is not under the next ones.
         """
         enough = self._composition.enough
-        if enough is None or self.adversary:
+        if enough is None or self.adversary or self._only_keeps:
             return False
         return loss_forget >= self._ranks.mean(sum(float(enough(b, self._view)) for b in passes) / len(passes))
 
