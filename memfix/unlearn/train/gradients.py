@@ -40,10 +40,7 @@ class Gradients:
         for p in self.parameters:
             p.grad = None  # `keep` has it: the one extra buffer, without a copy
         loss_forget, own = self._side(composition.forget, passes, sign, scale)
-        if composition.combine is None:
-            norms = Combined(0.0, global_norm(own), 1.0)
-        else:
-            norms = composition.combine(keep, own)
+        norms = composition.combine(keep, own) if composition.combine else Combined(0.0, global_norm(own), 1.0)
         return loss_keep, loss_forget, norms._replace(scale=sign * norms.scale)
 
     def _side(

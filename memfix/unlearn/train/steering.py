@@ -41,10 +41,10 @@ Reason = Literal["forgotten", "no pictures", "damage limit", "all steps"]
 class Heading(NamedTuple):
     """How training goes on after a validation.
 
-    `rate` is a factor of the learning rate, `active` are the ids of the targets that are unlearned further, none once all
-    are forgotten, `looked` of those that the next validation looks at, with `each` samples, a single one while nearly
-    all copy. `back` is the step whose weights are taken up again first, since those of now are damaged. Between the
-    steps of `cooling` the rate falls to 0.
+    `rate` is a factor of the learning rate, `active` are the ids of the targets that are unlearned further, none once
+    all are forgotten, `looked` of those that the next validation looks at, with `each` samples, a single one while
+    nearly all copy. `back` is the step whose weights are taken up again first, since those of now are damaged. Between
+    the steps of `cooling` the rate falls to 0.
     """
 
     rate: float

@@ -53,8 +53,9 @@ class Trainer:
     as much. Trained weights stay fp32 in every precision.
 
     `rate` is a factor of the learning rate. Images of the targets in the places `active` are forgotten, of all if it is
-    None; where it is empty a step only keeps. `cooling`, if it is set, is from which step to which the rate falls to 0. In an open loop training ends
-    there, and also once the forget term is where the method wants it, `reached`; in a closed one the caller ends it.
+    None; where it is empty a step only keeps. `cooling`, if it is set, is from which step to which the rate falls to 0.
+    In an open loop training ends there, and also once the forget term is where the method wants it, `reached`; in a
+    closed one the caller ends it.
 
     Raises MemfixError, before anything is trained, if the bank lacks what the method needs.
     """
