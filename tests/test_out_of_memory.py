@@ -60,13 +60,13 @@ def test_a_training_and_a_recheck(tmp_path: Path, detection: list[object], small
     run = tmp_path / "run"
     memfix(*detection, "--batch-size", 4, "--threshold", -1, "-o", run, code=0)  # so that all samples are copies
     unlearn = ["unlearn", run, "-q", "--method", "neggrad", "--max-train-steps", 1, "--no-reword"]
-    small_gpu["trained"] = 2
+    small_gpu["trained"] = 0
     said = memfix(*unlearn, "--train-batch-size", 8, code=1)
     assert "The GPU ran out of memory in a training step" in said
-    assert "Lower --train-batch-size (8) and raise --gradient-accumulation-steps (1) by as much." in said
     assert "Give --gradient-checkpointing." in said
     assert "8bit" not in said  # a LoRA has next to no optimizer state
-    memfix(*unlearn, "--train-batch-size", 2, "--gradient-accumulation-steps", 4, code=0)
+    small_gpu["trained"] = small_gpu["items"] = 2
+    memfix(*unlearn, "--train-batch-size", 8, code=0)  # in parts
     small_gpu["items"] = 4
     said = memfix("recheck", run, "-q", "--num-fresh", 2, code=1)
     assert "detect in a new run with --batch-size below 4" in said

@@ -16,9 +16,9 @@ from memfix.console import Talk, counted
 from memfix.files import atomic_folder
 from memfix.flow.detection import Detection
 from memfix.flow.watching import ClosedLoop, OpenLoop, ValidationLog, Watch
-from memfix.models.denoiser import Network
 from memfix.models.finite import first_broken_weight
 from memfix.models.model import DiffusionModel
+from memfix.models.room import Room
 from memfix.records import Ending, Label, Pair, Prompt, Role, Side, Step, Validation
 from memfix.run.folder import Run
 from memfix.run.header import UnlearnStage
@@ -82,20 +82,21 @@ class Training:
             talk.warn("The adversarial steps are left out, because training was stopped.")
             return ending
         rate = settings.resolved_learning_rate() * trainer.rate
-        return self._against_attack(ending, rate, trainer.original, monitor, ranks)
+        return self._against_attack(ending, rate, trainer, monitor, ranks)
 
     def _against_attack(
-        self, ending: Ending, rate: float, original: Network | None, monitor: Monitor | None, ranks: Ranks
+        self, ending: Ending, rate: float, before: Trainer, monitor: Monitor | None, ranks: Ranks
     ) -> Ending:
         """Take further steps, under embeddings that an adversary optimizes; how all of the training ended.
 
-        `rate` is the learning rate that the steps before them came to. `original`: what prior items are held to.
+        `rate` is the learning rate that the steps `before` them came to.
         """
-        settings = self.settings.adversarial(ranks.shared(rate))
-        trainer = _adversarial(self.sample.model, self.bank, self.method, settings, self.precision, original, ranks)
+        settings, model = self.settings.adversarial(ranks.shared(rate)), self.sample.model
+        trainer = _adversarial(model, self.bank, self.method, settings, self.precision, before, ranks)
         under = None
         if monitor and settings.closed:
-            own = Adversary(self.bank, self.sample.model.denoiser.network(self.precision), settings.train_batch_size)
+            network = before.room.network(model.denoiser.network(self.precision))
+            own = Adversary(self.bank, network, settings.train_batch_size)
             under = AttackMonitor(monitor, own, self._ids(), self.settings.max_train_steps + 1)
         watch = self._watch(ADVERSARIAL, trainer, under, ranks)
         then = self._train(ADVERSARIAL, "Unlearning what an attack brings back", trainer, watch, ranks)
@@ -146,6 +147,11 @@ class Training:
             reason="forgotten" if trainer.reached else "all steps", step=trainer.step, taken=trainer.step
         )
         watch.take_up(ending.step)
+        if trainer.room.most:
+            self.sample.talk.say(
+                f"Memory held {counted(trainer.room.most, 'item')} at once, so each pass of a step was split. That "
+                "takes up to a third longer, and changes no result."
+            )
         _finish(model, trainer, ranks)
         return ending
 
@@ -230,7 +236,7 @@ def follow(ranks: Ranks, model: DiffusionModel, method: Method, settings: Unlear
         _finish(model, trainer, ranks)
         if settings.adversarial_steps and ranks.shared(False):
             own = settings.adversarial(ranks.shared(0.0))
-            against = _adversarial(model, bank, method, own, precision, trainer.original, ranks)
+            against = _adversarial(model, bank, method, own, precision, trainer, ranks)
             if done := ranks.shared(0):
                 Checkpoints(work.folder / ADVERSARIAL.checkpoints, against).restore(str(done))
             ranks.wait()
@@ -251,27 +257,33 @@ def _trainer(
         model.denoiser.save_memory()
     model.prepare_training(settings.weights, settings.rank, settings.train_seed, settings.use_dora)
     held_to_model = settings.prior_target == "model" and settings.prior_batch_size
-    held = model.denoiser.frozen(precision) if held_to_model else None
+    room = Room()
+    held = room.network(model.denoiser.frozen(precision)) if held_to_model else None
     if ranks.sharded:
         model.denoiser.shard()
+        room = Room(1)  # for what cannot be split: ranks that share weights must all take the same passes
     network = model.denoiser.network(precision, settings.torch_compile)
-    return Trainer(network, model.denoiser.trained(), bank, method, settings, precision, original=held, ranks=ranks)
+    return Trainer(
+        network if ranks.sharded else room.network(network), model.denoiser.trained(), bank, method, settings,
+        precision, original=held, ranks=ranks, room=room,
+    )  # fmt: skip
 
 
 def _adversarial(
     model: DiffusionModel, bank: Bank, method: Method, settings: UnlearnSettings, precision: str,
-    original: Network | None, ranks: Ranks,
+    before: Trainer, ranks: Ranks,
 ) -> Trainer:  # fmt: skip
-    """The trainer of the steps against an attack, of a model that was trained before; ranks all come here at once.
+    """The trainer of the steps against an attack, of a model that another one trained before; ranks all come here at
+    once.
 
     They go on from the first one's weights, which may be those of an earlier step.
     """
-    network = model.denoiser.network(precision)
+    network = before.room.network(model.denoiser.network(precision))
     ranks.spread(p.detach() for p in model.denoiser.trained().values())
     model.denoiser.module.train()
     return Trainer(
-        network, model.denoiser.trained(), bank, method, settings, precision, original=original, ranks=ranks,
-        adversary=Adversary(bank, network, settings.train_batch_size, ranks),
+        network, model.denoiser.trained(), bank, method, settings, precision, original=before.original, ranks=ranks,
+        adversary=Adversary(bank, network, settings.train_batch_size, ranks), room=before.room,
     )  # fmt: skip
 
 

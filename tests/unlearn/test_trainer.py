@@ -12,6 +12,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.models import loading
 from memfix.models.model import DiffusionModel
+from memfix.models.room import Room
 from memfix.unlearn.data.bank import Bank, Target
 from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.objective.methods import METHODS
@@ -352,3 +353,26 @@ def test_a_step_without_active_targets_only_keeps(model_folder: Path) -> None:
         assert all(s.norm_forget == s.loss_forget == 0 < s.norm_keep for s in taken)
         weights.append(vector(model.denoiser.module))
     torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
+
+
+def test_a_pass_that_memory_does_not_hold_is_split_and_the_step_stays_the_same(model_folder: Path) -> None:
+    """On the real UNet, for which memory runs out at more than four items."""
+    steps_of, weights = [], []
+    for most in (99, 4):
+        model, room = whole(model_folder), Room()
+        chosen = UnlearnSettings(train_batch_size=8, prior_batch_size=4, max_train_steps=2, weights="full")
+        asked = model.denoiser.network("no")
+
+        def network(noisy, t, told, asked=asked, most=most):
+            if len(noisy) > most:
+                raise torch.OutOfMemoryError("of this test")
+            return asked(noisy, t, told)
+
+        trainer = Trainer(
+            room.network(network), model.denoiser.trained(), bank_for(model), METHODS["siss"], chosen, "no", room=room
+        )
+        steps_of.append(list(trainer))
+        weights.append(vector(model.denoiser.module))
+        assert room.most == (None if most == 99 else 3)  # 12, 6, 3
+    torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
+    assert [s.norm_keep for s in steps_of[0]] == pytest.approx([s.norm_keep for s in steps_of[1]], rel=1e-4)

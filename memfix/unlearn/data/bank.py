@@ -84,6 +84,11 @@ class Batch:
         return len(self.from_forget)
 
     @property
+    def most(self) -> int:
+        """Items that a network may be asked about at once."""
+        return len(self) + len(self.prior)
+
+    @property
     def mixture(self) -> float:
         """Share of the mixture items that start from forget images: λ as drawn."""
         return float(self.from_forget.double().mean())

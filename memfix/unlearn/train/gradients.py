@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from memfix.models.denoiser import Network
+from memfix.models.room import Room
 from memfix.unlearn.data.bank import Batch
 from memfix.unlearn.objective.combine import Combined, global_norm
 from memfix.unlearn.objective.methods import Composition
@@ -25,6 +26,7 @@ class Gradients:
     network: Network
     view: View
     ranks: Ranks
+    room: Room
 
     def __call__(
         self, passes: Sequence[Batch], scale: float = 1.0, forget: bool = True
@@ -37,8 +39,6 @@ class Gradients:
         loss_keep, keep = self._side(composition.keep, passes, 1, scale)
         if composition.forget is None or not forget:
             return loss_keep, 0.0, Combined(global_norm(keep), 0.0, 0.0)
-        for p in self.parameters:
-            p.grad = None  # `keep` has it: the one extra buffer, without a copy
         loss_forget, own = self._side(composition.forget, passes, sign, scale)
         norms = composition.combine(keep, own) if composition.combine else Combined(0.0, global_norm(own), 1.0)
         return loss_keep, loss_forget, norms._replace(scale=sign * norms.scale)
@@ -49,17 +49,24 @@ class Gradients:
         """Leave the gradient of sign · term, over all passes, in `.grad`; the term's value, and the gradient."""
         if term is None:
             return 0.0, []
-        total = 0.0
-        for batch in passes:
-            loss = term(batch, self.network, self.view) / len(passes)
-            if loss.requires_grad:
-                (sign * scale * loss).backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
-            total += float(loss.detach())
+        total = self.room.fit(lambda: self._passed(term, passes, sign * scale), max(b.most for b in passes))
         gradients = [_gradient(p) for p in self.parameters]
         if scale != 1:
             torch._foreach_mul_(gradients, 1 / scale)
         self.ranks.average(gradients)
         return self.ranks.mean(total), gradients
+
+    def _passed(self, term: Term, passes: Sequence[Batch], factor: float) -> float:
+        """The mean of a term over passes, with the gradient of `factor` times it in `.grad`."""
+        for p in self.parameters:
+            p.grad = None  # of the other side, whose list has it (the one extra buffer), or of an attempt that ran out
+        total = 0.0
+        for batch in passes:
+            loss = term(batch, self.network, self.view) / len(passes)
+            if loss.requires_grad:
+                (factor * loss).backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
+            total += float(loss.detach())
+        return total
 
 
 def _gradient(parameter: nn.Parameter) -> torch.Tensor:

@@ -19,6 +19,7 @@ from memfix.errors import MemfixError
 from memfix.models.denoiser import Network
 from memfix.models.device import autocast_dtype, memory_for
 from memfix.models.prediction import implied_clean
+from memfix.models.room import Room
 from memfix.records import Step
 from memfix.unlearn.data.bank import Bank, Batch, Items
 from memfix.unlearn.data.draws import Draw
@@ -34,7 +35,6 @@ from memfix.unlearn.train.ranks import Ranks
 
 ALONE = Ranks()
 BACKWARD = 2  # passes forward that a pass backward takes as long as
-LEAST_ITEMS = 2  # of a mixture: one of each side
 LOSS_SCALE, LEAST_SCALE = 2.0**16, 2.0**-16  # of losses in fp16; powers of two leave all digits alone
 
 
@@ -47,7 +47,8 @@ class Trainer:
     `fully_shard`.
     `checkpoints`, two or more state dicts of the model, say how far each weight may move where a prior on the weights
     is in use; without them the keep images do. With `original`, prior items are held to its answers instead of to
-    their pictures. With an `adversary` mixture items are under its embeddings instead of under their prompts.
+    their pictures. With an `adversary` mixture items are under its embeddings instead of under their prompts. `room` is
+    what memory holds at once, for a network that heeds it; a pass that does not fit is taken again in parts.
 
     In fp16 losses are scaled while gradients are made, and a step whose gradients overflow is taken again, scaled half
     as much. Trained weights stay fp32 in every precision.
@@ -69,6 +70,7 @@ class Trainer:
         self, network: Network, weights: Mapping[str, nn.Parameter], bank: Bank, method: Method,
         settings: UnlearnSettings, mixed_precision: str, checkpoints: Sequence[Mapping[str, torch.Tensor]] = (),
         original: Network | None = None, ranks: Ranks = ALONE, adversary: Adversary | None = None,
+        room: Room | None = None,
     ) -> None:  # fmt: skip
         if not settings.max_train_steps:
             raise ValueError("the number of steps is not settled: give max_train_steps, or UnlearnSettings.settled()")
@@ -85,7 +87,8 @@ class Trainer:
         self._mask = self._find_mask()
         self._prior = self._find_prior(checkpoints) if self._strength else None
         decay = 0.0 if self._mask else settings.adam_weight_decay
-        self._gradients = Gradients(composition, self.parameters, network, self._view, ranks)
+        self.room = room or Room()
+        self._gradients = Gradients(composition, self.parameters, network, self._view, ranks, self.room)
         self.optimizer = adam(self.parameters, settings.resolved_learning_rate(), decay, settings.use_8bit_adam)
         self.averages = Averages(self.parameters) if settings.use_ema else None
 
@@ -243,15 +246,10 @@ def adam(parameters: list[nn.Parameter], rate: float, decay: float, eight_bit: b
 
 
 def less_memory(settings: UnlearnSettings) -> str:
-    """What to change about settings so that a step takes less memory; only what is not in use yet."""
-    size, passes = settings.train_batch_size, settings.gradient_accumulation_steps
+    """What to change about settings where not even a single item fits; only what is not in use yet."""
     ways = []
     if not settings.gradient_checkpointing:
         ways.append("Give --gradient-checkpointing.")
-    if size > LEAST_ITEMS:
-        ways.append(f"Lower --train-batch-size ({size}) and raise --gradient-accumulation-steps ({passes}) by as much.")
-    if settings.prior_batch_size:
-        ways.append(f"Lower --prior-batch-size ({settings.prior_batch_size}).")
     if settings.weights == "full":
         if settings.prior_batch_size and settings.prior_target == "model":
             ways.append("Give --prior-target picture.")
