@@ -218,6 +218,8 @@ def test_only_what_lies_beyond_the_control_arm_counts() -> None:
     assert what_attacks_say([mine, *clean], "p2") == (None, None)
     later = point("a", Arm.CONTROL, 8, work=51, prompt_id="c")  # a clean picture takes longer
     assert is_beyond(mine.curve[0], [later]) and not is_beyond(mine.curve[0], [later, point("a", Arm.CONTROL, 3)])
+    sooner = point("a", Arm.CONTROL, 1, work=49, prompt_id="c")  # and another one less long, where its attack ended
+    assert not is_beyond(mine.curve[0], [sooner])
     assert what_attacks_say([point("a", Arm.TARGET, 0), *clean], "p1") == (None, None)
     assert what_attacks_say([point("a", Arm.TARGET, 3, version=Version.BEFORE), *clean], "p1") == (None, None)
 

@@ -62,9 +62,13 @@ def arm_of(
 
 def is_beyond(point: AttackPoint, controls: Sequence[AttackResult]) -> bool:
     """Whether an attack got more of a picture than clean ones give: at most MOST_FORCED of them as much, with no more
-    work."""
+    work.
+
+    An attack ends with its first copies. A clean picture that came with less work was not tried with as much, so there
+    the work tells, and how many copies it gave does not.
+    """
     forced = [c.last for c in controls if c.succeeded and c.last and c.last.work <= point.work]
-    as_much = sum(p.copies / p.samples >= point.copies / point.samples for p in forced)
+    as_much = sum(p.work < point.work or p.copies / p.samples >= point.copies / point.samples for p in forced)
     return as_much <= MOST_FORCED * len(controls)
 
 
