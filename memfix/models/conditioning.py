@@ -35,9 +35,9 @@ class Conditioning:
         """The tensors that there are, [n, …] each."""
         yield from (part for field in fields(self) if (part := getattr(self, field.name)) is not None)
 
-    def to(self, device: torch.device | str) -> Conditioning:
-        """The same on a device."""
-        return self._each(lambda part: part.to(device))
+    def to(self, place: torch.device | torch.dtype | str) -> Conditioning:
+        """The same on a device, or in a precision."""
+        return self._each(lambda part: part.to(place))
 
     def pick(self, rows: torch.Tensor | slice) -> Conditioning:
         """Some rows: a mask [n], places or a slice."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from transformers import CLIPTokenizer
 
 from memfix.models.conditioning import Conditioning, Texts
@@ -16,7 +16,7 @@ BATCH = 32
 class TextReader:
     """Tokens and embeddings of texts. Keeps nothing between calls: prompt lists may be larger than memory."""
 
-    def __init__(self, pipe: StableDiffusionPipeline) -> None:
+    def __init__(self, pipe: StableDiffusionPipeline | StableDiffusionXLPipeline) -> None:
         self._pipe = pipe
 
     def encode(self, texts: Sequence[str]) -> Conditioning:
@@ -51,8 +51,12 @@ class TextReader:
 
     def cut_tokens(self, text: str) -> int:
         """How many tokens of a text the text encoder never sees."""
-        ids = self._pipe.tokenizer(text, truncation=False, verbose=False).input_ids
-        return max(0, len(ids) - int(self._pipe.tokenizer.model_max_length))
+        return self._cut(self._pipe.tokenizer, text)
+
+    @staticmethod
+    def _cut(tokenizer: CLIPTokenizer, text: str) -> int:
+        ids = tokenizer(text, truncation=False, verbose=False).input_ids
+        return max(0, len(ids) - int(tokenizer.model_max_length))
 
     def end_places(self, texts: Sequence[str]) -> torch.Tensor:
         """Place of the end-of-text token that closes each text, [n]; what follows it is padding."""
