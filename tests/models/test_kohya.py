@@ -28,7 +28,7 @@ def adapter(model_folder: Path, tmp_path: Path) -> Path:
         torch.nn.init.normal_(parameter, std=0.2)
     with atomic_folder(tmp_path / "model") as folder:
         model.adapters.save(folder, ContextEdit(0.1 * torch.randn(3, 16), 0.1 * torch.randn(16, 3)))
-        kohya.write_kohya(folder, folder / "run.kohya.safetensors")
+        kohya.write_kohya(folder, folder / "run.kohya.safetensors", model.loaded_by)
     return tmp_path / "model"
 
 
@@ -123,4 +123,4 @@ def test_a_dora_is_refused(model_folder: Path, tmp_path: Path) -> None:
     model.adapters.add(2, dora=True)
     model.adapters.save(tmp_path)
     with pytest.raises(MemfixError, match="DoRA"):
-        kohya.write_kohya(tmp_path, tmp_path / "k.safetensors")
+        kohya.write_kohya(tmp_path, tmp_path / "k.safetensors", model.loaded_by)

@@ -8,12 +8,14 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
 from PIL import Image
+from safetensors.torch import save_file
 
 from memfix.errors import MemfixError
-from memfix.models import loading
+from memfix.models import kohya, loading, lora
 from memfix.models.model import DiffusionModel
 from memfix.models.sampling import plan_samples
 from memfix.models.walk import walk
+from memfix.models.xl import XLModel
 from memfix.records import Prompt, Sample
 from tests.conftest import TOKENS, picture, tiny_xl
 
@@ -166,3 +168,64 @@ def test_what_is_not_its_base_is_refused(xl_folder: Path, tmp_path: Path) -> Non
         (tmp_path / kind / "model_index.json").write_text(json.dumps(index | {"_class_name": kind}))
         with pytest.raises(MemfixError, match=f"is a {kind}"):
             loading.locate(str(tmp_path / kind))
+
+
+def with_lora(model: DiffusionModel, folder: Path) -> torch.Tensor:
+    """Train one by chance, save it, and give the prediction with it."""
+    torch.manual_seed(1)
+    model.adapters.add(2)
+    for parameter in model.denoiser.trained().values():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.adapters.save(folder)
+    return predicted(model)
+
+
+@torch.no_grad()
+def predicted(model: DiffusionModel) -> torch.Tensor:
+    noisy = torch.randn(2, *model.latents.shape, generator=torch.Generator().manual_seed(0))
+    return model.denoiser.predict(noisy, torch.tensor([3, 900]), model.text.encode(TEXTS))
+
+
+def test_a_lora_is_loaded_by_the_pipeline_and_predicts_the_same(
+    model: DiffusionModel, alone: StableDiffusionXLPipeline, xl_folder: Path, tmp_path: Path
+) -> None:
+    before = predicted(model)
+    wanted = with_lora(model, tmp_path)
+    kohya.write_kohya(tmp_path, tmp_path / "run.kohya.safetensors", model.loaded_by)
+    assert not torch.allclose(wanted, before, atol=0.01)
+    for name in (lora.FILE, "run.kohya.safetensors"):
+        pipe = StableDiffusionXLPipeline.from_pretrained(xl_folder, add_watermarker=False)
+        pipe.unet.register_to_config(sample_size=(HEIGHT // 2, WIDTH // 2))
+        pipe.load_lora_weights(tmp_path, weight_name=name)
+        torch.testing.assert_close(predicted(XLModel(pipe)), wanted, atol=1e-5, rtol=1e-5)
+        fresh = loading.load(loading.locate(str(xl_folder)), lambda own: (HEIGHT, WIDTH))
+        fresh.adapters.fuse(tmp_path / name)
+        torch.testing.assert_close(predicted(fresh), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_a_lora_may_change_both_encoders(model: DiffusionModel, xl_folder: Path, tmp_path: Path) -> None:
+    """As kohya's scripts name them; added to another one, and written for other tools, it does the same."""
+    torch.manual_seed(0)
+    state = dict[str, torch.Tensor]()
+    layers = [(e, w, n) for e, w in (("te1", 16), ("te2", 24)) for n in ("q_proj", "out_proj")]
+    for encoder, width, layer in layers:
+        key = f"lora_{encoder}_text_model_encoder_layers_0_self_attn_{layer}"
+        state |= {
+            f"{key}.lora_down.weight": torch.randn(2, width), f"{key}.lora_up.weight": torch.randn(width, 2),
+            f"{key}.alpha": torch.tensor(2.0),
+        }  # fmt: skip
+    save_file(state, tmp_path / "texts.safetensors")
+    with_lora(model, tmp_path / "unet")
+    model.adapters.remove()
+    model.adapters.save_sum(tmp_path / "sum", [tmp_path / "unet", tmp_path / "texts.safetensors"])
+    kohya.write_kohya(tmp_path / "sum", tmp_path / "sum.safetensors", model.loaded_by)
+    model.adapters.fuse(tmp_path / "unet", tmp_path / "texts.safetensors")
+    own = loading.load(loading.locate(str(xl_folder))).text.encode(TEXTS)
+    moved = model.text.encode(TEXTS)
+    assert moved.pooled is not None and own.pooled is not None
+    assert not torch.allclose(moved.tokens, own.tokens, atol=1e-3)
+    assert not torch.allclose(moved.pooled, own.pooled, atol=1e-3)
+    for adapter in (tmp_path / "sum", tmp_path / "sum.safetensors"):
+        other = loading.load(loading.locate(str(xl_folder)), lambda own: (HEIGHT, WIDTH))
+        other.adapters.fuse(adapter)
+        torch.testing.assert_close(predicted(other), predicted(model), atol=1e-4, rtol=1e-4)
