@@ -57,6 +57,14 @@ class Conditioning:
         chosen = chosen.to(self.device)
         return _together(lambda a, b: torch.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b), self, other)
 
+    def framed(self, frames: Sequence[torch.Tensor | None]) -> Conditioning:
+        """With other sizes and crops, [6], in the rows where there are some, if this kind of model is told any."""
+        if self.time_ids is None or all(frame is None for frame in frames):
+            return self
+        own = self.time_ids
+        told = [mine if frame is None else frame.to(mine) for mine, frame in zip(own, frames, strict=True)]
+        return replace(self, time_ids=torch.stack(told))
+
     def equals(self, other: Conditioning) -> torch.Tensor:
         """Whether a row is the same in both, [n] bool."""
         pairs = zip(self.parts(), other.parts(), strict=True)
