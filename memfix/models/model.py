@@ -149,6 +149,10 @@ class DiffusionModel:
             require_finite(latents, self._parts, draw)
             return self.latents.decode(latents)
 
+    def _framed(self, told: Conditioning) -> dict[str, Any]:
+        """What a pipeline is called with so that it tells the denoiser of sizes and crops; nothing if it does not."""
+        return {}
+
     def _start(self, images: Sequence[Image.Image]) -> Any:
         """Pictures as a pipeline that starts from some takes them."""
         return [self.latents.fit(image) for image in images]
@@ -189,6 +193,7 @@ class DiffusionModel:
             "prompt_embeds": told.tokens,
             "negative_prompt_embeds": without.tokens,
             **(whole if told.pooled is not None else {}),
+            **self._framed(told),
             "generator": generators([s.seed for s in batch]),
             "num_inference_steps": batch[0].steps,
             "guidance_scale": batch[0].guidance,

@@ -14,7 +14,12 @@ BATCH = 32
 
 
 class TextReader:
-    """Tokens and embeddings of texts. Keeps nothing between calls: prompt lists may be larger than memory."""
+    """Tokens and embeddings of texts. Keeps nothing between calls: prompt lists may be larger than memory.
+
+    pools: whether the denoiser is also told one embedding of the whole text, beside those of its tokens.
+    """
+
+    pools = False
 
     def __init__(self, pipe: StableDiffusionPipeline | StableDiffusionXLPipeline) -> None:
         self._pipe = pipe

@@ -22,6 +22,8 @@ PARTS = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 class XLReader(TextReader):
     """Texts as two encoders read them, for pictures in the model's own size that nothing was cut off."""
 
+    pools = True
+
     def __init__(self, pipe: StableDiffusionXLPipeline, latents: LatentSpace) -> None:
         super().__init__(pipe)
         self._latents = latents
@@ -87,6 +89,14 @@ class XLModel(DiffusionModel):
         """
         height, width = self.latents.picture_size
         return torch.tensor([_frame(image, height, width) for image in images], dtype=torch.float32).reshape(-1, 6)
+
+    def _framed(self, told: Conditioning) -> dict[str, Any]:
+        """Raises ValueError for rows that differ in it, which a pipeline cannot draw together."""
+        if told.time_ids is None or not (told.time_ids == told.time_ids[:1]).all():
+            raise ValueError("all pictures of a batch are told of one size and crop")
+        height, width, top, left, high, wide = (int(number) for number in told.time_ids[0])
+        sizes = {"original_size": (height, width), "target_size": (high, wide)}
+        return {**sizes, "crops_coords_top_left": (top, left)}
 
     def _start(self, images: Sequence[Image.Image]) -> Any:
         """As latents, encoded here: under autocast to half precision the autoencoder would overflow."""

@@ -1,6 +1,7 @@
 """Stable Diffusion XL at a tiny size, against diffusers' own pipelines."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from memfix.models.model import DiffusionModel
 from memfix.models.sampling import plan_samples
 from memfix.models.walk import walk
 from memfix.models.xl import XLModel
-from memfix.records import Prompt, Sample
+from memfix.records import SAME, Prompt, Sample
 from tests.conftest import TOKENS, picture, tiny_xl
 
 HEIGHT, WIDTH = 16, 32  # of pictures; latents are half as large
@@ -229,3 +230,16 @@ def test_a_lora_may_change_both_encoders(model: DiffusionModel, xl_folder: Path,
         other = loading.load(loading.locate(str(xl_folder)), lambda own: (HEIGHT, WIDTH))
         other.adapters.fuse(adapter)
         torch.testing.assert_close(predicted(other), predicted(model), atol=1e-4, rtol=1e-4)
+
+
+def test_a_picture_is_asked_for_with_its_own_size_and_crop(
+    model: DiffusionModel, alone: StableDiffusionXLPipeline
+) -> None:
+    own = torch.tensor([[50.0, 100.0, 24.0, 0.0, HEIGHT, WIDTH]])
+    told = replace(model.text.encode(TEXTS[:1]).to("cpu"), time_ids=own)
+    found = pixels(model.sample(PLAN[:2], "no", {("p0", SAME): told}))
+    more = {"original_size": (50, 100), "crops_coords_top_left": (24, 0), "target_size": (HEIGHT, WIDTH)}
+    assert np.array_equal(found, drawn_alone(alone, PLAN[:2], **more))
+    assert not np.array_equal(found, drawn_alone(alone, PLAN[:2]))
+    with pytest.raises(ValueError, match="one size and crop"):
+        model.sample(PLAN, "no", {("p0", SAME): told})
