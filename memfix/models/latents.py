@@ -74,13 +74,18 @@ class LatentSpace:
 
     @torch.no_grad()
     def encode(self, images: Sequence[Image.Image]) -> Iterator[torch.Tensor]:
-        """Latents [C, h, w] in the denoiser's scale, one an image, on the CPU; pictures are fitted."""
+        """Latents [C, h, w] in the denoiser's scale, one an image, on the CPU; pictures are fitted.
+
+        Raises MemfixError where they are not numbers.
+        """
         for i in range(0, len(images), BATCH):
             pixels = np.stack([np.asarray(self.fit(image), np.float32) for image in images[i : i + BATCH]])
             x = torch.from_numpy(pixels / 127.5 - 1).permute(0, 3, 1, 2).to(self._pipe.device)
+            vae = self._pipe.vae
             with self._precision():
-                mean = self._pipe.vae.encode(x).latent_dist.mode()
-            config = self._pipe.vae.config
+                mean = vae.encode(x).latent_dist.mode()
+                require_finite(mean, {"vae": vae}, functools.partial(vae.encode, x))
+            config = vae.config
             shift = getattr(config, "shift_factor", None) or 0.0
             yield from ((mean - shift) * config.scaling_factor).float().cpu()
 

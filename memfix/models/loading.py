@@ -23,6 +23,7 @@ from memfix.errors import MemfixError
 from memfix.files import files_below, sha256, sha256_of
 from memfix.models import folders, single_file
 from memfix.models.device import device
+from memfix.models.distilled import require_plain_guidance
 from memfix.models.model import DiffusionModel
 from memfix.models.probe import LIKE_NOISE
 from memfix.models.xl import XLModel
@@ -192,6 +193,7 @@ def load(source: ModelSource, size: Size = own_size) -> DiffusionModel:
             f"Give a {' or '.join(_supported())}.",
         )
     _check_noise(pipe, source.name)
+    require_plain_guidance(pipe, source.name)
     pipe.set_progress_bar_config(disable=True)
     for module in pipe.components.values():
         if isinstance(module, nn.Module):

@@ -18,6 +18,7 @@ from memfix.models.context import ContextEdit, taken_off
 from memfix.models.course import Course, sampler
 from memfix.models.denoiser import Denoiser
 from memfix.models.device import autocast
+from memfix.models.distilled import FEW_STEPS, SLIGHT_GUIDANCE, own_sampling
 from memfix.models.finite import require_finite, require_finite_weights
 from memfix.models.latents import LatentSpace, generators
 from memfix.models.probe import LIKE_NOISE, likeness_to_noise
@@ -66,6 +67,17 @@ class DiffusionModel:
             "The scheduler says that the model predicts the noise (prediction_type 'epsilon'), but its answer to pure "
             "noise is not like it, as is so of models of 'v_prediction' and of untrained ones. If that is wrong, all "
             "samples are noise, and no copy is found in them."
+        )
+
+    def ill_sampled(self, name: str, steps: int, guidance: float) -> str:
+        """Why samples of these steps and guidance are not what its users see; empty where nothing speaks for that."""
+        kind = own_sampling(self._pipe, name)
+        if kind is None or (steps <= FEW_STEPS and guidance <= SLIGHT_GUIDANCE):
+            return ""
+        return (
+            f"{name} looks like a model that was distilled to be sampled in few steps ({kind.word}). With "
+            f"{steps} steps and guidance {guidance:g} it does not draw what its users see, and copies may be missed. "
+            f"Give --num-inference-steps {kind.steps} --guidance-scale {kind.guidance:g}, or what its makers say."
         )
 
     def likeness_to_noise(self) -> float:

@@ -41,7 +41,7 @@ V, EPSILON = "v_prediction", "epsilon"
 FIRST_LAYER, CLASSES = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.label_emb.0.0.weight"
 VAE, CLIP, OPEN_CLIP = "first_stage_model.decoder.", "cond_stage_model.transformer.", "cond_stage_model.model."
 CLIP_OF_XL = "conditioner.embedders.0.transformer."
-KINDS = {"v1": "sd1", "v2": "sd2", "xl_base": "xl"}
+FAMILY_OF_KIND = {"v1": "sd1", "v2": "sd2", "xl_base": "xl"}
 """What diffusers calls the kinds of files that are supported → family; it takes files of unknown kinds for v1."""
 LORA_WORDS = ("lora_down", "lora_up", "lora_A", "lora_B", "hada_", "lokr_")
 OTHERS = {
@@ -103,7 +103,7 @@ def _family(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
     if any(word in key for key in shapes for word in LORA_WORDS):
         raise MemfixError(f"{file} is a LoRA, not a model.", "Give it to --adapter, beside the model it was made for.")
     kind = infer_diffusers_model_type({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
-    if kind not in KINDS:
+    if kind not in FAMILY_OF_KIND:
         raise MemfixError(f"{file} is {OTHERS.get(kind, f'of the kind {kind}')}, which is not supported so far.", hint)
     if FIRST_LAYER not in shapes:
         some = ", ".join(sorted(shapes)[:2]) or "no weights"
@@ -114,7 +114,7 @@ def _family(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
         raise MemfixError(f"The model in {file} {what}, which is not supported so far.", hint)
     if kind == "v1" and (any(key.startswith(OPEN_CLIP) for key in shapes) or _context_width(shapes) == 1024):
         return "sd2"
-    return KINDS[kind]
+    return FAMILY_OF_KIND[kind]
 
 
 def _context_width(shapes: Mapping[str, tuple[int, ...]]) -> int | None:

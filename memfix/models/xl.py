@@ -16,7 +16,7 @@ from memfix.models.latents import LatentSpace, covered
 from memfix.models.model import DiffusionModel
 from memfix.models.text import TextReader
 
-PARTS = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+NEEDED = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 
 
 class XLReader(TextReader):
@@ -65,7 +65,7 @@ class XLModel(DiffusionModel):
     """A model with two text encoders, whose pictures come with sizes and crops."""
 
     def __init__(self, pipe: StableDiffusionXLPipeline) -> None:
-        if missing := [part for part in PARTS if getattr(pipe, part) is None]:
+        if missing := [part for part in NEEDED if getattr(pipe, part) is None]:
             raise MemfixError(
                 f"The model has no {missing[0]}, as the refiner of Stable Diffusion XL, which is not supported.",
                 "Give a base model of Stable Diffusion XL.",

@@ -26,7 +26,7 @@ def noised_picture(attacked: Attacked, bench: Bench) -> Iterator[Attempt]:
         yield Attempt(attacked.prompt.id, number * len(plan), plan, images)
 
 
-def framed(attacked: Attacked, bench: Bench) -> Iterator[Attempt]:
+def as_learned(attacked: Attacked, bench: Bench) -> Iterator[Attempt]:
     """The prompt with what the denoiser was told of the picture's size and crop while it learned it.
 
     Not made of a model that is not told that, nor of a picture of which that is what is always told.
