@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +24,7 @@ from memfix.files import files_below, sha256, sha256_of
 from memfix.models import folders, single_file
 from memfix.models.device import device
 from memfix.models.distilled import require_plain_guidance
+from memfix.models.inversion import Embedding, add_embeddings
 from memfix.models.model import DiffusionModel
 from memfix.models.probe import LIKE_NOISE
 from memfix.models.xl import XLModel
@@ -59,6 +60,8 @@ class ModelSource:
     """Of the weight files in use."""
     donors: Mapping[str, Path] = field(default_factory=dict)
     """Parts that come from elsewhere → from where."""
+    embeddings: tuple[Embedding, ...] = ()
+    """Words that are added to its vocabulary."""
 
     @classmethod
     def of(
@@ -77,6 +80,13 @@ class ModelSource:
             told = [weights, *(f"{part} {_content_of(donor)}" for part, donor in sorted(donors.items()))]
             weights = hashlib.sha256("\n".join(told).encode()).hexdigest()
         return cls(name, path, revision, weights, config, variant, donors)
+
+    def knowing(self, embeddings: Iterable[Embedding]) -> ModelSource:
+        """The same with words that are added to its vocabulary."""
+        if not (added := tuple(embeddings)):
+            return self
+        told = "\n".join([self.sha256, *(one.digest for one in added)])
+        return replace(self, sha256=hashlib.sha256(told.encode()).hexdigest(), embeddings=added)
 
 
 def _content_of(donor: Path) -> str:
@@ -124,7 +134,8 @@ def locate(
 
 def source_of(settings: DetectSettings) -> ModelSource:
     """The model of a detection, found as `locate` does."""
-    return locate(settings.model, settings.revision, settings.variant, _donors(settings))
+    found = locate(settings.model, settings.revision, settings.variant, _donors(settings))
+    return found.knowing(map(Embedding.named, settings.embedding))
 
 
 def _donors(settings: DetectSettings) -> dict[str, str]:
@@ -195,10 +206,12 @@ def load(source: ModelSource, size: Size = own_size) -> DiffusionModel:
     _check_noise(pipe, source.name)
     require_plain_guidance(pipe, source.name)
     pipe.set_progress_bar_config(disable=True)
+    pipe = pipe.to(device(), torch.float32)
+    add_embeddings(pipe, source.embeddings)
     for module in pipe.components.values():
         if isinstance(module, nn.Module):
             module.requires_grad_(False).eval()
-    model = make(pipe.to(device(), torch.float32))
+    model = make(pipe)
     model.latents.resize(*size(model.latents.picture_size))
     _check_prediction(model, source.name)
     model.require_finite_weights(source.name)
