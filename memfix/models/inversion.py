@@ -18,17 +18,17 @@ BARE = "emb_params"
 """What user interfaces call the embedding in their files, which say no word."""
 BY_ENCODER = {"clip_l": ("text_encoder", "tokenizer"), "clip_g": ("text_encoder_2", "tokenizer_2")}
 """Names in files for Stable Diffusion XL → the encoder and the tokenizer that they are for."""
-FIRST = BY_ENCODER["clip_l"]
+SOLE = BY_ENCODER["clip_l"]
 
 
-class Embedding(NamedTuple):
+class Inversion(NamedTuple):
     """A file of an embedding, and the word that stands for it in prompts where its own is not wanted."""
 
     path: Path
     word: str | None = None
 
     @classmethod
-    def named(cls, words: str) -> Embedding:
+    def named(cls, words: str) -> Inversion:
         """As users write it: `PATH`, or `PATH:WORD`. Raises MemfixError for what is no such file."""
         path, colon, word = words.rpartition(":")
         found = cls(Path(path), word) if colon and not Path(words).exists() else cls(Path(words))
@@ -52,7 +52,7 @@ class Embedding(NamedTuple):
             raise MemfixError(f"Embedding {self.path} cannot be read: {error}.", "Restore it.") from None
 
 
-def add_embeddings(pipe: Any, embeddings: Sequence[Embedding]) -> None:
+def add_embeddings(pipe: Any, embeddings: Sequence[Inversion]) -> None:
     """Let a pipeline know the words of embeddings. One that it knows already, by the same vectors, stays as it is.
 
     Raises MemfixError for a file that does not fit, and for a word that means something else.
@@ -63,7 +63,7 @@ def add_embeddings(pipe: Any, embeddings: Sequence[Embedding]) -> None:
         [own, *_] = found
         word = embedding.word or (embedding.path.stem if own in (BARE, *BY_ENCODER) else own)
         for name, vectors in found.items():
-            encoder, tokenizer = (getattr(pipe, part) for part in BY_ENCODER.get(name, FIRST))
+            encoder, tokenizer = (getattr(pipe, part) for part in BY_ENCODER.get(name, SOLE))
             if not _is_known(encoder, tokenizer, word, vectors, embedding):
                 pipe.load_textual_inversion(
                     {word: vectors}, token=word, text_encoder=encoder, tokenizer=tokenizer
@@ -71,10 +71,10 @@ def add_embeddings(pipe: Any, embeddings: Sequence[Embedding]) -> None:
             _find_end(encoder, tokenizer)
 
 
-def _require_fitting(pipe: Any, embedding: Embedding, found: dict[str, torch.Tensor]) -> None:
+def _require_fitting(pipe: Any, embedding: Inversion, found: dict[str, torch.Tensor]) -> None:
     """As many encoders as the model has, one embedding each, as wide as theirs."""
     encoders = [part for part, _ in BY_ENCODER.values() if hasattr(pipe, part)]
-    told = [BY_ENCODER.get(name, FIRST)[0] for name in found]
+    told = [BY_ENCODER.get(name, SOLE)[0] for name in found]
     wide = {part: getattr(pipe, part).get_input_embeddings().embedding_dim for part in encoders}
     fits = sorted(told) == encoders and all(
         rows.ndim == 2 and rows.shape[1] == wide[part] for part, rows in zip(told, found.values(), strict=True)
@@ -88,7 +88,7 @@ def _require_fitting(pipe: Any, embedding: Embedding, found: dict[str, torch.Ten
         )
 
 
-def _is_known(encoder: Any, tokenizer: Any, word: str, vectors: torch.Tensor, embedding: Embedding) -> bool:
+def _is_known(encoder: Any, tokenizer: Any, word: str, vectors: torch.Tensor, embedding: Inversion) -> bool:
     """Whether a word is in a vocabulary with these vectors. Raises MemfixError if it is there with others."""
     vocabulary, table = tokenizer.get_vocab(), encoder.get_input_embeddings().weight
     words = [word, *(f"{word}_{i}" for i in range(1, len(vectors)))]

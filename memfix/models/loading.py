@@ -24,7 +24,7 @@ from memfix.files import files_below, sha256, sha256_of
 from memfix.models import folders, single_file
 from memfix.models.device import device
 from memfix.models.distilled import require_plain_guidance
-from memfix.models.inversion import Embedding, add_embeddings
+from memfix.models.inversion import Inversion, add_embeddings
 from memfix.models.model import DiffusionModel
 from memfix.models.probe import LIKE_NOISE
 from memfix.models.xl import XLModel
@@ -60,7 +60,7 @@ class ModelSource:
     """Of the weight files in use."""
     donors: Mapping[str, Path] = field(default_factory=dict)
     """Parts that come from elsewhere → from where."""
-    embeddings: tuple[Embedding, ...] = ()
+    embeddings: tuple[Inversion, ...] = ()
     """Words that are added to its vocabulary."""
 
     @classmethod
@@ -81,7 +81,7 @@ class ModelSource:
             weights = hashlib.sha256("\n".join(told).encode()).hexdigest()
         return cls(name, path, revision, weights, config, variant, donors)
 
-    def knowing(self, embeddings: Iterable[Embedding]) -> ModelSource:
+    def knowing(self, embeddings: Iterable[Inversion]) -> ModelSource:
         """The same with words that are added to its vocabulary."""
         if not (added := tuple(embeddings)):
             return self
@@ -135,7 +135,7 @@ def locate(
 def source_of(settings: DetectSettings) -> ModelSource:
     """The model of a detection, found as `locate` does."""
     found = locate(settings.model, settings.revision, settings.variant, _donors(settings))
-    return found.knowing(map(Embedding.named, settings.embedding))
+    return found.knowing(map(Inversion.named, settings.embedding))
 
 
 def _donors(settings: DetectSettings) -> dict[str, str]:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from memfix.config.checks import DetectSettings
 from memfix.errors import MemfixError
 from memfix.models import loading
-from memfix.models.inversion import Embedding
+from memfix.models.inversion import Inversion
 from memfix.models.model import DiffusionModel
 from tests.conftest import tiny_xl
 
@@ -115,4 +115,4 @@ def test_pickles_and_what_is_not_there_are_refused(tmp_path: Path) -> None:
     (tmp_path / "face.pt").write_bytes(b"")
     for words in (str(tmp_path / "face.pt"), str(tmp_path / "none.safetensors")):
         with pytest.raises(MemfixError, match="There is no embedding at"):
-            Embedding.named(words)
+            Inversion.named(words)
