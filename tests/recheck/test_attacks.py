@@ -294,7 +294,7 @@ def _first(bench: Bench, one: Attacked):
 
 
 def test_attacks_by_name() -> None:
-    assert chosen("usual") == ["wording", "embedding", "noised"]
+    assert chosen("usual") == ["wording", "frame", "embedding", "noised"]
     assert chosen("all") == [name for name in ATTACKS if name != "paraphrase"]
     assert chosen("none") == []
     assert chosen("half, embedding,half") == ["half", "embedding"]
@@ -304,7 +304,7 @@ def test_attacks_by_name() -> None:
 
 
 def test_paraphrases_are_an_attack_where_they_are_given() -> None:
-    assert chosen("usual", "own.txt") == ["wording", "paraphrase", "embedding", "noised"]
+    assert chosen("usual", "own.txt") == ["wording", "paraphrase", "frame", "embedding", "noised"]
     assert chosen("all", "own.txt") == list(ATTACKS)
     assert chosen("noised,paraphrase", "own.txt") == ["noised", "paraphrase"]
     with pytest.raises(MemfixError, match="paraphrase is named, and --paraphrases gives none"):
