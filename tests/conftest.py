@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from PIL import Image, ImageDraw
 from tokenizers import pre_tokenizers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from memfix.measures import weights
 
@@ -58,6 +65,38 @@ def tiny_pipeline(prediction_type: str = "epsilon", latent_size: int | tuple[int
         vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tokenizer, unet=unet, scheduler=scheduler,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
+
+
+def tiny_xl(prediction_type: str = "epsilon", latent_size: int = 8, layers: int = 2) -> StableDiffusionXLPipeline:
+    """Two text encoders of different widths, tokenizers that fill up differently, and a denoiser that is told sizes."""
+    base = tiny_pipeline(prediction_type, latent_size)
+    own = base.text_encoder.config.to_dict() | {"num_hidden_layers": layers}
+    first = CLIPTextConfig(**own)
+    second = CLIPTextConfig(**own | {"hidden_size": 24, "num_attention_heads": 3, "projection_dim": 12})
+    other = CLIPTokenizer(
+        vocab=base.tokenizer.get_vocab(), merges=[], model_max_length=TOKENS, pad_token="!",
+    )  # fmt: skip
+    unet = UNet2DConditionModel(**dict(base.unet.config) | {
+        "cross_attention_dim": 16 + 24, "addition_embed_type": "text_time", "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 6 * 8 + 12, "use_linear_projection": True,
+    })  # fmt: skip
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1,
+        prediction_type=prediction_type,
+    )  # fmt: skip
+    pipe = StableDiffusionXLPipeline(
+        vae=base.vae, text_encoder=CLIPTextModel(first), text_encoder_2=CLIPTextModelWithProjection(second),
+        tokenizer=base.tokenizer, tokenizer_2=other, unet=unet, scheduler=scheduler, add_watermarker=False,
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="session")
+def xl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("xl")
+    tiny_xl().save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

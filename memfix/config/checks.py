@@ -12,7 +12,7 @@ AUTO = "auto"
 """The measure that decides where nobody names one: see `DetectSettings.deciding`."""
 
 
-LATER_SETTINGS = ("vae", "text_encoder", "resolution", "height", "width")
+LATER_SETTINGS = ("vae", "text_encoder", "resolution", "height", "width", "embedding")
 """Settings of detection that runs of an earlier time do not have; nothing by default."""
 
 
@@ -45,6 +45,11 @@ class DetectSettings(Settings):
         description="LoRA to put on top of the model: a folder or file of your own, with its strength where that is "
         "not 1 (style.safetensors:0.8), or that of an earlier run if you want to unlearn more. Several add up. The new "
         "LoRA then contains these as well.",
+    )
+    embedding: Annotated[tuple[str, ...], SEVERAL] = Field(
+        (),
+        description="Embedding of textual inversion, a .safetensors file, whose word prompts may use: the word in the "
+        "file, else the file's name, or one of your own (face.safetensors:<face>). It may be repeated.",
     )
     references: str | None = Field(
         None,

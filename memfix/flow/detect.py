@@ -96,7 +96,7 @@ def detect(
         entry.wrong_rows = wrong.count
         model = loading.load(opened.source, settings.picture_size)
         model.adapters.fuse(*adapters_of(settings))
-        _tell_of_model(model, talk)
+        _tell_of_model(model, settings, talk)
         entry.loaded_by, entry.drawn = model.loaded_by, bool(opened.references or opened.indexed)
         references = _open_references(opened, settings, wrong, talk, model.latents.drawn)
         if not opened.indexed:  # an index is read as samples are compared, so that its end is soon enough
@@ -203,12 +203,14 @@ def witness_measures(
     return found
 
 
-def _tell_of_model(model: DiffusionModel, talk: Talk) -> None:
+def _tell_of_model(model: DiffusionModel, settings: DetectSettings, talk: Talk) -> None:
     """What is drawn, so that a wrong size is seen; a warning where the model may not predict what it says."""
     height, width = model.latents.picture_size
     talk.say(f"It draws pictures of {width} × {height} pixels (width × height).")
     if doubt := model.doubt():
         talk.warn(doubt)
+    if told := model.ill_sampled(settings.model, settings.num_inference_steps, settings.guidance_scale):
+        talk.warn(told)
 
 
 def _tell_of_small_pictures(opened: Opened, side: int, talk: Talk) -> None:

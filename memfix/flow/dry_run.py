@@ -69,6 +69,13 @@ def check_run(detection: Detection, settings: UnlearnSettings, overwrite: bool) 
 def open_model(detection: Detection, settings: UnlearnSettings) -> DiffusionModel:
     """The run's model. Raises MemfixError for settings that do not go with it."""
     model = detection.model()
+    if settings.reword and model.text.pools:
+        raise MemfixError(
+            "This model is also told the whole prompt in one embedding, and a rewording edits only how it reads the "
+            "embeddings of tokens: the prompt would go on meaning what it does.",
+            "Leave out --reword.",
+            ExitCode.USAGE,
+        )
     check_adds_up(model, detection.settings, settings)
     window(settings, len(model.schedule))
     return model

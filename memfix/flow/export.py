@@ -31,7 +31,8 @@ def export(run: Run, form: str, out: Path, talk: Talk) -> Path:
     if form == "kohya":
         if weights.source:
             raise MemfixError("All weights were trained, so there is no LoRA.", "Use --format checkpoint or diffusers.")
-        kohya.write_kohya(run.path / MODEL, out)
+        detected = run.header.stages.detect
+        kohya.write_kohya(run.path / MODEL, out, detected.loaded_by if detected else None)
         return out
     source = detection.source
     if form == "checkpoint" and not source.path.is_file():

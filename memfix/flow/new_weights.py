@@ -88,7 +88,8 @@ class NewWeights:
         """The model that has these weights, on top of the adapter that the detection had."""
         for adapter in (below := self.below(detection)):
             talk.say(f"The adapter of the detection, {adapter.path}, is put on the model as well, below these weights.")
-        source = self.source or detection.source
+        words = detection.source.embeddings
+        source = self.source.knowing(words) if self.source else detection.source
         model = loading.load(source, detection.settings.picture_size)
         if self.source and (doubt := model.doubt()):
             talk.warn(doubt)

@@ -70,7 +70,7 @@ class Training:
     def __call__(self) -> Ending:
         """Take all steps. What was killed before goes on from its newest checkpoint."""
         run, settings, model, talk, ranks = self.run, self.settings, self.sample.model, self.sample.talk, Ranks.here()
-        ranks.shared(Work(self.bank.targets, self.bank.prior, run.path))
+        ranks.shared(Work(self.bank.targets, self.bank.prior, self.bank.frames, run.path))
         trainer = _trainer(model, self.bank, self.method, settings, self.precision, ranks)
         monitor = self._monitor() if settings.closed or settings.validation_steps else None
         watch = self._watch(TRAINING, trainer, monitor, ranks, settings.resume_from_checkpoint)
@@ -167,8 +167,7 @@ class Training:
             part = Run(run.path / APART / i, run.header)
             if not (part.path / MODEL).exists():
                 part.path.mkdir(parents=True, exist_ok=True)
-                alone = Bank([target], bank.prior, bank.texts, bank.schedule)
-                entry.endings[i] = replace(self, run=part, bank=alone)()
+                entry.endings[i] = replace(self, run=part, bank=bank.of([target]))()
                 run.save()
                 with atomic_folder(part.path / MODEL) as folder:
                     model.adapters.save(folder)
@@ -221,13 +220,14 @@ class Work(NamedTuple):
 
     targets: Sequence[Target]
     prior: Sequence[tuple[str, torch.Tensor]]
+    frames: Sequence[torch.Tensor]
     folder: Path
 
 
 def follow(ranks: Ranks, model: DiffusionModel, method: Method, settings: UnlearnSettings, precision: str) -> None:
     """Take part in every training of the first rank, until it shares None. Nothing is written, nothing is said."""
     while work := ranks.shared(cast(Work | None, None)):
-        bank = with_texts(model, work.targets, work.prior)
+        bank = with_texts(model, work.targets, work.prior, work.frames)
         trainer = _trainer(model, bank, method, settings, precision, ranks)
         if done := ranks.shared(0):
             Checkpoints(work.folder / CHECKPOINTS, trainer).restore(str(done))

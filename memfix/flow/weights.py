@@ -62,7 +62,8 @@ def save(
             else:
                 model.adapters.save(folder, edit)
             if kohya.is_plain(folder):
-                kohya.write_kohya(folder, folder / f"{slug(detection.run.path.name)}{kohya.ENDING}")
+                file = folder / f"{slug(detection.run.path.name)}{kohya.ENDING}"
+                kohya.write_kohya(folder, file, model.loaded_by)
         else:
             if edit is not None:
                 build_in(model.denoiser.module, edit)

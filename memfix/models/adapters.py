@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError
@@ -25,8 +25,8 @@ from memfix.models.context import ContextEdit, readers
 from memfix.models.finite import require_finite_weights
 from memfix.models.lora import Adapter
 
-CHANGED_PARTS = ("unet", "text_encoder")
-"""What a LoRA may change."""
+CHANGED_PARTS = ("unet", "text_encoder", "text_encoder_2")
+"""What a LoRA may change, as far as a model has it."""
 TEXT_PREFIXES = ("text_encoder", "lora_te")
 DOWN, UP = f"{lora.FIRST}weight", f"{lora.SECOND}weight"
 
@@ -41,8 +41,8 @@ class Factors(NamedTuple):
 class Adapters:
     """What a model has on top of its weights."""
 
-    def __init__(self, pipe: StableDiffusionPipeline) -> None:
-        self._pipe = pipe
+    def __init__(self, pipe: StableDiffusionPipeline | StableDiffusionXLPipeline) -> None:
+        self._pipe, self._parts = pipe, [part for part in CHANGED_PARTS if hasattr(pipe, part)]
 
     @property
     def present(self) -> bool:
@@ -68,7 +68,7 @@ class Adapters:
 
     def fuse_trained(self, weight: float = 1.0) -> None:
         """The same with what is on the model."""
-        self._pipe.fuse_lora(components=list(CHANGED_PARTS), lora_scale=weight)
+        self._pipe.fuse_lora(components=self._parts, lora_scale=weight)
         self._pipe.unload_lora_weights()
 
     def read(self, given: Path | Adapter) -> dict[str, dict[str, Factors]]:
@@ -79,7 +79,7 @@ class Adapters:
         adapter = Adapter.of(given)
         name, found = self._attach(adapter.path), dict[str, dict[str, Factors]]()
         whole = True
-        for part in CHANGED_PARTS:
+        for part in self._parts:
             module = getattr(self._pipe, part)
             if name in getattr(module, "peft_config", {}):
                 state = get_peft_model_state_dict(module, adapter_name=name)
@@ -102,10 +102,10 @@ class Adapters:
         if edit is not None:
             config["rank_pattern"] = {name: lora.widen(state, name, layer, edit) for name, layer in readers(unet)}
             config["alpha_pattern"] = dict(config["rank_pattern"])
-        _write(folder, {"unet": (state, config)})
+        self._write(folder, {"unet": (state, config)})
 
     def save_sum(self, folder: Path, given: Sequence[Path | Adapter], edit: ContextEdit | None = None) -> None:
-        """Write one LoRA that changes the model as all of these do together, its text encoder included.
+        """Write one LoRA that changes the model as all of these do together, its text encoders included.
 
         Its rank in each layer is the sum of theirs: B₁A₁ + B₂A₂ = [B₁ B₂] [A₁; A₂]. With `edit`, that of the model's
         weights W as they are is one more: W write read. The file says which adapters it holds.
@@ -114,9 +114,18 @@ class Adapters:
         if edit is not None:
             layers = readers(self._pipe.unet)
             adapters.append({"unet": {n: Factors(edit.read, x.weight.float().cpu() @ edit.write) for n, x in layers}})
-        parts = [part for part in CHANGED_PARTS if any(part in adapter for adapter in adapters)]
-        _write(folder, {part: _sum([adapter.get(part, {}) for adapter in adapters]) for part in parts})
+        parts = [part for part in self._parts if any(part in adapter for adapter in adapters)]
+        self._write(folder, {part: _sum([adapter.get(part, {}) for adapter in adapters]) for part in parts})
         lora.note_held(folder, known)
+
+    def _write(self, folder: Path, parts: Mapping[str, tuple[dict[str, torch.Tensor], dict[str, Any]]]) -> None:
+        """The same bytes each time: peft holds the names of layers in a set, whose order is another in each process."""
+        told: dict[str, Any] = {}
+        for part, (state, config) in parts.items():
+            told[f"{part}_lora_layers"] = state
+            told[f"{part}_lora_adapter_metadata"] = config | {"target_modules": sorted(config["target_modules"])}
+        self._pipe.save_lora_weights(folder, weight_name=lora.FILE, **told)
+        sort_metadata(folder / lora.FILE)
 
     def _attach(self, path: Path) -> str:
         """Put an adapter on a model that has none; the name it has there. Raises as `fuse` does."""
@@ -195,13 +204,3 @@ def _sum(adapters: Sequence[Mapping[str, Factors]]) -> tuple[dict[str, torch.Ten
     most = max(ranks.values())
     config = LoraConfig(r=most, lora_alpha=most, target_modules=list(ranks), rank_pattern=ranks, alpha_pattern=ranks)
     return state, config.to_dict()
-
-
-def _write(folder: Path, parts: Mapping[str, tuple[dict[str, torch.Tensor], dict[str, Any]]]) -> None:
-    """The same bytes each time: peft holds the names of layers in a set, whose order is another in each process."""
-    told: dict[str, Any] = {}
-    for part, (state, config) in parts.items():
-        told[f"{part}_lora_layers"] = state
-        told[f"{part}_lora_adapter_metadata"] = config | {"target_modules": sorted(config["target_modules"])}
-    StableDiffusionPipeline.save_lora_weights(folder, weight_name=lora.FILE, **told)
-    sort_metadata(folder / lora.FILE)

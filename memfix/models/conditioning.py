@@ -35,9 +35,9 @@ class Conditioning:
         """The tensors that there are, [n, …] each."""
         yield from (part for field in fields(self) if (part := getattr(self, field.name)) is not None)
 
-    def to(self, device: torch.device | str) -> Conditioning:
-        """The same on a device."""
-        return self._each(lambda part: part.to(device))
+    def to(self, place: torch.device | torch.dtype | str) -> Conditioning:
+        """The same on a device, or in a precision."""
+        return self._each(lambda part: part.to(place))
 
     def pick(self, rows: torch.Tensor | slice) -> Conditioning:
         """Some rows: a mask [n], places or a slice."""
@@ -56,6 +56,14 @@ class Conditioning:
         """This row where `chosen`, [n] bool, holds, else that of the other."""
         chosen = chosen.to(self.device)
         return _together(lambda a, b: torch.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b), self, other)
+
+    def framed(self, frames: Sequence[torch.Tensor | None]) -> Conditioning:
+        """With other sizes and crops, [6], in the rows where there are some, if this kind of model is told any."""
+        if self.time_ids is None or all(frame is None for frame in frames):
+            return self
+        own = self.time_ids
+        told = [mine if frame is None else frame.to(mine) for mine, frame in zip(own, frames, strict=True)]
+        return replace(self, time_ids=torch.stack(told))
 
     def equals(self, other: Conditioning) -> torch.Tensor:
         """Whether a row is the same in both, [n] bool."""

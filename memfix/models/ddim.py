@@ -40,9 +40,10 @@ def denoise(
     pull, x, times = Pull(model, [prompt], len(x)), x.to(model.device), _times(model, steps)[::-1]
     with autocast(mixed_precision):
         for high, low in zip(times, [*times[1:], -1], strict=True):
-            conditional, unconditional = pull.noises(x, float(high))
-            x = _moved(model, x, unconditional + guidance * (conditional - unconditional), high, low)
-            x = touch(x, *_scales(model, low)) if touch else x
+            with_prompt, without = pull.answers(x, float(high))
+            guided, (signal, noise) = without + guidance * (with_prompt - without), _scales(model, low)
+            x = signal * model.schedule.clean(guided, x, high) + noise * model.schedule.noise(guided, x, high)
+            x = touch(x, signal, noise) if touch else x
     return x
 
 

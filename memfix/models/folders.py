@@ -15,6 +15,7 @@ from memfix.errors import MemfixError
 from memfix.files import files_below
 
 INDEX = "model_index.json"
+SUPPORTED = "models of Stable Diffusion 1, 2 and XL"
 WEIGHT_FILES = ".safetensors"
 CONFIG = {".json", ".txt"}
 UNUSED = {"safety_checker", "feature_extractor", "image_encoder"}
@@ -38,7 +39,7 @@ def require_supported(name: str, index: Mapping[str, Any], supported: Sequence[s
     kind = str(index.get("_class_name"))
     hint = f"Give a {' or '.join(supported)}."
     if kind not in supported:
-        message = f"{name} is a {kind}; so far only Stable Diffusion 1 and 2 models are supported."
+        message = f"{name} is a {kind}; so far only {SUPPORTED} are supported."
         raise MemfixError(message, hint)
     network = _settings(folder / "unet/config.json") if folder else {}
     read, written = network.get("in_channels"), network.get("out_channels")

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import torch
+from diffusers import StableDiffusionXLPipeline
 from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
 from safetensors.torch import load_file, save
 
@@ -27,9 +28,10 @@ def is_plain(path: Path) -> bool:
     return not lora.is_dora(lora.file_of(path))
 
 
-def write_kohya(path: Path, file: Path) -> None:
+def write_kohya(path: Path, file: Path, loaded_by: str | None) -> None:
     """Write an adapter of memfix, whose alpha is its rank, for those tools. Raises MemfixError for DoRA.
 
+    loaded_by: as `DiffusionModel.loaded_by` has it, of the model that the adapter is for.
     All layers are filled up with zeros to one rank, which is alpha too: diffusers gives every layer of such a file the
     same scale, so that layers of several ranks would come back too weak.
     """
@@ -41,8 +43,9 @@ def write_kohya(path: Path, file: Path) -> None:
     state = {_named(key): value for key, value in load_file(lora.file_of(path)).items()}
     rank = max(len(value) for key, value in state.items() if key.endswith(DOWN))
     padded = {key: _padded(value, int(key.endswith(UP)), rank) for key, value in state.items()}
+    first = OF_TWO if loaded_by == StableDiffusionXLPipeline.__name__ else OF_ONE
     found = {
-        key.replace(OF_TWO, OF_ONE): value.to(torch.float32) if key.endswith(".alpha") else value.contiguous()
+        key.replace(OF_TWO, first): value.to(torch.float32) if key.endswith(".alpha") else value.contiguous()
         for key, value in convert_state_dict_to_kohya(padded).items()
     }
     told = {"conv_dim": str(rank), "conv_alpha": str(rank)}

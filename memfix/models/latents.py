@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +22,9 @@ BATCH = 8
 class LatentSpace:
     """Where a model denoises."""
 
-    def __init__(self, pipe: StableDiffusionPipeline) -> None:
-        self._pipe, self._scale = pipe, 1.0
+    def __init__(self, pipe: StableDiffusionPipeline, full_precision: bool = False) -> None:
+        """full_precision: the autoencoder computes in fp32 under every autocast, as in half precision it overflows."""
+        self._pipe, self._scale, self._full = pipe, 1.0, full_precision
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -72,14 +74,24 @@ class LatentSpace:
 
     @torch.no_grad()
     def encode(self, images: Sequence[Image.Image]) -> Iterator[torch.Tensor]:
-        """Latents [C, h, w] in the denoiser's scale, one an image, on the CPU; pictures are fitted."""
+        """Latents [C, h, w] in the denoiser's scale, one an image, on the CPU; pictures are fitted.
+
+        Raises MemfixError where they are not numbers.
+        """
         for i in range(0, len(images), BATCH):
             pixels = np.stack([np.asarray(self.fit(image), np.float32) for image in images[i : i + BATCH]])
             x = torch.from_numpy(pixels / 127.5 - 1).permute(0, 3, 1, 2).to(self._pipe.device)
-            mean = self._pipe.vae.encode(x).latent_dist.mode()
-            config = self._pipe.vae.config
+            vae = self._pipe.vae
+            with self._precision():
+                mean = vae.encode(x).latent_dist.mode()
+                require_finite(mean, {"vae": vae}, functools.partial(vae.encode, x))
+            config = vae.config
             shift = getattr(config, "shift_factor", None) or 0.0
             yield from ((mean - shift) * config.scaling_factor).float().cpu()
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        """That of the autoencoder's arithmetic: full, or the caller's."""
+        return torch.autocast(self._pipe.device.type, enabled=False) if self._full else nullcontext()
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> list[Image.Image]:
@@ -88,8 +100,9 @@ class LatentSpace:
         shift = getattr(vae.config, "shift_factor", None) or 0.0
         for i in range(0, len(latents), BATCH):
             x = latents[i : i + BATCH].to(self._pipe.device).float() / vae.config.scaling_factor + shift
-            pixels = vae.decode(x).sample.float()
-            require_finite(pixels, {"vae": vae}, functools.partial(vae.decode, x))
+            with self._precision():
+                pixels = vae.decode(x).sample.float()
+                require_finite(pixels, {"vae": vae}, functools.partial(vae.decode, x))
             levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
             images += [Image.fromarray(picture) for picture in levels]
         return images
@@ -123,3 +136,9 @@ def fit(image: Image.Image, height: int, width: int) -> Image.Image:
     h, w = round(scale * height), round(scale * width)
     left, top = (image.width - w) // 2, (image.height - h) // 2
     return image.resize((width, height), Image.Resampling.LANCZOS, box=(left, top, left + w, top + h))
+
+
+def covered(image: Image.Image, height: int, width: int) -> tuple[int, int]:
+    """Height and width of a picture once it just covers height × width, before `fit` cuts it."""
+    scale = max(height / image.height, width / image.width)
+    return max(height, round(scale * image.height)), max(width, round(scale * image.width))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import list_repo_files
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -23,13 +23,18 @@ from memfix.errors import MemfixError
 from memfix.files import files_below, sha256, sha256_of
 from memfix.models import folders, single_file
 from memfix.models.device import device
+from memfix.models.distilled import require_plain_guidance
+from memfix.models.inversion import Inversion, add_embeddings
 from memfix.models.model import DiffusionModel
-from memfix.models.probe import LIKE_NOISE, likeness_to_noise
+from memfix.models.probe import LIKE_NOISE
+from memfix.models.xl import XLModel
 from memfix.offline import is_offline
 
 PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
 PREDICTIONS = (single_file.EPSILON, single_file.V)
-FAMILIES: dict[type[Any], Callable[[Any], DiffusionModel]] = {StableDiffusionPipeline: DiffusionModel}
+FAMILIES: dict[type[Any], Callable[[Any], DiffusionModel]] = {
+    StableDiffusionPipeline: DiffusionModel, StableDiffusionXLPipeline: XLModel,
+}  # fmt: skip
 """Class of a pipeline → what makes a model of it."""
 NAMES = "Give a diffusers folder, a .safetensors file or a hub id."
 Size = Callable[[tuple[int, int]], tuple[int, int]]
@@ -55,6 +60,8 @@ class ModelSource:
     """Of the weight files in use."""
     donors: Mapping[str, Path] = field(default_factory=dict)
     """Parts that come from elsewhere → from where."""
+    embeddings: tuple[Inversion, ...] = ()
+    """Words that are added to its vocabulary."""
 
     @classmethod
     def of(
@@ -73,6 +80,13 @@ class ModelSource:
             told = [weights, *(f"{part} {_content_of(donor)}" for part, donor in sorted(donors.items()))]
             weights = hashlib.sha256("\n".join(told).encode()).hexdigest()
         return cls(name, path, revision, weights, config, variant, donors)
+
+    def knowing(self, embeddings: Iterable[Inversion]) -> ModelSource:
+        """The same with words that are added to its vocabulary."""
+        if not (added := tuple(embeddings)):
+            return self
+        told = "\n".join([self.sha256, *(one.digest for one in added)])
+        return replace(self, sha256=hashlib.sha256(told.encode()).hexdigest(), embeddings=added)
 
 
 def _content_of(donor: Path) -> str:
@@ -120,7 +134,8 @@ def locate(
 
 def source_of(settings: DetectSettings) -> ModelSource:
     """The model of a detection, found as `locate` does."""
-    return locate(settings.model, settings.revision, settings.variant, _donors(settings))
+    found = locate(settings.model, settings.revision, settings.variant, _donors(settings))
+    return found.knowing(map(Inversion.named, settings.embedding))
 
 
 def _donors(settings: DetectSettings) -> dict[str, str]:
@@ -185,37 +200,41 @@ def load(source: ModelSource, size: Size = own_size) -> DiffusionModel:
     make = next((made for kind, made in FAMILIES.items() if isinstance(pipe, kind)), None)
     if make is None:
         raise MemfixError(
-            f"{source.name} is a {type(pipe).__name__}; so far only Stable Diffusion 1 and 2 models are supported.",
+            f"{source.name} is a {type(pipe).__name__}; so far only {folders.SUPPORTED} are supported.",
             f"Give a {' or '.join(_supported())}.",
         )
     _check_noise(pipe, source.name)
+    require_plain_guidance(pipe, source.name)
     pipe.set_progress_bar_config(disable=True)
+    pipe = pipe.to(device(), torch.float32)
+    add_embeddings(pipe, source.embeddings)
     for module in pipe.components.values():
         if isinstance(module, nn.Module):
             module.requires_grad_(False).eval()
-    model = make(pipe.to(device(), torch.float32))
+    model = make(pipe)
     model.latents.resize(*size(model.latents.picture_size))
-    _check_prediction(pipe, source.name)
+    _check_prediction(model, source.name)
     model.require_finite_weights(source.name)
     return model
 
 
 def _of_folder(source: ModelSource) -> Any:
     parts = {part: single_file.load_part(part, donor, source.path) for part, donor in source.donors.items()}
+    checked = folders.read_index(source.path).get("_class_name") == StableDiffusionPipeline.__name__
+    without = {"safety_checker": None, "requires_safety_checker": False} if checked else {}
     return DiffusionPipeline.from_pretrained(
-        source.path, variant=source.variant, use_safetensors=True, safety_checker=None, requires_safety_checker=False,
-        **parts,
+        source.path, variant=source.variant, use_safetensors=True, **without, **parts
     )  # fmt: skip
 
 
-def _check_noise(pipe: StableDiffusionPipeline, name: str) -> None:
+def _check_noise(pipe: Any, name: str) -> None:
     """Raise MemfixError for a model whose noise or whose answer is not that of a diffusion in ε or v."""
     config, kind = pipe.scheduler.config, type(pipe.scheduler).__name__
     if not hasattr(pipe.scheduler, "alphas_cumprod") or config.get("use_flow_sigmas"):
         raise MemfixError(
             f"{name} has a {kind}, whose noise is that of flow matching or of EDM; so far only models of a diffusion "
             "(betas) are supported.",
-            "Give a model of Stable Diffusion 1 or 2, with a scheduler such as DDIMScheduler.",
+            "Give a model of Stable Diffusion 1, 2 or XL, with a scheduler such as DDIMScheduler.",
         )
     if config.get("prediction_type", "epsilon") not in PREDICTIONS:
         raise MemfixError(
@@ -225,9 +244,9 @@ def _check_noise(pipe: StableDiffusionPipeline, name: str) -> None:
         )
 
 
-def _check_prediction(pipe: StableDiffusionPipeline, name: str) -> None:
+def _check_prediction(model: DiffusionModel, name: str) -> None:
     """Raise MemfixError where the scheduler takes for v what is ε by the network's own answer."""
-    if pipe.scheduler.config.get("prediction_type") == single_file.V and likeness_to_noise(pipe) > LIKE_NOISE:
+    if model.schedule.prediction_type == single_file.V and model.likeness_to_noise() > LIKE_NOISE:
         raise MemfixError(
             f"The scheduler of {name} says '{single_file.V}' (prediction_type), but its network answers with the "
             f"noise, as one of '{single_file.EPSILON}' does. It would draw no pictures.",

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 from PIL import Image
@@ -19,6 +18,7 @@ from memfix.models.context import ContextEdit, taken_off
 from memfix.models.course import Course, sampler
 from memfix.models.denoiser import Denoiser
 from memfix.models.device import autocast
+from memfix.models.distilled import FEW_STEPS, SLIGHT_GUIDANCE, own_sampling
 from memfix.models.finite import require_finite, require_finite_weights
 from memfix.models.latents import LatentSpace, generators
 from memfix.models.probe import LIKE_NOISE, likeness_to_noise
@@ -61,13 +61,32 @@ class DiffusionModel:
 
         An untrained network cannot be told from one of v, which is why this is no error.
         """
-        if self.schedule.prediction_type != "epsilon" or likeness_to_noise(self._pipe) > LIKE_NOISE:
+        if self.schedule.prediction_type != "epsilon" or self.likeness_to_noise() > LIKE_NOISE:
             return ""
         return (
             "The scheduler says that the model predicts the noise (prediction_type 'epsilon'), but its answer to pure "
             "noise is not like it, as is so of models of 'v_prediction' and of untrained ones. If that is wrong, all "
             "samples are noise, and no copy is found in them."
         )
+
+    def ill_sampled(self, name: str, steps: int, guidance: float) -> str:
+        """Why samples of these steps and guidance are not what its users see; empty where nothing speaks for that."""
+        kind = own_sampling(self._pipe, name)
+        if kind is None or (steps <= FEW_STEPS and guidance <= SLIGHT_GUIDANCE):
+            return ""
+        return (
+            f"{name} looks like a model that was distilled to be sampled in few steps ({kind.word}). With "
+            f"{steps} steps and guidance {guidance:g} it does not draw what its users see, and copies may be missed. "
+            f"Give --num-inference-steps {kind.steps} --guidance-scale {kind.guidance:g}, or what its makers say."
+        )
+
+    def likeness_to_noise(self) -> float:
+        """Correlation of its answer to pure noise with the noise; see `probe`."""
+        return likeness_to_noise(self._pipe, self.text.encode([""]))
+
+    def frames(self, images: Sequence[Image.Image]) -> torch.Tensor | None:
+        """What the denoiser is told of pictures beside their texts, as `Conditioning.time_ids`; None if it is not."""
+        return None
 
     def count_weights(self) -> int:
         """How many numbers all of its weights are, adapters included."""
@@ -111,9 +130,10 @@ class DiffusionModel:
         """
         height, width = self.latents.picture_size
 
-        def drawn() -> np.ndarray[Any, Any]:
+        def drawn() -> torch.Tensor:
             told = self._told(batch, instead or {})
-            return np.asarray(self._pipe(height=height, width=width, **told).images, np.float32)
+            latents: torch.Tensor = self._pipe(height=height, width=width, **told).images
+            return latents
 
         return self._drawn(drawn, mixed_precision)
 
@@ -125,20 +145,47 @@ class DiffusionModel:
 
         The start is the noisy picture, as in SDEdit (Meng et al., ICLR 2022).
         """
-        start, img2img = [self.latents.fit(image) for image in images], _img2img(self._pipe)
+        start, img2img = self._start(images), self._from_pictures()
 
-        def drawn() -> np.ndarray[Any, Any]:
+        def drawn() -> torch.Tensor:
             told = self._told(batch, {})
-            return np.asarray(img2img(image=start, strength=strength, **told).images, np.float32)
+            latents: torch.Tensor = img2img(image=start, strength=strength, **told).images
+            return latents
 
         return self._drawn(drawn, mixed_precision)
 
-    def _drawn(self, draw: Callable[[], np.ndarray[Any, Any]], mixed_precision: str) -> list[Image.Image]:
-        """Pictures of [n, H, W, 3] in 0 to 1. Raises MemfixError where they are not numbers."""
+    def _drawn(self, draw: Callable[[], torch.Tensor], mixed_precision: str) -> list[Image.Image]:
+        """Pictures of latents, [n, C, h, w]. Raises MemfixError where either are not numbers."""
         with autocast(mixed_precision):
-            pixels = draw()
-            require_finite(torch.from_numpy(pixels), self._parts, draw)
-        return [Image.fromarray(p) for p in np.clip(pixels * 255, 0, 255).round().astype(np.uint8)]
+            latents = draw()
+            require_finite(latents, self._parts, draw)
+            return self.latents.decode(latents)
+
+    def _framed(self, told: Conditioning) -> dict[str, Any]:
+        """What a pipeline is called with so that it tells the denoiser of sizes and crops; nothing if it does not."""
+        return {}
+
+    def _start(self, images: Sequence[Image.Image]) -> Any:
+        """Pictures as a pipeline that starts from some takes them."""
+        return [self.latents.fit(image) for image in images]
+
+    def _from_pictures(self) -> Any:
+        """The same parts as a pipeline that starts from pictures.
+
+        When it is made, diffusers compares `sample_size` with a number, which a pair cannot be; the pictures have their
+        size anyway.
+        """
+        unet = self._pipe.unet
+        size = unet.config.sample_size
+        unet.register_to_config(sample_size=size if isinstance(size, int) else min(size))
+        img2img = self._img2img()
+        unet.register_to_config(sample_size=size)
+        img2img.set_progress_bar_config(disable=True)
+        return img2img
+
+    def _img2img(self) -> Any:
+        """A pipeline of this family that starts from pictures."""
+        return StableDiffusionImg2ImgPipeline(**self._pipe.components, requires_safety_checker=False)
 
     def require_finite_weights(self, name: str) -> None:
         """Raise MemfixError if a weight is not a number; `name` is what the weights are called."""
@@ -158,22 +205,9 @@ class DiffusionModel:
             "prompt_embeds": told.tokens,
             "negative_prompt_embeds": without.tokens,
             **(whole if told.pooled is not None else {}),
+            **self._framed(told),
             "generator": generators([s.seed for s in batch]),
             "num_inference_steps": batch[0].steps,
             "guidance_scale": batch[0].guidance,
-            "output_type": "np",
+            "output_type": "latent",
         }
-
-
-def _img2img(pipe: StableDiffusionPipeline) -> StableDiffusionImg2ImgPipeline:
-    """The same parts as a pipeline that starts from pictures.
-
-    When it is made, diffusers compares `sample_size` with a number, which a pair cannot be; the pictures have their
-    size anyway.
-    """
-    size = pipe.unet.config.sample_size
-    pipe.unet.register_to_config(sample_size=size if isinstance(size, int) else min(size))
-    img2img = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
-    pipe.unet.register_to_config(sample_size=size)
-    img2img.set_progress_bar_config(disable=True)
-    return img2img

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from diffusers import StableDiffusionPipeline
 
+from memfix.models.conditioning import Conditioning
+from memfix.models.denoiser import network_of
 from memfix.models.latents import LatentSpace, generators
 
 LIKE_NOISE = 0.5
@@ -12,12 +14,13 @@ LIKE_NOISE = 0.5
 
 
 @torch.no_grad()
-def likeness_to_noise(pipe: StableDiffusionPipeline) -> float:
-    """Correlation of the network's answer to pure noise, at the last timestep and without a prompt, with the noise."""
-    noise = LatentSpace(pipe).noise(generators([0]))
-    told, _ = pipe.encode_prompt("", pipe.device, num_images_per_prompt=1, do_classifier_free_guidance=False)
-    last = len(pipe.scheduler.alphas_cumprod) - 1
+def likeness_to_noise(pipe: StableDiffusionPipeline, told: Conditioning) -> float:
+    """Correlation of the network's answer to pure noise, at the last timestep, with the noise.
+
+    told: what it is told without a prompt, one row.
+    """
+    noise, last = LatentSpace(pipe).noise(generators([0])), len(pipe.scheduler.alphas_cumprod) - 1
     dtype = pipe.unet.dtype
-    answer = pipe.unet(noise.to(dtype), last, told.to(dtype)).sample
-    both = torch.stack([noise.flatten(), answer.float().flatten()])
+    answer = network_of(pipe.unet, "no")(noise.to(dtype), last, told.to(dtype))
+    both = torch.stack([noise.flatten(), answer.flatten()])
     return float(torch.corrcoef(both)[0, 1])

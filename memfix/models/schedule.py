@@ -9,6 +9,12 @@ from diffusers import DDPMScheduler
 
 from memfix.models.prediction import implied_clean, implied_noise
 
+LEAST_POWER = 2.0**-24
+"""Of the picture at a timestep, ᾱ. A schedule that ends in noise alone (zero terminal SNR) would have 0 there, and an ε
+would say nothing of the picture; diffusers' own samplers put this number in its place."""
+LEAST_SIGNAL = 0.068
+"""√ᾱ at the last timestep of Stable Diffusion's own noise, rounded down: see `NoiseSchedule.pull`."""
+
 
 class NoiseSchedule:
     """A scheduler's training noise: x_t = signal_scale[t] x + noise_scale[t] ε.
@@ -17,7 +23,7 @@ class NoiseSchedule:
     """
 
     def __init__(self, scheduler: Any) -> None:
-        alphas = DDPMScheduler.from_config(scheduler.config).alphas_cumprod.double()
+        alphas = DDPMScheduler.from_config(scheduler.config).alphas_cumprod.double().clamp_min(LEAST_POWER)
         self.prediction_type = str(scheduler.config.prediction_type)
         self.signal_scale = alphas.sqrt()
         self.noise_scale = (1 - alphas).sqrt()
@@ -28,6 +34,17 @@ class NoiseSchedule:
     def noise(self, answer: torch.Tensor, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
         """The ε that an answer at noisy latents of one training timestep stands for, [n, C, h, w]."""
         return implied_noise(answer, noisy, *self._scales(timestep), self.prediction_type)
+
+    def pull(self, answer: torch.Tensor, other: torch.Tensor, timestep: int) -> torch.Tensor:
+        """The difference of the ε that two answers at the same noisy latents stand for, [n, C, h, w].
+
+        In noise alone every v stands for the same ε, that noise, whatever picture it means. There the difference is
+        taken as if as much of a picture were left as Stable Diffusion's own noise leaves.
+        """
+        difference = answer - other
+        if self.prediction_type == "epsilon":
+            return difference
+        return difference * max(float(self.signal_scale[timestep]), LEAST_SIGNAL)
 
     def clean(self, answer: torch.Tensor, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
         """The clean latents that it stands for, [n, C, h, w]."""

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel, pipelines
+from diffusers import (
+    AutoencoderKL,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+    pipelines,
+)
 from diffusers.loaders.single_file import load_single_file_sub_model
 from diffusers.loaders.single_file_utils import (
     SingleFileComponentError,
@@ -22,8 +28,11 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from memfix.errors import MemfixError
+from memfix.models.latents import LatentSpace
 from memfix.models.original import GIVE_WHOLE, unet_names
 from memfix.models.probe import LIKE_NOISE, likeness_to_noise
+from memfix.models.text import TextReader
+from memfix.models.xl import XLReader
 
 FAILURES = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, SingleFileComponentError)
 """What diffusers raises for files that are no models, or not whole."""
@@ -31,9 +40,12 @@ CONFIGS = Path(__file__).parent / "configs"
 V, EPSILON = "v_prediction", "epsilon"
 FIRST_LAYER, CLASSES = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.label_emb.0.0.weight"
 VAE, CLIP, OPEN_CLIP = "first_stage_model.decoder.", "cond_stage_model.transformer.", "cond_stage_model.model."
+CLIP_OF_XL = "conditioner.embedders.0.transformer."
+FAMILY_OF_KIND = {"v1": "sd1", "v2": "sd2", "xl_base": "xl"}
+"""What diffusers calls the kinds of files that are supported → family; it takes files of unknown kinds for v1."""
 LORA_WORDS = ("lora_down", "lora_up", "lora_A", "lora_B", "hada_", "lokr_")
 OTHERS = {
-    "xl_base": "Stable Diffusion XL", "xl_refiner": "the refiner of Stable Diffusion XL",
+    "xl_refiner": "the refiner of Stable Diffusion XL", "playground-v2-5": "Playground 2.5",
     "xl_inpaint": "an inpainting model", "inpainting": "an inpainting model", "inpainting_v2": "an inpainting model",
     "instruct-pix2pix": "an InstructPix2Pix model", "upscale": "an upscaler", "sd3": "Stable Diffusion 3",
 }  # fmt: skip
@@ -46,7 +58,7 @@ class Contents(NamedTuple):
     """What a file holds, as its names and shapes tell."""
 
     family: str
-    """`sd1` or `sd2`."""
+    """`sd1`, `sd2` or `xl`."""
     prediction: str | None
     """What the network predicts, where the file says so."""
     side: int | None
@@ -55,20 +67,22 @@ class Contents(NamedTuple):
     """Parts of a model that are not in the file: `vae`, `text_encoder`."""
     names: tuple[str, ...]
     """Of all weights."""
+    zero_snr: bool = False
+    """Whether the file says that it was trained down to noise alone (zero terminal SNR)."""
 
 
 def contents(file: Path) -> Contents:
     """Look at a file's header. Raises MemfixError, which says what the file is, where that is no model to be used."""
     shapes, metadata = _header(file)
-    _require_supported(file, shapes)
-    family = "sd2" if any(key.startswith(OPEN_CLIP) for key in shapes) or _context_width(shapes) == 1024 else "sd1"
+    family = _family(file, shapes)
     told = WRITTEN.get(metadata.get("modelspec.prediction_type", ""))
     side = metadata.get("modelspec.resolution", "").split("x")[0]
-    parts = {"vae": (VAE,), "text_encoder": (CLIP, OPEN_CLIP)}
+    parts = {"vae": (VAE,), "text_encoder": (CLIP_OF_XL,) if family == "xl" else (CLIP, OPEN_CLIP)}
     lacks = tuple(part for part, prefixes in parts.items() if not any(key.startswith(prefixes) for key in shapes))
     return Contents(
-        family, V if "v_pred" in shapes else told, int(side) if side.isdecimal() else None, lacks, tuple(shapes)
-    )
+        family, V if "v_pred" in shapes else told, int(side) if side.isdecimal() else None, lacks, tuple(shapes),
+        "ztsnr" in shapes,
+    )  # fmt: skip
 
 
 def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
@@ -83,19 +97,24 @@ def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
         ) from None
 
 
-def _require_supported(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    hint = "Give a model of Stable Diffusion 1 or 2: one file in the original layout, a diffusers folder or a hub id."
+def _family(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Raises MemfixError where that is none of those supported."""
+    hint = "Give a model of Stable Diffusion 1, 2 or XL: a file in the original layout, a diffusers folder or a hub id."
     if any(word in key for key in shapes for word in LORA_WORDS):
         raise MemfixError(f"{file} is a LoRA, not a model.", "Give it to --adapter, beside the model it was made for.")
     kind = infer_diffusers_model_type({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
-    if kind not in {"v1", "v2"}:
+    if kind not in FAMILY_OF_KIND:
         raise MemfixError(f"{file} is {OTHERS.get(kind, f'of the kind {kind}')}, which is not supported so far.", hint)
     if FIRST_LAYER not in shapes:
         some = ", ".join(sorted(shapes)[:2]) or "no weights"
         raise MemfixError(f"{file} has no UNet in the original layout; it contains {some}, and others.", hint)
-    if CLASSES in shapes or shapes[FIRST_LAYER][1] == 5:
-        what = "is told more than texts (unCLIP, depth or a part of Stable Diffusion XL)"
+    of_xl, read = kind == "xl_base", shapes[FIRST_LAYER][1]
+    if (CLASSES in shapes) != of_xl or read == 5 or (of_xl and read == 8):
+        what = "is told more than texts (unCLIP, depth, a picture to edit, or Stable Diffusion XL without its encoders)"
         raise MemfixError(f"The model in {file} {what}, which is not supported so far.", hint)
+    if kind == "v1" and (any(key.startswith(OPEN_CLIP) for key in shapes) or _context_width(shapes) == 1024):
+        return "sd2"
+    return FAMILY_OF_KIND[kind]
 
 
 def _context_width(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
@@ -103,7 +122,9 @@ def _context_width(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
     return next((shape[-1] for key, shape in shapes.items() if key.endswith("attn2.to_k.weight")), None)
 
 
-def load_single_file(file: Path, donors: Mapping[str, Path], config: Path | None = None) -> StableDiffusionPipeline:
+def load_single_file(
+    file: Path, donors: Mapping[str, Path], config: Path | None = None
+) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
     """Build the model of a file, with parts from elsewhere in the place of its own.
 
     Where the file does not say what its network predicts, the network is asked. config: folder of another
@@ -112,7 +133,8 @@ def load_single_file(file: Path, donors: Mapping[str, Path], config: Path | None
     """
     found = contents(file)
     pipe = _build(file, found, found.prediction or EPSILON, donors, config)
-    asked = EPSILON if likeness_to_noise(pipe) > LIKE_NOISE else V
+    reader = XLReader(pipe, LatentSpace(pipe)) if found.family == "xl" else TextReader(pipe)
+    asked = EPSILON if likeness_to_noise(pipe, reader.encode([""])) > LIKE_NOISE else V
     if found.prediction is None and asked == V:
         pipe = _build(file, found, V, donors, config)
     elif found.prediction not in (None, asked):
@@ -123,19 +145,21 @@ def load_single_file(file: Path, donors: Mapping[str, Path], config: Path | None
     return pipe
 
 
-def _build(
-    file: Path, found: Contents, prediction: str, donors: Mapping[str, Path], config: Path | None
-) -> StableDiffusionPipeline:
-    family = "sd1" if found.family == "sd1" else "sd2-v" if prediction == V else "sd2-epsilon"
+def _build(file: Path, found: Contents, prediction: str, donors: Mapping[str, Path], config: Path | None) -> Any:
+    family = found.family if found.family != "sd2" else "sd2-v" if prediction == V else "sd2-epsilon"
     config = config or CONFIGS / family
-    own = {} if (config / "tokenizer").is_dir() else {"tokenizer": clip_tokenizer(sd2=found.family == "sd2")}
+    own = {} if (config / "tokenizer").is_dir() else _tokenizers(found.family)
     with torch.device("meta"):
         network = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(config, subfolder="unet"))
     unet_names(file, found.names, network)
     parts = {part: load_part(part, donor, config) for part, donor in donors.items()}
-    pipe = StableDiffusionPipeline.from_single_file(file, config=str(config), local_files_only=True, **own, **parts)
+    kind = StableDiffusionXLPipeline if found.family == "xl" else StableDiffusionPipeline
+    pipe: Any = kind.from_single_file(file, config=str(config), local_files_only=True, **own, **parts)
     _require_whole(file, {name: m for name, m in pipe.components.items() if isinstance(m, nn.Module)})
-    pipe.register_modules(scheduler=pipe.scheduler.from_config(pipe.scheduler.config, prediction_type=prediction))
+    scheduled: dict[str, Any] = {"prediction_type": prediction}
+    if found.zero_snr and "rescale_betas_zero_snr" in pipe.scheduler.config:
+        scheduled |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    pipe.register_modules(scheduler=pipe.scheduler.from_config(pipe.scheduler.config, **scheduled))
     if found.side:
         pipe.unet.register_to_config(sample_size=found.side // pipe.vae_scale_factor)
     return pipe
@@ -152,15 +176,23 @@ def _require_whole(file: Path, parts: Mapping[str, nn.Module]) -> None:
             )  # fmt: skip
 
 
-def clip_tokenizer(sd2: bool) -> CLIPTokenizer:
-    """CLIP's tokenizer, from the table of byte pairs that open_clip brings; Stable Diffusion 2 fills up with "!"."""
+def _tokenizers(family: str) -> dict[str, CLIPTokenizer]:
+    """Those of a family, by the name that its pipeline gives them."""
+    if family == "xl":
+        return {"tokenizer": clip_tokenizer(of_open_clip=False), "tokenizer_2": clip_tokenizer(of_open_clip=True)}
+    return {"tokenizer": clip_tokenizer(of_open_clip=family == "sd2")}
+
+
+def clip_tokenizer(of_open_clip: bool) -> CLIPTokenizer:
+    """CLIP's tokenizer, from the table of byte pairs that open_clip brings; for encoders of open_clip it fills up with
+    "!"."""
     from open_clip.tokenizer import SimpleTokenizer
 
     table = SimpleTokenizer()
     end, start = "<|endoftext|>", "<|startoftext|>"
     vocabulary = {{"<end_of_text>": end, "<start_of_text>": start}.get(t, t): i for t, i in table.encoder.items()}
     merges = sorted(table.bpe_ranks, key=table.bpe_ranks.__getitem__)
-    pad = "!" if sd2 else end
+    pad = "!" if of_open_clip else end
     return CLIPTokenizer(
         vocab=vocabulary, merges=merges, model_max_length=77, bos_token=start, eos_token=end, unk_token=end,
         pad_token=pad,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from transformers import CLIPTokenizer
 
 from memfix.models.conditioning import Conditioning, Texts
@@ -14,9 +14,14 @@ BATCH = 32
 
 
 class TextReader:
-    """Tokens and embeddings of texts. Keeps nothing between calls: prompt lists may be larger than memory."""
+    """Tokens and embeddings of texts. Keeps nothing between calls: prompt lists may be larger than memory.
 
-    def __init__(self, pipe: StableDiffusionPipeline) -> None:
+    pools: whether the denoiser is also told one embedding of the whole text, beside those of its tokens.
+    """
+
+    pools = False
+
+    def __init__(self, pipe: StableDiffusionPipeline | StableDiffusionXLPipeline) -> None:
         self._pipe = pipe
 
     def encode(self, texts: Sequence[str]) -> Conditioning:
@@ -41,34 +46,37 @@ class TextReader:
     def encode_early(self, text: str, skipped: int) -> Conditioning | None:
         """What the denoiser is told of a text by the text encoder without its last layers, one row; None if it has no
         more layers than these. As diffusers' `clip_skip`, which does not know every version of transformers."""
-        encoder, tokenizer = self._pipe.text_encoder, self._pipe.tokenizer
+        encoder = self._pipe.text_encoder
         if skipped >= encoder.config.num_hidden_layers:
             return None
-        ids = _padded(tokenizer, [text]).to(self._pipe.device)
+        ids = self._padded([text]).to(self._pipe.device)
         states = encoder(ids, output_hidden_states=True).hidden_states
         last = getattr(encoder, "text_model", encoder).final_layer_norm
         return Conditioning(last(states[-1 - skipped]).float())
 
     def cut_tokens(self, text: str) -> int:
         """How many tokens of a text the text encoder never sees."""
-        ids = self._pipe.tokenizer(text, truncation=False, verbose=False).input_ids
-        return max(0, len(ids) - int(self._pipe.tokenizer.model_max_length))
+        return self._cut(self._pipe.tokenizer, text)
+
+    def _cut(self, tokenizer: CLIPTokenizer, text: str) -> int:
+        whole = self._pipe.maybe_convert_prompt(text, tokenizer)
+        ids = tokenizer(whole, truncation=False, verbose=False).input_ids
+        return max(0, len(ids) - int(tokenizer.model_max_length))
 
     def end_places(self, texts: Sequence[str]) -> torch.Tensor:
         """Place of the end-of-text token that closes each text, [n]; what follows it is padding."""
+        return torch.argmax((self._padded(texts) == self._pipe.tokenizer.eos_token_id).int(), 1)
+
+    def _padded(self, texts: Sequence[str]) -> torch.Tensor:
+        """Token ids of texts, [n, L], as long as the text encoder reads them; a word may have several."""
         tokenizer = self._pipe.tokenizer
-        return torch.argmax((_padded(tokenizer, texts) == tokenizer.eos_token_id).int(), 1)
+        length, whole = tokenizer.model_max_length, self._pipe.maybe_convert_prompt(list(texts), tokenizer)
+        found = tokenizer(whole, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+        ids: torch.Tensor = found.input_ids
+        return ids
 
     @property
     def vocabulary(self) -> Iterable[str]:
         """Every token that texts are made of; a word's last one ends in `</w>`."""
         known: dict[str, int] = self._pipe.tokenizer.get_vocab()
         return known
-
-
-def _padded(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> torch.Tensor:
-    """Token ids of texts, [n, L], as long as the text encoder reads them."""
-    length = tokenizer.model_max_length
-    found = tokenizer(list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
-    ids: torch.Tensor = found.input_ids
-    return ids

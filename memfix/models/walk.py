@@ -18,17 +18,10 @@ class WalkStep(NamedTuple):
     timestep: int
     latents: torch.Tensor
     """x_t as the denoiser sees it (signal² + noise² = 1), [n, C, h, w]."""
-    conditional: torch.Tensor
-    """ε_θ(x_t, c), same shape, float32."""
-    unconditional: torch.Tensor
-    """ε_θ(x_t, ∅)."""
     clean: torch.Tensor
     """The clean latents that the guided prediction amounts to."""
-
-    @property
-    def difference(self) -> torch.Tensor:
-        """d_t = ε_θ(x_t, c) - ε_θ(x_t, ∅)."""
-        return self.conditional - self.unconditional
+    difference: torch.Tensor
+    """d_t = ε_θ(x_t, c) - ε_θ(x_t, ∅), as `NoiseSchedule.pull` has it."""
 
 
 class Pull:
@@ -56,9 +49,9 @@ class Pull:
         return schedule.noise(with_prompt, latents, t), schedule.noise(without, latents, t)
 
     def __call__(self, latents: torch.Tensor, time: float) -> torch.Tensor:
-        """d_t = ε_θ(x_t, c) - ε_θ(x_t, ∅); can be differentiated in the latents, forwards and backwards."""
-        conditional, unconditional = self.noises(latents, time)
-        return conditional - unconditional
+        """d_t = ε_θ(x_t, c) - ε_θ(x_t, ∅), as `NoiseSchedule.pull` has it; can be differentiated in the latents,
+        forwards and backwards."""
+        return self._model.schedule.pull(*self.answers(latents, time), round(time))
 
 
 @torch.no_grad()
@@ -75,8 +68,6 @@ def walk(
         latents, t = course.latents, round(course.time)
         with_prompt, without = pull.answers(latents, course.time)
         guided = without + guidance * (with_prompt - without)
-        yield WalkStep(
-            course.number, t, latents, model.schedule.noise(with_prompt, latents, t),
-            model.schedule.noise(without, latents, t), model.schedule.clean(guided, latents, t),
-        )  # fmt: skip
+        clean, pulled = model.schedule.clean(guided, latents, t), model.schedule.pull(with_prompt, without, t)
+        yield WalkStep(course.number, t, latents, clean, pulled)
         course.advance(guided)

@@ -89,7 +89,7 @@ def _leave_out_later_fields(told: dict[str, Any]) -> None:
         several = told["settings"]["adapter"]
         told["settings"]["adapter"] = several if len(several) > 1 else next(iter(several), None)
     for name in ("loop", *LATER_SETTINGS):
-        if told["settings"].get(name, "") is None:
+        if told["settings"].get(name, "") in (None, []):
             del told["settings"][name]
     for ending in (told.get("ending") or {}, *(told.get("endings") or {}).values()):
         for name in ("targets", "attacked"):

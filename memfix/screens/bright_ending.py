@@ -36,12 +36,15 @@ def bright_ending_with_masks(model: DiffusionModel, prompts: Sequence[str], samp
     the end token is the first after the prompt.
     """
     total = len(model.timesteps(sampling.num_inference_steps))
-    walk = probe(model, prompts, sampling)
-    differences = [next(walk).difference for _ in range(total - 1)]
+    walk, differences = probe(model, prompts, sampling), list[torch.Tensor]()
     _, height, width = model.latents.shape
-    with record_cross_attention(model.denoiser.module, height * width) as recorder:
-        differences.append(next(walk).difference)
-    with_prompt, _ = recorder.mean().chunk(2)
+    for number in range(total):
+        if number in (0, total - 1):  # the first one only for a model without such layers to be refused at once
+            with record_cross_attention(model.denoiser.module, height * width) as recorder:
+                differences.append(next(walk).difference)
+            with_prompt, _ = recorder.mean().chunk(2)
+        else:
+            differences.append(next(walk).difference)
     ends = model.text.end_places(prompts).repeat_interleave(len(sampling.seeds))
     masks = with_prompt[torch.arange(len(ends)), :, ends].reshape(-1, height, width)
     masked = torch.stack([norms(d * masks[:, None]) for d in differences]).mean(0)

@@ -32,6 +32,11 @@ def in_decoder(pipe: StableDiffusionPipeline) -> None:
     pipe.vae.decoder.conv_in.weight.data[0] = torch.inf
 
 
+def in_last_layer(pipe: StableDiffusionPipeline) -> None:
+    """What it makes infinite is not lost in a layer behind it; as a colour it would be white."""
+    pipe.vae.decoder.conv_out.bias.data[0] = torch.inf
+
+
 def in_text_encoder(pipe: StableDiffusionPipeline) -> None:
     *_, last = (m for m in pipe.text_encoder.modules() if isinstance(m, torch.nn.LayerNorm))
     last.weight.data[0] = torch.nan
@@ -40,6 +45,7 @@ def in_text_encoder(pipe: StableDiffusionPipeline) -> None:
 PLACES = [
     (in_denoiser, "unet.mid_block.resnets.0.conv1"),
     (in_decoder, "vae.decoder.conv_in"),
+    (in_last_layer, "vae.decoder.conv_out"),
     (in_text_encoder, "text_encoder."),
 ]
 
@@ -66,6 +72,12 @@ def test_pictures_that_are_no_numbers_name_the_first_layer(
     assert layer in caught.value.message
     with pytest.raises(MemfixError, match="The first layer that does"):
         DiffusionModel(pipe).sample_from([picture(0)] * 2, PLAN, 0.9, "no")
+
+
+def test_latents_that_are_no_numbers_name_the_first_layer(pipe: StableDiffusionPipeline) -> None:
+    pipe.vae.encoder.conv_in.weight.data[0] = torch.nan
+    with pytest.raises(MemfixError, match=r"The first layer that does: vae\.encoder\.conv_in"):
+        list(DiffusionModel(pipe).latents.encode([picture(0)]))
 
 
 def test_whole_models_are_not_watched(pipe: StableDiffusionPipeline) -> None:

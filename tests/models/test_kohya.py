@@ -1,11 +1,14 @@
 """A LoRA in the words of other tools: every layer is in their key maps, and the fused weights are the same."""
 
+import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -14,6 +17,9 @@ from memfix.files import atomic_folder
 from memfix.models import kohya, loading, lora
 from memfix.models.context import ContextEdit
 from memfix.models.model import DiffusionModel
+from memfix.models.xl import XLModel
+from tests.conftest import tiny_pipeline, tiny_xl
+from tests.original_layout import unet_names
 
 FACTORS = (".lora_up.weight", ".lora_down.weight", ".alpha")
 
@@ -28,7 +34,7 @@ def adapter(model_folder: Path, tmp_path: Path) -> Path:
         torch.nn.init.normal_(parameter, std=0.2)
     with atomic_folder(tmp_path / "model") as folder:
         model.adapters.save(folder, ContextEdit(0.1 * torch.randn(3, 16), 0.1 * torch.randn(16, 3)))
-        kohya.write_kohya(folder, folder / "run.kohya.safetensors")
+        kohya.write_kohya(folder, folder / "run.kohya.safetensors", model.loaded_by)
     return tmp_path / "model"
 
 
@@ -57,6 +63,43 @@ def kohya_key_map(pipe: StableDiffusionPipeline) -> dict[str, str]:
         for name, module in pipe.unet.named_modules() if type(module).__name__ in blocks
         for child, layer in module.named_modules() if type(layer).__name__ in {"Linear", "Conv2d"}
     }  # fmt: skip
+
+
+A1111_RESNETS = {"conv1": "in_layers_2", "conv2": "out_layers_3", "time_emb_proj": "emb_layers_1",
+                 "conv_shortcut": "skip_connection"}  # fmt: skip
+
+
+def a1111_name(name: str) -> str:
+    """A layer as A1111 looks for it: it takes names of diffusers for those of the original layout, by the numbers of
+    blocks that have two layers each, as those of Stable Diffusion 1, 2 and XL have."""
+    way, block, kind, place, rest = re.fullmatch(
+        r"lora_unet_(down|mid|up)_blocks?_?(\d*)_(attentions|resnets)_(\d+)_(.+)", name
+    ).groups()  # fmt: skip
+    reads, i = kind == "attentions", int(place)
+    where = {
+        "down": lambda: f"input_blocks_{1 + 3 * int(block) + i}_{int(reads)}",
+        "up": lambda: f"output_blocks_{3 * int(block) + i}_{int(reads)}",
+        "mid": lambda: f"middle_block_{1 if reads else 2 * i}",
+    }[way]()
+    return f"diffusion_model_{where}_{rest if reads else A1111_RESNETS[rest]}"
+
+
+@pytest.mark.parametrize("make", [tiny_pipeline, tiny_xl])
+def test_every_layer_is_where_a1111_looks_for_it(make: Callable[[], Any], tmp_path: Path) -> None:
+    pipe = make()
+    pipe.register_modules(unet=UNet2DConditionModel(**dict(pipe.unet.config) | {"layers_per_block": 2}))
+    places = {
+        old.removeprefix("model.").removesuffix(".weight").replace(".", "_"): new.removesuffix(".weight")
+        for new, old in unet_names(pipe).items() if new.endswith(".weight")
+    }  # fmt: skip
+    model = (XLModel if hasattr(pipe, "text_encoder_2") else DiffusionModel)(pipe)
+    model.adapters.add(2)
+    model.adapters.save(tmp_path)
+    kohya.write_kohya(tmp_path, tmp_path / "k.safetensors", model.loaded_by)
+    names = {name.split(".")[0] for name in load_file(tmp_path / "k.safetensors")}
+    assert names
+    for name in names:
+        assert f"lora_unet_{places[a1111_name(name)].replace('.', '_')}" == name
 
 
 def added(state: dict[str, torch.Tensor], name: str, like: torch.Tensor) -> torch.Tensor:
@@ -123,4 +166,4 @@ def test_a_dora_is_refused(model_folder: Path, tmp_path: Path) -> None:
     model.adapters.add(2, dora=True)
     model.adapters.save(tmp_path)
     with pytest.raises(MemfixError, match="DoRA"):
-        kohya.write_kohya(tmp_path, tmp_path / "k.safetensors")
+        kohya.write_kohya(tmp_path, tmp_path / "k.safetensors", model.loaded_by)

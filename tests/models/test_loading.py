@@ -135,7 +135,7 @@ def edited(folder: Path, file: str, **values: object) -> str:
 
 
 @pytest.mark.parametrize(
-    "kind", ["FluxPipeline", "StableDiffusion3Pipeline", "PixArtSigmaPipeline", "StableDiffusionXLPipeline",
+    "kind", ["FluxPipeline", "StableDiffusion3Pipeline", "PixArtSigmaPipeline", "StableDiffusionXLInpaintPipeline",
              "StableDiffusionXLImg2ImgPipeline", "StableDiffusionInpaintPipeline"],
 )  # fmt: skip
 def test_other_pipelines_are_refused_by_name_before_weights_are_read(

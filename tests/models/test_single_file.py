@@ -7,22 +7,24 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from memfix.demo import MODEL
 from memfix.errors import MemfixError
 from memfix.models import loading, single_file
-from memfix.models.single_file import CONFIGS, FIRST_LAYER, clip_tokenizer, contents
-from tests.conftest import tiny_pipeline
-from tests.original_layout import CLIP, VAE, original_state, save_original
+from memfix.models.original import write_like
+from memfix.models.single_file import CLASSES, CONFIGS, FIRST_LAYER, clip_tokenizer, contents
+from tests.conftest import tiny_pipeline, tiny_xl
+from tests.original_layout import CLIP, VAE, in_open_clips_words, original_state, save_original
 
 PREFIX = "model.diffusion_model."
+XL_TEXTS = "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"
 READS = f"{PREFIX}input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight"
 WEIGHTS = {
     "sd1": (859_520_964, 83_653_863, 123_060_480), "sd2-epsilon": (865_910_724, 83_653_863, 340_387_840),
-    "sd2-v": (865_910_724, 83_653_863, 340_387_840),
+    "sd2-v": (865_910_724, 83_653_863, 340_387_840), "xl": (2_567_463_684, 83_653_863, 123_060_480, 694_659_840),
 }  # fmt: skip
-"""How many numbers UNet, VAE and text encoder of the published models are."""
+"""How many numbers UNet, VAE and text encoders of the published models are."""
 
 
 def written(file: Path, shapes: dict[str, tuple[int, ...]], metadata: dict[str, str] | None = None) -> Path:
@@ -49,17 +51,24 @@ def file(pipe: StableDiffusionPipeline, tmp_path_factory: pytest.TempPathFactory
     ("shapes", "told"),
     [
         ({f"{PREFIX}double_blocks.0.img_attn.norm.key_norm.scale": (8,)}, "flux"),
-        ({"conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias": (8,)}, "Stable Diffusion XL"),
+        ({XL_TEXTS: (8,)}, "no UNet in the original layout"),
+        (base(2048, 9) | {XL_TEXTS: (8,)}, "inpainting"),
+        (base(2048, 8) | {XL_TEXTS: (8,), CLASSES: (8, 8)}, "told more than texts"),
+        (base(2048) | {CLASSES: (8, 8)}, "without its encoders"),
+        (base(2048) | {XL_TEXTS: (8,), CLASSES: (8, 8), "edm_mean": (4,)}, "Playground"),
         ({"conditioner.embedders.0.model.transformer.resblocks.9.mlp.c_proj.bias": (8,)}, "refiner"),
         (base(768, 9), "inpainting"),
         (base(1024, 9), "inpainting"),
         (base(768, 8), "InstructPix2Pix"),
         (base(1024, 5), "told more than texts"),
-        (base(1024) | {f"{PREFIX}label_emb.0.0.weight": (8, 8)}, "told more than texts"),
+        (base(1024) | {CLASSES: (8, 8)}, "told more than texts"),
         ({"lora_unet_mid_block.lora_down.weight": (8, 8)}, "is a LoRA"),
         ({"conv_in.weight": (8, 4, 3, 3)}, "no UNet in the original layout"),
     ],
-    ids=["flux", "xl", "refiner", "inpainting", "inpainting 2", "pix2pix", "depth", "unclip", "lora", "unet alone"],
+    ids=[
+        "flux", "xl's texts", "xl inpainting", "xl pix2pix", "xl's unet", "playground", "refiner", "inpainting",
+        "inpainting 2", "pix2pix", "depth", "unclip", "lora", "unet alone",
+    ],
 )  # fmt: skip
 def test_other_models_are_refused_by_name(tmp_path: Path, shapes: dict[str, tuple[int, ...]], told: str) -> None:
     with pytest.raises(MemfixError, match=told) as caught:
@@ -100,16 +109,18 @@ def test_configurations_are_those_of_the_published_models(family: str) -> None:
             AutoencoderKL.from_config(AutoencoderKL.load_config(CONFIGS / family, subfolder="vae")),
             CLIPTextModel(CLIPTextConfig.from_pretrained(CONFIGS / family / "text_encoder")),
         ]
+        if (second := CONFIGS / family / "text_encoder_2").is_dir():
+            parts.append(CLIPTextModelWithProjection(CLIPTextConfig.from_pretrained(second)))
     assert tuple(sum(p.numel() for p in part.parameters()) for part in parts) == WEIGHTS[family]
 
 
-@pytest.mark.parametrize("sd2", [False, True])
-def test_the_tokenizer_is_clips(sd2: bool) -> None:
-    mine, table = clip_tokenizer(sd2), SimpleTokenizer()
+@pytest.mark.parametrize("of_open_clip", [False, True])
+def test_the_tokenizer_is_clips(of_open_clip: bool) -> None:
+    mine, table = clip_tokenizer(of_open_clip), SimpleTokenizer()
     for text in ("a photo of a cat", "Living in the Light with Ann Graham Lotz", "naïve café, 3.14 日本's <b>x</b>"):
         ids = mine(text, padding="max_length", max_length=77).input_ids
         told = table.encode(text)
-        assert ids == [49406, *told, 49407, *[0 if sd2 else 49407] * (75 - len(told))]
+        assert ids == [49406, *told, 49407, *[0 if of_open_clip else 49407] * (75 - len(told))]
 
 
 def test_a_file_holds_the_pipeline_that_it_was_made_of(
@@ -159,33 +170,43 @@ def test_a_file_that_is_not_whole_names_what_it_lacks(file: Path, model_folder: 
         single_file.load_single_file(tmp_path / "m.safetensors", {}, model_folder)
 
 
-def in_open_clips_words(texts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights of a text encoder as files of Stable Diffusion 2 name them, q, k and v in one."""
-    prefix, found = "cond_stage_model.model.", dict[str, torch.Tensor]()
-    names = {
-        "embeddings.token_embedding.weight": "token_embedding.weight", "final_layer_norm": "ln_final",
-        "embeddings.position_embedding.weight": "positional_embedding", "encoder.layers": "transformer.resblocks",
-        "layer_norm1": "ln_1", "layer_norm2": "ln_2", "fc1": "c_fc", "fc2": "c_proj", "self_attn": "attn",
-    }  # fmt: skip
-    for name, weight in texts.items():
-        for own, other in names.items():
-            name = name.replace(own, other)
-        for side in ("weight", "bias"):
-            if name.endswith(f"q_proj.{side}"):
-                key = f"{prefix}{name.removesuffix(f'q_proj.{side}')}in_proj_{side}"
-                layer = f"encoder.layers.{name.split('.')[2]}.self_attn"
-                found[key] = torch.cat([texts[f"{layer}.{letter}_proj.{side}"] for letter in "qkv"])
-        if "q_proj" not in name and "k_proj" not in name and "v_proj" not in name:
-            found[prefix + name] = weight.clone()
-    return found | {f"{prefix}text_projection": torch.eye(16)}
-
-
 def test_the_text_encoder_of_stable_diffusion_2_is_read(
     pipe: StableDiffusionPipeline, model_folder: Path, tmp_path: Path
 ) -> None:
     own = pipe.text_encoder.state_dict()
     rest = {name: weight for name, weight in original_state(pipe).items() if not name.startswith(CLIP)}
-    save_file(rest | in_open_clips_words(own), tmp_path / "two.safetensors")
+    words = in_open_clips_words(own) | {"cond_stage_model.model.text_projection": torch.eye(16)}
+    save_file(rest | words, tmp_path / "two.safetensors")
     assert contents(tmp_path / "two.safetensors").family == "sd2"
     found = single_file.load_single_file(tmp_path / "two.safetensors", {}, model_folder).text_encoder.state_dict()
     assert all(torch.equal(found[name], weight) for name, weight in own.items())
+
+
+def test_a_file_of_xl_holds_the_pipeline_that_it_was_made_of(tmp_path: Path) -> None:
+    """Both encoders with the projection of the second, and the layers that read sizes; written back, they are there."""
+    pipe = tiny_xl(layers=10)
+    pipe.save_pretrained(tmp_path / "folder")
+    file = save_original(pipe, tmp_path / "xl.safetensors", {"modelspec.resolution": "24x24"})
+    told = contents(file)
+    assert told[:4] == ("xl", None, 24, ())
+    found = single_file.load_single_file(file, {}, tmp_path / "folder")
+    assert found.unet.config.sample_size == 12
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        own, other = getattr(pipe, part).state_dict(), getattr(found, part).state_dict()
+        assert own.keys() == other.keys() and all(torch.equal(own[name], other[name]) for name in own)
+    assert found.tokenizer_2.pad_token == "!"
+    with torch.no_grad():
+        pipe.unet.add_embedding.linear_1.bias += 1
+    write_like(file, pipe.unet, tmp_path / "new.safetensors")
+    again = single_file.load_single_file(tmp_path / "new.safetensors", {}, tmp_path / "folder")
+    assert torch.equal(again.unet.add_embedding.linear_1.bias, pipe.unet.add_embedding.linear_1.bias.half().float())
+
+
+def test_a_file_of_xl_that_says_so_predicts_velocity_down_to_noise_alone(tmp_path: Path) -> None:
+    pipe = tiny_xl("v_prediction", layers=10)
+    pipe.save_pretrained(tmp_path / "folder")
+    marks = {"v_pred": torch.ones(1), "ztsnr": torch.ones(1)}
+    save_file(original_state(pipe) | marks, tmp_path / "xl.safetensors")
+    config = single_file.load_single_file(tmp_path / "xl.safetensors", {}, tmp_path / "folder").scheduler.config
+    assert config.prediction_type == "v_prediction" and config.rescale_betas_zero_snr
+    assert config.timestep_spacing == "trailing"

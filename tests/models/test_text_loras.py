@@ -81,7 +81,7 @@ def test_the_sum_of_several_holds_what_they_do_to_texts(model_folder: Path, tmp_
     model = loaded(model_folder)
     model.adapters.save_sum(tmp_path / "sum", [Adapter(one, 0.5), two])
     same(changed(model_folder, tmp_path / "sum"), wanted)
-    kohya.write_kohya(tmp_path / "sum", tmp_path / "sum.safetensors")
+    kohya.write_kohya(tmp_path / "sum", tmp_path / "sum.safetensors", None)
     same(changed(model_folder, tmp_path / "sum.safetensors"), wanted)
     assert lora.holds(tmp_path / "sum") >= {Adapter(one, 0.5).digest, Adapter(two).digest}
 

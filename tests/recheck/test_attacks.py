@@ -57,9 +57,9 @@ def test_every_attack_makes_pictures_and_leaves_the_model_as_it_was(name: str, b
     before, told = weights(bench), attacked(bench)
     four = SETTINGS.model_copy(update={"num_inference_steps": 4})  # so that a quarter of the noise is a step
     attempts = list(ATTACKS[name].attempts([told], replace(bench, settings=four)))
-    assert attempts
+    assert bool(attempts) is (name != "frame")  # of which this kind of model is not told: tests/flow/test_xl_runs.py
     work = [a.work for a in attempts]
-    assert work == sorted(set(work)) and work[0] > 0  # a curve: work only grows
+    assert work == sorted(set(work)) and all(work)  # a curve: work only grows
     for attempt in attempts:
         assert attempt.prompt_id == "p1" and len(attempt.samples) == len(attempt.images) > 0
         if name != "size":
@@ -296,7 +296,7 @@ def _first(bench: Bench, one: Attacked):
 
 
 def test_attacks_by_name() -> None:
-    assert chosen("usual") == ["wording", "embedding", "noised"]
+    assert chosen("usual") == ["wording", "frame", "embedding", "noised"]
     assert chosen("all") == [name for name in ATTACKS if name != "paraphrase"]
     assert chosen("none") == []
     assert chosen("half, embedding,half") == ["half", "embedding"]
@@ -306,7 +306,7 @@ def test_attacks_by_name() -> None:
 
 
 def test_paraphrases_are_an_attack_where_they_are_given() -> None:
-    assert chosen("usual", "own.txt") == ["wording", "paraphrase", "embedding", "noised"]
+    assert chosen("usual", "own.txt") == ["wording", "paraphrase", "frame", "embedding", "noised"]
     assert chosen("all", "own.txt") == list(ATTACKS)
     assert chosen("noised,paraphrase", "own.txt") == ["noised", "paraphrase"]
     with pytest.raises(MemfixError, match="paraphrase is named, and --paraphrases gives none"):

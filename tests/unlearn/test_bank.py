@@ -1,11 +1,14 @@
 """Seeded draws: shares, windows, what goes with what."""
 
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny import Noise, Words, bank_of
 
+from memfix.models.conditioning import Conditioning
 from memfix.unlearn.data.bank import Bank, Batch, Target
 from memfix.unlearn.data.draws import Draw
 
@@ -134,3 +137,37 @@ def test_streams_have_nothing_in_common() -> None:
             for seen in (e, e.square(), torch.exp(-(e[:-8].square() + e[8:].square()) / 2)):
                 both = torch.stack([seen, u[max(0, -shift) :][: len(seen)]])
                 assert abs(float(torch.corrcoef(both)[0, 1])) < 5 / n**0.5
+
+
+class Sized:
+    """Texts for a network that is told sizes and crops: those of its own pictures are 0."""
+
+    def stack(self, texts: Iterable[str]) -> Conditioning:
+        words = Words().stack(texts)
+        return replace(words, pooled=torch.ones(len(words), 3), time_ids=torch.zeros(len(words), 6))
+
+
+def test_items_are_told_the_size_and_crop_of_their_pictures() -> None:
+    """Those of the mixture in half of the draws, on both sides; a borrowed picture and a prior one their own."""
+    bank = bank_of("epsilon")
+    targets = [
+        replace(target, frames=[torch.full((6,), 10.0 * k + i) for i in range(1, len(target.forget) + 1)])
+        for k, target in enumerate(bank.targets, 1)
+    ]
+    bank = Bank(targets, bank.prior, Sized(), bank.schedule, [torch.full((6,), 91.0 + i) for i in range(4)])
+    own = Counter[bool]()
+    for n in range(20):
+        batch = bank.draw(Draw(3, n), 16, 4, 0.5, (0, 100))
+        told = [batch.forget.conditioning, batch.keep.conditioning, batch.prior.conditioning]
+        forget, keep, prior = (c.time_ids[:, 0].tolist() for c in told)
+        for i in range(16):
+            target = targets[batch.targets[i]]
+            place = next(j for j, z in enumerate(target.forget) if torch.equal(batch.forget.clean[i], z))
+            assert forget[i] in (0.0, float(target.frames[place][0]))
+            own[forget[i] > 0] += 1
+            assert (keep[i] == forget[i]) if target.keep else keep[i] > 90
+            assert bool(batch.alike[i]) is bool(target.keep)
+        assert batch.anchors.time_ids[:, 0].tolist() == forget
+        places = [next(j for j, (_, z) in enumerate(bank.prior) if torch.equal(x, z)) for x in batch.prior.clean]
+        assert prior == [91.0 + place for place in places]
+    assert 0.4 < own[True] / own.total() < 0.6

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
 from memfix.models.ddim import denoise, invert
 from memfix.models.latents import generators
 from memfix.recheck.attacks.base import Attacked, Attempt, Bench
+from memfix.variants.base import Variant
 
 NOISED = (750, 500, 250)  # of 1000 timesteps; the less noise, the more is given
 
@@ -22,6 +24,16 @@ def noised_picture(attacked: Attacked, bench: Bench) -> Iterator[Attempt]:
             [attacked.picture] * len(plan), plan, t / 1000, bench.settings.mixed_precision
         )  # fmt: skip
         yield Attempt(attacked.prompt.id, number * len(plan), plan, images)
+
+
+def as_learned(attacked: Attacked, bench: Bench) -> Iterator[Attempt]:
+    """The prompt with what the denoiser was told of the picture's size and crop while it learned it.
+
+    Not made of a model that is not told that, nor of a picture of which that is what is always told.
+    """
+    frame, told = bench.model.frames([attacked.picture]), bench.model.text.encode([attacked.prompt.text]).to("cpu")
+    if frame is not None and told.time_ids is not None and not torch.equal(frame, told.time_ids):
+        yield bench.sample(attacked, bench.samples, "framed", Variant(conditioning=replace(told, time_ids=frame)))
 
 
 def inverted(attacked: Attacked, bench: Bench) -> Iterator[Attempt]:

@@ -17,6 +17,8 @@ ATTACKS: dict[str, Attack] = {
         Attack("wording", "words inserted, repeated, deleted, in another order, in a sentence", "samples",
                one_by_one(wordings.reworded), usual=True),
         Attack(PARAPHRASE, "your own wordings, given by --paraphrases", "samples", one_by_one(wordings.paraphrased)),
+        Attack("frame", "the training image's own size and crop told with the prompt (Stable Diffusion XL)", "samples",
+               one_by_one(pictures.as_learned), usual=True),
         Attack("embedding", "the prompt's embedding, optimised for 50 steps (Finding DoRI)", "steps",
                one_by_one(optimised(from_prompt)), usual=True, trained_against=True),
         Attack("noised", "the training image with noise on it, denoised", "samples",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -130,6 +130,7 @@ class Target:
 
     surrogates: for each forget latent, [K, C, h, w] of what its noisy versions may be denoised to instead.
     anchors: wordings of the prompt that do not give copies.
+    frames: for each forget latent, what the network is told of its picture's size and crop, [6], if it is told that.
     """
 
     text: str
@@ -137,6 +138,16 @@ class Target:
     keep: list[torch.Tensor] = field(default_factory=list)
     surrogates: list[torch.Tensor] = field(default_factory=list)
     anchors: list[str] = field(default_factory=list)
+    frames: list[torch.Tensor] = field(default_factory=list)
+
+
+class Picked(NamedTuple):
+    """A picture for an item: its text, its latent, and what the network is told of its size and crop; None for that of
+    pictures that the model draws itself."""
+
+    text: str
+    latent: torch.Tensor
+    frame: torch.Tensor | None = None
 
 
 class TextStore(Protocol):
@@ -152,6 +163,11 @@ class Bank:
 
     `prior` holds (text, latent) of keep images of other prompts, which take turns. A target without keep images of its
     own borrows them, under their own text. `texts` is None for a network without prompts.
+
+    `frames` are sizes and crops of the prior pictures, for a network that is told them. An item of the mixture is told
+    those of its forget picture, or those of pictures that the model draws itself, each in half of the draws: forgetting
+    must hold under the ones that the picture was learned with and under the ones that users ask with. Its keep picture,
+    if it is of the same prompt, is told the same, so that one point serves both.
     """
 
     def __init__(
@@ -160,11 +176,16 @@ class Bank:
         prior: Sequence[tuple[str, torch.Tensor]],
         texts: TextStore | None,
         schedule: Schedule,
+        frames: Sequence[torch.Tensor] = (),
     ) -> None:
         if not targets or any(not t.forget for t in targets):
             raise ValueError("every target needs an image to forget")
-        self.targets, self.prior, self.texts, self.schedule = targets, prior, texts, schedule
+        self.targets, self.prior, self.texts, self.schedule, self.frames = targets, prior, texts, schedule, frames
         self._by_text = _by_text(prior)
+
+    def of(self, targets: Sequence[Target]) -> Bank:
+        """The same with other targets."""
+        return Bank(targets, self.prior, self.texts, self.schedule, self.frames)
 
     @property
     def has_keep(self) -> bool:
@@ -202,62 +223,73 @@ class Bank:
         ]
         targets, pictures = [self.targets[i] for i in turns], draw.stream("pictures")
         chosen = [(target, _pick(pictures, len(target.forget))) for target in targets]
-        forgot = torch.stack([t.forget[i] for t, i in chosen])
-        keep = self._keep(draw, targets, forgot)
+        told = self._frames(draw, chosen)
+        forget = [Picked(t.text, t.forget[i], frame) for (t, i), frame in zip(chosen, told, strict=True)]
+        keep = self._keep(draw, targets, forget)
         others = self._others(draw, "prior", prior_size)
-        kept = torch.stack([x for _, x in keep])
-        prior = torch.stack([x for _, x in others]) if others else kept[:0]
+        forgot, kept = (torch.stack([item.latent for item in items]) for items in (forget, keep))
+        prior = torch.stack([item.latent for item in others]) if others else kept[:0]
         times, eps = self._times(draw, "times", size, window), torch.randn(kept.shape, generator=draw.stream("noise"))
         prior_times = self._times(draw, "prior times", len(others), (0, len(self.schedule)))
         prior_eps = torch.randn(prior.shape, generator=draw.stream("prior noise"))
         wordings = draw.stream("anchors")
+        anchors = [
+            item._replace(text=t.anchors[_pick(wordings, len(t.anchors))])
+            for t, item in zip(targets if self.has_anchors else (), forget, strict=False)
+        ]
         return Batch(
-            keep=self._items(kept, eps, times, [text for text, _ in keep]),
-            forget=self._items(forgot, eps, times, [t.text for t in targets]),
+            keep=self._items(kept, eps, times, keep),
+            forget=self._items(forgot, eps, times, forget),
             from_forget=from_forget,
-            prior=self._items(prior, prior_eps, prior_times, [text for text, _ in others]),
+            prior=self._items(prior, prior_eps, prior_times, others),
             draw=draw,
             targets=tuple(turns),
             surrogates=tuple(t.surrogates[i] for t, i in chosen) if self.has_surrogates else (),
-            anchors=self._stack(t.anchors[_pick(wordings, len(t.anchors))] for t in targets)
-            if self.has_anchors
-            else None,
+            anchors=self._stack(anchors) if anchors else None,
         )
 
-    def _keep(self, draw: Draw, targets: Sequence[Target], forgot: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-        """(text, latent) that each target keeps, its own or another prompt's.
+    def _frames(self, draw: Draw, chosen: Sequence[tuple[Target, int]]) -> list[torch.Tensor | None]:
+        """What items of the mixture are told of sizes and crops."""
+        own = torch.rand(len(chosen), generator=draw.stream("frames")) < 0.5
+        return [
+            t.frames[i] if t.frames and as_learned else None for (t, i), as_learned in zip(chosen, own, strict=True)
+        ]
+
+    def _keep(self, draw: Draw, targets: Sequence[Target], forget: Sequence[Picked]) -> list[Picked]:
+        """What each target keeps, its own or another prompt's.
 
         In a bank without anything to keep they are the forget images; methods that take such a bank never look there.
         """
         pick = draw.stream("keep pictures")
-        borrowed = self._others(draw, "borrowed", len(targets)) or [
-            (t.text, a) for t, a in zip(targets, forgot, strict=True)
-        ]
+        borrowed = self._others(draw, "borrowed", len(targets)) or forget
         return [
-            (t.text, t.keep[_pick(pick, len(t.keep))]) if t.keep else other
-            for t, other in zip(targets, borrowed, strict=True)
+            Picked(t.text, t.keep[_pick(pick, len(t.keep))], item.frame) if t.keep else other
+            for t, item, other in zip(targets, forget, borrowed, strict=True)
         ]
 
-    def _others(self, draw: Draw, name: str, n: int) -> list[tuple[str, torch.Tensor]]:
-        """(text, latent) of n keep images of other prompts, none if the bank has none."""
+    def _others(self, draw: Draw, name: str, n: int) -> list[Picked]:
+        """n keep images of other prompts, none if the bank has none."""
         if not self.prior:
             return []
         pick, turns = draw.stream(f"{name} pictures"), draw.turns(name, n, len(self._by_text))
         groups = [self._by_text[i] for i in turns]
-        return [self.prior[own[_pick(pick, len(own))]] for own in groups]
+        places = [own[_pick(pick, len(own))] for own in groups]
+        return [Picked(*self.prior[place], self.frames[place] if self.frames else None) for place in places]
 
     def _times(self, draw: Draw, name: str, n: int, window: tuple[int, int]) -> torch.Tensor:
         return torch.randint(window[0], window[1], (n,), generator=draw.stream(name))
 
-    def _items(self, clean: torch.Tensor, eps: torch.Tensor, t: torch.Tensor, texts: Sequence[str]) -> Items:
+    def _items(self, clean: torch.Tensor, eps: torch.Tensor, t: torch.Tensor, drawn: Sequence[Picked]) -> Items:
         signal, noise = self.schedule.signal_scale[t], self.schedule.noise_scale[t]
         shape = (-1, 1, 1, 1)
         noisy = signal.float().reshape(shape) * clean + noise.float().reshape(shape) * eps
-        return Items(noisy, clean, t, signal, noise, self._stack(texts))
+        return Items(noisy, clean, t, signal, noise, self._stack(drawn))
 
-    def _stack(self, texts: Iterable[str]) -> Conditioning | None:
-        """A row for each text; None without prompts."""
-        return None if self.texts is None else self.texts.stack(texts)
+    def _stack(self, drawn: Sequence[Picked]) -> Conditioning | None:
+        """What the network is told of each; None without prompts."""
+        if self.texts is None:
+            return None
+        return self.texts.stack(item.text for item in drawn).framed([item.frame for item in drawn])
 
 
 def _pick(generator: torch.Generator, n: int) -> int:

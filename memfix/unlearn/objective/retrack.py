@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
-from memfix.unlearn.data.bank import Bank, Target
+from memfix.unlearn.data.bank import Bank
 
 
 def posterior_weights(m: torch.Tensor, near: torch.Tensor, signal: float, noise: float) -> torch.Tensor:
@@ -42,5 +43,5 @@ def nearest_keep(bank: Bank, k: int) -> Bank:
         for a in target.forget:
             distance = (pool - a).flatten(1).square().sum(1)
             surrogates.append(pool[distance.topk(min(k, len(pool)), largest=False).indices])
-        targets.append(Target(target.text, target.forget, target.keep, surrogates, target.anchors))
-    return Bank(targets, bank.prior, bank.texts, bank.schedule)
+        targets.append(replace(target, surrogates=surrogates))
+    return bank.of(targets)

@@ -1,0 +1,43 @@
+"""Models that were distilled to sample in few steps and without guidance, told by name and sampler."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+from memfix.errors import MemfixError
+
+FEW_STEPS, SLIGHT_GUIDANCE = 12, 2.0
+"""More than that is not what such a model was made for."""
+
+
+class Distillation(NamedTuple):
+    """A kind of it, by the word that its models have in their names, and what they are sampled with."""
+
+    word: str
+    sampler: str | None
+    steps: int
+    guidance: float
+
+
+DISTILLATIONS = (
+    Distillation("turbo", None, 4, 1.0), Distillation("lightning", None, 4, 1.0),
+    Distillation("lcm", "LCMScheduler", 4, 1.0), Distillation("hyper", "TCDScheduler", 8, 1.0),
+)  # fmt: skip
+
+
+def own_sampling(pipe: Any, name: str) -> Distillation | None:
+    """How a model is distilled, as the last part of its name or its sampler says; None where neither does."""
+    words, sampler = re.split(r"[^a-z]+", PurePath(name).name.lower()), type(pipe.scheduler).__name__
+    return next((kind for kind in DISTILLATIONS if kind.sampler == sampler or kind.word in words), None)
+
+
+def require_plain_guidance(pipe: Any, name: str) -> None:
+    """Raise MemfixError for a network that is told the guidance as a number: training would leave it out."""
+    if pipe.unet.config.get("time_cond_proj_dim") is not None:
+        raise MemfixError(
+            f"The network of {name} is told the guidance itself (time_cond_proj_dim), as models of latent consistency "
+            "(LCM) are, which is not supported so far.",
+            "Give the model that it was distilled from.",
+        )
