@@ -1,12 +1,14 @@
-"""Where the GPU runs out of memory the user is told what to lower, not shown a traceback."""
+"""Where the GPU runs out of memory less is computed at once, and where one item is too much the user is told."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from PIL import Image
 from typer.testing import CliRunner
 
 from memfix.cli import app
@@ -46,13 +48,25 @@ def status(run: Path) -> str:
 
 
 def test_a_detection(tmp_path: Path, detection: list[object], small_gpu: dict[str, int]) -> None:
-    small_gpu["items"] = 4
-    said = memfix(*detection, "--batch-size", 4, "-o", tmp_path / "run", code=1)  # with and without the prompt: 8 items
+    small_gpu["items"] = 1
+    said = memfix(*detection, "--batch-size", 4, "-o", tmp_path / "run", code=1)  # with and without the prompt: 2 items
     assert "The GPU ran out of memory in the detection (2.50 GiB more were asked for)." in said
-    assert "Lower --batch-size (4)." in said
+    assert "Give --mixed-precision fp16 or bf16." in said
     assert "Traceback" not in said
     assert status(tmp_path / "run") == "failed"
-    memfix(*detection, "--batch-size", 2, "-o", tmp_path / "other", code=0)
+
+
+def test_a_batch_that_memory_does_not_hold_is_sampled_in_parts(
+    tmp_path: Path, detection: list[object], small_gpu: dict[str, int]
+) -> None:
+    memfix(*detection, "--batch-size", 4, "-o", tmp_path / "whole", code=0)
+    small_gpu["items"] = 4
+    memfix(*detection, "--batch-size", 4, "-o", tmp_path / "parts", code=0)
+    whole, parts = (sorted((tmp_path / run / "before").glob("*.png")) for run in ("whole", "parts"))
+    assert [p.name for p in whole] == [p.name for p in parts] and len(whole) == 4
+    for a, b in zip(whole, parts, strict=True):
+        difference = np.asarray(Image.open(a), np.int16) - np.asarray(Image.open(b), np.int16)
+        assert abs(difference).max() <= 2
 
 
 @pytest.mark.slow
@@ -67,9 +81,9 @@ def test_a_training_and_a_recheck(tmp_path: Path, detection: list[object], small
     assert "8bit" not in said  # a LoRA has next to no optimizer state
     small_gpu["trained"] = small_gpu["items"] = 2
     memfix(*unlearn, "--train-batch-size", 8, code=0)  # in parts
-    small_gpu["items"] = 4
+    small_gpu["items"] = 1
     said = memfix("recheck", run, "-q", "--num-fresh", 2, code=1)
-    assert "detect in a new run with --batch-size below 4" in said
+    assert "The GPU ran out of memory while sampling" in said and "take a larger one" in said
 
 
 def test_a_screen(tmp_path: Path, detection: list[object], small_gpu: dict[str, int]) -> None:

@@ -68,7 +68,9 @@ class DetectSettings(Settings):
     )
     num_inference_steps: int = Field(50, ge=1, description="Denoising steps per sample.")
     guidance_scale: float = Field(7.5, ge=0, description="Scale of classifier-free guidance; 1 switches guidance off.")
-    batch_size: int = Field(8, ge=1, description="Images that are sampled at once; lower it when memory runs out.")
+    batch_size: int = Field(
+        8, ge=1, description="Images that are sampled at once; fewer are where memory does not hold as many."
+    )
     limit: int | None = Field(None, ge=1, description="Read only the first N prompts.")
     skip_invalid: bool = Field(
         False,

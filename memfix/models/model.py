@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from memfix.models.distilled import FEW_STEPS, SLIGHT_GUIDANCE, own_sampling
 from memfix.models.finite import require_finite, require_finite_weights
 from memfix.models.latents import LatentSpace, generators
 from memfix.models.probe import LIKE_NOISE, likeness_to_noise
+from memfix.models.room import Room
 from memfix.models.samplers import other_sampler
 from memfix.models.schedule import NoiseSchedule
 from memfix.models.text import TextReader
@@ -45,6 +47,7 @@ class DiffusionModel:
         self.latents = LatentSpace(pipe)
         self.denoiser = Denoiser(pipe)
         self.adapters = Adapters(pipe)
+        self._room = Room()
 
     @property
     def device(self) -> torch.device:
@@ -130,12 +133,12 @@ class DiffusionModel:
         """
         height, width = self.latents.picture_size
 
-        def drawn() -> torch.Tensor:
-            told = self._told(batch, instead or {})
+        def drawn(part: slice) -> torch.Tensor:
+            told = self._told(batch[part], instead or {})
             latents: torch.Tensor = self._pipe(height=height, width=width, **told).images
             return latents
 
-        return self._drawn(drawn, mixed_precision)
+        return self._drawn(drawn, len(batch), mixed_precision)
 
     @torch.no_grad()
     def sample_from(
@@ -147,19 +150,27 @@ class DiffusionModel:
         """
         start, img2img = self._start(images), self._from_pictures()
 
-        def drawn() -> torch.Tensor:
-            told = self._told(batch, {})
-            latents: torch.Tensor = img2img(image=start, strength=strength, **told).images
+        def drawn(part: slice) -> torch.Tensor:
+            told = self._told(batch[part], {})
+            latents: torch.Tensor = img2img(image=start[part], strength=strength, **told).images
             return latents
 
-        return self._drawn(drawn, mixed_precision)
+        return self._drawn(drawn, len(batch), mixed_precision)
 
-    def _drawn(self, draw: Callable[[], torch.Tensor], mixed_precision: str) -> list[Image.Image]:
-        """Pictures of latents, [n, C, h, w]. Raises MemfixError where either are not numbers."""
-        with autocast(mixed_precision):
-            latents = draw()
-            require_finite(latents, self._parts, draw)
-            return self.latents.decode(latents)
+    def _drawn(self, draw: Callable[[slice], torch.Tensor], n: int, mixed_precision: str) -> list[Image.Image]:
+        """Pictures of latents, [n, C, h, w], in parts if memory does not hold all at once. Raises MemfixError where
+        either are not numbers."""
+
+        def drawn() -> list[Image.Image]:
+            pictures = list[Image.Image]()
+            with autocast(mixed_precision):
+                for part in self._room.parts(n):
+                    latents = draw(part)
+                    require_finite(latents, self._parts, partial(draw, part))
+                    pictures += self.latents.decode(latents)
+            return pictures
+
+        return self._room.fit(drawn, n)
 
     def _framed(self, told: Conditioning) -> dict[str, Any]:
         """What a pipeline is called with so that it tells the denoiser of sizes and crops; nothing if it does not."""

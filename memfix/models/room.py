@@ -1,11 +1,11 @@
-"""How many items a network takes at once: all of them, or as many as memory holds, which trying tells.
+"""How many items are computed at once: all of them, or as many as memory holds, which trying tells.
 
-Sums over items do not care in how many parts they are computed, so a step is the same whatever fits.
+Sums over items do not care in how many parts they are computed, so a training step is the same whatever fits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
@@ -38,6 +38,11 @@ class Room:
                 self.most = (now + 1) // 2
             torch.cuda.empty_cache()  # outside of the handler, whose error keeps the tensors of the attempt alive
 
+    def parts(self, items: int) -> Iterator[slice]:
+        """So many items in as few parts as memory allows."""
+        size = min(items, self.most or items)
+        yield from (slice(first, first + size) for first in range(0, items, size or 1))
+
     def network(self, whole: Network) -> Network:
         """A network that takes no more at once than there is room for. What is split is computed once more on the way
         back, a part at a time, so that the activations of one part are all that is ever held."""
@@ -45,8 +50,7 @@ class Room:
         def network(noisy: torch.Tensor, t: torch.Tensor | float, told: Conditioning | None) -> torch.Tensor:
             if self.most is None or len(noisy) <= self.most:
                 return whole(noisy, t, told)
-            bounds = range(0, len(noisy), self.most)
-            return torch.cat([_part(whole, noisy, t, told, slice(i, i + self.most)) for i in bounds])
+            return torch.cat([_part(whole, noisy, t, told, part) for part in self.parts(len(noisy))])
 
         return network
 
