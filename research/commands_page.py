@@ -17,7 +17,7 @@ Every command, what it does, and its flags. `memfix COMMAND --help` shows the sa
 setting; [settings](settings.md) lists these by table. Names of flags may be written with underscores or with dashes.
 
 The exit code is 0 when the command has done what it was asked for, whatever it found; 1 after an error; 2 when the
-command line or a setting is wrong; 3 when `--fail-on memorized` applies; 4 when a re-check found pictures damaged; and
+command line or a setting is wrong; 3 when `--fail-on` applies; 4 when a re-check found pictures damaged; and
 130 when the command was interrupted.
 
 This page is written by `python research/commands_page.py`.

@@ -19,7 +19,7 @@ from memfix.config.base import Settings
 from memfix.config.layers import for_weights, read_config, read_environment, read_preset, resolve
 from memfix.console import Talk
 from memfix.demo import DEMO
-from memfix.errors import ExitCode, MemfixError, did_you_mean
+from memfix.errors import ExitCode, MemfixError
 from memfix.failures import machine_error
 
 if TYPE_CHECKING:
@@ -29,14 +29,6 @@ S = TypeVar("S", bound=Settings)
 
 SHORT = {"model": ["-m", "--model", "--pretrained-model-name-or-path"]}
 RunArgument = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; by default the newest one.")]
-FailOn = Annotated[
-    str | None,
-    typer.Option(
-        "--fail-on",
-        help="Exit with code 3 if a prompt has this verdict at the end: memorized. Hidden ones count.",
-        metavar="VERDICT",
-    ),
-]
 Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; by default runs/<list>-<digest>.")]
 
 COMMON: dict[str, Any] = {
@@ -201,20 +193,6 @@ def command(*stages: str, **parts: Mapping[str, str]) -> Callable[[Callable[...,
         return wrapper
 
     return decorate
-
-
-def check_fail_on(word: str | None) -> None:
-    """Raise MemfixError for a finding that --fail-on does not know, before anything is done."""
-    if word not in (None, "memorized"):
-        raise MemfixError(
-            f"--fail-on takes 'memorized', not '{word}'.", did_you_mean(str(word), ["memorized"]), ExitCode.USAGE
-        )
-
-
-def fail_on(word: str | None, memorized: int) -> None:
-    """Exit with code 3 if the user asked to fail on this finding."""
-    if word is not None and memorized:
-        raise typer.Exit(int(ExitCode.FINDINGS))
 
 
 def fail_if_damaged(changes: Iterable[Change]) -> None:

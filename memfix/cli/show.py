@@ -78,8 +78,8 @@ def detection_plan(
     )  # fmt: skip
 
 
-def verdicts(call: Call, run: Run, last: bool = True) -> int:
-    """Verdicts of the first check; returns how many prompts are memorized."""
+def verdicts(call: Call, run: Run, last: bool = True) -> None:
+    """Verdicts of the first check."""
     prompts = {p.id: p for p in run.read("prompts.jsonl", Prompt)}
     found = run.read("before/verdicts.jsonl", Verdict)
     own = [v for v in found if prompts[v.prompt_id].role is Role.PROMPT]
@@ -99,7 +99,6 @@ def verdicts(call: Call, run: Run, last: bool = True) -> int:
             emit({"run": str(run.path), **counted, "verdicts": [v.model_dump(mode="json") for v in found]})
         call.talk.say(f"Run folder: {run.path}")
         call.talk.say("Next: memfix unlearn --lora" if counts["memorized"] else "Next: memfix report", "hint")
-    return counts["memorized"]
 
 
 def _tell_of_disputes(call: Call, found: Sequence[Verdict]) -> None:
