@@ -172,6 +172,16 @@ def are(count: int, past: bool = False) -> str:
     return ("was" if past else "is") if count == 1 else ("were" if past else "are")
 
 
+def near_percent(share: float | None, digits: int = 0) -> str:
+    """`percent`, which says 0 % and 100 % only where it is so: `0.998` → `over 99 %`."""
+    least = 10.0 ** -(digits + 2)
+    if share is not None and 0 < share < least / 2:
+        return f"under {percent(least, digits)}"
+    if share is not None and 1 - least / 2 <= share < 1:
+        return f"over {percent(1 - least, digits)}"
+    return percent(share, digits)
+
+
 def percent(share: float | None, digits: int = 0) -> str:
     """`0.5` → `50 %`; nothing → `-`."""
     return "-" if share is None else f"{share * 100:.{digits}f} %"

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=Settings)
 
 SHORT = {"model": ["-m", "--model", "--pretrained-model-name-or-path"]}
-RunArgument = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; by default the newest one.")]
+RunArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="[RUN]", help="Run folder, or name of a run under runs/; by default the newest one."),
+]
 Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; by default runs/<list>-<digest>.")]
 
 COMMON: dict[str, Any] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memfix.cli.options import Call
-from memfix.console import are, count_of, counted, emit, percent
+from memfix.console import are, count_of, counted, emit, near_percent, percent
 from memfix.records import Change, Label, Outcome, Prompt, Rewording, Role, Step, Verdict
 
 if TYPE_CHECKING:
@@ -183,33 +183,21 @@ def changes(call: Call, run: Run, last: bool = True) -> None:
 
 def _tell_of_longer_looks(call: Call, run: Run, found: Sequence[Change]) -> None:
     """Where prompts still copy: what makes the training of this run go on for longer."""
-    stages, left = run.header.stages, sum(c.outcome is Outcome.PERSISTENT for c in found)
-    if not (left and stages.recheck and stages.recheck.own and stages.unlearn):
-        return
-    settings = stages.unlearn.settings
-    longer = (
-        f"--clean-validations {2 * settings.clean_validations}" if settings.closed
-        else "--loop closed --max-train-steps 0"
-    )  # fmt: skip
-    call.talk.say(
-        f"\n{counted(left, 'prompt')} still {'gives' if left == 1 else 'give'} copies. Let training look longer before "
-        f"it ends: memfix unlearn {run.path} --overwrite {longer}",
-        "hint",
-    )
+    from memfix.report.next_steps import longer_looks
+
+    left = sum(c.outcome is Outcome.PERSISTENT for c in found)
+    if left and (step := longer_looks(run.header.stages, str(run.path))):
+        told = f"{counted(left, 'prompt')} still {'gives' if left == 1 else 'give'} copies."
+        call.talk.say(f"\n{told} {step.why} {step.command}", "hint")
 
 
 def _tell_of_adversarial_steps(call: Call, run: Run, found: Sequence[Change]) -> None:
-    """Where attacks bring back what the run itself has unlearned without looking at any attack."""
-    stages, hidden = run.header.stages, sum(c.outcome is Outcome.HIDDEN for c in found)
-    if not (hidden and stages.recheck and stages.recheck.own and stages.unlearn):
-        return
-    settings = stages.unlearn.settings
-    if not settings.adversarial_steps:
-        call.talk.say(
-            f"\n{counted(hidden, 'image')} can be brought back. Training against an attack holds them better: "
-            f"memfix unlearn {run.path} --overwrite --adversarial-steps {settings.max_train_steps}",
-            "hint",
-        )
+    """Where attacks bring back what the run itself has unlearned."""
+    from memfix.report.next_steps import against_attacks
+
+    hidden = sum(c.outcome is Outcome.HIDDEN for c in found)
+    if hidden and (step := against_attacks(run.header.stages, str(run.path))):
+        call.talk.say(f"\n{counted(hidden, 'image')} can be brought back. {step.why} {step.command}", "hint")
 
 
 def _outcome(change: Change) -> str:
@@ -261,11 +249,11 @@ def reported(call: Call, run: Run, page: Path) -> None:
     if s.copies_after is not None:
         call.talk.table("Summary", ["", "before", "after"], [
             ["memorized prompts", str(s.memorized_before), str(s.memorized_after)],
-            ["copies (after: from fresh noise)", percent(s.copies_before, 1), percent(s.copies_after, 1)],
+            ["copies in their samples", near_percent(s.copies_before, 1), f"{s.copies_left} of {s.samples_left}"],
             ["mitigated", "", f"{s.mitigated} of {s.memorized_before}"],
             *([[word, "", str(n)] for word, n in [("hidden", s.hidden), ("damaged", s.damaged)] if n]),
-            ["controls changed", "", f"{s.controls_changed} of {s.controls}"],
-            ["intact pictures", percent(s.quality_before), percent(s.quality_after)],
+            ["controls changed", "", f"{s.controls_changed} of {s.controls}" if s.controls else "none given"],
+            ["intact pictures", near_percent(s.quality_before), near_percent(s.quality_after)],
         ])  # fmt: skip
     call.talk.say(f"\nReport: {page}", "title")
     if call.json:

@@ -30,10 +30,13 @@ def weights(lora: bool, full: bool) -> dict[str, Any]:
 
 
 def open_run(path: Path | None) -> Run:
-    """The run given, else the newest."""
+    """The run given, by its folder or by its name in the folder of runs, else the newest."""
     from memfix.run.folder import Run
 
-    return Run.open(path) if path else Run.newest(runs_root())
+    if path is None:
+        return Run.newest(runs_root())
+    by_name = runs_root() / path
+    return Run.open(by_name if len(path.parts) == 1 and not path.exists() and by_name.is_dir() else path)
 
 
 @command("unlearn")
