@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from memfix.cli import show
-from memfix.cli.fail_on import FailOn, Gate
+from memfix.cli.fail_on import FailGate, FailOn
 from memfix.cli.options import Call, Out, command, runs_root
 from memfix.config.checks import DetectSettings
 
@@ -22,7 +22,7 @@ PromptList = Annotated[
 @command("detect")
 def detect(call: Call, prompts: PromptList, out: Out = None, fail: FailOn = None) -> None:
     """Sample every prompt, compare the samples with the training images, and give a verdict on each prompt."""
-    gate = Gate.of(fail)
+    gate = FailGate.of(fail)
     settings = call.settings(DetectSettings)
     if call.dry_run:
         show.detection_plan(call, prompts, settings)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from memfix.run.folder import Run
 
 
-class Finding(Word):
+class Ground(Word):
     """What a command can be told to fail on."""
 
     MEMORIZED = "memorized"
@@ -26,7 +26,7 @@ class Finding(Word):
     UNDECIDED = "undecided"
 
 
-ONLY_AFTER = (Finding.HIDDEN, Finding.DAMAGED)
+ONLY_AFTER = (Ground.HIDDEN, Ground.DAMAGED)
 """What nobody can know before a re-check."""
 
 FailOn = Annotated[
@@ -42,20 +42,20 @@ FailOn = Annotated[
 
 
 @dataclass(frozen=True)
-class Gate:
+class FailGate:
     """The findings that a command fails on."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[Ground, ...]
 
     @classmethod
-    def of(cls, given: list[str] | None) -> Gate:
+    def of(cls, given: list[str] | None) -> FailGate:
         """The words of a command line. Raises MemfixError for one that is no finding."""
         words = [word.strip() for part in given or () for word in part.split(",")]
-        known = [finding.value for finding in Finding]
+        known = [finding.value for finding in Ground]
         for word in words:
             if word not in known:
                 raise MemfixError(f"--fail-on knows no finding '{word}'.", did_you_mean(word, known), ExitCode.USAGE)
-        return cls(tuple(f for f in Finding if f.value in words))
+        return cls(tuple(f for f in Ground if f.value in words))
 
     def judge(self, run: Run, talk: Talk) -> None:
         """Exit with code 3 where the run has such a finding."""
@@ -68,7 +68,7 @@ class Gate:
             else before_recheck(run.read("before/verdicts.jsonl", Verdict), prompts)
         )  # fmt: skip
         unknown = [finding.value for finding in self.findings if finding in ONLY_AFTER]
-        if unknown and not rechecked and found[Finding.MEMORIZED]:
+        if unknown and not rechecked and found[Ground.MEMORIZED]:
             talk.warn(f"Whether a prompt is {' or '.join(unknown)} is not known before a re-check.")
         if hit := [f for f in self.findings if found[f]]:
             told = ", ".join(f"{counted(found[f], 'prompt')} {are(found[f])} {f}" for f in hit)
@@ -76,18 +76,18 @@ class Gate:
             raise typer.Exit(int(ExitCode.FINDINGS))
 
 
-def before_recheck(verdicts: list[Verdict], roles: dict[str, Role]) -> Counter[Finding]:
+def before_recheck(verdicts: list[Verdict], roles: dict[str, Role]) -> Counter[Ground]:
     """How often each finding is in a first check. A control may be undecided: nothing is claimed of it."""
     memorized = sum(v.verdict is Label.MEMORIZED for v in verdicts)
     undecided = sum(v.verdict is Label.UNDECIDED and roles[v.prompt_id] is Role.PROMPT for v in verdicts)
     return Counter(
-        {Finding.MEMORIZED: memorized, Finding.PERSISTENT: memorized, Finding.UNDECIDED: undecided}
+        {Ground.MEMORIZED: memorized, Ground.PERSISTENT: memorized, Ground.UNDECIDED: undecided}
     )  # fmt: skip
 
 
-def after_recheck(changes: list[Change]) -> Counter[Finding]:
+def after_recheck(changes: list[Change]) -> Counter[Ground]:
     """How often each finding is in a re-check, controls included."""
-    found = Counter(Finding(c.outcome.value) for c in changes if c.outcome.value in list(Finding))
+    found = Counter(Ground(c.outcome.value) for c in changes if c.outcome.value in list(Ground))
     back = (Outcome.PERSISTENT, Outcome.HIDDEN)
-    found[Finding.MEMORIZED] = sum(c.after is Label.MEMORIZED or c.outcome in back for c in changes)
+    found[Ground.MEMORIZED] = sum(c.after is Label.MEMORIZED or c.outcome in back for c in changes)
     return found

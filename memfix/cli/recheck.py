@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from memfix.cli import show
-from memfix.cli.fail_on import FailOn, Gate
+from memfix.cli.fail_on import FailGate, FailOn
 from memfix.cli.options import Call, RunArgument, command, fail_if_damaged
 from memfix.cli.unlearn import Overwrite, open_run
 from memfix.config.checks import RecheckSettings
@@ -35,7 +35,7 @@ def recheck(
 
     The exit code is 4 if pictures are damaged.
     """
-    gate, opened = Gate.of(fail), open_run(run)
+    gate, opened = FailGate.of(fail), open_run(run)
     settings = call.settings(RecheckSettings)
     if call.dry_run:
         show.settings(call, {"recheck": settings})

@@ -9,7 +9,7 @@ import typer
 
 from memfix.cli import show
 from memfix.cli.detect import PromptList
-from memfix.cli.fail_on import FailOn, Gate
+from memfix.cli.fail_on import FailGate, FailOn
 from memfix.cli.options import Call, Out, command, fail_if_damaged, runs_root
 from memfix.cli.unlearn import Full, Lora, weights
 from memfix.config.checks import DetectSettings, RecheckSettings
@@ -36,7 +36,7 @@ def run(
     rounds: Rounds = ROUNDS, fail: FailOn = None,
 ) -> None:  # fmt: skip
     """Detect, unlearn, re-check and report in one go. Run the same command again to resume."""
-    gate = Gate.of(fail)
+    gate = FailGate.of(fail)
     call.given["unlearn"] |= weights(lora, full)
     if (finished := chain(call, prompts, out, rounds)) is not None:
         gate.judge(finished.run, call.talk)

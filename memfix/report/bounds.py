@@ -28,7 +28,7 @@ def meaning(report: Report) -> str:
     return told
 
 
-def bound(entry: PromptEntry, report: Report) -> str:
+def bound_of(entry: PromptEntry, report: Report) -> str:
     """What `mitigated` means of one prompt; empty if it is not."""
     if entry.outcome is not Outcome.MITIGATED or entry.scores_after is None:
         return ""

@@ -18,7 +18,7 @@ from memfix.errors import MemfixError
 from memfix.files import write_atomic
 from memfix.inputs.opening import open_image
 from memfix.records import Label, Outcome
-from memfix.report.bounds import NO_CONTROLS, bound, meaning
+from memfix.report.bounds import NO_CONTROLS, bound_of, meaning
 from memfix.report.schema import Picture, PromptEntry, Report, Summary
 from memfix.run.header import DetectStage
 
@@ -44,7 +44,7 @@ def write_page(folder: Path, report: Report, run: Path | None = None) -> Path:
     made.globals |= {"picture": pictures.inline, "curve": curve, "enough": enough, "one_of": one_of,
                      "shot": lambda path: pictures.inline(Picture(path=path)),
                      "linked": pictures.linked, "shown": SHOWN, "most_disputed": MOST_DISPUTED,
-                     "listed": sorted(report.prompts, key=urgency), "bound": bound, "left": copies_left}  # fmt: skip
+                     "listed": sorted(report.prompts, key=urgency), "bound": bound_of, "left": copies_left}  # fmt: skip
     page = made.get_template("report.html.j2").render(r=report, s=report.summary, headline=headline(report))
     write_atomic(folder / NAME, page)
     return folder / NAME

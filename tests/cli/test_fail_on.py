@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import typer
 
-from memfix.cli.fail_on import Finding, Gate, after_recheck, before_recheck
+from memfix.cli.fail_on import FailGate, Ground, after_recheck, before_recheck
 from memfix.config.checks import RecheckSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
@@ -43,21 +43,21 @@ def detected(folder: Path, label: Label) -> Run:
 
 def code(run: Run, *words: str) -> int:
     try:
-        Gate.of(list(words)).judge(run, Talk(quiet=True))
+        FailGate.of(list(words)).judge(run, Talk(quiet=True))
     except typer.Exit as ended:
         return ended.exit_code
     return 0
 
 
 def test_several_findings_are_given_together_or_one_by_one() -> None:
-    assert Gate.of(["hidden, memorized"]) == Gate.of(["memorized", "hidden"])
-    assert Gate.of(None).findings == ()
+    assert FailGate.of(["hidden, memorized"]) == FailGate.of(["memorized", "hidden"])
+    assert FailGate.of(None).findings == ()
 
 
 @pytest.mark.parametrize("words", ["clean", "memorised", "memorized,", "memorized,mitigated"])
 def test_what_is_no_finding_is_refused(words: str) -> None:
     with pytest.raises(MemfixError, match="knows no finding") as caught:
-        Gate.of([words])
+        FailGate.of([words])
     assert caught.value.exit_code == 2
 
 
@@ -71,8 +71,8 @@ def test_what_is_no_finding_is_refused(words: str) -> None:
 )
 def test_before_a_recheck(tmp_path: Path, label: Label, hits: set[str]) -> None:
     run = detected(tmp_path / "run", label)
-    assert {f.value for f in Finding if code(run, f.value)} == hits
-    assert code(run, *(f.value for f in Finding)) == (3 if hits else 0)
+    assert {f.value for f in Ground if code(run, f.value)} == hits
+    assert code(run, *(f.value for f in Ground)) == (3 if hits else 0)
 
 
 def test_what_only_a_recheck_can_tell_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,7 +84,7 @@ def test_an_undecided_control_is_no_finding_and_a_memorized_one_is() -> None:
     found = before_recheck(
         [verdict("c1", Label.UNDECIDED), verdict("c2", Label.MEMORIZED)], {"c1": Role.CONTROL, "c2": Role.CONTROL}
     )
-    assert (found[Finding.UNDECIDED], found[Finding.MEMORIZED]) == (0, 1)
+    assert (found[Ground.UNDECIDED], found[Ground.MEMORIZED]) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -102,14 +102,14 @@ def test_an_undecided_control_is_no_finding_and_a_memorized_one_is() -> None:
 )
 def test_after_a_recheck(tmp_path: Path, outcome: Outcome, after: Label, hits: set[str]) -> None:
     found = after_recheck([change(outcome, after)])
-    assert {f.value for f in Finding if found[f]} == hits
+    assert {f.value for f in Ground if found[f]} == hits
     run = detected(tmp_path / "run", Label.MEMORIZED)
     run.write("changes.jsonl", [change(outcome, after)])
     run.header.stages.recheck = RecheckStage(
         settings=RecheckSettings(), inputs=RecheckInputs(weights_sha256="0"), status="finished"
     )
-    assert {f.value for f in Finding if code(run, f.value)} == hits
+    assert {f.value for f in Ground if code(run, f.value)} == hits
 
 
 def test_a_damaged_control_counts() -> None:
-    assert after_recheck([change(Outcome.DAMAGED, role=Role.CONTROL)])[Finding.DAMAGED] == 1
+    assert after_recheck([change(Outcome.DAMAGED, role=Role.CONTROL)])[Ground.DAMAGED] == 1

@@ -1,7 +1,7 @@
 """What stands beside the word `mitigated`: how far it was tested."""
 
 from memfix.records import Arm, AttackPoint, AttackResult, Label, Outcome, Version
-from memfix.report.bounds import attacks_told, bound, meaning
+from memfix.report.bounds import attacks_told, bound_of, meaning
 from memfix.report.html import copies_left, headline
 from memfix.report.schema import PromptEntry, Report, VerdictNumbers
 from tests.report.test_headline import report
@@ -47,7 +47,7 @@ def test_the_weakest_evidence_of_all_mitigated_prompts_is_told() -> None:
 
 def test_without_a_mitigated_prompt_nothing_is_explained() -> None:
     assert meaning(with_prompts(entry(Outcome.PERSISTENT))) == ""
-    assert bound(entry(Outcome.PERSISTENT), report()) == ""
+    assert bound_of(entry(Outcome.PERSISTENT), report()) == ""
 
 
 def test_what_an_attack_got_no_more_often_than_of_clean_pictures_is_said() -> None:
@@ -57,7 +57,7 @@ def test_what_an_attack_got_no_more_often_than_of_clean_pictures_is_said() -> No
 
 
 def test_one_prompt() -> None:
-    told = bound(entry(Outcome.MITIGATED, attacks=(attack((50, 0, 8)),)), report())
+    told = bound_of(entry(Outcome.MITIGATED, attacks=(attack((50, 0, 8)),)), report())
     assert "at most 11 % of its samples are copies (95 % interval, none of 32 seen)" in told
 
 
