@@ -163,7 +163,7 @@ def command(*stages: str, **parts: Mapping[str, str]) -> Callable[[Callable[...,
                 given[stage][name] = kwargs.pop(name)
             if common["offline"]:
                 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-            talk = Talk(quiet=common["quiet"], verbose=common["verbose"])
+            talk = Talk(quiet=common["quiet"], verbose=common["verbose"], data=common["json_"])
             call = Call(talk, common["json_"], common["dry_run"], common["config"], common["preset"], given)
             try:
                 if call.config:

@@ -26,7 +26,7 @@ def settings(call: Call, stages: dict[str, Settings], **more: Any) -> None:
         emit(data)
         return
     for key, value in more.items():
-        call.talk.say(f"{key}: {value}")
+        call.talk.tell(f"{key}: {value}")
     for name, values in data["settings"].items():
         call.talk.table(f"[{name}]", ["setting", "value"], [[k, str(v)] for k, v in values.items()])
 
@@ -89,15 +89,15 @@ def verdicts(call: Call, run: Run, last: bool = True) -> None:
     share = f"share ({percent(own[0].confidence)})"
     columns = ["prompt", "copies", share, own[0].measure, "reference", "verdict"]
     call.talk.table("Verdicts", columns, rows, text=(0, 4), cut=True)
-    call.talk.say(f"\n{count_of(_tally(own), len(own), 'prompt')}", "title")
+    call.talk.tell(f"\n{count_of(_tally(own), len(own), 'prompt')}", "title")
     if controls:
-        call.talk.say(f"Controls: {_tally(controls)} of {len(controls)}")
+        call.talk.tell(f"Controls: {_tally(controls)} of {len(controls)}")
     _tell_of_disputes(call, found)
     if last:
         if call.json:
             counted = {**counts, "not_sampled": sum(not v.samples for v in own)}
             emit({"run": str(run.path), **counted, "verdicts": [v.model_dump(mode="json") for v in found]})
-        call.talk.say(f"Run folder: {run.path}")
+        call.talk.tell(f"Run folder: {run.path}")
         call.talk.say("Next: memfix unlearn --lora" if counts["memorized"] else "Next: memfix report", "hint")
 
 
@@ -108,7 +108,7 @@ def _tell_of_disputes(call: Call, found: Sequence[Verdict]) -> None:
         samples = sum(v.disputed for v in disputed)
         told = f"{counted(samples, 'sample')} of {counted(len(disputed), 'prompt')} {are(samples)} disputed: no copies "
         told += f"by {disputed[0].measure}, and copies by another measure. Look at them: memfix review"
-        call.talk.say(told, "undecided")
+        call.talk.tell(told, "undecided")
 
 
 def _row(v: Verdict) -> list[str]:
@@ -140,7 +140,7 @@ def trained(call: Call, run: Run) -> None:
         emit({"run": str(run.path), "model": model, "steps": len(steps), "last": last})
     sides = {"keep": [s.loss_keep for s in steps], "forget": [s.loss_forget for s in steps]}
     losses = [f"{side} loss {v[0]:.1f} → {v[-1]:.1f}" for side, v in sides.items() if any(v)]  # none without a term
-    call.talk.say(f"\n{counted(len(steps), 'step')}; {', '.join(losses)}. Weights: {run.path / 'model'}")
+    call.talk.tell(f"\n{counted(len(steps), 'step')}; {', '.join(losses)}. Weights: {run.path / 'model'}")
     if reworded:
         read = "reads" if reworded == 1 else "read"
         told = f"{counted(reworded, 'prompt')} without other pictures to keep now {read} like a shorter wording."
@@ -166,12 +166,12 @@ def changes(call: Call, run: Run, last: bool = True) -> None:
     if reworded:
         read = "reads" if len(reworded) == 1 else "read"
         told = f"{counted(len(reworded), 'prompt')} now {read} like a shorter wording."
-        call.talk.say(f"\n{told} Copies are counted with that taken off.")
+        call.talk.tell(f"\n{told} Copies are counted with that taken off.")
     controls = [c for c in every if c.role is Role.CONTROL]
     if controls:
         moved = sum(c.outcome is not Outcome.UNCHANGED for c in controls)
         drift = sum(c.damage.drift for c in controls) / len(controls)
-        call.talk.say(f"\n{count_of(moved, len(controls), 'control')} changed; same-noise difference {drift:.3f} rms")
+        call.talk.tell(f"\n{count_of(moved, len(controls), 'control')} changed; same-noise difference {drift:.3f} rms")
     _tell_of_disputes(call, run.read("after/verdicts.jsonl", Verdict))
     _tell_of_longer_looks(call, run, every)
     _tell_of_adversarial_steps(call, run, every)
@@ -221,9 +221,9 @@ def attacked(call: Call, done: Attacks) -> None:
     cells = [[row.attack, *(_came(getattr(row, arm)) for arm in arms)] for row in rows]
     call.talk.table("Attacks", ["attack", *arms.values()], cells, text=range(1 + len(arms)))
     if not rows:
-        call.talk.say("No attack was made.")
-    call.talk.say(f"\nNot tried: {', '.join(done.left_out) or 'none'}.")
-    call.talk.say(f"Results and pictures: {folder}")
+        call.talk.tell("No attack was made.")
+    call.talk.tell(f"\nNot tried: {', '.join(done.left_out) or 'none'}.")
+    call.talk.tell(f"Results and pictures: {folder}")
     if call.json:
         emit({"folder": str(folder), "attacks": [row.model_dump() for row in rows], "left_out": done.left_out})
 
@@ -244,8 +244,8 @@ def reported(call: Call, run: Run, page: Path) -> None:
     s = report.summary
     tone, text, basis = headline(report)
     style = {"good": "bold green", "bad": "bold red", "warn": "bold yellow"}.get(tone, "title")
-    call.talk.say(f"\n{text}", style)
-    call.talk.say(basis)
+    call.talk.tell(f"\n{text}", style)
+    call.talk.tell(basis)
     if s.copies_after is not None:
         call.talk.table("Summary", ["", "before", "after"], [
             ["memorized prompts", str(s.memorized_before), str(s.memorized_after)],
@@ -255,6 +255,6 @@ def reported(call: Call, run: Run, page: Path) -> None:
             ["controls changed", "", f"{s.controls_changed} of {s.controls}" if s.controls else "none given"],
             ["intact pictures", near_percent(s.quality_before), near_percent(s.quality_after)],
         ])  # fmt: skip
-    call.talk.say(f"\nReport: {page}", "title")
+    call.talk.tell(f"\nReport: {page}", "title")
     if call.json:
         emit(report.model_dump(mode="json", by_alias=True))

@@ -135,7 +135,7 @@ def test_the_command_lists_and_takes_words_without_a_terminal(run: Run) -> None:
     listed = CliRunner().invoke(app, ["review", str(run.path), "--json"])
     assert listed.exit_code == 0, listed.stderr
     assert [d["picture"] for d in json.loads(listed.stdout)["disputed"]] == [first.picture, second.picture]
-    assert "2 disputed samples to be judged" in listed.stderr and "structure 0.900" in listed.stderr
+    assert "2 disputed samples to be judged" in listed.output and "structure 0.900" in listed.output
     given = ["--copy", first.picture, "--no-copy", second.picture, "--by", "Ada", "--json"]
     done = CliRunner().invoke(app, ["review", str(run.path), *given])
     assert [d["judged"] for d in json.loads(done.stdout)["disputed"]] == [True, False]
