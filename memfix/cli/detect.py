@@ -24,6 +24,7 @@ def detect(call: Call, prompts: PromptList, out: Out = None, fail: FailOn = None
     """Sample every prompt, compare the samples with the training images, and give a verdict on each prompt."""
     gate = FailGate.of(fail)
     settings = call.settings(DetectSettings)
+    call.tell_model(settings)
     if call.dry_run:
         show.detection_plan(call, prompts, settings)
         return

@@ -16,6 +16,7 @@ import typer
 
 from memfix.config import STAGE_SETTINGS
 from memfix.config.base import Settings
+from memfix.config.checks import DetectSettings
 from memfix.config.layers import for_weights, read_config, read_environment, read_preset, resolve
 from memfix.console import Talk
 from memfix.demo import DEMO
@@ -85,6 +86,15 @@ class Call:
         flags, environment, files = self._own(stage)
         layers = [flags, environment, *(for_weights(table, weights) for table in files)]
         return frozenset(k for layer in layers for k, v in layer.items() if v is not None)
+
+    def tell_model(self, settings: DetectSettings) -> None:
+        """Say which model is taken where nobody named one, and how to name another."""
+        default = DetectSettings.model_fields["model"].default
+        if settings.model == default and "model" not in self.named(DetectSettings, ""):
+            self.talk.say(
+                f"No model was named, so it is {default}, Stable Diffusion 1.4. Name another with -m MODEL, "
+                "MEMFIX_MODEL, or model under [detect] in the file of --config."
+            )
 
     def _own(self, stage: type[Settings]) -> tuple[dict[str, Any], dict[str, str], list[dict[str, Any]]]:
         """Flags, environment and file."""

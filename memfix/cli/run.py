@@ -46,6 +46,7 @@ def run(
 def chain(call: Call, prompts: str, out: Path | None, rounds: int = 1) -> Finished | None:
     """The four stages, told as they end; None where they are only planned."""
     detecting = call.settings(DetectSettings)
+    call.tell_model(detecting)
     unlearning = call.settings(UnlearnSettings, detecting.model)
     rechecking = call.settings(RecheckSettings, detecting.model)
     from memfix import flow

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memfix.cli.options import Call
-from memfix.console import are, count_of, counted, emit, near_percent, percent
+from memfix.console import are, count_of, counted, duration, emit, near_percent, percent
 from memfix.records import Change, Label, Outcome, Prompt, Rewording, Role, Step, Verdict
 
 if TYPE_CHECKING:
@@ -68,14 +68,34 @@ def detection_plan(
         from memfix.flow.detection import wanted
 
         given_threshold(detecting, wanted(detecting, index))
+    from memfix.flow.outlook import outlook
+
     sources = {name: record.model_dump() for name, record in read.records().items()}
     images = len(read.prompts) * detecting.num_samples
+    found = outlook(detecting, images)
+    if not call.json:
+        _tell_of_outlook(call, found, bool(later))
     settings(
         call, {"detect": detecting, **(later or {})}, prompts=len(read.prompts) - controls, controls=controls,
         references=read.tallies[SourceName.REFERENCES].used, wrong_rows=wrong.count, left_out_pictures=wrong.pictures,
         images=images,
-        unet_evaluations=2 * images * detecting.num_inference_steps, **({"sources": sources} if call.json else {}),
+        unet_evaluations=2 * images * detecting.num_inference_steps,
+        **({"sources": sources, **found} if call.json else {}),
     )  # fmt: skip
+
+
+def _tell_of_outlook(call: Call, found: dict[str, Any], chain: bool) -> None:
+    """The model, and how long its sampling takes."""
+    if not found["model_here"]:
+        call.talk.tell(f"Model {found['model']} is not on this machine yet. It is downloaded first, unless offline.")
+        call.talk.tell("How long sampling takes is not known before that.")
+        return
+    about = f"{found['loaded_by']}, {found['weights'] / 1e6:,.0f} million weights"
+    call.talk.tell(f"Model {found['model']}: {about}, pictures of {found['picture_size']}, on {found['device']}.")
+    seconds = found["seconds_of_sampling"]
+    call.talk.tell(f"Sampling takes about {duration(seconds)}, by two short batches; comparing comes on top.")
+    if chain:
+        call.talk.tell("The re-check samples at least twice as many; unlearning depends on what is found.")
 
 
 def verdicts(call: Call, run: Run, last: bool = True) -> None:

@@ -198,6 +198,13 @@ def are(count: int, past: bool = False) -> str:
     return ("was" if past else "is") if count == 1 else ("were" if past else "are")
 
 
+def duration(seconds: float) -> str:
+    """`40 seconds`, `12 minutes`, `3.5 hours`."""
+    if seconds < 120:
+        return counted(round(seconds), "second")
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
 def near_percent(share: float | None, digits: int = 0) -> str:
     """`percent`, which says 0 % and 100 % only where it is so: `0.998` → `over 99 %`."""
     least = 10.0 ** -(digits + 2)
