@@ -13,7 +13,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 PANEL = "Settings of "
 INTRO = """# Commands
 
-Every command, what it does, and its flags. `memfix COMMAND --help` shows the same with the defaults and limits of each
+Every command, what it does, and its flags. `memfix COMMAND --help-all` shows the same with the defaults and limits of each
 setting; [settings](settings.md) lists these by table. Names of flags may be written with underscores or with dashes.
 
 The exit code is 0 when the command has done what it was asked for, whatever it found; 1 after an error; 2 when the
@@ -82,7 +82,10 @@ def page() -> str:
     """The whole of commands.md."""
     found = list(commands())
     common = [p for p in found[0][1].params if _common(p)]
-    version = "`memfix --version` prints the version, and `-h` or `--help` the help.\n"
+    version = (
+        "`memfix --version` prints the version. `-h` or `--help` shows the flags that people need, and `--help-all` all\n"
+        "of them. `memfix --install-completion` lets the shell complete commands and flags.\n"
+    )
     every = f"\n## Flags of every command\n\n{_table(common)}\n{version}"
     return INTRO + every + "".join(_section(name, command) for name, command in found)
 
