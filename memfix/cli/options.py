@@ -155,7 +155,7 @@ def _option(stage: str, name: str, info: Any, text: str = "", taken: Container[s
             rich_help_panel=f"Settings of {stage}",
             show_default=False,
             metavar=None if plain is bool else "N" if plain in (int, float) else "NAME",
-        ),  # fmt: skip
+        ),
     ]
 
 
