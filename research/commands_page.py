@@ -14,7 +14,7 @@ PANEL = "Settings of "
 INTRO = """# Commands
 
 Every command, what it does, and its flags. `--help-all` after a command shows the same with the defaults and limits of
-each setting; [settings](settings.md) lists these by table. Names of flags may be written with underscores or with dashes.
+each setting; [settings](settings.md) lists these by table. Names of flags may be written with underscores or dashes.
 
 The exit code is 0 when the command has done what it was asked for, whatever it found; 1 after an error; 2 when the
 command line or a setting is wrong; 3 when `--fail-on` applies; 4 when a re-check found pictures damaged; and
@@ -84,7 +84,8 @@ def page() -> str:
     common = [p for p in found[0][1].params if _common(p)]
     version = (
         "`memfix --version` prints the version. `-h` or `--help` shows the flags that people need, and\n"
-        "`--help-all` all of them. `memfix --install-completion` lets the shell complete commands and flags.\n"
+        "`--help-all` all of them. `memfix --install-completion` lets the shell complete commands\n"
+        "and flags; `memfix --show-completion` prints what it would write.\n"
     )
     every = f"\n## Flags of every command\n\n{_table(common)}\n{version}"
     return INTRO + every + "".join(_section(name, command) for name, command in found)
