@@ -218,6 +218,10 @@ def copies_left(s: Summary) -> str:
         told += f"; {counted(s.persistent, 'prompt')} {'shows' if s.persistent == 1 else 'show'} another picture again"
     if s.hidden:
         told += f"; {counted(s.hidden, 'picture')} can be brought back"
+    if s.newly_memorized:
+        told += (
+            f"; {counted(s.newly_memorized, 'other prompt')} now {'gives' if s.newly_memorized == 1 else 'give'} copies"
+        )
     return told
 
 
