@@ -11,6 +11,7 @@ STAMP := $(VENV)/.installed
 
 demo: $(STAMP)
 	$(BIN)/memfix demo $(ARGS)
+	@echo 'To call memfix yourself: $(BIN)/memfix --help, or first: . $(BIN)/activate'
 
 test: $(STAMP) lint
 	$(PYTEST) $(ARGS)

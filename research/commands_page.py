@@ -13,11 +13,11 @@ PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 PANEL = "Settings of "
 INTRO = """# Commands
 
-Every command, what it does, and its flags. `memfix COMMAND --help` shows the same with the defaults and limits of each
-setting; [settings](settings.md) lists these by table. Names of flags may be written with underscores or with dashes.
+Every command, what it does, and its flags. `--help-all` after a command shows the same with the defaults and limits of
+each setting; [settings](settings.md) lists these by table. Names of flags may be written with underscores or dashes.
 
 The exit code is 0 when the command has done what it was asked for, whatever it found; 1 after an error; 2 when the
-command line or a setting is wrong; 3 when `--fail-on memorized` applies; 4 when a re-check found pictures damaged; and
+command line or a setting is wrong; 3 when `--fail-on` applies; 4 when a re-check found pictures damaged; and
 130 when the command was interrupted.
 
 This page is written by `python research/commands_page.py`.
@@ -82,7 +82,11 @@ def page() -> str:
     """The whole of commands.md."""
     found = list(commands())
     common = [p for p in found[0][1].params if _common(p)]
-    version = "`memfix --version` prints the version, and `-h` or `--help` the help.\n"
+    version = (
+        "`memfix --version` prints the version. `-h` or `--help` shows the flags that people need, and\n"
+        "`--help-all` all of them. `memfix --install-completion` lets the shell complete commands\n"
+        "and flags; `memfix --show-completion` prints what it would write.\n"
+    )
     every = f"\n## Flags of every command\n\n{_table(common)}\n{version}"
     return INTRO + every + "".join(_section(name, command) for name, command in found)
 

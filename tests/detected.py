@@ -5,6 +5,7 @@ from pathlib import Path
 from memfix import flow
 from memfix.config.checks import DetectSettings
 from memfix.console import Talk
+from memfix.inputs.prompts import id_of
 from memfix.records import Score
 from memfix.run.folder import Run
 
@@ -26,7 +27,9 @@ def detected_run(
         return flow.detect(str(folder / "prompts.txt"), chosen, folder / name, folder, [], Talk(quiet=True))
 
     scores = detect("probe", settings).read("before/scores.jsonl", Score)
-    threshold = sorted(s.measures["tiled_l2"] for s in scores if s.prompt_id == "p0001")[1] + 1e-6
+    threshold = (
+        sorted(s.measures["tiled_l2"] for s in scores if s.prompt_id == id_of(prompts.splitlines()[0]))[1] + 1e-6
+    )
     return detect("run", settings.model_copy(update={"threshold": threshold})).path
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from memfix.inputs.prompts import id_of
+from memfix.records import Role
 from tests.processes import memfix
 
 pytestmark = pytest.mark.slow  # the chain on the bundled model
@@ -25,22 +27,26 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work / "run"
 
 
+POSTERS = [id_of("turtle poster by Odel Varn"), id_of("fox poster by Hester Blume")]
+CONTROLS = [id_of(text, Role.CONTROL) for text in ("a hamburger illustration", "art print of a cookie")]
+
+
 def rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_planted_captions_are_found_and_others_are_not(run: Path) -> None:
     copies = {v["prompt_id"]: v["copies"] for v in rows(run / "before/verdicts.jsonl")}
-    assert copies["p0001"] == 6  # fully memorized
-    assert 1 <= copies["p0002"] <= 6  # partly
-    assert copies["p0003"] == copies["c0001"] == copies["c0002"] == 0
+    assert copies[POSTERS[0]] == 6  # fully memorized
+    assert 1 <= copies[POSTERS[1]] <= 6  # partly
+    assert copies[id_of("a panda on red")] == copies[CONTROLS[0]] == copies[CONTROLS[1]] == 0
 
 
 def test_copies_go_and_controls_stay(run: Path) -> None:
     changes = {c["prompt_id"]: c for c in rows(run / "changes.jsonl")}
-    assert changes["p0001"]["copies_fresh"] <= 2
-    assert changes["p0002"]["copies_fresh"] <= 2
-    for control in ("c0001", "c0002"):
+    assert changes[POSTERS[0]]["copies_fresh"] <= 2
+    assert changes[POSTERS[1]]["copies_fresh"] <= 2
+    for control in CONTROLS:
         assert changes[control]["copies_same"] == changes[control]["copies_fresh"] == 0
         assert changes[control]["damage"]["broken"] == 0
     report = json.loads((run / "report.json").read_text())

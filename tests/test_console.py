@@ -12,7 +12,7 @@ from memfix.console import THEME, UNSEEN, Talk, are, count_of, counted, emit, es
 
 def talk(width: int) -> tuple[Talk, io.StringIO]:
     found, file = Talk(), io.StringIO()
-    found.err = Console(file=file, width=width, theme=THEME, highlight=False)
+    found.err = found.out = Console(file=file, width=width, theme=THEME, highlight=False)
     return found, file
 
 
@@ -24,7 +24,7 @@ def test_a_long_prompt_takes_a_few_lines_of_a_table(width: int) -> None:
             ["short", "2/16", "0 % to 84 %", "0.125", "b.png", "memorized"]]  # fmt: skip
     voice.table("Verdicts", ["prompt", "copies", "share", "ssim", "reference", "verdict"], rows, text=(0, 4), cut=True)
     printed = file.getvalue()
-    assert len(printed.splitlines()) <= 12
+    assert len(printed.splitlines()) <= 16
     assert "…" in printed and "word0" in printed and "0 % to 84 %" in printed and "short" in printed
 
 
@@ -64,3 +64,25 @@ def test_json_on_stdout_is_whole_in_every_encoding(monkeypatch: pytest.MonkeyPat
     out.flush()
     assert json.loads(written.getvalue().decode(encoding)) == data
     assert (b"\\u" in written.getvalue()) is (encoding != "utf-8")
+
+
+@pytest.mark.parametrize("width", [50, 80, 200])
+def test_no_name_and_no_number_is_broken(width: int) -> None:
+    voice, file = talk(width)
+    rows = [["snail poster by Pavel Drozd", "1/4", "1 % to 81 %", "snail-poster-by-pavel-drozd.png", "memorized"]]
+    voice.table("Verdicts", ["prompt", "copies", "share", "reference", "verdict"], rows, text=(0, 3))
+    printed = file.getvalue()
+    assert all(cell in printed for cell in rows[0][1:])
+    assert all(column in printed for column in ("copies", "share", "reference", "verdict"))
+    assert all(len(line.rstrip()) <= width for line in printed.splitlines())
+
+
+def test_results_are_on_stdout_unless_json_is(capsys: pytest.CaptureFixture[str]) -> None:
+    for data in (False, True):
+        voice = Talk(data=data)
+        voice.table("list", ["name"], [["siss"]])
+        voice.tell("2 of 3")
+        voice.say("Next: go on")
+        said = capsys.readouterr()
+        assert ("siss" in said.out, "2 of 3" in said.out, said.out == "") == (not data, not data, data)
+        assert ("siss" in said.err) is data and "Next" in said.err

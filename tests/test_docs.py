@@ -32,6 +32,8 @@ FLAG = re.compile(r"(?<![\w-])(?:--[a-z][\w-]*|-[a-zA-Z])(?![\w-])")
 FOREIGN = {"--use-fsdp", "--num-processes", "--cpu", "--nproc-per-node"}
 """Flags of accelerate and torchrun that pages name by themselves."""
 
+GENERAL = {"--version", "-h", "--help", "--install-completion", "--show-completion"}
+
 
 def fences(page: str) -> list[str]:
     """Lines of code blocks of a shell or of no language, without comments; a backslash at the end joins two lines."""
@@ -55,7 +57,7 @@ def known_flags() -> dict[str, set[str]]:
         name: {f for p in c.params if p.param_type_name == "option" for f in commands_page.flags(p)}
         for name, c in commands_page.commands()
     }
-    return {name: {*flags, "-h", "--help"} for name, flags in found.items()} | {"memfix": {"--version", "-h", "--help"}}
+    return {name: {*flags, "-h", "--help"} for name, flags in found.items()} | {"memfix": GENERAL}
 
 
 def commands(first: str) -> list[str]:

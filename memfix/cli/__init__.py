@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -27,9 +28,10 @@ from memfix.cli import (
     screen,
     unlearn,
 )
+from memfix.cli.short_help import ShortHelp
 
 app = typer.Typer(
-    name="memfix", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+    name="memfix", no_args_is_help=True, add_completion=True, rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Find prompts that make a Stable Diffusion model reproduce training images, unlearn them, and prove it.",
 )  # fmt: skip
@@ -42,22 +44,27 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-app.command("detect")(detect.detect)
-app.command("unlearn")(unlearn.unlearn)
-app.command("recheck")(recheck.recheck)
-app.command("attack")(attack.attack)
-app.command("merge")(merge.merge)
-app.command("export")(export.export)
-app.command("report")(report.report)
-app.command("review")(review.review)
-app.command("run")(run.run)
-app.command("demo")(demo.demo)
-app.command("index")(index.index)
-app.command("fetch")(fetch.fetch)
-app.command("doctor")(doctor.doctor)
-app.command("list")(listing.list_)
-app.command("schema")(schema.schema)
-app.command("screen")(screen.screen)
+def _add(name: str, function: Callable[..., None]) -> None:
+    """Make a command of a function, with a short help."""
+    app.command(name, cls=ShortHelp)(function)
+
+
+_add("detect", detect.detect)
+_add("unlearn", unlearn.unlearn)
+_add("recheck", recheck.recheck)
+_add("attack", attack.attack)
+_add("merge", merge.merge)
+_add("export", export.export)
+_add("report", report.report)
+_add("review", review.review)
+_add("run", run.run)
+_add("demo", demo.demo)
+_add("index", index.index)
+_add("fetch", fetch.fetch)
+_add("doctor", doctor.doctor)
+_add("list", listing.list_)
+_add("schema", schema.schema)
+_add("screen", screen.screen)
 app.add_typer(prompts.app, name="prompts")
 
 

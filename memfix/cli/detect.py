@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from memfix.cli import show
-from memfix.cli.options import Call, FailOn, Out, check_fail_on, command, fail_on, runs_root
+from memfix.cli.fail_on import FailGate, FailOn
+from memfix.cli.options import Call, Out, command, runs_root
 from memfix.config.checks import DetectSettings
 
 PromptList = Annotated[
@@ -21,13 +22,14 @@ PromptList = Annotated[
 @command("detect")
 def detect(call: Call, prompts: PromptList, out: Out = None, fail: FailOn = None) -> None:
     """Sample every prompt, compare the samples with the training images, and give a verdict on each prompt."""
-    check_fail_on(fail)
+    gate = FailGate.of(fail)
     settings = call.settings(DetectSettings)
+    call.tell_model(settings)
     if call.dry_run:
         show.detection_plan(call, prompts, settings)
         return
     from memfix import flow
 
     run = flow.detect(prompts, settings, out, runs_root(), call.argv, call.talk)
-    memorized = show.verdicts(call, run)
-    fail_on(fail, memorized)
+    show.verdicts(call, run)
+    gate.judge(run, call.talk)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from memfix.cli.options import Call, command, runs_root
+from memfix.cli.unlearn import open_run
 from memfix.console import emit
 from memfix.errors import ExitCode
 from memfix.offline import is_offline
@@ -33,9 +34,8 @@ def doctor(call: Call, run: Run = None) -> None:
 
 def _of_run(run: Path) -> list[tuple[str, str, bool]]:
     from memfix.flow.doctor import health
-    from memfix.run import folder
 
-    return [(found.stage, found.sentence, not found.changed) for found in health(folder.Run.open(run))]
+    return [(found.stage, found.sentence, not found.changed) for found in health(open_run(run))]
 
 
 def _of_machine() -> list[tuple[str, str, bool]]:

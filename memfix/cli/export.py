@@ -25,11 +25,11 @@ def export(call: Call, out: To, run: RunArgument = None, form: Form = "diffusers
     """Write the unlearned weights of a run as other tools load them."""
     opened = open_run(run)
     if call.dry_run:
-        call.talk.say(f"{opened.path} → {out} ({form})")
+        call.talk.tell(f"{opened.path} → {out} ({form})")
         return
     from memfix import flow
 
     written = flow.export(opened, form, out, call.talk)
     if call.json:
         emit({"run": str(opened.path), "format": form, "out": str(written)})
-    call.talk.say(f"The unlearned weights were written to {written}")
+    call.talk.tell(f"The unlearned weights were written to {written}")

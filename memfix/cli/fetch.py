@@ -87,7 +87,7 @@ def _plan(call: Call, settings: FetchSettings, folder: Path, jobs: list[Job]) ->
     hosts = Counter(host_of(job.url) for job in jobs)
     data = {"folder": str(folder), "urls": len(jobs), "hosts": dict(hosts.most_common())}
     show.settings(call, {"fetch": settings}, **(data if call.json else {}))
-    call.talk.say(f"{counted(len(jobs), 'URL')} of {counted(len(hosts), 'host')} would be fetched into {folder}.")
+    call.talk.tell(f"{counted(len(jobs), 'URL')} of {counted(len(hosts), 'host')} would be fetched into {folder}.")
 
 
 def _show(call: Call, folder: Path, found: Coverage, wrong_rows: int) -> None:
@@ -106,7 +106,7 @@ def _show(call: Call, folder: Path, found: Coverage, wrong_rows: int) -> None:
     if len(found.suspects) > SHOWN:
         call.talk.warn(f"{len(found.suspects) - SHOWN} more pictures come from several URLs; --json lists all of them.")
     have = "has" if found.pictures == 1 else "have"
-    call.talk.say(f"\n{count_of(found.pictures, found.urls, 'URL')} {have} a picture, in {folder}", "title")
+    call.talk.tell(f"\n{count_of(found.pictures, found.urls, 'URL')} {have} a picture, in {folder}", "title")
     if call.json:
         emit({"folder": str(folder), "wrong_rows": wrong_rows, **_data(found)})
 

@@ -117,17 +117,17 @@ def _passed_over(tally: Any) -> dict[str, dict[str, int]]:
 
 def _say_counts(call: Call, result: dict[str, Any]) -> None:
     words = ", ".join(f"{result[word]:,} {word}" for word in ("new", "changed", "removed", "same"))
-    call.talk.say(f"{result['index']}: {words}")
+    call.talk.tell(f"{result['index']}: {words}")
     if result["passed_over"]:
         from memfix.inputs.tally import listed
 
-        call.talk.say(f"Passed over: {listed(result['passed_over'])}.")
+        call.talk.tell(f"Passed over: {listed(result['passed_over'])}.")
 
 
 def _show(call: Call, result: dict[str, Any]) -> None:
     talk = call.talk
     _say_counts(call, result)
-    talk.say(f"The index holds {result['vectors']:,} vectors of {result['descriptor']}.")
+    talk.tell(f"The index holds {result['vectors']:,} vectors of {result['descriptor']}.")
     if not result["complete"]:
         talk.say("This rank is done; the index is complete once the other ranks have finished their shards.", "hint")
     for row in result["unreadable"][:SHOWN]:

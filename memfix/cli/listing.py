@@ -31,7 +31,7 @@ def list_(call: Call, what: Annotated[str, typer.Argument(help=f"What to list; o
         wide = [i for i, column in enumerate(zip(*cells, strict=True)) if max(map(len, column)) > WHOLE]
         call.talk.table(what, list(rows[0]), cells, text=wide)
     else:
-        call.talk.say(f"There are no {what} yet.")
+        call.talk.tell(f"There are no {what} yet.")
 
 
 def _methods() -> list[dict[str, object]]:

@@ -29,7 +29,7 @@ def merge(
     if out.exists() and any(out.iterdir()):
         raise MemfixError(f"{out} is not empty.", "Give a new folder to --out.")
     if call.dry_run:
-        call.talk.say(f"{', '.join(map(str, adapters))} → {out}")
+        call.talk.tell(f"{', '.join(map(str, adapters))} → {out}")
         return
     from memfix.models import loading
 
@@ -38,5 +38,5 @@ def merge(
         loaded.adapters.save_sum(folder, adapters)
     if call.json:
         emit({"model": model, "merged": [str(path) for path in adapters], "out": str(out)})
-    call.talk.say(f"{len(adapters)} adapters were merged into {out}")
+    call.talk.tell(f"{len(adapters)} adapters were merged into {out}")
     call.talk.say(f"Next: memfix recheck RUN --lora {out}", "hint")

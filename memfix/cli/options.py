@@ -7,19 +7,21 @@ import inspect
 import os
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
+from memfix.cli.short_help import help_all
 from memfix.config import STAGE_SETTINGS
 from memfix.config.base import Settings
+from memfix.config.checks import DetectSettings
 from memfix.config.layers import for_weights, read_config, read_environment, read_preset, resolve
 from memfix.console import Talk
 from memfix.demo import DEMO
-from memfix.errors import ExitCode, MemfixError, did_you_mean
+from memfix.errors import ExitCode, MemfixError
 from memfix.failures import machine_error
 
 if TYPE_CHECKING:
@@ -28,16 +30,16 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=Settings)
 
 SHORT = {"model": ["-m", "--model", "--pretrained-model-name-or-path"]}
-RunArgument = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; by default the newest one.")]
-FailOn = Annotated[
-    str | None,
-    typer.Option(
-        "--fail-on",
-        help="Exit with code 3 if a prompt has this verdict at the end: memorized. Hidden ones count.",
-        metavar="VERDICT",
-    ),
+ALSO = {"train_seed": ("--seed", "seed")}
+"""Setting → another flag of it, as in training scripts, where no other setting of the command has that name."""
+
+RunArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="[RUN]", help="Run folder, or name of a run under runs/; by default the newest one."),
 ]
-Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; by default runs/<list>-<digest>.")]
+Out = Annotated[
+    Path | None, typer.Option("-o", "--out", "--output-dir", help="Run folder; by default runs/<list>-<digest>.")
+]
 
 COMMON: dict[str, Any] = {
     "config": Annotated[Path | None, typer.Option(help="TOML file of settings, with one table per stage.")],
@@ -49,6 +51,7 @@ COMMON: dict[str, Any] = {
     "quiet": Annotated[bool, typer.Option("-q", "--quiet", help="Print errors and warnings only.")],
     "verbose": Annotated[bool, typer.Option("-v", "--verbose", help="Print more details.")],
     "offline": Annotated[bool, typer.Option("--offline", help="Never use the network.")],
+    "help_all": Annotated[bool, typer.Option("--help-all", is_eager=True, callback=help_all, help="Show all flags.")],
     "debug": Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")],
 }
 
@@ -91,6 +94,15 @@ class Call:
         layers = [flags, environment, *(for_weights(table, weights) for table in files)]
         return frozenset(k for layer in layers for k, v in layer.items() if v is not None)
 
+    def tell_model(self, settings: DetectSettings) -> None:
+        """Say which model is taken where nobody named one, and how to name another."""
+        default = DetectSettings.model_fields["model"].default
+        if settings.model == default and "model" not in self.named(DetectSettings, ""):
+            self.talk.say(
+                f"No model was named, so it is {default}, Stable Diffusion 1.4. Name another with -m MODEL, "
+                "MEMFIX_MODEL, or model under [detect] in the file of --config."
+            )
+
     def _own(self, stage: type[Settings]) -> tuple[dict[str, Any], dict[str, str], list[dict[str, Any]]]:
         """Flags, environment and file."""
         name = _table(stage)
@@ -123,10 +135,12 @@ def _bounds(info: Any) -> list[str]:
     return [f"{sign} {getattr(m, word)}" for m in info.metadata for word, sign in signs.items() if hasattr(m, word)]
 
 
-def _option(stage: str, name: str, info: Any, text: str = "") -> Any:
+def _option(stage: str, name: str, info: Any, text: str = "", taken: Container[str] = ()) -> Any:
     plain = _plain_type(info.annotation)
     dashed = f"--{name.replace('_', '-')}"
     names = SHORT.get(name, [f"{dashed}/--no-{dashed[2:]}" if plain is bool else dashed])
+    if name in ALSO and ALSO[name][1] not in taken:
+        names = [*names, ALSO[name][0]]
     words = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
     text = text or str(info.description)
     text += f" One of: {', '.join(words)}." if words else ""
@@ -135,7 +149,13 @@ def _option(stage: str, name: str, info: Any, text: str = "") -> Any:
     text += f" [{'; '.join(notes)}]" if notes else ""
     return Annotated[
         plain | None,
-        typer.Option(*names, help=text.replace("[", "\\["), rich_help_panel=f"Settings of {stage}", show_default=False),
+        typer.Option(
+            *names,
+            help=text.replace("[", "\\["),
+            rich_help_panel=f"Settings of {stage}",
+            show_default=False,
+            metavar=None if plain is bool else "N" if plain in (int, float) else "NAME",
+        ),
     ]
 
 
@@ -151,7 +171,7 @@ def command(*stages: str, **parts: Mapping[str, str]) -> Callable[[Callable[...,
         options: dict[str, tuple[str, Any]] = {}
         for s in stages:  # of a name that two stages have, the flag is the first one's, which the second one follows
             for n, f in STAGE_SETTINGS[s].model_fields.items():
-                options.setdefault(n, (s, _option(s, n, f)))
+                options.setdefault(n, (s, _option(s, n, f, taken=options)))
         options |= {
             n: (s, _option(s, n, STAGE_SETTINGS[s].model_fields[n], text))
             for s, part in parts.items()
@@ -168,7 +188,7 @@ def command(*stages: str, **parts: Mapping[str, str]) -> Callable[[Callable[...,
                 given[stage][name] = kwargs.pop(name)
             if common["offline"]:
                 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-            talk = Talk(quiet=common["quiet"], verbose=common["verbose"])
+            talk = Talk(quiet=common["quiet"], verbose=common["verbose"], data=common["json_"])
             call = Call(talk, common["json_"], common["dry_run"], common["config"], common["preset"], given)
             try:
                 if call.config:
@@ -201,20 +221,6 @@ def command(*stages: str, **parts: Mapping[str, str]) -> Callable[[Callable[...,
         return wrapper
 
     return decorate
-
-
-def check_fail_on(word: str | None) -> None:
-    """Raise MemfixError for a finding that --fail-on does not know, before anything is done."""
-    if word not in (None, "memorized"):
-        raise MemfixError(
-            f"--fail-on takes 'memorized', not '{word}'.", did_you_mean(str(word), ["memorized"]), ExitCode.USAGE
-        )
-
-
-def fail_on(word: str | None, memorized: int) -> None:
-    """Exit with code 3 if the user asked to fail on this finding."""
-    if word is not None and memorized:
-        raise typer.Exit(int(ExitCode.FINDINGS))
 
 
 def fail_if_damaged(changes: Iterable[Change]) -> None:

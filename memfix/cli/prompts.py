@@ -40,12 +40,12 @@ def get(
     if target.is_dir():
         target /= entry.file_name
     if call.dry_run:
-        call.talk.say(f"{entry.url(mirror)} (sha256 {entry.sha256}) → {target}")
+        call.talk.tell(f"{entry.url(mirror)} (sha256 {entry.sha256}) → {target}")
         return
     fresh = fetch_list(entry, target, mirror)
     if call.json:
         emit({**asdict(entry), "url": entry.url(), "file": str(target), "downloaded": fresh})
-    call.talk.say(
+    call.talk.tell(
         f"{target}: {'downloaded' if fresh else 'already there'}, with the pinned sha256; licence {entry.licence}."
     )
     call.talk.say(f"Next: memfix detect {target}", "hint")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from memfix.cli import show
+from memfix.cli.fail_on import FailGate, FailOn
 from memfix.cli.options import Call, RunArgument, command, fail_if_damaged
 from memfix.cli.unlearn import Overwrite, open_run
 from memfix.config.checks import RecheckSettings
@@ -26,14 +27,15 @@ Model = Annotated[
 
 @command("recheck")
 def recheck(
-    call: Call, run: RunArgument = None, lora: Adapters = None, model: Model = None, overwrite: Overwrite = False
-) -> None:
+    call: Call, run: RunArgument = None, lora: Adapters = None, model: Model = None, overwrite: Overwrite = False,
+    fail: FailOn = None,
+) -> None:  # fmt: skip
     """Sample the same prompts from the unlearned model, from the same and from fresh noise, judge them again, and try
     to bring the erased training images back.
 
     The exit code is 4 if pictures are damaged.
     """
-    opened = open_run(run)
+    gate, opened = FailGate.of(fail), open_run(run)
     settings = call.settings(RecheckSettings)
     if call.dry_run:
         show.settings(call, {"recheck": settings})
@@ -44,4 +46,5 @@ def recheck(
     weights = NewWeights.of(opened, lora or (), model)
     changes = flow.recheck(opened, settings, call.argv, call.talk, weights, overwrite)
     show.changes(call, opened)
+    gate.judge(opened, call.talk)
     fail_if_damaged(changes)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from memfix.cli import show
+from memfix.cli.fail_on import FailGate, FailOn
 from memfix.cli.options import Call, RunArgument, command
 from memfix.cli.unlearn import open_run
 
@@ -17,12 +18,13 @@ Open = Annotated[bool, typer.Option("--open", help="Open the report in a browser
 
 
 @command()
-def report(call: Call, run: RunArgument = None, out: Out = None, open_: Open = False) -> None:
+def report(call: Call, run: RunArgument = None, out: Out = None, open_: Open = False, fail: FailOn = None) -> None:
     """Write the report of a run. It can be written again at any time."""
-    opened = open_run(run)
+    gate, opened = FailGate.of(fail), open_run(run)
     from memfix import flow
 
     page = flow.report(opened, out)
     show.reported(call, opened, page)
     if open_:
         typer.launch(str(page))
+    gate.judge(opened, call.talk)

@@ -61,7 +61,7 @@ def _show(call: Call, pending: list[Pending]) -> None:
     if rows:
         call.talk.table("Disputed samples", ["sample", "training image", "measures", "judged"], rows, text=(0, 1, 2))
     left = sum(p.score.judged is None for p in pending)
-    call.talk.say(f"\n{counted(left or 'no', 'disputed sample')} to be judged.")
+    call.talk.tell(f"\n{counted(left or 'no', 'disputed sample')} to be judged.")
 
 
 def _ask(pending: list[Pending]) -> dict[str, bool]:

@@ -9,7 +9,8 @@ import typer
 
 from memfix.cli import show
 from memfix.cli.detect import PromptList
-from memfix.cli.options import Call, FailOn, Out, check_fail_on, command, fail_if_damaged, fail_on, runs_root
+from memfix.cli.fail_on import FailGate, FailOn
+from memfix.cli.options import Call, Out, command, fail_if_damaged, runs_root
 from memfix.cli.unlearn import Full, Lora, weights
 from memfix.config.checks import DetectSettings, RecheckSettings
 from memfix.config.unlearn import UnlearnSettings
@@ -35,16 +36,17 @@ def run(
     rounds: Rounds = ROUNDS, fail: FailOn = None,
 ) -> None:  # fmt: skip
     """Detect, unlearn, re-check and report in one go. Run the same command again to resume."""
-    check_fail_on(fail)
+    gate = FailGate.of(fail)
     call.given["unlearn"] |= weights(lora, full)
     if (finished := chain(call, prompts, out, rounds)) is not None:
-        fail_on(fail, finished.memorized)
+        gate.judge(finished.run, call.talk)
         fail_if_damaged(finished.changes)
 
 
 def chain(call: Call, prompts: str, out: Path | None, rounds: int = 1) -> Finished | None:
     """The four stages, told as they end; None where they are only planned."""
     detecting = call.settings(DetectSettings)
+    call.tell_model(detecting)
     unlearning = call.settings(UnlearnSettings, detecting.model)
     rechecking = call.settings(RecheckSettings, detecting.model)
     from memfix import flow

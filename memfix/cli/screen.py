@@ -52,6 +52,7 @@ def screen(
 
     own, settings, world = call.settings(ScreenSettings), call.settings(DetectSettings), World.from_environment()
     chosen = tuple(get_screen(name) for name in dict.fromkeys(own.screen))
+    call.tell_model(settings)
     seeds = tuple(range(settings.seed, settings.seed + own.num_seeds))
     sampling = Sampling(seeds, own.steps, settings.num_inference_steps, settings.guidance_scale)
     work = Screening(prompts, settings, chosen, sampling, WrongRows(settings.skip_invalid))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memfix.cli.options import Call
-from memfix.console import are, count_of, counted, emit, percent
+from memfix.console import are, count_of, counted, duration, emit, near_percent, percent
 from memfix.records import Change, Label, Outcome, Prompt, Rewording, Role, Step, Verdict
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def settings(call: Call, stages: dict[str, Settings], **more: Any) -> None:
         emit(data)
         return
     for key, value in more.items():
-        call.talk.say(f"{key}: {value}")
+        call.talk.tell(f"{key}: {value}")
     for name, values in data["settings"].items():
         call.talk.table(f"[{name}]", ["setting", "value"], [[k, str(v)] for k, v in values.items()])
 
@@ -68,18 +68,38 @@ def detection_plan(
         from memfix.flow.detection import wanted
 
         given_threshold(detecting, wanted(detecting, index))
+    from memfix.flow.outlook import outlook
+
     sources = {name: record.model_dump() for name, record in read.records().items()}
     images = len(read.prompts) * detecting.num_samples
+    found = outlook(detecting, images)
+    if not call.json:
+        _tell_of_outlook(call, found, bool(later))
     settings(
         call, {"detect": detecting, **(later or {})}, prompts=len(read.prompts) - controls, controls=controls,
         references=read.tallies[SourceName.REFERENCES].used, wrong_rows=wrong.count, left_out_pictures=wrong.pictures,
         images=images,
-        unet_evaluations=2 * images * detecting.num_inference_steps, **({"sources": sources} if call.json else {}),
+        unet_evaluations=2 * images * detecting.num_inference_steps,
+        **({"sources": sources, **found} if call.json else {}),
     )  # fmt: skip
 
 
-def verdicts(call: Call, run: Run, last: bool = True) -> int:
-    """Verdicts of the first check; returns how many prompts are memorized."""
+def _tell_of_outlook(call: Call, found: dict[str, Any], chain: bool) -> None:
+    """The model, and how long its sampling takes."""
+    if not found["model_here"]:
+        call.talk.tell(f"Model {found['model']} is not on this machine yet. It is downloaded first, unless offline.")
+        call.talk.tell("How long sampling takes is not known before that.")
+        return
+    about = f"{found['loaded_by']}, {found['weights'] / 1e6:,.0f} million weights"
+    call.talk.tell(f"Model {found['model']}: {about}, pictures of {found['picture_size']}, on {found['device']}.")
+    seconds = found["seconds_of_sampling"]
+    call.talk.tell(f"Sampling takes about {duration(seconds)}, by two short batches; comparing comes on top.")
+    if chain:
+        call.talk.tell("The re-check samples at least twice as many; unlearning depends on what is found.")
+
+
+def verdicts(call: Call, run: Run, last: bool = True) -> None:
+    """Verdicts of the first check."""
     prompts = {p.id: p for p in run.read("prompts.jsonl", Prompt)}
     found = run.read("before/verdicts.jsonl", Verdict)
     own = [v for v in found if prompts[v.prompt_id].role is Role.PROMPT]
@@ -89,17 +109,16 @@ def verdicts(call: Call, run: Run, last: bool = True) -> int:
     share = f"share ({percent(own[0].confidence)})"
     columns = ["prompt", "copies", share, own[0].measure, "reference", "verdict"]
     call.talk.table("Verdicts", columns, rows, text=(0, 4), cut=True)
-    call.talk.say(f"\n{count_of(_tally(own), len(own), 'prompt')}", "title")
+    call.talk.tell(f"\n{count_of(_tally(own), len(own), 'prompt')}", "title")
     if controls:
-        call.talk.say(f"Controls: {_tally(controls)} of {len(controls)}")
+        call.talk.tell(f"Controls: {_tally(controls)} of {len(controls)}")
     _tell_of_disputes(call, found)
     if last:
         if call.json:
             counted = {**counts, "not_sampled": sum(not v.samples for v in own)}
             emit({"run": str(run.path), **counted, "verdicts": [v.model_dump(mode="json") for v in found]})
-        call.talk.say(f"Run folder: {run.path}")
+        call.talk.tell(f"Run folder: {run.path}")
         call.talk.say("Next: memfix unlearn --lora" if counts["memorized"] else "Next: memfix report", "hint")
-    return counts["memorized"]
 
 
 def _tell_of_disputes(call: Call, found: Sequence[Verdict]) -> None:
@@ -109,7 +128,7 @@ def _tell_of_disputes(call: Call, found: Sequence[Verdict]) -> None:
         samples = sum(v.disputed for v in disputed)
         told = f"{counted(samples, 'sample')} of {counted(len(disputed), 'prompt')} {are(samples)} disputed: no copies "
         told += f"by {disputed[0].measure}, and copies by another measure. Look at them: memfix review"
-        call.talk.say(told, "undecided")
+        call.talk.tell(told, "undecided")
 
 
 def _row(v: Verdict) -> list[str]:
@@ -141,7 +160,7 @@ def trained(call: Call, run: Run) -> None:
         emit({"run": str(run.path), "model": model, "steps": len(steps), "last": last})
     sides = {"keep": [s.loss_keep for s in steps], "forget": [s.loss_forget for s in steps if s.norm_forget]}
     losses = [f"{side} loss {v[0]:.1f} → {v[-1]:.1f}" for side, v in sides.items() if any(v)]  # none without a term
-    call.talk.say(f"\n{counted(len(steps), 'step')}; {', '.join(losses)}. Weights: {run.path / 'model'}")
+    call.talk.tell(f"\n{counted(len(steps), 'step')}; {', '.join(losses)}. Weights: {run.path / 'model'}")
     if reworded:
         read = "reads" if reworded == 1 else "read"
         told = f"{counted(reworded, 'prompt')} without other pictures to keep now {read} like a shorter wording."
@@ -167,12 +186,12 @@ def changes(call: Call, run: Run, last: bool = True) -> None:
     if reworded:
         read = "reads" if len(reworded) == 1 else "read"
         told = f"{counted(len(reworded), 'prompt')} now {read} like a shorter wording."
-        call.talk.say(f"\n{told} Copies are counted with that taken off.")
+        call.talk.tell(f"\n{told} Copies are counted with that taken off.")
     controls = [c for c in every if c.role is Role.CONTROL]
     if controls:
         moved = sum(c.outcome is not Outcome.UNCHANGED for c in controls)
         drift = sum(c.damage.drift for c in controls) / len(controls)
-        call.talk.say(f"\n{count_of(moved, len(controls), 'control')} changed; same-noise difference {drift:.3f} rms")
+        call.talk.tell(f"\n{count_of(moved, len(controls), 'control')} changed; same-noise difference {drift:.3f} rms")
     _tell_of_disputes(call, run.read("after/verdicts.jsonl", Verdict))
     _tell_of_longer_looks(call, run, every)
     _tell_of_adversarial_steps(call, run, every)
@@ -184,33 +203,21 @@ def changes(call: Call, run: Run, last: bool = True) -> None:
 
 def _tell_of_longer_looks(call: Call, run: Run, found: Sequence[Change]) -> None:
     """Where prompts still copy: what makes the training of this run go on for longer."""
-    stages, left = run.header.stages, sum(c.outcome is Outcome.PERSISTENT for c in found)
-    if not (left and stages.recheck and stages.recheck.own and stages.unlearn):
-        return
-    settings = stages.unlearn.settings
-    longer = (
-        f"--clean-validations {2 * settings.clean_validations}" if settings.closed
-        else "--loop closed --max-train-steps 0"
-    )  # fmt: skip
-    call.talk.say(
-        f"\n{counted(left, 'prompt')} still {'gives' if left == 1 else 'give'} copies. Let training look longer before "
-        f"it ends: memfix unlearn {run.path} --overwrite {longer}",
-        "hint",
-    )
+    from memfix.report.next_steps import longer_looks
+
+    left = sum(c.outcome is Outcome.PERSISTENT for c in found)
+    if left and (step := longer_looks(run.header.stages, str(run.path))):
+        told = f"{counted(left, 'prompt')} still {'gives' if left == 1 else 'give'} copies."
+        call.talk.say(f"\n{told} {step.why} {step.command}", "hint")
 
 
 def _tell_of_adversarial_steps(call: Call, run: Run, found: Sequence[Change]) -> None:
-    """Where attacks bring back what the run itself has unlearned without looking at any attack."""
-    stages, hidden = run.header.stages, sum(c.outcome is Outcome.HIDDEN for c in found)
-    if not (hidden and stages.recheck and stages.recheck.own and stages.unlearn):
-        return
-    settings = stages.unlearn.settings
-    if not settings.adversarial_steps:
-        call.talk.say(
-            f"\n{counted(hidden, 'image')} can be brought back. Training against an attack holds them better: "
-            f"memfix unlearn {run.path} --overwrite --adversarial-steps {settings.max_train_steps}",
-            "hint",
-        )
+    """Where attacks bring back what the run itself has unlearned."""
+    from memfix.report.next_steps import against_attacks
+
+    hidden = sum(c.outcome is Outcome.HIDDEN for c in found)
+    if hidden and (step := against_attacks(run.header.stages, str(run.path))):
+        call.talk.say(f"\n{counted(hidden, 'image')} can be brought back. {step.why} {step.command}", "hint")
 
 
 def _outcome(change: Change) -> str:
@@ -234,9 +241,9 @@ def attacked(call: Call, done: Attacks) -> None:
     cells = [[row.attack, *(_came(getattr(row, arm)) for arm in arms)] for row in rows]
     call.talk.table("Attacks", ["attack", *arms.values()], cells, text=range(1 + len(arms)))
     if not rows:
-        call.talk.say("No attack was made.")
-    call.talk.say(f"\nNot tried: {', '.join(done.left_out) or 'none'}.")
-    call.talk.say(f"Results and pictures: {folder}")
+        call.talk.tell("No attack was made.")
+    call.talk.tell(f"\nNot tried: {', '.join(done.left_out) or 'none'}.")
+    call.talk.tell(f"Results and pictures: {folder}")
     if call.json:
         emit({"folder": str(folder), "attacks": [row.model_dump() for row in rows], "left_out": done.left_out})
 
@@ -257,17 +264,17 @@ def reported(call: Call, run: Run, page: Path) -> None:
     s = report.summary
     tone, text, basis = headline(report)
     style = {"good": "bold green", "bad": "bold red", "warn": "bold yellow"}.get(tone, "title")
-    call.talk.say(f"\n{text}", style)
-    call.talk.say(basis)
+    call.talk.tell(f"\n{text}", style)
+    call.talk.tell(basis)
     if s.copies_after is not None:
         call.talk.table("Summary", ["", "before", "after"], [
             ["memorized prompts", str(s.memorized_before), str(s.memorized_after)],
-            ["copies (after: from fresh noise)", percent(s.copies_before, 1), percent(s.copies_after, 1)],
+            ["copies in their samples", near_percent(s.copies_before, 1), f"{s.copies_left} of {s.samples_left}"],
             ["mitigated", "", f"{s.mitigated} of {s.memorized_before}"],
             *([[word, "", str(n)] for word, n in [("hidden", s.hidden), ("damaged", s.damaged)] if n]),
-            ["controls changed", "", f"{s.controls_changed} of {s.controls}"],
-            ["intact pictures", percent(s.quality_before), percent(s.quality_after)],
+            ["controls changed", "", f"{s.controls_changed} of {s.controls}" if s.controls else "none given"],
+            ["intact pictures", near_percent(s.quality_before), near_percent(s.quality_after)],
         ])  # fmt: skip
-    call.talk.say(f"\nReport: {page}", "title")
+    call.talk.tell(f"\nReport: {page}", "title")
     if call.json:
         emit(report.model_dump(mode="json", by_alias=True))

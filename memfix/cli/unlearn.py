@@ -20,6 +20,10 @@ Full = Annotated[bool, typer.Option("--full", help="Train all weights of the UNe
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Discard the results of this stage and of later ones, and start again.")
 ]
+OutputDir = Annotated[
+    Path | None,
+    typer.Option("-o", "--output-dir", help="Also write the new weights to this new folder, beside model/ in the run."),
+]
 
 
 def weights(lora: bool, full: bool) -> dict[str, Any]:
@@ -30,18 +34,24 @@ def weights(lora: bool, full: bool) -> dict[str, Any]:
 
 
 def open_run(path: Path | None) -> Run:
-    """The run given, else the newest."""
+    """The run given, by its folder or by its name in the folder of runs, else the newest."""
     from memfix.run.folder import Run
 
-    return Run.open(path) if path else Run.newest(runs_root())
+    if path is None:
+        return Run.newest(runs_root())
+    by_name = runs_root() / path
+    return Run.open(by_name if len(path.parts) == 1 and not path.exists() and by_name.is_dir() else path)
 
 
 @command("unlearn")
 def unlearn(
-    call: Call, run: RunArgument = None, lora: Lora = False, full: Full = False, overwrite: Overwrite = False
-) -> None:
+    call: Call, run: RunArgument = None, lora: Lora = False, full: Full = False, overwrite: Overwrite = False,
+    output_dir: OutputDir = None,
+) -> None:  # fmt: skip
     """Fine-tune the model so that it forgets the image-prompt pairs that the detection found, and keeps the rest."""
     call.given["unlearn"] |= weights(lora, full)
+    if output_dir and output_dir.exists():
+        raise MemfixError(f"{output_dir} exists already.", "Give a new folder to --output-dir.", ExitCode.USAGE)
     opened = open_run(run)
     detected = opened.header.stages.detect
     settings = call.settings(UnlearnSettings, detected.settings.model if detected else None)
@@ -55,3 +65,6 @@ def unlearn(
 
     if flow.unlearn(opened, settings, call.argv, call.talk, given, overwrite):
         show.trained(call, opened)
+        if output_dir:
+            flow.copy_weights(opened, output_dir)
+            call.talk.tell(f"The new weights are in {output_dir} as well.")

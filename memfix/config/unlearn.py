@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from memfix.config.base import Settings
+from memfix.config.base import SEVERAL, Settings
 
 
 class Adversarial(NamedTuple):
@@ -29,7 +29,7 @@ class UnlearnSettings(Settings):
     """Which weights are changed, by which method, and how much."""
 
     free: ClassVar[frozenset[str]] = frozenset(
-        {"checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint"}
+        {"checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint", "report_to"}
     )
 
     method: str = Field("siss", description="Unlearning method; see 'memfix list methods'.")
@@ -266,6 +266,11 @@ class UnlearnSettings(Settings):
         "latest",
         description="Checkpoint that an unfinished training goes on from: 'latest', the number of a step, or a folder "
         "such as checkpoint-4.",
+    )
+    report_to: Annotated[tuple[str, ...], SEVERAL] = Field(
+        (),
+        description="Also hand the numbers of each step to these trackers, which must be installed: tensorboard (into "
+        "logs/ of the run), wandb, or another one that accelerate knows. training.jsonl has them in any case.",
     )
 
     validation_steps: int = Field(

@@ -159,11 +159,11 @@ def _open(prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Opene
     index = index_folder(settings.references)
     weights = wanted(settings, index)
     given = given_threshold(settings, weights)
+    read = Sources.read(prompt_list, settings, wrong)
+    source = loading.source_of(settings)
     measure = _measure(settings, weights)
     check_weights(given, measure)
     check_reach(given, measure)
-    read = Sources.read(prompt_list, settings, wrong)
-    source = loading.source_of(settings)
     clip = open_clip_of(weights.clip) if settings.clip_score else None
     witnesses = witness_measures(settings, measure, weights, read.references, index)
     return Opened(read, index, weights, source, measure, witnesses, given, clip)

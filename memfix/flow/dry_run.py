@@ -10,6 +10,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.flow.detection import Detection
 from memfix.flow.pairs import GATHERED, INSTEAD, KEEP, PAIRS, found_pairs, own_pictures
+from memfix.flow.trackers import check_trackers
 from memfix.flow.training import CHECKPOINTS, begun
 from memfix.flow.watching import LOOKING
 from memfix.flow.weights import check_adds_up
@@ -36,6 +37,7 @@ GIVEN = frozenset({KEEP, INSTEAD})
 
 def check(settings: UnlearnSettings, given: Iterable[str] = ()) -> Method:
     """The method, if settings alone do not say that it cannot work. Raises MemfixError if they do."""
+    check_trackers(settings.report_to)
     method = get_method(settings.method)
     check_settings(method, settings, given)
     return method

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from memfix.console import Talk
@@ -53,6 +54,12 @@ def export(run: Run, form: str, out: Path, talk: Talk) -> Path:
     with atomic_folder(out) as folder:
         save_whole(model, source.path, folder)
     return out
+
+
+def copy_weights(run: Run, out: Path) -> None:
+    """Write what the run's unlearning made to a folder, as it is."""
+    with atomic_folder(out) as folder:
+        shutil.copytree(run.path / MODEL, folder, dirs_exist_ok=True)
 
 
 def _not_of_the_file(detection: Detection) -> str | None:

@@ -11,7 +11,6 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.flow import dry_run
 from memfix.flow.detect import detect
-from memfix.flow.detection import Detection
 from memfix.flow.recheck import recheck
 from memfix.flow.report import report
 from memfix.flow.rounds import open_again
@@ -19,7 +18,7 @@ from memfix.flow.unlearn import unlearn
 from memfix.inputs.paraphrases import read_paraphrases
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.recheck.attacks.table import get_attacks
-from memfix.records import Change, Label, Outcome, Role
+from memfix.records import Change
 from memfix.run.folder import Run
 
 
@@ -49,14 +48,6 @@ class Finished:
     run: Run
     changes: Sequence[Change]
     page: Path
-
-    @property
-    def memorized(self) -> int:
-        """How many prompts are memorized at the end, openly or hidden; with changes, controls as well."""
-        if not self.changes:
-            return len(Detection.of(self.run).memorized(Role.PROMPT))
-        back = (Outcome.PERSISTENT, Outcome.HIDDEN)
-        return sum(c.after is Label.MEMORIZED or c.outcome in back for c in self.changes)
 
 
 def run(

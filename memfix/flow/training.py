@@ -15,6 +15,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk, counted
 from memfix.files import atomic_folder
 from memfix.flow.detection import Detection
+from memfix.flow.trackers import trackers
 from memfix.flow.watching import ClosedLoop, OpenLoop, ValidationLog, Watch
 from memfix.models.finite import first_broken_weight
 from memfix.models.model import DiffusionModel
@@ -132,12 +133,15 @@ class Training:
 
     def _train(self, phase: Phase, title: str, trainer: Trainer, watch: Watch, ranks: Ranks) -> Ending:
         """Take all steps of a phase, and leave the model with the weights that are kept."""
-        model = self.sample.model
-        with self.sample.talk.progress(title, trainer.settings.max_train_steps) as bar:
+        model, run = self.sample.model, self.run
+        settings = self.settings.model_dump(mode="json")
+        tracked = trackers(self.settings.report_to, run.path, Path(phase.steps).stem, settings)
+        with self.sample.talk.progress(title, trainer.settings.max_train_steps) as bar, tracked as told:
             decision = watch()
             for step in trainer if decision.ending is None else ():
                 if finite := _finite(step):
-                    self.run.append(phase.steps, [step])
+                    run.append(phase.steps, [step])
+                    told.log(step)
                 decision = watch() if finite else watch.diverged(_broken(model))
                 bar.at(step.step, f"{_losses(step)}{watch.note}")
                 if decision.ending:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -24,6 +25,7 @@ HINT = f"One of these columns must hold the text: {', '.join(columns.TEXT)}; and
     f"{', '.join((*columns.IMAGE[:4], *columns.URL[:2]))}."
 )
 COMMAND_LINE = "command line"
+ID_DIGITS = 16  # so that no two texts of a list of a million share an id
 NOT_THERE = "prompts whose picture is not there"
 PLACE, TAKEN_OUT = "{prompt}", "the place for a prompt in a style was taken out"
 LIST_SUFFIXES = {*tables.SUFFIXES, *tables.NO_LISTS, *SUFFIXES, TAR, ".txt", ".text", ".list", ".lst", ".gz"}
@@ -69,14 +71,19 @@ def read_prompts(
             f"{label(source)} contains no prompt{left_out}.",
             "Write one prompt per line, or give pictures with captions (a.txt beside a.png, or metadata.jsonl).",
         )
-    prefix = "p" if role is Role.PROMPT else "c"
     return [
         Prompt(
-            id=f"{prefix}{i:04d}", text=row.text, role=role, source=row.source,
+            id=id_of(row.text, role), text=row.text, role=role, source=row.source,
             references=row.references, urls=row.urls, ground_truth=row.ground_truth,
         )
-        for i, row in enumerate(merged.values(), 1)
+        for row in merged.values()
     ]  # fmt: skip
+
+
+def id_of(text: str, role: Role = Role.PROMPT) -> str:
+    """The id of a prompt, which it has in every run, wherever in a list it stands: of its text alone."""
+    prefix = "p" if role is Role.PROMPT else "c"
+    return prefix + hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:ID_DIGITS]
 
 
 def rows_of(source: str, wrong: WrongRows, tally: Tally | None = None, images: bool = True) -> Iterator[PromptRow]:

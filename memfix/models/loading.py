@@ -37,6 +37,7 @@ FAMILIES: dict[type[Any], Callable[[Any], DiffusionModel]] = {
 }  # fmt: skip
 """Class of a pipeline → what makes a model of it."""
 NAMES = "Give a diffusers folder, a .safetensors file or a hub id."
+NAMING = "-m MODEL, MEMFIX_MODEL, or model under [detect] in the file of --config"
 Size = Callable[[tuple[int, int]], tuple[int, int]]
 
 
@@ -172,10 +173,14 @@ def _download(model: str, revision: str | None, variant: str | None) -> Path:
         variant = variant if is_offline() else folders.variant_of(list_repo_files(model, revision=revision), variant)
         return Path(DiffusionPipeline.download(model, revision=revision, variant=variant, use_safetensors=True))
     except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError, ValueError) as error:
+        if is_offline():
+            raise MemfixError(
+                f"Model {model} is not on this machine, and memfix is offline.",
+                f"Leave out --offline, so that it is downloaded, or name a model that is here by {NAMING}.",
+            ) from None
         raise MemfixError(
             f"Model {model} could not be fetched from the hub: {str(error).splitlines()[0]}",
-            "It is not in the cache, and offline mode is on." if is_offline() else
-            "Check the name, the network and HF_TOKEN, or give a local folder; "
+            f"Check the name (another one is named by {NAMING}), the network and HF_TOKEN, or give a local folder; "
             f"a relative one is looked for in {Path.cwd()}.",
         ) from None  # fmt: skip
 

@@ -25,6 +25,7 @@ from memfix.records import (
     Version,
 )
 from memfix.references.near_copies import representatives, sizes
+from memfix.report.next_steps import NextStep, next_step
 from memfix.report.schema import Disputed, Picture, PromptEntry, Report, ReportedRun, Summary, VerdictNumbers
 from memfix.report.sections import told
 from memfix.report.training import training
@@ -67,6 +68,7 @@ def build(run: Run) -> Report:
             scores_after.get(p.id, []), pictures, detected,
         ).model_copy(
             update={
+                "next_step": _next_step(run, before[p.id], after.get(p.id), changes.get(p.id)),
                 "clip_score_before": fits_before.get(p.id), "clip_score_after": fits_after.get(p.id),
                 "attacks": [a for a in attacks if a.prompt_id == p.id],
             }
@@ -159,6 +161,10 @@ def _entry(
     )  # fmt: skip
 
 
+def _next_step(run: Run, before: Verdict, after: Verdict | None, change: Change | None) -> NextStep | None:
+    return next_step(change, before, after, run.header.stages, run.path.name) if change and after else None
+
+
 def _numbers(verdict: Verdict, origin: str | None) -> VerdictNumbers:
     return VerdictNumbers(
         copies=verdict.copies, samples=verdict.samples, share=verdict.share, interval=verdict.interval,
@@ -220,7 +226,7 @@ def _summary(
             "memorized_after", "mitigated", "persistent", "hidden", "damaged", "harmed", "newly_memorized",
             "attacks", "known_attacks", "reworded", "undecided",
             "mitigation_rate", "mitigation_rate_interval", "copies_after", "controls_changed", "control_drift",
-            "quality_after",
+            "quality_after", "copies_left", "samples_left",
         )  # fmt: skip
         return Summary(**base, **dict.fromkeys(absent))
     outcomes = [changes[p.id].outcome for p in own if p.id in changes]
@@ -244,6 +250,8 @@ def _summary(
         mitigation_rate=_share(mitigated, len(targets)),
         mitigation_rate_interval=clopper_pearson(mitigated, len(targets)) if targets else None,
         copies_after=fresh,
+        copies_left=sum(c.copies_same + c.copies_fresh + (c.copies_reworded or 0) for c in targets),
+        samples_left=sum(c.samples_same + c.samples_fresh + (c.samples_reworded or 0) for c in targets),
         controls_changed=sum(changes[p.id].outcome is not Outcome.UNCHANGED for p in controls),
         control_drift=sum(changes[p.id].damage.drift for p in controls) / len(controls) if controls else None,
         quality_after=1 - sum(c.damage.broken for c in every) / len(every),

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from memfix.console import are, count_of, counted, percent, visible
+from memfix.console import are, count_of, counted, near_percent, visible
 from memfix.files import write_atomic
+from memfix.report.bounds import NO_CONTROLS, meaning
 from memfix.report.schema import Report
 
 FOR_OTHER_TOOLS = ".kohya.safetensors"
@@ -17,8 +18,14 @@ FOR_OTHER_TOOLS = ".kohya.safetensors"
 def write_card(folder: Path, report: Report, rechecked: bool) -> Path:
     """Write `folder`/README.md; `rechecked` says whether the report's re-check was of these very weights."""
     environment = Environment(loader=PackageLoader("memfix.report"), undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"percent": percent, "line": _line}
-    environment.globals |= {"counted": counted, "count_of": count_of, "are": are}
+    environment.filters |= {"near": near_percent, "line": _line}
+    environment.globals |= {
+        "counted": counted,
+        "count_of": count_of,
+        "are": are,
+        "meaning": meaning(report),
+        "no_controls": NO_CONTROLS,
+    }
     found = sorted(file.name for file in folder.glob(f"*{FOR_OTHER_TOOLS}"))
     other = found[0] if found else None
     text = environment.get_template("card.md.j2").render(r=report, s=report.summary, rechecked=rechecked, kohya=other)

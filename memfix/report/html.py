@@ -13,11 +13,12 @@ from urllib.parse import quote
 from jinja2 import BaseLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from memfix.console import are, count_of, counted, percent, visible
+from memfix.console import are, count_of, counted, near_percent, percent, visible
 from memfix.errors import MemfixError
 from memfix.files import write_atomic
 from memfix.inputs.opening import open_image
 from memfix.records import Label, Outcome
+from memfix.report.bounds import NO_CONTROLS, bound_of, meaning
 from memfix.report.schema import Picture, PromptEntry, Report, Summary
 from memfix.run.header import DetectStage
 
@@ -43,7 +44,7 @@ def write_page(folder: Path, report: Report, run: Path | None = None) -> Path:
     made.globals |= {"picture": pictures.inline, "curve": curve, "enough": enough, "one_of": one_of,
                      "shot": lambda path: pictures.inline(Picture(path=path)),
                      "linked": pictures.linked, "shown": SHOWN, "most_disputed": MOST_DISPUTED,
-                     "listed": sorted(report.prompts, key=urgency)}  # fmt: skip
+                     "listed": sorted(report.prompts, key=urgency), "bound": bound_of, "left": copies_left}  # fmt: skip
     page = made.get_template("report.html.j2").render(r=report, s=report.summary, headline=headline(report))
     write_atomic(folder / NAME, page)
     return folder / NAME
@@ -68,7 +69,7 @@ def template_environment() -> Environment:
     """How the page is made of its template."""
     made = Environment(loader=TEMPLATES, autoescape=True, undefined=StrictUndefined,
                        trim_blocks=True, lstrip_blocks=True, finalize=_visible)  # fmt: skip
-    made.filters |= {"percent": printed}
+    made.filters |= {"percent": printed, "near": lambda share, digits=0: _unbroken(near_percent(share, digits))}
     made.globals |= {"counted": counted, "are": are}
     return made
 
@@ -110,7 +111,7 @@ def headline(report: Report) -> tuple[str, str, str]:
         problems.append(f"{counted(s.disputed, 'sample')} disputed")
     proof = f"{_warning(report)}{count_of(unchanged, s.controls, 'control')} {are(unchanged)} unchanged."
     if not s.controls:
-        proof = f"{_warning(report)}Without --controls, nothing says what became of other prompts."
+        proof = f"{_warning(report)}{NO_CONTROLS}"
     tone, text = _finding(report, bool(problems))
     if not s.attacks:
         proof += " No attack was made, so nothing says how easily the pictures could be brought back."
@@ -122,6 +123,8 @@ def headline(report: Report) -> tuple[str, str, str]:
     if s.not_sampled:
         left_out = count_of(s.not_sampled, s.prompts, "prompt")
         proof += f" {left_out} {are(s.not_sampled, past=True)} sampled neither before nor after: {ESTIMATE}."
+    if told := meaning(report):
+        proof += f" {told}"
     return tone, text, ", ".join(problems) + ". " + proof if problems else proof
 
 
@@ -200,7 +203,26 @@ def one_of(choices: Sequence[Any]) -> str:
 
 def printed(share: float | None, digits: int = 0) -> str:
     """A share as it stands in the page: number and sign on one line, a dash for nothing."""
-    return "–" if share is None else percent(share, digits).replace(" ", NO_BREAK)
+    return "–" if share is None else _unbroken(percent(share, digits))
+
+
+def _unbroken(number: str) -> str:
+    return number.replace(" %", f"{NO_BREAK}%")
+
+
+def copies_left(s: Summary) -> str:
+    """How many copies are left in which samples, and what brings more: no share of zero stands alone beside a prompt
+    that still copies."""
+    told = f"{s.copies_left or 'none'} of {s.samples_left:,} samples after, from the same and from fresh noise"
+    if s.persistent and not s.copies_left:
+        told += f"; {counted(s.persistent, 'prompt')} {'shows' if s.persistent == 1 else 'show'} another picture again"
+    if s.hidden:
+        told += f"; {counted(s.hidden, 'picture')} can be brought back"
+    if s.newly_memorized:
+        told += (
+            f"; {counted(s.newly_memorized, 'other prompt')} now {'gives' if s.newly_memorized == 1 else 'give'} copies"
+        )
+    return told
 
 
 class Pictures:

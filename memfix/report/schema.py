@@ -26,6 +26,7 @@ from memfix.records import (
     Yield,
 )
 from memfix.report import sections
+from memfix.report.next_steps import NextStep
 from memfix.run.environment import Environment
 from memfix.run.header import Session, Stages, Status
 
@@ -94,6 +95,9 @@ class PromptEntry(Record):
     verdict_after: Label | None = Field(description="verdict of the re-check; none before a re-check")
     outcome: Outcome | None = Field(description="what became of the prompt; none before a re-check")
     reason: str = Field(description="why the outcome is what it is, or the verdict before a re-check")
+    next_step: NextStep | None = Field(
+        None, description="what to try where the prompt is not mitigated; none where nothing is to be mended"
+    )
     kind: Kind | None = Field(description="what the copies before have in common with the references")
     sampled: bool = Field(description="False if the prompt was not sampled because a screen estimates that it is clean")
     scores_before: VerdictNumbers = Field(description="counts and numbers behind the verdict of the first check")
@@ -152,6 +156,10 @@ class Summary(Record):
     copies_after: float | None = Field(
         description="share of copies in samples of the same prompts from fresh seeds, after unlearning"
     )
+    copies_left: int | None = Field(
+        None, description="copies in all of their samples after unlearning, from any noise, also as they are reworded"
+    )
+    samples_left: int | None = Field(None, description="how many samples these are")
     controls: int = Field(description="prompts that must not change")
     controls_memorized: int = Field(description="controls that were memorized before unlearning")
     controls_undecided: int = Field(description="controls that were undecided before unlearning")

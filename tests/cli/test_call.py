@@ -49,3 +49,19 @@ def test_unknown_presets_are_refused() -> None:
     with pytest.raises(MemfixError, match="Unknown preset 'paper_sd'") as caught:
         Call(Talk(), preset="paper_sd").settings(UnlearnSettings)
     assert "paper-sd" in caught.value.hint
+
+
+def test_the_model_that_nobody_named_is_told_with_how_to_name_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MEMFIX_MODEL", raising=False)
+    settings = DetectSettings()
+    Call(Talk()).tell_model(settings)
+    said = " ".join(capsys.readouterr().err.split())
+    assert settings.model in said and all(way in said for way in ("-m MODEL", "MEMFIX_MODEL", "--config"))
+    (tmp_path / "own.toml").write_text(f'[detect]\nmodel = "{settings.model}"\n')
+    Call(Talk(), config=tmp_path / "own.toml").tell_model(settings)
+    Call(Talk(), given={"detect": {"model": settings.model}}).tell_model(settings)
+    monkeypatch.setenv("MEMFIX_MODEL", settings.model)
+    Call(Talk()).tell_model(settings)
+    assert capsys.readouterr().err == ""

@@ -123,7 +123,8 @@ def test_terminals_obey_no_list(server: BadServer, tmp_path: Path) -> None:
     rows = [{"url": f"{server.base}/same/{i}\x1b[31m[bold].png", "text": "\x1b[31m"} for i in range(3)]
     (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
     arguments = [a.replace("list.csv", "list.jsonl") for a in command(server)]
-    talk = run(arguments, tmp_path).stderr
+    done = run(arguments, tmp_path)
+    talk = done.stdout + done.stderr
     assert "give the same picture" in talk
     assert "\x1b[31m" not in talk
 

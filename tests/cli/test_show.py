@@ -57,7 +57,8 @@ def test_who_can_do_something_about_hidden_images_is_told(
 ) -> None:
     run = rechecked(tmp_path / "run", outcome, own, **settings)
     changes(Call(Talk()), run)
-    said = capsys.readouterr().err
+    shown = capsys.readouterr()
+    said = shown.out + shown.err
     assert ("--overwrite --adversarial-steps 80" in " ".join(said.split())) is told
     assert outcome.value in said and "Next: memfix report" in said
 

@@ -146,4 +146,4 @@ def test_weights_of_an_index_are_those_of_measures() -> None:
 
 def test_settings_are_shown_under_the_name_of_their_table(pictures: str, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["index", str(tmp_path / pictures), "--dry-run"], env={"COLUMNS": "200"})
-    assert "[index]" in done.stderr and "batch_size" in done.stderr
+    assert "[index]" in done.stdout and "batch_size" in done.stdout

@@ -130,7 +130,7 @@ def memfix(*words: str) -> subprocess.CompletedProcess[str]:
 def test_command_line(server: str, tmp_path: Path) -> None:
     listed = memfix("list", "--json")
     assert [row["name"] for row in json.loads(listed.stdout)] == list(PUBLISHED)
-    assert "nemo-memorized" in memfix("list").stderr
+    assert "nemo-memorized" in memfix("list").stdout
     failed = memfix("get", "nemo-memorized", "-o", str(tmp_path), "--mirror", f"{server}/wrong")
     assert failed.returncode == 1 and "it is not kept" in failed.stderr and not list(tmp_path.iterdir())
     failed = memfix("get", "nemo-memorized", "-o", str(tmp_path), "--offline")

@@ -148,7 +148,7 @@ def test_the_command_tells_what_came_back_and_what_was_not_tried(run: Run) -> No
     told = json.loads(done.stdout)
     assert [row["attack"] for row in told["attacks"]] == ["noised"]
     assert told["attacks"][0]["after_target"]["tried"] == 2 and "embedding" in told["left_out"]
-    assert "Not tried: wording, paraphrase, embedding" in " ".join(done.stderr.split())
+    assert "Not tried: wording, paraphrase, embedding" in " ".join((done.stdout + done.stderr).split())
     for command in ("attack", "recheck"):
         refused = memfix(command, run.path, "--attacks", "embeding", cwd=run.path.parent, code=2)
         assert "Did you mean 'embedding'?" in refused.stderr

@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from memfix.inputs.prompts import id_of
+from memfix.records import Role
 from memfix.run.folder import Run
 from tests.processes import memfix
 
@@ -38,6 +40,7 @@ SMALL = [
 FEW = ["--train_batch_size", 4, "--keep-margin", 0]
 TRAINING = [*FEW, "--max-train-steps", 40, "--keep_variants", 2]
 UNATTACKED = ["--attacks", "none"]
+FIRST = id_of("disc")
 HOSTILE = '<script>alert("x")</script> [bold]& \x1b[31mred'
 
 
@@ -62,10 +65,11 @@ def threshold(work: Path) -> float:
     scores = [json.loads(line) for line in (work / "probe/before/scores.jsonl").read_text().splitlines()]
     assert json.loads(done.stdout)["memorized"] == 0
     values = {
-        p: sorted(s["measures"]["tiled_l2"] for s in scores if s["prompt_id"] == p) for p in ("p0001", "c0001", "c0002")
+        p: sorted(s["measures"]["tiled_l2"] for s in scores if s["prompt_id"] == p)
+        for p in (FIRST, *(id_of(text, Role.CONTROL) for text in ("sky", "sea")))
     }
-    assert values["p0001"][0] > 0
-    return values["p0001"][1] + 1e-6
+    assert values[FIRST][0] > 0
+    return values[FIRST][1] + 1e-6
 
 
 def detect(work: Path, threshold: float, out: str, *more: object, code: int = 0, prompts: str = "prompts.txt"):
@@ -86,9 +90,9 @@ def test_the_folder_holds_what_the_design_says(run: Path) -> None:
     names = {p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()}
     assert {
         "run.json", "prompts.jsonl", "references.jsonl", "before/metadata.jsonl", "before/scores.jsonl",
-        "before/verdicts.jsonl", "before/p0001-0.png", "pairs.jsonl", "training.jsonl", "changes.jsonl",
+        "before/verdicts.jsonl", f"before/{FIRST}-0.png", "pairs.jsonl", "training.jsonl", "changes.jsonl",
         "model/pytorch_lora_weights.safetensors", "model/README.md", "after/metadata.jsonl",
-        "after/p0001-fresh-100000.png", "report.json", "report.html",
+        f"after/{FIRST}-fresh-100000.png", "report.json", "report.html",
     } <= names  # fmt: skip
     header = json.loads((run / "run.json").read_text())
     assert header["status"] == "finished"
@@ -114,7 +118,7 @@ def test_hostile_prompts_stay_text(run: Path, work: Path) -> None:
     assert "&lt;script&gt;" in page
     assert 'http-equiv="Content-Security-Policy"' in page
     talk = memfix("recheck", "run", "--num-fresh", 4, *UNATTACKED, cwd=work)
-    assert "\x1b[31mred" not in talk.stderr
+    assert "\x1b[31mred" not in talk.stdout + talk.stderr
 
 
 def test_everything_is_inlined(run: Path) -> None:
@@ -146,7 +150,9 @@ def test_resume_gives_the_same_bytes(work: Path, threshold: float) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    (work / "cut/before/p0002-3.png").unlink(missing_ok=True)  # and something is lost in the middle of a batch
+    (work / f"cut/before/{id_of('cat')}-3.png").unlink(
+        missing_ok=True
+    )  # and something is lost in the middle of a batch
     memfix(*arguments, cwd=work)
     for file in sorted((work / "whole/before").iterdir()):
         if file.name != "metadata.jsonl" and file.name != "scores.jsonl":
@@ -209,7 +215,7 @@ def test_training_that_breaks_pictures_goes_back_and_everyone_is_told(work: Path
     assert validations[0]["step"] == validations[0]["broken_targets"] == validations[0]["skew_forget"] == 0
     state = load_file(work / "broken-run/model/pytorch_lora_weights.safetensors")
     assert not any(w.any() for name, w in state.items() if "lora_B" in name)  # the weights are the original ones
-    assert told in " ".join(memfix("report", "broken-run", cwd=work).stderr.split())
+    assert told in " ".join(memfix("report", "broken-run", cwd=work).stdout.split())
     for page in ("report.html", "model/README.md"):
         assert told in (work / "broken-run" / page).read_text(), page
 
@@ -239,13 +245,13 @@ def test_nothing_memorized_unlearns_nothing_and_says_so(work: Path) -> None:
 def test_an_unlearned_model_that_was_not_checked_is_called_that(work: Path, run: Path) -> None:
     shutil.copytree(run, work / "unchecked", ignore=shutil.ignore_patterns(".lock"))
     Run.open(work / "unchecked").discard("recheck")
-    assert "no proof" in memfix("report", "unchecked", cwd=work).stderr
+    assert "no proof" in memfix("report", "unchecked", cwd=work).stdout
     assert "no proof" in (work / "unchecked/model/README.md").read_text()
 
 
 def test_json_is_all_there_is_on_stdout(work: Path, run: Path) -> None:
     assert json.loads(memfix("report", "run", "--json", cwd=work).stdout)["summary"]["prompts"] == 3
-    assert memfix("report", "run", cwd=work).stdout == ""
+    assert memfix("report", "run", cwd=work).stdout.startswith("\n")
     assert {m["name"] for m in json.loads(memfix("list", "measures", "--json", cwd=work).stdout)} == {
         "clip",
         "sscd",
@@ -317,14 +323,14 @@ def ranks(folder: Path) -> dict[str, int]:
 
 def test_unlearning_goes_on_from_an_adapter(work: Path, threshold: float, run: Path) -> None:
     detect(work, 2.0, "more", "--adapter", "run/model")  # everything is a copy, so that there is something to unlearn
-    first = Path("before/p0001-0.png")
+    first = Path(f"before/{FIRST}-0.png")
     assert (work / "more" / first).read_bytes() != (run / first).read_bytes()
     arguments = ["unlearn", "more", "--method", "neggrad", "--max-train-steps", 2, *FEW]
     memfix(*arguments, cwd=work)
     once = ranks(work / "more")
     memfix(*arguments, "--adapter-per-prompt", "--overwrite", cwd=work)
     parts = sorted(p.name for p in (work / "more/adapters").iterdir())
-    assert parts == ["p0001", "p0002", "p0003"]
+    assert len(parts) == 3 and FIRST in parts
     assert {r for part in parts for r in ranks(work / "more/adapters" / part).values()} == {16}
     for layer, rank in ranks(run).items():
         assert once[layer] == rank + 16
@@ -335,7 +341,7 @@ def test_unlearning_goes_on_from_an_adapter(work: Path, threshold: float, run: P
     pictures = []
     for adapters in (["--lora", "twice"], ["--lora", "run/model", "--lora", "run/model"]):
         memfix("recheck", "again", "--overwrite", "--num-fresh", 1, *adapters, *UNATTACKED, cwd=work)
-        pictures.append(np.asarray(Image.open(work / "again/after/p0001-0.png"), int))
+        pictures.append(np.asarray(Image.open(work / f"again/after/{FIRST}-0.png"), int))
     assert np.abs(pictures[0] - pictures[1]).max() <= 2
     done = memfix(
         "detect", "prompts.txt", "-m", "model", *PIXELWISE, "--adapter", "nowhere", "-o", "none", cwd=work, code=1

@@ -11,6 +11,7 @@ from PIL import Image
 from memfix.demo import REFERENCES, list_path
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
+from memfix.inputs.prompts import id_of
 from memfix.run.folder import Run
 from tests.processes import memfix as run
 
@@ -135,12 +136,13 @@ def test_neighbours_of_memorized_prompts_are_found_behind_a_screen(memfix, tmp_p
     kept = rows(tmp_path / "run/before/skipping.jsonl")[0]
     trials = rows(tmp_path / "run/before/similar.jsonl")
     own = {v["prompt_id"]: v for v in found}
-    assert {"p0002", "p0003"} < {*kept["skipped"]}
-    assert [own[i]["copies"] for i in ("p0002", "p0003")] == [1, 1]
-    assert {own[i]["samples"] for i in ("p0001", "p0002", "p0003")} == {8}
-    assert {t["prompt_id"] for t in trials if t["copy"]} == {"p0002", "p0003"}
+    first, *neighbours = map(id_of, ["umbrella poster by Cosmo Adeyar", *rare])
+    assert {*neighbours} < {*kept["skipped"]}
+    assert [own[i]["copies"] for i in neighbours] == [1, 1]
+    assert {own[i]["samples"] for i in (first, *neighbours)} == {8}
+    assert {t["prompt_id"] for t in trials if t["copy"]} == {*neighbours}
     assert len({t["prompt_id"] for t in trials}) == 8 and len(trials) == 16
-    known = {"p0002", "p0003", *kept["audited"]}
+    known = {*neighbours, *kept["audited"]}
     others = [own[t["prompt_id"]] for t in trials if t["prompt_id"] not in known]
     assert others and all(v["samples"] == 0 and "the likeliest to give umbrella-poster" in v["reason"] for v in others)
     scored = {row["file_name"] for row in rows(tmp_path / "run/before/scores.jsonl")}

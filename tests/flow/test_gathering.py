@@ -8,6 +8,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
 from memfix.flow.pairs import INSTEAD, KEEP, found_pairs, gather, own_pictures, rewording, targets, written_pairs
+from memfix.inputs.prompts import id_of
 from memfix.records import Rewording, Side
 from memfix.unlearn.objective.methods import get_method
 from tests.conftest import picture
@@ -42,10 +43,10 @@ def test_pictures_of_the_users_own_are_named_by_what_they_are_for(tmp_path: Path
 
 
 def test_copies_and_what_they_show_are_forgotten_and_distinct_samples_kept(detection: Detection) -> None:
-    own_scores = [s for s in detection.scores if s.prompt_id == "p0001"]
+    own_scores = [s for s in detection.scores if s.prompt_id == id_of("disc")]
     copies = {s.file_name for s in own_scores if s.copy_}
     assert 0 < len(copies) < len(own_scores) == 4
-    pairs = [p for p in found_pairs(detection, UnlearnSettings(), lambda _: True) if p.prompt_id == "p0001"]
+    pairs = [p for p in found_pairs(detection, UnlearnSettings(), lambda _: True) if p.prompt_id == id_of("disc")]
     by_side = {side: {p.path for p in pairs if p.side is side and p.origin == "sample"} for side in Side}
     before = detection.folder.resolve()
     assert by_side[Side.FORGET] == {str(before / name) for name in copies}
@@ -53,7 +54,7 @@ def test_copies_and_what_they_show_are_forgotten_and_distinct_samples_kept(detec
     shown = {p.path for p in pairs if p.origin == "reference"}
     assert {Path(path).name for path in shown} == {s.reference for s in own_scores if s.copy_}
     nothing_kept = found_pairs(detection, UnlearnSettings(forget_from="references"), lambda _: False)
-    assert {(p.side, p.origin) for p in nothing_kept if p.prompt_id == "p0001"} == {(Side.FORGET, "reference")}
+    assert {(p.side, p.origin) for p in nothing_kept if p.prompt_id == id_of("disc")} == {(Side.FORGET, "reference")}
 
 
 def test_what_was_gathered_is_written_down_and_taken_up_again(detection: Detection) -> None:
@@ -64,7 +65,7 @@ def test_what_was_gathered_is_written_down_and_taken_up_again(detection: Detecti
     run = detection.run
     assert written_pairs(run) == first
     assert targets(first) == {p.prompt_id: p.text for p in first if p.side is Side.FORGET}
-    assert {"p0001"} <= set(targets(first)) <= {"p0001", "p0002"}
+    assert {id_of("disc")} <= set(targets(first)) <= {id_of("disc"), id_of("cat")}
     variants = {p: p.stat().st_mtime_ns for p in (run.path / "variants").iterdir()}
     assert variants and all(Path(p.path).is_file() for p in first)
     with unlearning(detection) as entry:

@@ -19,6 +19,7 @@ from memfix.flow.detect import detect
 from memfix.flow.detection import Detection
 from memfix.flow.recheck import recheck
 from memfix.flow.review import disputed_samples, judged, review
+from memfix.inputs.prompts import id_of
 from memfix.records import Change, Label, Outcome, Review, Score, Verdict, WitnessScore
 from memfix.report.build import build
 from memfix.run.folder import Run
@@ -47,7 +48,7 @@ def detected(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, refer
 def run(detected: Path, tmp_path: Path) -> Run:
     """A detection in which a witness disputes two samples of a prompt without copies."""
     run = Run.open(Path(shutil.copytree(detected, tmp_path / "run", ignore=shutil.ignore_patterns(".lock"))))
-    dispute(run, "before", "p0001", 2)
+    dispute(run, "before", id_of("disc"), 2)
     with run.amending("detect"):  # as if so found
         pass
     return run
@@ -117,13 +118,13 @@ def test_outcomes_follow_what_was_said_of_samples_after(run: Run) -> None:
     settings = RecheckSettings(num_fresh=2, attacks="none")
     review(run, {disputed_samples(run)[0].picture: True}, "Ada", QUIET)  # now there is a target
     before = {c.prompt_id: c for c in recheck(run, settings, [], QUIET, Replaced())}
-    assert before["p0001"].outcome is Outcome.DAMAGED
-    dispute(run, "after", "p0001", 1)
+    assert before[id_of("disc")].outcome is Outcome.DAMAGED
+    dispute(run, "after", id_of("disc"), 1)
     with run.amending("recheck"):
         pass
     picture = next(p.picture for p in disputed_samples(run) if p.picture.startswith("after/"))
     review(run, {picture: True}, "Ada", QUIET)
-    change = {c.prompt_id: c for c in run.read("changes.jsonl", Change)}["p0001"]
+    change = {c.prompt_id: c for c in run.read("changes.jsonl", Change)}[id_of("disc")]
     assert (change.outcome, change.copies_same + change.copies_fresh) == (Outcome.PERSISTENT, 1)
     run.require_intact("detect", "recheck")
     assert [a == b for a, b in zip(run.read("changes.jsonl", Change), before.values(), strict=True)] == [False, True]
@@ -134,7 +135,7 @@ def test_the_command_lists_and_takes_words_without_a_terminal(run: Run) -> None:
     listed = CliRunner().invoke(app, ["review", str(run.path), "--json"])
     assert listed.exit_code == 0, listed.stderr
     assert [d["picture"] for d in json.loads(listed.stdout)["disputed"]] == [first.picture, second.picture]
-    assert "2 disputed samples to be judged" in listed.stderr and "structure 0.900" in listed.stderr
+    assert "2 disputed samples to be judged" in listed.output and "structure 0.900" in listed.output
     given = ["--copy", first.picture, "--no-copy", second.picture, "--by", "Ada", "--json"]
     done = CliRunner().invoke(app, ["review", str(run.path), *given])
     assert [d["judged"] for d in json.loads(done.stdout)["disputed"]] == [True, False]

@@ -11,6 +11,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.flow.rounds import fresh_seeds, open_again
 from memfix.flow.training import ADVERSARIAL, VALIDATIONS
+from memfix.inputs.prompts import id_of
 from memfix.records import Change, Outcome, Role, Sample, Step, Validation
 from memfix.run.folder import Run
 from memfix.run.outputs import MODEL
@@ -110,6 +111,6 @@ def test_a_loop_that_could_not_forget_is_not_opened(run: Run) -> None:
 
 def test_fresh_noise_begins_after_that_of_earlier_rounds(run: Run) -> None:
     assert fresh_seeds(run, RECHECK) == range(500, 502)
-    assert open_again(run, changes(run, p0001=Outcome.PERSISTENT, p0002=Outcome.PERSISTENT), 2, QUIET)
+    assert open_again(run, changes(run, **{id_of(text): Outcome.PERSISTENT for text in ("disc", "cat")}), 2, QUIET)
     assert fresh_seeds(run, RECHECK) == range(502, 504)
     assert fresh_seeds(run, RECHECK.model_copy(update={"fresh_seed": 900})) == range(900, 902)

@@ -18,6 +18,7 @@ from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
 from memfix.index.build import build
 from memfix.index.store import Store
+from memfix.inputs.prompts import id_of
 from memfix.measures.descriptor import get_descriptor
 from memfix.measures.weights import Wanted
 from memfix.models import loading
@@ -201,7 +202,7 @@ def test_weights_that_took_the_place_of_others_are_others(model: Path) -> None:
 @pytest.mark.parametrize("name", ["verdicts.jsonl", "scores.jsonl", "metadata.jsonl"])
 def test_findings_that_are_lost_are_no_clean_prompts(run: Run, model: Path, name: str) -> None:
     file = run.path / "before" / name
-    file.write_text("".join(line for line in file.read_text().splitlines(keepends=True) if "p0001" not in line))
+    file.write_text("".join(line for line in file.read_text().splitlines(keepends=True) if id_of("disc") not in line))
     for stage in (unlearn, lambda run: recheck(run, model=model)):
         with pytest.raises(MemfixError, match=rf"before/{name} changed since the detect stage ended"):
             stage(run)

@@ -8,7 +8,7 @@ import pytest
 from memfix.errors import MemfixError
 from memfix.index.build import build
 from memfix.index.store import Store
-from memfix.inputs.prompts import identity, is_a_prompt, read_prompts, rows_of
+from memfix.inputs.prompts import id_of, identity, is_a_prompt, read_prompts, rows_of
 from memfix.inputs.references import read_references
 from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
@@ -29,13 +29,13 @@ def test_lines(tmp_path: Path) -> None:
     prompts = read_prompts(write(tmp_path, "p.txt", "\ufeffa cat\n\n  a <b>dog</b> \r\na cat\na bird"))
     assert [p.text for p in prompts] == ["a cat", "a <b>dog</b>", "a bird"]
     assert [p.source.rsplit(":")[-1] for p in prompts] == ["1", "3", "5"]
-    assert [p.id for p in prompts] == ["p0001", "p0002", "p0003"]
+    assert [p.id for p in prompts] == [id_of(p.text) for p in prompts]
 
 
 def test_limit_and_role(tmp_path: Path) -> None:
     path = write(tmp_path, "p.txt", "a\nb\nc")
     assert [p.text for p in read_prompts(path, limit=2)] == ["a", "b"]
-    assert read_prompts(path, Role.CONTROL)[0].id == "c0001"
+    assert read_prompts(path, Role.CONTROL)[0].id == id_of("a", Role.CONTROL)
 
 
 def test_tables(tmp_path: Path) -> None:
@@ -152,3 +152,10 @@ def test_an_index_has_no_prompts(reference_folder: Path, tmp_path: Path) -> None
     build(Store.create(tmp_path / "index", reference_folder, Pixels()), reference_folder, Pixels())
     with pytest.raises(MemfixError, match="is an index, which has no captions"):
         read_prompts(str(tmp_path / "index"))
+
+
+def test_a_prompt_has_the_same_id_in_every_list(tmp_path: Path) -> None:
+    one = read_prompts(write(tmp_path, "a.txt", "a cat\na dog"))
+    other = read_prompts(write(tmp_path, "b.txt", "a bird\na dog\na cat"))
+    assert {p.text: p.id for p in one} == {p.text: p.id for p in other if p.text != "a bird"}
+    assert read_prompts(write(tmp_path, "c.txt", "a cat"), Role.CONTROL)[0].id != one[0].id

@@ -88,6 +88,7 @@ AFTER: dict[str, float] = {
     "mitigated": 10, "persistent": 4, "hidden": 3, "damaged": 2,
     "undecided": 4,  # 1 memorized before, 3 others
     "mitigation_rate": 0.5, "copies_after": 13 / 80,  # 4*2 + 4 + 1
+    "copies_left": 13, "samples_left": 160,  # none from the same noise
     "controls_changed": 5,
     "harmed": 4,  # 1 of the list, 3 controls
     "newly_memorized": 3,  # 2 of the list, 1 control

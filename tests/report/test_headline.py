@@ -72,7 +72,7 @@ def test_what_is_said_first(numbers: dict[str, Any], tone: str, words: str) -> N
 def test_without_controls_nothing_is_all_good() -> None:
     tone, text, basis = headline(report(controls=0))
     assert (tone, text) == ("warn", "All 4 memorized prompts are mitigated.")
-    assert "nothing says what became of other prompts" in basis
+    assert "nothing shows that the rest is unharmed" in basis
 
 
 def test_without_attacks_nothing_is_all_good() -> None:
