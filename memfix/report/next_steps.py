@@ -58,9 +58,10 @@ def against_attacks(stages: Stages, run: str) -> NextStep | None:
     if not (stages.recheck and stages.recheck.own and stages.unlearn):
         return None
     settings = stages.unlearn.settings
-    more = bool(settings.adversarial_steps)
-    steps = 2 * settings.adversarial_steps or settings.max_train_steps
-    why = "Train against the attack for longer." if more else "Training against an attack holds pictures better."
+    if settings.closed and settings.adversarial_steps:  # which is a limit there, and looks say when it ends
+        return longer_looks(stages, run)
+    steps = 2 * (settings.adversarial_steps or 0) or settings.max_train_steps
+    why = "Train against the attack for longer." if settings.adversarial_steps else "Training against it holds better."
     return NextStep(why=why, command=f"memfix unlearn {run} --overwrite --adversarial-steps {steps}")
 
 
