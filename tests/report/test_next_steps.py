@@ -52,7 +52,8 @@ def step(
         (Outcome.PERSISTENT, {}, "memfix unlearn 'my run' --overwrite --clean-validations 4"),
         (Outcome.PERSISTENT, {"max_train_steps": 40}, "unlearn 'my run' --overwrite --loop closed --max-train-steps 0"),
         (Outcome.HIDDEN, {"max_train_steps": 40}, "memfix unlearn 'my run' --overwrite --adversarial-steps 40"),
-        (Outcome.HIDDEN, {"adversarial_steps": 75}, "memfix unlearn 'my run' --overwrite --adversarial-steps 150"),
+        (Outcome.HIDDEN, {"max_train_steps": 40, "adversarial_steps": 75}, "--overwrite --adversarial-steps 150"),
+        (Outcome.HIDDEN, {"adversarial_steps": 75}, "memfix unlearn 'my run' --overwrite --clean-validations 4"),
         (Outcome.DAMAGED, {"learning_rate": 0.0002}, "memfix unlearn 'my run' --overwrite --learning-rate 0.0001"),
     ],
 )
