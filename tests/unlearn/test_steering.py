@@ -13,13 +13,15 @@ TARGETS = ("p1", "p2")
 
 
 def seen(
-    step: int, drift: float = 0.1, samples: int = 2, broken: float = 0.0, shapeless: float = 0.0,
-    blank: dict[str, int] | None = None, **copies: int,
+    step: int, drift: float = 0.1, samples: int = 2, broken: float = 0.0, blank: dict[str, int] | None = None,
+    **copies: int,
 ) -> Validation:  # fmt: skip
     """Two samples of controls differ by 0.4, so that the limit of the drift is 0.2."""
+    blank, drawn = blank or {}, samples * len(copies)
     return Validation(
-        step=step, copies=copies, samples=samples, drift=drift, diversity=0.4, broken=broken, broken_targets=shapeless,
-        loss_keep=0.1, loss_forget=0.1, skew_keep=0, skew_forget=0, seconds=1, shapeless=blank or {},
+        step=step, copies=copies, samples=samples, drift=drift, diversity=0.4, broken=broken,
+        broken_targets=sum(blank.values()) / drawn if drawn else 0.0, loss_keep=0.1, loss_forget=0.1, skew_keep=0,
+        skew_forget=0, seconds=1, shapeless=blank,
     )  # fmt: skip
 
 
@@ -98,23 +100,28 @@ def test_damage_brings_good_weights_back_at_half_the_rate(damage: dict[str, floa
 
 
 def test_targets_have_to_be_pictures_at_the_end_only() -> None:
-    clean = [seen(10, p1=0, p2=0, shapeless=0.5), seen(20, p1=0, p2=0)]
+    clean = [seen(10, p1=0, p2=0, blank={"p1": 2}), seen(20, p1=0, p2=0)]
     assert after(*clean).back is None
-    heading = after(*clean, seen(25, samples=8, p1=0, p2=0, shapeless=0.3))
-    assert (heading.back, heading.rate, heading.ending) == (20, 0.5, None)
+    lost = seen(25, samples=8, p1=0, p2=0, blank={"p1": 3})
+    heading = after(*clean, lost)
+    assert (heading.back, heading.rate, heading.ending) == (None, 1.0, None)
+    assert (heading.active, heading.cooling) == ((), (25, 32))  # more steps that only keep, from these weights
+    ending = after(*clean, lost, seen(32, samples=8, p1=0, p2=0)).ending
+    assert ending is not None and ending.good and ending.step == 32
+    copies = after(*clean, lost.model_copy(update={"copies": {"p1": 0, "p2": 1}}))
+    assert (copies.active, copies.cooling, copies.ending) == (("p2",), None, None)
 
 
 def test_no_single_target_may_be_without_pictures_at_the_end() -> None:
     """Among many targets one that only gives blanks would not show in a mean, and blanks are no copies."""
     clean = [seen(10, p1=0, p2=0, blank={"p2": 2}), seen(20, p1=0, p2=0, blank={"p2": 2})]
     assert after(*clean).back is None
-    few = after(*clean, seen(25, samples=8, p1=0, p2=0, shapeless=0.125, blank={"p2": 2}))
+    few = after(*clean, seen(25, samples=8, p1=0, p2=0, blank={"p2": 2}))
     assert few.ending is not None and few.ending.good
-    lost = seen(25, samples=8, p1=0, p2=0, shapeless=0.2, blank={"p2": 3})
-    assert (after(*clean, lost).back, after(*clean, lost).ending) == (20, None)
+    lost = seen(25, samples=8, p1=0, p2=0, blank={"p2": 3})
     found = [*clean, lost]
     for _ in range(MOST_SETBACKS - 1):
-        found.append(seen(found[-1].step + 5, p1=0, p2=0))
+        assert after(*found).ending is None
         cooling = after(*found).cooling
         assert cooling is not None
         found.append(lost.model_copy(update={"step": cooling[1]}))
@@ -176,8 +183,7 @@ def test_a_loop_that_only_ever_came_to_shapeless_samples_ends_badly() -> None:
         if heading.ending:
             break
         step = heading.cooling[1] if heading.cooling else looks[-1].step + 5
-        shapeless = 1.0 if heading.cooling else 0.0
-        looks.append(seen(step, samples=8, p1=0, p2=0, shapeless=shapeless))
+        looks.append(seen(step, samples=8, p1=0, p2=0, blank={"p1": 8, "p2": 8} if heading.cooling else None))
     ending = after(*looks).ending
     assert ending is not None and ending.reason == "rolled back"
     assert not ending.good and "damaged pictures again and again" in ending.sentence

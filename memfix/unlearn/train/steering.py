@@ -11,8 +11,8 @@ different numbers of steps. So training begins at a low rate, and validations te
 - Then the rate falls to 0 over some more steps that forget nothing. They keep what all targets are to show instead,
   which lets their samples take shape again, and a rate cut off at its height would leave the noise of the last steps in
   the weights. All targets are looked at again, with more samples; those that copy are taken up again. Only now the
-  samples of each target have to be pictures: on the way they may be shapeless for a while. Where they are not, training
-  goes back as it does where other pictures suffer.
+  samples of each target have to be pictures: on the way they may be shapeless for a while. Where they are not, that
+  counts as a setback, and as many steps again only keep them.
 
 Training may begin with a look at all targets. Where none of them copies, there is nothing to train.
 
@@ -28,7 +28,7 @@ from typing import Literal, NamedTuple
 
 from memfix.config.unlearn import UnlearnSettings
 from memfix.records import Ending, Validation
-from memfix.unlearn.train.stopping import COOL_DOWN, intact, unharmed
+from memfix.unlearn.train.stopping import COOL_DOWN, unharmed
 
 RISE, FALL = 2.0, 0.5  # of the rate: where copies stay, and after a setback
 STAY = 0.75  # of the share of copies before; with less, the rate is high enough
@@ -98,13 +98,13 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
     state, best, back = _State(1.0, dict.fromkeys(targets, 0), shares=dict.fromkeys(targets, 1.0)), None, None
     for v in validations:
         back, confirming = None, state.cooling is not None and v.step >= state.cooling[1]
-        lost = _lost(v, settings) if confirming else ()
-        if lost or not (intact if confirming else unharmed)(v, settings):
-            assert best is not None  # the weights that training begins with count as intact
-            state = _set_back(state, best, lost or state.lost)
-            back = best.validation.step
+        if not unharmed(v, settings):
+            assert best is not None  # the weights that training begins with count as unharmed
+            state, back = _set_back(state, best), best.validation.step
             continue
         _take_in(state, v, enough, most)
+        if confirming:
+            _require_pictures(state, v, settings, enough)
         now = _Kept(v, dict(state.clean), state.confirmed)
         again = best is not None and v.step == best.validation.step  # of the same weights, the last look holds
         if best is None or again or now.rank(enough) >= best.rank(enough):
@@ -147,18 +147,28 @@ def _take_in(state: _State, v: Validation, enough: int, most: int) -> None:
     if before and now > STAY * before:
         state.rate = min(state.rate * RISE, state.highest)
     if not left:
-        state.cooling = (v.step, min(v.step + max(1, math.ceil(COOL_DOWN * v.step)), most))
+        state.cooling = _falling(v.step, most)
 
 
-def _lost(v: Validation, settings: UnlearnSettings) -> tuple[str, ...]:
-    """Targets of which more than `max_broken` of the samples are no pictures, and so no evidence of anything."""
-    return tuple(i for i, n in v.shapeless.items() if n > settings.max_broken * v.samples)
+def _falling(step: int, most: int) -> tuple[int, int]:
+    """Between which steps the rate falls to 0, from one on."""
+    return step, min(step + max(1, math.ceil(COOL_DOWN * step)), most)
 
 
-def _set_back(state: _State, best: _Kept, lost: tuple[str, ...]) -> _State:
+def _require_pictures(state: _State, v: Validation, settings: UnlearnSettings, enough: int) -> None:
+    """Targets of which more than `max_broken` of the samples are no pictures confirm nothing at the last look."""
+    state.lost = tuple(i for i, n in v.shapeless.items() if n > settings.max_broken * v.samples)
+    if not state.lost:
+        return
+    state.confirmed, state.setbacks = False, state.setbacks + 1
+    if all(n >= enough for n in state.clean.values()):
+        state.cooling = _falling(v.step, settings.max_train_steps)
+
+
+def _set_back(state: _State, best: _Kept) -> _State:
     """The state after a damaged validation: that of the weights that are taken up again, at a lower rate."""
     rate = state.rate * FALL
-    return _State(rate, dict(best.clean), state.setbacks + 1, rate, None, dict(state.shares), lost=lost)
+    return _State(rate, dict(best.clean), state.setbacks + 1, rate, None, dict(state.shares), lost=state.lost)
 
 
 def _ending(
