@@ -22,7 +22,7 @@ Overwrite = Annotated[
 ]
 OutputDir = Annotated[
     Path | None,
-    typer.Option("-o", "--output-dir", help="Also write the new weights to this new folder, beside model/ in the run."),
+    typer.Option("-o", "--out", "--output-dir", help="Folder for a copy of the new weights, beside model/ in the run."),
 ]
 
 
