@@ -68,7 +68,7 @@ def test_a_copy_among_these_takes_a_target_up_again() -> None:
     assert heading.ending is None and heading.cooling is None
     assert heading.active == heading.looked == ("p2",)
     again = after(*clean, seen(25, samples=8, p1=0, p2=1), seen(30, p2=0), seen(35, p2=0))
-    assert again.cooling == (35, 44)
+    assert again.cooling == (35, 40)
 
 
 def test_where_the_first_look_at_all_sees_no_copy_nothing_is_trained() -> None:
@@ -80,13 +80,20 @@ def test_where_the_first_look_at_all_sees_no_copy_nothing_is_trained() -> None:
     assert reopened.ending is None and reopened.active == ("p1",)
 
 
+def test_the_rate_falls_over_a_quarter_of_the_steps_since_it_fell_the_last_time() -> None:
+    looks = [seen(40, p1=0, p2=0), seen(60, p1=0, p2=0)]
+    assert after(*looks).cooling == (60, 75)
+    looks += [seen(75, samples=8, p1=0, p2=1), seen(85, p2=0), seen(99, p2=0)]
+    assert steer([seen(0), *looks], SETTINGS.model_copy(update={"max_train_steps": 999}), TARGETS).cooling == (99, 105)
+
+
 def test_what_a_recheck_saw_of_the_same_weights_holds() -> None:
     clean = [seen(10, p1=0, p2=0), seen(20, p1=0, p2=0), seen(25, samples=8, p1=0, p2=0)]
     heading = after(*clean, seen(25, samples=32, p2=1))
     assert heading.ending is None and heading.active == heading.looked == ("p2",)
     assert heading.kept == 25 and heading.rate == 1
     on = after(*clean, seen(25, samples=32, p2=1), seen(30, p2=0), seen(35, p2=0))
-    assert on.kept == 35 and on.cooling == (35, 44)  # not the weights that were called clean once
+    assert on.kept == 35 and on.cooling == (35, 40)  # not the weights that were called clean once
 
 
 @pytest.mark.parametrize("damage", [{"drift": 0.21}, {"broken": 0.3}])
@@ -105,9 +112,9 @@ def test_targets_have_to_be_pictures_at_the_end_only() -> None:
     lost = seen(25, samples=8, p1=0, p2=0, blank={"p1": 3})
     heading = after(*clean, lost)
     assert (heading.back, heading.rate, heading.ending) == (None, 1.0, None)
-    assert (heading.active, heading.cooling) == ((), (25, 32))  # more steps that only keep, from these weights
-    ending = after(*clean, lost, seen(32, samples=8, p1=0, p2=0)).ending
-    assert ending is not None and ending.good and ending.step == 32
+    assert (heading.active, heading.cooling) == ((), (25, 30))  # more steps that only keep, from these weights
+    ending = after(*clean, lost, seen(30, samples=8, p1=0, p2=0)).ending
+    assert ending is not None and ending.good and ending.step == 30
     copies = after(*clean, lost.model_copy(update={"copies": {"p1": 0, "p2": 1}}))
     assert (copies.active, copies.cooling, copies.ending) == (("p2",), None, None)
 

@@ -8,11 +8,11 @@ different numbers of steps. So training begins at a low rate, and validations te
   it ends there.
 - A target of which a number of samples in a row are no copies is left alone: its images are not forgotten further, and
   it is not looked at either, until no other target is left.
-- Then the rate falls to 0 over some more steps that forget nothing. They keep what all targets are to show instead,
-  which lets their samples take shape again, and a rate cut off at its height would leave the noise of the last steps in
-  the weights. All targets are looked at again, with more samples; those that copy are taken up again. Only now the
-  samples of each target have to be pictures: on the way they may be shapeless for a while. Where they are not, that
-  counts as a setback, and as many steps again only keep them.
+- Then the rate falls to 0 over some more steps that forget nothing; how many follows from the steps since it fell the
+  last time. They keep what all targets are to show instead, which lets their samples take shape again, and a rate cut
+  off at its height would leave the noise of the last steps in the weights. All targets are looked at again, with more
+  samples; those that copy are taken up again. Only now the samples of each target have to be pictures: on the way they
+  may be shapeless for a while. Where they are not, that counts as a setback, and as many steps again only keep them.
 
 Training may begin with a look at all targets. Where none of them copies, there is nothing to train.
 
@@ -34,6 +34,7 @@ RISE, FALL = 2.0, 0.5  # of the rate: where copies stay, and after a setback
 STAY = 0.75  # of the share of copies before; with less, the rate is high enough
 MOST_SETBACKS = 3
 CONFIRMING = 4  # times as many samples, once all targets seem to be forgotten
+LEAST_FALL = 5  # steps in which the rate falls to 0
 
 Reason = Literal["forgotten", "no pictures", "damage limit", "all steps"]
 
@@ -67,6 +68,8 @@ class _State:
     setbacks: int = 0
     highest: float = math.inf
     cooling: tuple[int, int] | None = None
+    cooled: int = 0
+    """The step at which the rate had fallen to 0 the last time."""
     shares: dict[str, float] = field(default_factory=dict)
     """Of copies among the samples of each target, when it was last looked at."""
     confirmed: bool = False
@@ -97,14 +100,14 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
     enough = settings.clean_validations * each
     state, best, back = _State(1.0, dict.fromkeys(targets, 0), shares=dict.fromkeys(targets, 1.0)), None, None
     for v in validations:
-        back, confirming = None, state.cooling is not None and v.step >= state.cooling[1]
+        back, fall = None, state.cooling
         if not unharmed(v, settings):
             assert best is not None  # the weights that training begins with count as unharmed
             state, back = _set_back(state, best), best.validation.step
             continue
         _take_in(state, v, enough, most)
-        if confirming:
-            _require_pictures(state, v, settings, enough)
+        if fall and v.step >= fall[1]:
+            _require_pictures(state, v, settings, fall)
         now = _Kept(v, dict(state.clean), state.confirmed)
         again = best is not None and v.step == best.validation.step  # of the same weights, the last look holds
         if best is None or again or now.rank(enough) >= best.rank(enough):
@@ -142,33 +145,31 @@ def _take_in(state: _State, v: Validation, enough: int, most: int) -> None:
     state.shares |= shares
     state.confirmed = state.confirmed and not left
     if last:
-        state.cooling, state.confirmed, state.lost = None, not left, ()
+        state.cooling, state.cooled, state.confirmed, state.lost = None, v.step, not left, ()
         return
     if before and now > STAY * before:
         state.rate = min(state.rate * RISE, state.highest)
     if not left:
-        state.cooling = _falling(v.step, most)
+        length = max(LEAST_FALL, math.ceil(COOL_DOWN * (v.step - state.cooled)))
+        state.cooling = (v.step, min(v.step + length, most))
 
 
-def _falling(step: int, most: int) -> tuple[int, int]:
-    """Between which steps the rate falls to 0, from one on."""
-    return step, min(step + max(1, math.ceil(COOL_DOWN * step)), most)
-
-
-def _require_pictures(state: _State, v: Validation, settings: UnlearnSettings, enough: int) -> None:
-    """Targets of which more than `max_broken` of the samples are no pictures confirm nothing at the last look."""
+def _require_pictures(state: _State, v: Validation, settings: UnlearnSettings, fall: tuple[int, int]) -> None:
+    """Targets of which more than `max_broken` of the samples are no pictures confirm nothing, after a `fall`."""
     state.lost = tuple(i for i, n in v.shapeless.items() if n > settings.max_broken * v.samples)
     if not state.lost:
         return
+    if state.confirmed:
+        state.cooling = (v.step, min(v.step + fall[1] - fall[0], settings.max_train_steps))
     state.confirmed, state.setbacks = False, state.setbacks + 1
-    if all(n >= enough for n in state.clean.values()):
-        state.cooling = _falling(v.step, settings.max_train_steps)
 
 
 def _set_back(state: _State, best: _Kept) -> _State:
     """The state after a damaged validation: that of the weights that are taken up again, at a lower rate."""
     rate = state.rate * FALL
-    return _State(rate, dict(best.clean), state.setbacks + 1, rate, None, dict(state.shares), lost=state.lost)
+    return _State(
+        rate, dict(best.clean), state.setbacks + 1, rate, None, state.cooled, dict(state.shares), lost=state.lost
+    )
 
 
 def _ending(
