@@ -112,7 +112,7 @@ def test_a_recheck_attacks_both_models_once(run: Run) -> None:
     assert stage is not None and stage.attacks == ["wording", "noised"] and stage.control_pictures > 0
     assert set(stage.attacks_left_out) == ATTACKS.keys() - {"wording", "noised"}
     page = flow.report(run).read_text()
-    assert "Not tried: paraphrase, embedding, emphasis" in page and "<td>noised</td>" in page
+    assert "Not tried: paraphrase, frame, embedding, emphasis" in page and "<td>noised</td>" in page
 
     # what was written before an interruption is not done again
     run.write(f"{AFTER}/attacks.jsonl", results[:3])
@@ -148,7 +148,7 @@ def test_the_command_tells_what_came_back_and_what_was_not_tried(run: Run) -> No
     told = json.loads(done.stdout)
     assert [row["attack"] for row in told["attacks"]] == ["noised"]
     assert told["attacks"][0]["after_target"]["tried"] == 2 and "embedding" in told["left_out"]
-    assert "Not tried: wording, paraphrase, embedding" in " ".join((done.stdout + done.stderr).split())
+    assert "Not tried: wording, paraphrase, frame, embedding" in " ".join((done.stdout + done.stderr).split())
     for command in ("attack", "recheck"):
         refused = memfix(command, run.path, "--attacks", "embeding", cwd=run.path.parent, code=2)
         assert "Did you mean 'embedding'?" in refused.stderr
