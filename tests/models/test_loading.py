@@ -99,7 +99,7 @@ def test_other_schedulers_of_a_diffusion_are_taken(tmp_path: Path, scheduler) ->
 
 def test_hub_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(MemfixError, match="could not be fetched"):
+    with pytest.raises(MemfixError, match="is not on this machine, and memfix is offline"):
         loading.locate("memfix-test/no-such-model")
 
 
