@@ -12,7 +12,7 @@ from memfix.index.rows import Row
 from memfix.inputs.contents import Content, Known, content_of, is_hidden
 from memfix.inputs.folders import is_missing, passed_over_as, required
 from memfix.inputs.references import read_references
-from memfix.inputs.tables import holds_pictures
+from memfix.inputs.tables import held_in
 from memfix.inputs.tally import PassedOver, Tally
 
 
@@ -60,7 +60,7 @@ def _unread(file: Path, known: Known) -> str:
             return f"is {known.format}, a format that memfix does not read"
         case Content.PACKED | Content.CLOSED:
             return f"is an {known.content}"
-        case Content.TABLE if holds_pictures(file):
+        case Content.TABLE if held_in(file).pictures:
             return "holds pictures inside a table, which an index does not read"
     return ""
 

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 ORIENTATION = 0x0112
+WHITES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of fractions, and of 8 to 16 bits
 
 # What Pillow raises for files that were cut off, or made to harm: every decoder in it has its own
 BROKEN = (
@@ -17,7 +18,7 @@ BROKEN = (
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """RGB, turned as its EXIF says, 16 bits scaled to 8, transparent parts on white."""
+    """RGB, turned as its EXIF says, more than 8 bits scaled to 8, transparent parts on white."""
     return on_white(eight_bits(upright(image)))
 
 
@@ -32,15 +33,17 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """Grey levels of 16 or 32 bits scaled to 8, where Pillow's own conversion clips them to white; others as is."""
-    if not image.mode.startswith("I"):
+    """Grey levels of 16 or 32 bits or of fractions scaled to 8 bits, where Pillow's own conversion clips them to white
+    or black; others as is. White is the top of the fewest bits that hold all levels. Raises ValueError for no numbers.
+    """
+    if not image.mode.startswith(("I", "F")):
         return image
     levels = np.asarray(image)
-    top = int(levels.max(initial=0))
-    if image.mode == "I" and top <= 255:  # 8 bits in a wide file
-        return image.convert("L")
-    scaled = np.clip(levels, 0, None) * (255 / max(top, 65535))
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+    if not np.isfinite(levels).all():
+        raise ValueError("its levels are not numbers")
+    top = float(levels.max(initial=0))
+    white = next((w for w in WHITES if top <= w and (w > 1 or image.mode == "F")), top)
+    return Image.fromarray(np.rint(np.clip(levels, 0, None) * (255 / white)).astype(np.uint8))
 
 
 def on_white(image: Image.Image) -> Image.Image:

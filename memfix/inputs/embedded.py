@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -38,12 +39,12 @@ def is_pictures(kind: pa.DataType) -> bool:
 
 
 def picture_columns(file: ParquetFile) -> list[str]:
-    """The columns that hold pictures: by form and usual name, else by what is in the first cell that holds anything."""
+    """The columns that hold pictures: by form and usual name, else by what is in their first cells."""
     found = []
     for field in file.schema_arrow:
         formed = is_pictures(field.type)
         if (formed and columns.normal(field.name) in columns.IMAGE) or (
-            (formed or _is_bytes(field.type)) and _begins_with_a_picture(file, field.name)
+            (formed or _is_bytes(field.type)) and _begins_with_pictures(file, field.name)
         ):
             found.append(field.name)
     return found
@@ -53,7 +54,23 @@ def _single(kind: pa.DataType) -> pa.DataType:
     """What a column of lists holds lists of; of another column its own type."""
     import pyarrow.types as types
 
-    return kind.value_type if types.is_list(kind) or types.is_large_list(kind) else kind
+    listed = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return kind.value_type if listed else kind
+
+
+def other_bytes(file: ParquetFile) -> list[str]:
+    """The columns with bytes somewhere in their cells that are not read as pictures, although they may be some."""
+    read = picture_columns(file)
+    return [field.name for field in file.schema_arrow if field.name not in read and _has_bytes(field.type)]
+
+
+def _has_bytes(kind: pa.DataType) -> bool:
+    import pyarrow.types as types
+
+    if types.is_dictionary(kind):
+        return _has_bytes(kind.value_type)
+    inner = [kind.field(i).type for i in range(kind.num_fields)]
+    return _is_bytes(kind) or types.is_binary_view(kind) or any(map(_has_bytes, inner))
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -63,18 +80,22 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def _begins_with_a_picture(file: ParquetFile, column: str) -> bool:
-    """Whether the first cell of a column that is not empty holds a picture, or names one."""
-    for batch in file.iter_batches(ROWS, columns=[column]):
-        for cell in batch.column(0).to_pylist():
-            for item in cell if isinstance(cell, list) else [cell]:
-                held, name = (item.get("bytes"), item.get("path")) if isinstance(item, dict) else (item, None)
-                if held:
-                    return by_bytes(BytesIO(held), len(held)).content is Content.PICTURE
-                if name:
-                    known = by_name(name)
-                    return known is not None and known.content is Content.PICTURE
-    return False
+def _begins_with_pictures(file: ParquetFile, column: str) -> bool:
+    """Whether one of the first items of a column that are not empty holds a picture, or names one."""
+    batches = file.iter_batches(ROWS, columns=[column])
+    cells = (cell for batch in batches for cell in batch.column(0).to_pylist())
+    items = (item for cell in cells for item in (cell if isinstance(cell, list) else [cell]) if item)
+    return any(_is_picture(item) for item in islice(filter(_says_something, items), ROWS))
+
+
+def _says_something(item: Any) -> bool:
+    return bool(not isinstance(item, dict) or item.get("bytes") or item.get("path"))
+
+
+def _is_picture(item: Any) -> bool:
+    held, name = (item.get("bytes"), item.get("path")) if isinstance(item, dict) else (item, None)
+    known = by_bytes(BytesIO(held), len(held)) if held else by_name(str(name or ""))
+    return known is not None and known.content is Content.PICTURE
 
 
 def leaves(file: ParquetFile, column: str, group: int) -> list[str]:

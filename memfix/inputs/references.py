@@ -12,10 +12,10 @@ from memfix.errors import MemfixError
 from memfix.inputs import tars
 from memfix.inputs.captions import all_captions, missing, named_images
 from memfix.inputs.contents import Content, content_of
-from memfix.inputs.folders import Holder, parts, passed_over_as, required
+from memfix.inputs.folders import parts, passed_over_as, required
 from memfix.inputs.opening import open_image
 from memfix.inputs.paths import as_path, existing
-from memfix.inputs.tables import holds_pictures
+from memfix.inputs.tables import Held, held_in
 from memfix.inputs.tally import PassedOver, Tally, listed
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Reference
@@ -105,7 +105,8 @@ def _listed(root: Path, wrong: WrongRows, flag: str, tally: Tally) -> Iterator[R
 
 def _in_folder(root: Path, wrong: WrongRows, tally: Tally) -> Iterator[Reference]:
     found = list(parts(root, wrong, tally))
-    tables = {part.name for part in found if part.content is Content.TABLE and _holds_pictures(part, wrong)}
+    held = {part.name: _held(part.path, wrong) for part in found if part.content is Content.TABLE}
+    tables = {name for name, of in held.items() if of.pictures}
     only_tables = all(part.content is Content.TABLE for part in found) and not tables  # which may name pictures
     pictures = [part.name for part in found if part.content is Content.PICTURE]
     texts = all_captions(root, pictures, wrong) if pictures else {}
@@ -117,16 +118,17 @@ def _in_folder(root: Path, wrong: WrongRows, tally: Tally) -> Iterator[Reference
         elif only_tables or name in tables:
             yield from _in_table(path, root, wrong)
         else:
-            tally.pass_over(passed_over_as(name), str(path))
+            unread = name in held and held[name].other_bytes
+            tally.pass_over(PassedOver.UNREAD if unread else passed_over_as(name), str(path))
 
 
-def _holds_pictures(part: Holder, wrong: WrongRows) -> bool:
-    """Whether a parquet table of a folder has pictures in it; one that is broken may have had some."""
+def _held(table: Path, wrong: WrongRows) -> Held:
+    """What a parquet table of a folder has in it; one that is broken may have had pictures."""
     try:
-        return holds_pictures(part.path)
+        return held_in(table)
     except MemfixError as error:
-        wrong.add_picture(str(part.path), *_why(error, part.path))
-        return False
+        wrong.add_picture(str(table), *_why(error, table))
+        return Held()
 
 
 def _in_broken_tar(tar: Path, label: str, wrong: WrongRows, tally: Tally) -> Iterator[Reference]:

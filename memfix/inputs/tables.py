@@ -182,10 +182,17 @@ def has_texts(path: Path) -> bool:
         return any(texts) or any(_is_text_inside(f.type) for f in file.schema_arrow)
 
 
-def holds_pictures(path: Path) -> bool:
-    """Whether a parquet table has pictures in it. Raises MemfixError if it cannot be read."""
+class Held(NamedTuple):
+    """Whether a parquet table has pictures in it, and bytes that are not read as any."""
+
+    pictures: bool = False
+    other_bytes: bool = False
+
+
+def held_in(path: Path) -> Held:
+    """What a parquet table has in it. Raises MemfixError if it cannot be read."""
     with _parquet_file(path) as file:
-        return bool(embedded.picture_columns(file))
+        return Held(bool(embedded.picture_columns(file)), bool(embedded.other_bytes(file)))
 
 
 @contextmanager

@@ -19,6 +19,8 @@ class PassedOver(StrEnum):
     OTHER = "files that are no pictures"
     FOREIGN = "pictures of formats that memfix does not read"
     CLOSED = "archives and databases that memfix cannot look into"
+    UNREAD = "tables with bytes that memfix does not take for pictures"
+    LINKED = "links and sparse files in a tar"
     LARGE = "files in a tar that are too large for a picture"
     AGAIN = "pictures that were there already"
     BROKEN = "pictures that are missing or broken"
@@ -30,7 +32,14 @@ class PassedOver(StrEnum):
     UNCAPTIONED = "pictures without a caption"
 
 
-LOUD = (PassedOver.FOREIGN, PassedOver.CLOSED, PassedOver.LARGE, PassedOver.UNINDEXED)
+LOUD = (
+    PassedOver.FOREIGN,
+    PassedOver.CLOSED,
+    PassedOver.UNREAD,
+    PassedOver.LINKED,
+    PassedOver.LARGE,
+    PassedOver.UNINDEXED,
+)
 """What may be a training image that nothing is compared with."""
 
 

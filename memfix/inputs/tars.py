@@ -10,7 +10,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from memfix.errors import MemfixError
 from memfix.inputs import columns
@@ -21,6 +21,8 @@ ADDRESS = re.compile(r"(?s)(.+)#(\d+)\+(\d+)")
 LIMIT = 256 << 20  # bytes of one member; a larger one is no picture
 TEXT_LIMIT = 1 << 20
 CAPTIONS_BESIDE = (".txt", ".caption", ".json")
+BLOCK, END = tarfile.BLOCKSIZE, 2 * tarfile.BLOCKSIZE  # bytes: a header's unit, and the zeros that a tar ends with
+MOST_ZEROS = 1 << 20  # bytes behind the last member; with more, room was made for what never came
 
 
 class Member(NamedTuple):
@@ -36,13 +38,17 @@ def members(tar: Path, tally: Tally | None = None) -> Iterator[Member]:
 
     Of `a/poster v1.0.png` the caption is `a/poster v1.0.txt` or .json, wherever in the tar; else, as webdataset means
     it, `a/poster v1.txt`, and of `a/1.front.png` that is `a/1.txt`. Memory is that of the names and captions of a tar.
+
+    Several tars in a row are one. Raises MemfixError for one with a damaged header, or that was cut off.
     """
     tally, found, texts = tally or Tally(), list[tuple[str, str]](), dict[str, str]()
     try:
-        with tarfile.open(tar, "r:") as archive:  # uncompressed, as webdataset's are: only then is there an offset
-            for info in archive:
-                archive.members.clear()  # type: ignore[attr-defined]  # it would remember every header
+        # uncompressed, as webdataset's are: only then is there an offset
+        with tarfile.open(tar, "r:", ignore_zeros=True) as archive:
+            for info in _headers(archive, tar):
                 if not info.isreg() or info.issparse():
+                    if not info.isdir():
+                        tally.pass_over(PassedOver.LINKED, info.name)
                     continue
                 if (content := _content(archive, info, tally)) is Content.PICTURE:
                     found.append((info.name, f"{tar.resolve()}#{info.offset_data}+{info.size}"))
@@ -57,6 +63,35 @@ def members(tar: Path, tally: Tally | None = None) -> Iterator[Member]:
         ) from None
     for name, address in found:
         yield Member(PurePosixPath(name).name, address, next(filter(None, map(texts.get, _stems(name))), ""))
+
+
+def _headers(archive: tarfile.TarFile, tar: Path) -> Iterator[tarfile.TarInfo]:
+    """All of them. What is between members has to be nothing, since tarfile passes over headers that are damaged."""
+    end, size = 0, tar.stat().st_size
+    with tar.open("rb") as file:
+        for info in archive:
+            archive.members.clear()  # type: ignore[attr-defined]  # it would remember every header
+            _require_nothing(file, end, info.offset)
+            end = archive.offset  # of the next header
+            yield info
+        if not END <= size - end <= MOST_ZEROS:
+            raise tarfile.TarError(f"it does not end as a tar does behind byte {end}; it was cut off, or never filled")
+        _require_nothing(file, end, size)
+
+
+def _require_nothing(file: IO[bytes], first: int, last: int) -> None:
+    """Raise TarError unless there are zeros, or headers about a whole archive, between two places of a tar."""
+    at = first
+    while at < last:
+        file.seek(at)
+        block = file.read(min(BLOCK, last - at))
+        at += BLOCK
+        if not any(block):
+            continue
+        info = tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")  # raises HeaderError, a TarError
+        if info.type != tarfile.XGLTYPE:
+            raise tarfile.TarError(f"the header at byte {at - BLOCK} is damaged")
+        at += -(-info.size // BLOCK) * BLOCK
 
 
 def _content(archive: tarfile.TarFile, info: tarfile.TarInfo, tally: Tally) -> Content | None:

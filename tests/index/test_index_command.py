@@ -26,11 +26,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_index_then_again(folder: Path) -> None:
-    planned = run(str(folder), "--dry-run")[1]
+    planned = run(str(folder), "--dry-run")[0]
     assert "13 new" in " ".join(planned.split()) and not (folder.parent / "pictures.index").exists()
     out, err = run(str(folder), "--groups", "0.999")
-    err = " ".join(err.split())  # where a line breaks depends on the length of a path
-    assert out == "" and "13 new" in err and "broken[red].png: cannot be read" in err and "4 groups" in err
+    out, err = (" ".join(told.split()) for told in (out, err))  # where a line breaks depends on the length of a path
+    assert "13 new" in out and "broken[red].png: cannot be read" in err and "4 groups" in out
     out, _ = run(str(folder), "--groups", "0.999", "--approximate", "sq8", "--json", code=1)
     assert out == ""
     for i in range(12, 60):
@@ -46,8 +46,8 @@ def test_ranks_from_the_environment(folder: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     _, err = run(str(folder), "--out", out, env={"RANK": "1", "WORLD_SIZE": "2"})
     assert "once the other ranks" in err
-    _, err = run(str(folder), "--out", out, env={"RANK": "0", "WORLD_SIZE": "2"})
-    assert "12 vectors" in err and "other ranks" not in err
+    told, err = run(str(folder), "--out", out, env={"RANK": "0", "WORLD_SIZE": "2"})
+    assert "12 vectors" in told and "other ranks" not in err
     run(str(folder), "--out", out, "--process-index", "2", "--num-processes", "2", code=2)
 
 

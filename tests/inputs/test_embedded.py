@@ -17,7 +17,7 @@ from memfix.inputs.inside import container, read
 from memfix.inputs.opening import open_image
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import read_references
-from memfix.inputs.tally import PassedOver, Tally
+from memfix.inputs.tally import LOUD, PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
 from tests.conftest import picture
 
@@ -179,3 +179,38 @@ def test_pictures_are_found_under_any_name_of_a_column(tmp_path: Path) -> None:
 def test_a_text_in_a_cell_of_a_cell(tmp_path: Path) -> None:
     pq.write_table(pa.table({"meta": [{"prompt": "an owl", "seed": 1}]}), tmp_path / "a.parquet")
     assert [p.text for p in read_prompts(str(tmp_path / "a.parquet"))] == ["an owl"]
+
+
+def test_one_broken_cell_does_not_hide_a_column(tmp_path: Path) -> None:
+    rows = pa.array([{"bytes": b"broken", "path": None}, {"bytes": png(1), "path": None}])
+    pq.write_table(pa.table({"photo": rows}), tmp_path / "train.parquet")
+    picture(0).save(tmp_path / "0.png")
+    wrong = WrongRows()
+    with pytest.raises(MemfixError, match="photo:1"):
+        [open_image(r.path) for r in read_references(str(tmp_path), [])]
+    assert len(read_references(str(tmp_path), [], wrong)) == 3
+
+
+def test_lists_of_one_length_hold_pictures(tmp_path: Path) -> None:
+    kind = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]), 2)
+    rows = pa.array([[{"bytes": png(i), "path": None} for i in range(2)]], kind)
+    pq.write_table(pa.table({"photos": rows}), tmp_path / "train.parquet")
+    assert [open_image(r.path).tobytes() for r in read_references(str(tmp_path), [])] == [
+        picture(i).tobytes() for i in range(2)
+    ]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([b"a sound"]), pa.array([{"inner": {"bytes": b"x"}}]), pa.array([b"x"]).dictionary_encode(),
+        pa.array([{"bytes": b"x"}]),
+    ],
+    ids=["no picture", "a struct in a struct", "dictionary", "without a path"],
+)  # fmt: skip
+def test_bytes_that_are_not_read_are_told_of_aloud(tmp_path: Path, column: pa.Array) -> None:
+    pq.write_table(pa.table({"photo": column}), tmp_path / "train.parquet")
+    picture(0).save(tmp_path / "0.png")
+    tally = Tally()
+    assert len(read_references(str(tmp_path), [], tally=tally)) == 1
+    assert tally.passed_over == {PassedOver.UNREAD: 1} and PassedOver.UNREAD in LOUD

@@ -88,3 +88,24 @@ def test_no_other_module_opens_pictures() -> None:
         if "Image.open(" in path.read_text() and path != Path(opening.__file__)
     }
     assert others == {"inputs/contents.py", "references/altered.py"}  # a header of BMP or PPM; what was just encoded
+
+
+@pytest.mark.parametrize(
+    ("levels", "ending"),
+    [
+        (np.linspace(0, 1, 256, dtype=np.float32), "tif"), (np.linspace(0, 1, 256, dtype=np.float32), "pfm"),
+        (np.arange(256, dtype=np.float32), "tif"), (np.linspace(0, 4095, 256).astype(np.uint16), "png"),
+        (np.linspace(0, 65535, 256).astype(np.uint16), "png"),
+    ],
+    ids=["fractions", "fractions in pfm", "floats of 8 bits", "12 bits", "16 bits"],
+)  # fmt: skip
+def test_grey_levels_of_every_depth_are_scaled(tmp_path: Path, levels: np.ndarray, ending: str) -> None:
+    Image.fromarray(levels.reshape(16, 16)).save(tmp_path / f"a.{ending}")
+    seen = np.asarray(open_image(str(tmp_path / f"a.{ending}")), int)[..., 0].ravel()
+    assert abs(seen - np.arange(256)).max() <= 1
+
+
+def test_levels_that_are_no_numbers_are_no_picture(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(MemfixError, match=r"a\.tif"):
+        open_image(str(tmp_path / "a.tif"))

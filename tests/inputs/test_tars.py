@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from memfix.errors import MemfixError
 from memfix.inputs.opening import open_image
 from memfix.inputs.references import read_references
-from memfix.inputs.tally import PassedOver, Tally
+from memfix.inputs.tally import LOUD, PassedOver, Tally
 from memfix.inputs.tars import container, members, read
 from tests.conftest import picture
 
@@ -104,3 +105,55 @@ def test_names_with_dots_and_members_of_every_kind(tmp_path: Path) -> None:
     }  # fmt: skip
     tar.rename(tmp_path / "shard-00001")
     assert len(read_references(str(tmp_path), [])) == 5
+
+
+def test_tars_in_a_row_are_one(tmp_path: Path) -> None:
+    a, b = (write(tmp_path / f"{i}.tar", [(f"{i}.png", png(i)), (f"{i}.txt", b"a cat")]) for i in range(2))
+    both = tmp_path / "both.tar"
+    both.write_bytes(a.read_bytes() + b.read_bytes())
+    assert [(m.name, m.text) for m in members(both)] == [("0.png", "a cat"), ("1.png", "a cat")]
+    assert read([*members(both)][1].address) == png(1)
+
+
+def test_headers_about_the_whole_archive_are_no_damage(tmp_path: Path) -> None:
+    """As `git archive` writes them; and names too long for a header."""
+    path, long = tmp_path / "x.tar", "a" * 200 + ".png"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers={"comment": "of all"}) as archive:
+        for name in ("0.png", long):
+            info = tarfile.TarInfo(name)
+            info.size = len(png(0))
+            archive.addfile(info, io.BytesIO(png(0)))
+    path.write_bytes(2 * path.read_bytes())
+    assert [m.name for m in members(path)] == 2 * ["0.png", long]
+
+
+def flipped(data: bytes, second: int) -> bytes:
+    return data[: second + 5] + bytes([data[second + 5] ^ 1]) + data[second + 6 :]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        flipped, lambda data, second: data[:second], lambda data, second: data[: second + 100],
+        lambda data, second: data[:second] + bytes(2 << 20), lambda data, second: data + b"behind the end",
+    ],
+    ids=["a bit", "cut at a header", "cut in a header", "never filled", "something behind it"],
+)  # fmt: skip
+def test_a_tar_that_may_have_held_more_is_an_error(tmp_path: Path, broken: Callable[[bytes, int], bytes]) -> None:
+    path = write(tmp_path / "x.tar", [(f"{i}.png", png(i)) for i in range(3)])
+    with tarfile.open(path) as archive:
+        second = archive.getmembers()[1].offset
+    path.write_bytes(broken(path.read_bytes(), second))
+    with pytest.raises(MemfixError, match="cannot be read as a tar"):
+        list(members(path))
+
+
+def test_links_and_sparse_files_are_counted_aloud(tmp_path: Path) -> None:
+    path, tally = write(tmp_path / "x.tar", [("0.png", png(0))]), Tally()
+    with tarfile.open(path, "a") as archive:
+        for name, kind in (("1.png", tarfile.SYMTYPE), ("2.png", tarfile.LNKTYPE), ("a", tarfile.DIRTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "0.png"
+            archive.addfile(info)
+    assert [m.name for m in members(path, tally)] == ["0.png"]
+    assert tally.passed_over == {PassedOver.LINKED: 2} and PassedOver.LINKED in LOUD
