@@ -18,7 +18,7 @@ from memfix.cli.short_help import help_all
 from memfix.config import STAGE_SETTINGS
 from memfix.config.base import Settings
 from memfix.config.checks import DetectSettings
-from memfix.config.layers import for_weights, read_config, read_environment, read_preset, resolve
+from memfix.config.layers import ENV_PREFIX, for_weights, read_config, read_environment, read_preset, resolve
 from memfix.console import Talk
 from memfix.demo import DEMO
 from memfix.errors import ExitCode, MemfixError
@@ -66,6 +66,7 @@ class Call:
     config: Path | None = None
     preset: str | None = None
     given: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
 
     @property
     def argv(self) -> list[str]:
@@ -76,6 +77,7 @@ class Call:
         """Settings of a stage: flags > environment > --config > --preset > what suits the model > defaults."""
         name = _table(stage)
         flags, environment, files = self._own(stage)
+        self._tell_environment(environment)
         if self.preset:
             files.append(read_preset(self.preset).get(name, {}))
         model = model or next((layer["model"] for layer in [flags, environment, *files] if layer.get("model")), None)
@@ -102,6 +104,13 @@ class Call:
                 f"No model was named, so it is {default}, Stable Diffusion 1.4. Name another with -m MODEL, "
                 "MEMFIX_MODEL, or model under [detect] in the file of --config."
             )
+
+    def _tell_environment(self, environment: Mapping[str, str]) -> None:
+        """Say once what comes from the environment: nobody sees it on the command line."""
+        if new := [name for name in environment if name not in self._told]:
+            self._told |= {*new}
+            told = ", ".join(f"{ENV_PREFIX}{name.upper()}={environment[name]}" for name in new)
+            self.talk.say(f"From the environment: {told}.")
 
     def _own(self, stage: type[Settings]) -> tuple[dict[str, Any], dict[str, str], list[dict[str, Any]]]:
         """Flags, environment and file."""

@@ -71,6 +71,9 @@ def resolve(stage: type[S], *layers: Mapping[str, Any]) -> S:
     merged: dict[str, Any] = {}
     for layer in reversed(layers):
         merged |= {k: v for k, v in layer.items() if v is not None}
+    if empty := next((k for k, v in merged.items() if isinstance(v, str) and not v.strip()), None):
+        hint = "Give a value or leave it out. A variable of the shell may be unset."
+        raise MemfixError(f"Setting '{empty}' is empty.", hint, ExitCode.USAGE)
     try:
         return stage.model_validate(merged)
     except ValidationError as error:

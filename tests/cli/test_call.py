@@ -65,3 +65,12 @@ def test_the_model_that_nobody_named_is_told_with_how_to_name_another(
     monkeypatch.setenv("MEMFIX_MODEL", settings.model)
     Call(Talk()).tell_model(settings)
     assert capsys.readouterr().err == ""
+
+
+def test_what_comes_from_the_environment_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MEMFIX_TOLERANCE", "0.5")
+    call = Call(Talk())
+    assert call.settings(DetectSettings).tolerance == call.settings(DetectSettings).tolerance == 0.5
+    assert capsys.readouterr().err.count("From the environment: MEMFIX_TOLERANCE=0.5.") == 1

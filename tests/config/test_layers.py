@@ -62,3 +62,10 @@ def test_tables_of_the_weights_override() -> None:
     assert for_weights({"rank": 4}, "full") == {"rank": 4}
     with pytest.raises(MemfixError, match="Unknown setting 'lora'"):
         resolve(UnlearnSettings, for_weights({"lora": 1}, "lora"))
+
+
+@pytest.mark.parametrize("layer", [{"references": ""}, {"references": " "}, {"model": ""}])
+def test_an_empty_setting_is_none_and_means_nothing(layer: dict[str, str]) -> None:
+    """An unset variable of a shell is not the folder that one is in."""
+    with pytest.raises(MemfixError, match="is empty"):
+        resolve(DetectSettings, layer)
