@@ -6,7 +6,7 @@ Knows nothing of files; `path` only names one in an error.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,9 +24,9 @@ OWN_TEXTS = ("tags", "p")  # of kohya and of DiffusionDB, where a row is a pictu
 def list_in(path: Path, data: Any) -> list[Any]:
     """The list itself, or the rows in an object.
 
-    These are COCO's; else the list of objects that have a text, or if there is none a URL or an image; else columns of
-    one length, by name; else the object itself, if it holds one text; else what stands by picture; else the only list
-    there is. Raises MemfixError for anything else.
+    These are COCO's; else all lists of objects that have a text, or if there are none a URL or an image; else columns
+    of one length, by name; else the object itself, if it holds one text; else what stands by picture; else the only
+    list there is. Raises MemfixError for anything else.
     """
     if isinstance(data, list):
         return data
@@ -35,9 +35,13 @@ def list_in(path: Path, data: Any) -> list[Any]:
     if (captions := _coco(lists)) is not None:
         return captions
     for wanted in (_has_text, _has_url, _is_known):
-        for items in lists.values():
-            if any(isinstance(item, dict) and wanted(_row(item)) for item in islice(items, FIRST_ITEMS)):
-                return items
+        fitting = [
+            items
+            for items in lists.values()
+            if any(isinstance(item, dict) and wanted(_row(item)) for item in islice(items, FIRST_ITEMS))
+        ]
+        if fitting:
+            return list(chain.from_iterable(fitting))
     if any(isinstance(cells.get(name), str) for name in columns.TEXT):
         return [data]
     held = {name: _column(cell) for name, cell in cells.items() if columns.known(name)}

@@ -43,6 +43,9 @@ MOST_OPTIONS = 300
 
 IS_COMMENT = re.compile(r"//|#+(?:\s|$)|Negative prompt:|Steps: \d+, ")
 MACRO = re.compile(r"!\s*\{")  # Wan2GP: ! {Animal}="owl","cat"
+ENDS_A_LINE = re.compile("[\0\v\f\r\x1c-\x1e\x85\u2028\u2029]")
+"""What ends a line, or a text, for other tools."""
+LIST_ITEM = re.compile(r"[-*] ")
 PICTURE_NAME = r"[^\t|]*?\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)"
 TOKEN = re.compile(rf"\s*{PICTURE_NAME}(?:#\d+)?\s*[\t|]", re.IGNORECASE)
 ONLY_A_NAME = re.compile(rf"(?=\S+$){PICTURE_NAME}(?:#\d+)?", re.IGNORECASE)
@@ -115,6 +118,12 @@ def prompt_lines(path: object, lines: Iterable[NumberedLine], wrong: WrongRows, 
 def _prompt(text: str) -> str:
     """The line itself. Raises WrongLineError where it is something else than a prompt."""
     table = "Give a table that says what is what: .csv, .tsv or .jsonl."
+    if odd := ENDS_A_LINE.search(text):
+        raise WrongLineError(
+            f"has a character that ends lines elsewhere ({odd[0]!a})", "Save the file with ordinary line ends."
+        )
+    if LIST_ITEM.match(text):
+        raise WrongLineError("is an item of a list, as in YAML or Markdown", "Take away what is in front of the text.")
     if text.startswith("#"):
         raise WrongLineError(
             "begins with '#', as a comment or a text may",

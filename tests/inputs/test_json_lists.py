@@ -119,3 +119,12 @@ def test_karpathys_splits(tmp_path: Path) -> None:
     picture(0).save(tmp_path / "val2014/1.jpg")
     owl, bird = read_prompts(write(tmp_path, {"images": [item], "dataset": "coco"}))
     assert owl.references == bird.references == (str(tmp_path / "val2014/1.jpg"),)
+
+
+def test_every_list_of_texts_counts() -> None:
+    splits = {
+        "train": [{"prompt": "a dog"}],
+        "licences": [{"name": "x", "url": "http://x.org"}],
+        "test": [{"prompt": "a cat"}],
+    }
+    assert list_in(Path("p.json"), splits) == [{"prompt": "a dog"}, {"prompt": "a cat"}]

@@ -58,6 +58,8 @@ REFUSED = [
     ("#1 Dad mug", "begins with '#'"), ("#an owl", "begins with '#'"), ("1.jpg", "names a picture"),
     ("in/1.jpg#0\tan owl", "names a picture"), ("http://x.org/1.jpg", "is a URL"), ('{"text": "owl"}', "JSON object"),
     ("an owl --hires 2", "--hires"), ("an owl --w 512 --hires 2", "--hires that memfix does not know"),
+    ("a\rb", "ends lines elsewhere ('\\r')"), ("a\u2028b", "ends lines elsewhere"),
+    ("- an owl", "an item of a list"), ("* an owl", "an item of a list"),
     ('! {A}="owl"', "a macro"), ("an owl -S12", "option of another tool, -S12"), ("--steps 20", "and no prompt"),
 ]  # fmt: skip
 
