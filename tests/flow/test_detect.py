@@ -27,7 +27,7 @@ def memfix(tmp_path: Path):
     def call(*arguments: str, said: list[str] | None = None) -> list[dict]:
         done = run(*arguments, cwd=tmp_path)
         if said is not None:
-            said.append(done.stderr)
+            said.append(done.stdout + done.stderr)
         return rows(tmp_path / "run/before/verdicts.jsonl") if "run" in arguments else []
 
     return call
