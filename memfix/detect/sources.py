@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from memfix.config.checks import DetectSettings
-from memfix.console import Talk
+from memfix.console import Talk, counted
 from memfix.errors import MemfixError
 from memfix.findings import SourceRecord
 from memfix.inputs.prompts import NOT_THERE, is_a_prompt, read_prompts
@@ -35,12 +35,15 @@ class Sources:
     named: dict[SourceName, str]
     """How each source was named."""
     tallies: dict[SourceName, Tally]
+    limit: int | None = None
+    """How many prompts were read at most, each with its own training images."""
 
     @classmethod
     def read(cls, prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Sources:
         """Read all of them. Raises MemfixError where one that was named holds nothing, or all of it is left out."""
         of_prompts, of_controls, of_references = Tally(), Tally(), Tally()
         prompts = read_prompts(prompt_list, limit=settings.limit, wrong=wrong, tally=of_prompts)
+        limit = settings.limit if len(prompts) == settings.limit else None
         if settings.controls:
             known = {p.text for p in prompts}
             controls = read_prompts(settings.controls, Role.CONTROL, wrong=wrong, tally=of_controls)
@@ -56,8 +59,9 @@ class Sources:
         named = prompt_list, settings.controls or "", settings.references or ""
         tallies = of_prompts, of_controls, of_references
         return cls(
-            prompts, references, dict(zip(SourceName, named, strict=True)), dict(zip(SourceName, tallies, strict=True))
-        )
+            prompts, references, dict(zip(SourceName, named, strict=True)), dict(zip(SourceName, tallies, strict=True)),
+            limit,
+        )  # fmt: skip
 
     def count_broken(self, count: int) -> None:
         """Take note that so many of the references cannot be decoded."""
@@ -78,6 +82,18 @@ class Sources:
         for tally in self.tallies.values():
             for line in tally.warnings():
                 talk.warn(line)
+        self._tell_of_training_images(talk)
+
+    def _tell_of_training_images(self, talk: Talk) -> None:
+        """Warn where prompts bring their own training images, and others in their source are not compared with."""
+        source, uncaptioned = self.named[SourceName.PROMPTS], PassedOver.UNCAPTIONED
+        if self.named[SourceName.REFERENCES] or not self.references:
+            return
+        give = f"Give --references {source} to compare with all of them."
+        if count := self.tallies[SourceName.PROMPTS].passed_over[uncaptioned]:
+            talk.warn(f"{counted(count, 'picture')} without a caption in {source} cannot be found in samples. {give}")
+        if self.limit:
+            talk.warn(f"With --limit {self.limit} only training images of these prompts are compared with. {give}")
 
 
 def _counted(index: Path, tally: Tally) -> Container[str]:

@@ -87,3 +87,20 @@ def test_pictures_of_an_index_are_counted(tmp_path: Path) -> None:
     assert (found.seen, found.used, found.passed_over) == (3, 1, {str(PassedOver.UNINDEXED): 2})
     (line,) = sources.tallies[SourceName.REFERENCES].warnings()
     assert "files that the index could not read (2), b.png, which cannot be read as a picture" in line
+
+
+def test_training_images_that_are_not_compared_with_are_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(3):
+        picture(i).save(tmp_path / f"{i}.png")
+    for i in range(2):
+        (tmp_path / f"{i}.txt").write_text(f"a cat {i}")
+
+    def told(references: Path | None = None, **settings: object) -> str:
+        read(tmp_path, references, **settings).tell(Talk())
+        return " ".join(capsys.readouterr().err.split())
+
+    assert "1 picture without a caption in" in told() and "--limit" not in told()
+    assert "With --limit 1 only training images of these prompts are compared with." in told(limit=1)
+    assert "Warning" not in told(tmp_path, limit=1)
