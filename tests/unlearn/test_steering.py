@@ -65,7 +65,7 @@ def test_once_all_are_forgotten_the_rate_falls_and_more_samples_of_all_are_taken
 def test_a_copy_among_these_takes_a_target_up_again() -> None:
     clean = [seen(10, p1=0, p2=0), seen(20, p1=0, p2=0)]
     heading = after(*clean, seen(25, samples=8, p1=0, p2=1))
-    assert heading.ending is None and heading.cooling is None and heading.rate == 2
+    assert heading.ending is None and heading.cooling is None
     assert heading.active == heading.looked == ("p2",)
     again = after(*clean, seen(25, samples=8, p1=0, p2=1), seen(30, p2=0), seen(35, p2=0))
     assert again.cooling == (35, 40)

@@ -11,9 +11,8 @@ different numbers of steps. So training begins at a low rate, and validations te
 - Then the rate falls to 0 over some more steps that forget nothing; how many follows from the steps since it fell the
   last time. They keep what all targets are to show instead, which lets their samples take shape again, and a rate cut
   off at its height would leave the noise of the last steps in the weights. All targets are looked at again, with more
-  samples; those that copy are taken up again, at a higher rate. Only now the samples of each target have to be
-  pictures: on the way they may be shapeless for a while. Where they are not, that counts as a setback, and as many
-  steps again only keep them.
+  samples; those that copy are taken up again. Only now the samples of each target have to be pictures: on the way they
+  may be shapeless for a while. Where they are not, that counts as a setback, and as many steps again only keep them.
 
 Training may begin with a look at all targets. Where none of them copies, there is nothing to train.
 
@@ -146,8 +145,6 @@ def _take_in(state: _State, v: Validation, enough: int, most: int) -> None:
     state.shares |= shares
     state.confirmed = state.confirmed and not left
     if last:
-        if left and v.step:
-            state.rate = min(state.rate * RISE, state.highest)
         state.cooling, state.cooled, state.confirmed, state.lost = None, v.step, not left, ()
         return
     if before and now > STAY * before:
