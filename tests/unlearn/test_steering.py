@@ -54,7 +54,7 @@ def test_once_all_are_forgotten_the_rate_falls_and_more_samples_of_all_are_taken
     clean = [seen(10, p1=0, p2=0), seen(20, p1=0, p2=0)]
     heading = after(*clean)
     assert heading.cooling == (20, 25)
-    assert (heading.active, heading.looked, heading.each) == ((), TARGETS, 2 * CONFIRMING)
+    assert (heading.active, heading.looked, heading.each) == (TARGETS, TARGETS, 2 * CONFIRMING)
     ending = after(*clean, seen(25, samples=8, p1=0, p2=0)).ending
     assert ending is not None and ending.good
     assert (ending.reason, ending.step, ending.taken, ending.copies, ending.samples) == ("clean", 25, 25, 0, 16)

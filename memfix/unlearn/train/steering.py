@@ -8,11 +8,11 @@ different numbers of steps. So training begins at a low rate, and validations te
   it ends there.
 - A target of which a number of samples in a row are no copies is left alone: its images are not forgotten further, and
   it is not looked at either, until no other target is left.
-- Then the rate falls to 0 over some more steps that forget nothing; how many follows from the steps since it fell the
-  last time. They keep what all targets are to show instead, which lets their samples take shape again, and a rate cut
-  off at its height would leave the noise of the last steps in the weights. All targets are looked at again, with more
-  samples; those that copy are taken up again. Only now the samples of each target have to be pictures: on the way they
-  may be shapeless for a while. Where they are not, that counts as a setback, and as many steps again only keep them.
+- Then the rate falls to 0 over some more steps of all targets, since a rate cut off at its height leaves the noise of
+  the last steps in the weights; how many follows from the steps since it fell the last time. All targets are looked at
+  again, with more samples; those that copy are taken up again. Only now the samples of each target have to be pictures:
+  on the way they may be shapeless for a while. Where they are not, that counts as a setback, and as many steps follow
+  that forget nothing and keep what all targets are to show, which lets their samples take shape again.
 
 Training may begin with a look at all targets. Where none of them copies, there is nothing to train.
 
@@ -42,8 +42,8 @@ Reason = Literal["forgotten", "no pictures", "damage limit", "all steps"]
 class Heading(NamedTuple):
     """How training goes on after a validation.
 
-    `rate` is a factor of the learning rate, `active` are the ids of the targets that are unlearned further, none once
-    all are forgotten, `looked` of those that the next validation looks at, with `each` samples, a single one while
+    `rate` is a factor of the learning rate, `active` are the ids of the targets that are unlearned further, none where
+    steps only keep, `looked` of those that the next validation looks at, with `each` samples, a single one while
     nearly all copy. `back` is the step whose weights are taken up again first, since those of now are damaged. Between
     the steps of `cooling` the rate falls to 0.
     """
@@ -70,6 +70,8 @@ class _State:
     cooling: tuple[int, int] | None = None
     cooled: int = 0
     """The step at which the rate had fallen to 0 the last time."""
+    keeping: bool = False
+    """Nothing is forgotten while it falls."""
     shares: dict[str, float] = field(default_factory=dict)
     """Of copies among the samples of each target, when it was last looked at."""
     confirmed: bool = False
@@ -128,7 +130,7 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
     copying = sum(state.shares[i] for i in active) > STAY * len(active)
     few = 1 if copying else each  # that nearly all still copy is seen with fewer
     return Heading(
-        rate=state.rate, active=active, looked=active or tuple(targets),
+        rate=state.rate, active=active or (() if state.keeping else tuple(targets)), looked=active or tuple(targets),
         each=few if active else CONFIRMING * each, back=back, cooling=None if active else state.cooling,
         kept=best.validation.step, ending=ending,
     )  # fmt: skip
@@ -145,6 +147,7 @@ def _take_in(state: _State, v: Validation, enough: int, most: int) -> None:
     state.shares |= shares
     state.confirmed = state.confirmed and not left
     if last:
+        state.keeping = False
         state.cooling, state.cooled, state.confirmed, state.lost = None, v.step, not left, ()
         return
     if before and now > STAY * before:
@@ -160,6 +163,7 @@ def _require_pictures(state: _State, v: Validation, settings: UnlearnSettings, f
     if not state.lost:
         return
     if state.confirmed:
+        state.keeping = True
         state.cooling = (v.step, min(v.step + fall[1] - fall[0], settings.max_train_steps))
     state.confirmed, state.setbacks = False, state.setbacks + 1
 
