@@ -172,8 +172,9 @@ def _set_back(state: _State, best: _Kept) -> _State:
     """The state after a damaged validation: that of the weights that are taken up again, at a lower rate."""
     rate = state.rate * FALL
     return _State(
-        rate, dict(best.clean), state.setbacks + 1, rate, None, state.cooled, dict(state.shares), lost=state.lost
-    )
+        rate, dict(best.clean), state.setbacks + 1, highest=rate, cooled=state.cooled, shares=dict(state.shares),
+        lost=state.lost,
+    )  # fmt: skip
 
 
 def _ending(
