@@ -129,7 +129,7 @@ def test_nothing_is_sampled_that_nobody_looks_at(run: Run, capsys: pytest.Captur
     assert unlearn(run, method="neggrad", reword=False)
     assert not (run.path / "variants").exists()
     trained(Call(Talk()), run)
-    said = capsys.readouterr().err
+    said = "".join(capsys.readouterr())
     assert "forget loss" in said
     assert "keep loss" not in said
     assert unlearn(run, overwrite=True, method="neggrad", keep_enough=1000, reword=True)

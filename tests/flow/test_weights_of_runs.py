@@ -223,18 +223,23 @@ def test_the_report_tells_name_size_and_hash_of_weights(work: Path, model_folder
         assert f"<dt>Weights of {name}</dt><dd>{told}</dd>" in page
 
 
-def test_without_a_measure_sscd_decides_and_is_asked_for_before_anything_is_read(work: Path) -> None:
+def test_without_a_measure_sscd_decides_and_is_asked_for_before_anything_is_sampled(
+    work: Path, model_folder: Path
+) -> None:
     """Nothing is cached and there is no network: where to put the file, and what ssim cannot do, is said at once."""
     with pytest.raises(MemfixError, match="decides by default is SSCD") as caught:
         flow.detect(
-            "no-list.txt", DetectSettings(model="no/such/model"), work / "run", work, [], Talk(quiet=True)
+            str(work / "prompts.txt"), DetectSettings(model=str(model_folder)), work / "run", work, [], Talk(quiet=True)
         )  # fmt: skip
     assert str(work / "cache" / "sscd_disc_mixup.torchscript.pt") in caught.value.hint
     assert weights.KNOWN["sscd_disc_mixup"].sha256 in caught.value.hint
     assert "--measure ssim" in caught.value.hint and "white product shots" in caught.value.hint
     assert not (work / "run").exists()
     with pytest.raises(MemfixError) as named:  # who names it need not be told of others
-        flow.detect("no-list.txt", DetectSettings(measure="sscd"), work / "run", work, [], Talk(quiet=True))
+        flow.detect(
+            str(work / "prompts.txt"), DetectSettings(model=str(model_folder), measure="sscd"), work / "run", work, [],
+            Talk(quiet=True),
+        )  # fmt: skip
     assert "--measure ssim" not in named.value.hint
 
 
@@ -267,8 +272,8 @@ def test_pictures_that_are_too_small_for_the_authors_weights_are_warned_of(
     assert "The samples and training images have fewer than 256 pixels." in said
 
 
-def test_the_bundled_model_is_judged_by_ssim(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bundled_model_is_judged_by_ssim(work: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(work)
-    for model, wanted in (("demo", "ssim"), ("other", "auto")):
+    for model, wanted in (("demo", "ssim"), (str(model_folder), "auto")):
         done = CliRunner().invoke(app, ["detect", "prompts.txt", "-m", model, "--dry-run", "--json"])
         assert json.loads(done.stdout)["settings"]["detect"]["measure"] == wanted
