@@ -21,7 +21,10 @@ ADDRESS = re.compile(r"(?s)(.+)#(\d+)\+(\d+)")
 LIMIT = 256 << 20  # bytes of one member; a larger one is no picture
 TEXT_LIMIT = 1 << 20
 CAPTIONS_BESIDE = (".txt", ".caption", ".json")
-BLOCK, END = tarfile.BLOCKSIZE, 2 * tarfile.BLOCKSIZE  # bytes: a header's unit, and the zeros that a tar ends with
+HEADER_BLOCK, END = (
+    tarfile.BLOCKSIZE,
+    2 * tarfile.BLOCKSIZE,
+)  # bytes: a header's unit, and the zeros that a tar ends with
 MOST_ZEROS = 1 << 20  # bytes behind the last member; with more, room was made for what never came
 
 
@@ -84,14 +87,14 @@ def _require_nothing(file: IO[bytes], first: int, last: int) -> None:
     at = first
     while at < last:
         file.seek(at)
-        block = file.read(min(BLOCK, last - at))
-        at += BLOCK
+        block = file.read(min(HEADER_BLOCK, last - at))
+        at += HEADER_BLOCK
         if not any(block):
             continue
         info = tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")  # raises HeaderError, a TarError
         if info.type != tarfile.XGLTYPE:
-            raise tarfile.TarError(f"the header at byte {at - BLOCK} is damaged")
-        at += -(-info.size // BLOCK) * BLOCK
+            raise tarfile.TarError(f"the header at byte {at - HEADER_BLOCK} is damaged")
+        at += -(-info.size // HEADER_BLOCK) * HEADER_BLOCK
 
 
 def _content(archive: tarfile.TarFile, info: tarfile.TarInfo, tally: Tally) -> Content | None:
