@@ -21,7 +21,8 @@ ADDRESS = re.compile(r"(?s)(.+)#(\d+)\+(\d+)")
 LIMIT = 256 << 20  # bytes of one member; a larger one is no picture
 TEXT_LIMIT = 1 << 20
 CAPTIONS_BESIDE = (".txt", ".caption", ".json")
-HEADER_BLOCK, END = (
+HEADER_BLOCK = tarfile.BLOCKSIZE
+END = 2 * HEADER_BLOCK  # bytes of zeros that a tar ends with at least
     tarfile.BLOCKSIZE,
     2 * tarfile.BLOCKSIZE,
 )  # bytes: a header's unit, and the zeros that a tar ends with
