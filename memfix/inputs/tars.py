@@ -23,9 +23,6 @@ TEXT_LIMIT = 1 << 20
 CAPTIONS_BESIDE = (".txt", ".caption", ".json")
 HEADER_BLOCK = tarfile.BLOCKSIZE
 END = 2 * HEADER_BLOCK  # bytes of zeros that a tar ends with at least
-    tarfile.BLOCKSIZE,
-    2 * tarfile.BLOCKSIZE,
-)  # bytes: a header's unit, and the zeros that a tar ends with
 MOST_ZEROS = 1 << 20  # bytes behind the last member; with more, room was made for what never came
 
 
