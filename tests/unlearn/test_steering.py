@@ -80,6 +80,12 @@ def test_where_the_first_look_at_all_sees_no_copy_nothing_is_trained() -> None:
     assert reopened.ending is None and reopened.active == ("p1",)
 
 
+def test_a_first_look_that_sees_no_pictures_is_no_success() -> None:
+    """Blank samples are no copies, also before the first step."""
+    heading = steer([seen(0, samples=8, p1=0, p2=0, blank={"p2": 8})], SETTINGS, TARGETS)
+    assert heading.ending is None and heading.active == ()
+
+
 def test_the_rate_falls_over_a_quarter_of_the_steps_since_it_fell_the_last_time() -> None:
     looks = [seen(40, p1=0, p2=0), seen(60, p1=0, p2=0)]
     assert after(*looks).cooling == (60, 75)

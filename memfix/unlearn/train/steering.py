@@ -108,7 +108,9 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
             state, back = _set_back(state, best), best.validation.step
             continue
         _take_in(state, v, enough, most)
-        if fall and v.step >= fall[1]:
+        if not v.step:
+            fall = (0, LEAST_FALL)
+        if fall and (not v.step or v.step >= fall[1]):
             _require_pictures(state, v, settings, fall)
         now = _Kept(v, dict(state.clean), state.confirmed)
         again = best is not None and v.step == best.validation.step  # of the same weights, the last look holds
