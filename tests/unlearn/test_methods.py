@@ -8,6 +8,7 @@ from torch import nn
 
 from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
+from memfix.models.room import Room
 from memfix.unlearn.data.bank import Bank, Batch, Target
 from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.objective.methods import METHODS, check_data, get_method
@@ -30,7 +31,7 @@ def of_method(name: str, settings: UnlearnSettings, bank: Bank, model: Net, low_
     batch = draw(bank, composition.mixture(settings.mixture))
     view = View(bank.schedule.prediction_type, low_pass, settings.snr_gamma)
     model.zero_grad()
-    result = Gradients(composition, list(model.parameters()), model.network, view, Ranks())([batch])
+    result = Gradients(composition, list(model.parameters()), model.network, view, Ranks(), Room())([batch])
     return batch, result, taken(model)
 
 
