@@ -16,7 +16,6 @@ class Adversarial(NamedTuple):
     forget_cap: float = 1.0
     forget_ratio: float = 0.3
     timestep_min: int = 300
-    prior: int = 3  # times as many prior items
 
 
 MOST_ROUNDS = 3  # of the draws per prompt, in a closed loop
@@ -78,9 +77,9 @@ class UnlearnSettings(Settings):
         ge=0,
         description="Optimizer steps after those, in a closed loop at most, against an attack: text embeddings under "
         "which the model still draws an image to forget are searched for while it is unlearned under them. Without "
-        "these steps such a search brings many images back. A closed loop takes none where a short attack brings "
-        "nothing back, and ends when it does no more; by default it may take as many as other steps. An open one has "
-        "none by default and takes 75 on the bundled model. They take 2.5 times as long as other steps.",
+        "these steps such a search brings many images back. A closed loop ends when a short attack brings nothing "
+        "back any more; by default it may take as many as other steps. An open one has none by default and takes 75 "
+        "on the bundled model. They take 2.5 times as long as other steps.",
     )
     lr_warmup_steps: int = Field(5, ge=0, description="Steps over which the learning rate rises from 0 to its value.")
     lr_scheduler: Literal["constant", "cosine"] = Field(
@@ -95,6 +94,13 @@ class UnlearnSettings(Settings):
         description="Target of the prior items: the predictions of the model before training (model), or their "
         "pictures (picture). The former changes other prompts less, but costs one more forward pass per item and, with "
         "full weights, a copy of the UNet. Try picture if that does not fit.",
+    )
+    prior_loss_weight: float | None = Field(
+        None,
+        gt=0,
+        description="Weight of a prior item in the loss, beside that of an item of the mixture. By default 10 where "
+        "prior items are held to the model: it answers them without noise, so that more weight costs nothing and "
+        "changes other prompts less; and 1 where they are held to pictures.",
     )
     gradient_accumulation_steps: int = Field(1, ge=1, description="Passes per optimizer step.")
     gradient_checkpointing: bool = Field(
@@ -324,16 +330,15 @@ class UnlearnSettings(Settings):
         one there are no validations, and the rate rises and falls anew.
 
         What is forgotten is bounded, since much of it is forgotten already, and weighs more; it is drawn at earlier
-        timesteps too. More prior items hold what else there is. Where the user's own values do not go further, they
-        are those of `ADVERSARIAL_VALUES`.
+        timesteps too. Where the user's own values do not go further, they are those of `ADVERSARIAL_VALUES`.
         """
         own = {
-            "max_train_steps": self.adversarial_steps, "learning_rate": rate or self.learning_rate,
+            "max_train_steps": self.adversarial_steps, "adversarial_steps": 0,
+            "learning_rate": rate or self.learning_rate,
             "loop": "closed" if self.closed else "open", "validation_steps": 0, "lr_scheduler": "cosine",
             "forget_cap": self.forget_cap or ADVERSARIAL_VALUES.forget_cap,
             "forget_ratio": max(self.forget_ratio, ADVERSARIAL_VALUES.forget_ratio),
             "timestep_min": min(self.timestep_min, ADVERSARIAL_VALUES.timestep_min),
-            "prior_batch_size": ADVERSARIAL_VALUES.prior * self.prior_batch_size,
         }  # fmt: skip
         return self.model_copy(update=own)
 
@@ -344,6 +349,10 @@ class UnlearnSettings(Settings):
     def _items(self, processes: int) -> int:
         """Items of the mixture in a step of all processes."""
         return self.train_batch_size * self.gradient_accumulation_steps * processes
+
+    def resolved_prior_weight(self) -> float:
+        """The weight of a prior item in force."""
+        return self.prior_loss_weight or (10.0 if self.prior_target == "model" else 1.0)
 
     def resolved_learning_rate(self) -> float:
         """The rate in force."""

@@ -62,9 +62,10 @@ def _as_validation(run: Run, stage: UnlearnStage, phase: Phase, back: Sequence[C
     settings = stage.settings if phase is TRAINING else stage.settings.adversarial()
     validations = run.read(phase.validations, Validation)
     told = {} if stage.ending is None else stage.ending.attacked if phase is ADVERSARIAL else stage.ending.targets
-    if not (validations and told and back):
+    if not (stage.ending and validations and told and back):
         return None
-    heading = steer(validations, settings, list(told))
+    before = stage.ending.step if phase is ADVERSARIAL else 0
+    heading = steer(validations, settings, list(told), before)
     kept = next(v for v in reversed(validations) if v.step == heading.kept)
     if not heading.ending or heading.ending.reason != "clean" or kept.step >= settings.max_train_steps:
         return None

@@ -99,7 +99,7 @@ class Training:
             network = before.room.network(model.denoiser.network(self.precision))
             own = Adversary(self.bank, network, settings.train_batch_size)
             under = AttackMonitor(monitor, own, self._ids(), self.settings.max_train_steps + 1)
-        watch = self._watch(ADVERSARIAL, trainer, under, ranks)
+        watch = self._watch(ADVERSARIAL, trainer, under, ranks, before=ending.step)
         then = self._train(ADVERSARIAL, "Unlearning what an attack brings back", trainer, watch, ranks)
         if under is None:
             return ending.model_copy(update={"copies": None, "samples": None})  # these weights were not validated
@@ -114,9 +114,13 @@ class Training:
         return sum(step.seconds for step in self.run.read(phase.steps, Step))
 
     def _watch(
-        self, phase: Phase, trainer: Trainer, monitor: Monitor | AttackMonitor | None, ranks: Ranks, step: str = LATEST
-    ) -> Watch:
-        """What looks after a phase of the training, which goes on from a checkpoint: the newest, or that of a step."""
+        self, phase: Phase, trainer: Trainer, monitor: Monitor | AttackMonitor | None, ranks: Ranks,
+        step: str = LATEST, before: int = 0,
+    ) -> Watch:  # fmt: skip
+        """What looks after a phase of the training, which goes on from a checkpoint: the newest, or that of a step.
+
+        So many steps were taken `before` it.
+        """
         run, most = self.run, self.settings.checkpoints_total_limit
         checkpoints = Checkpoints(run.path / phase.checkpoints, trainer, most)
         done = ranks.shared(checkpoints.restore(step))
@@ -126,9 +130,7 @@ class Training:
         _cut(run, phase.steps, Step, done)
         seen = ValidationLog(run, phase.validations, _cut(run, phase.validations, Validation, done) if monitor else [])
         if monitor and trainer.settings.closed:
-            return ClosedLoop(
-                seen, trainer, monitor, checkpoints, self._ids(), unknown=isinstance(monitor, AttackMonitor)
-            )
+            return ClosedLoop(seen, trainer, monitor, checkpoints, self._ids(), before)
         return OpenLoop(seen, trainer, monitor if isinstance(monitor, Monitor) else None, checkpoints)
 
     def _train(self, phase: Phase, title: str, trainer: Trainer, watch: Watch, ranks: Ranks) -> Ending:

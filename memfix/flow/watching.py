@@ -12,7 +12,7 @@ from memfix.records import Validation
 from memfix.run.folder import Run
 from memfix.unlearn.train.attacked import AttackMonitor
 from memfix.unlearn.train.checkpoint import Checkpoints
-from memfix.unlearn.train.steering import CONFIRMING, Heading, steer
+from memfix.unlearn.train.steering import Heading, steer
 from memfix.unlearn.train.stopping import Decision, best, decide, diverged
 from memfix.unlearn.train.trainer import Trainer
 from memfix.unlearn.train.validation import Monitor
@@ -110,22 +110,21 @@ class ClosedLoop(Watch):
     """Validates so often that it takes `LOOKING` of the time, and steers the training by what it sees.
 
     `targets` are the ids of the bank's targets, in their order. The validation before the first step looks at all of
-    them where `unknown`, which they are not if the first check has sampled them. Every validation ends in a checkpoint,
-    from which training goes on as it would have.
+    them after steps `before`; without these the first check has. Every validation ends in a checkpoint, from which
+    training goes on as it would have.
     """
 
     def __init__(
         self, seen: ValidationLog, trainer: Trainer, monitor: Monitor | AttackMonitor, checkpoints: Checkpoints,
-        targets: Sequence[str], unknown: bool,
+        targets: Sequence[str], before: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(seen, trainer, checkpoints)
-        self._monitor, self._targets, self._unknown = monitor, targets, unknown
+        self._monitor, self._targets, self._before = monitor, targets, before
 
     def __call__(self) -> Decision:
         """Validate where that is due, and let the trainer go on as the validations say."""
         if not self.validations:
-            many = CONFIRMING * self._trainer.settings.num_validation_images
-            self._validate(looked=self._targets if self._unknown else (), each=many)
+            self._validate(self._targets if self._before else (), self._trainer.settings.num_validation_images)
             return self._follow(self._heading())
         heading, step = self._heading(), self._trainer.step
         if step in (self.validations[-1].step, self._due(heading)) or step == self._trainer.last:
@@ -142,7 +141,7 @@ class ClosedLoop(Watch):
         return self._follow(self._heading())
 
     def _heading(self) -> Heading:
-        return steer(self.validations, self._trainer.settings, self._targets)
+        return steer(self.validations, self._trainer.settings, self._targets, self._before)
 
     def _due(self, heading: Heading) -> int:
         """The step of the next validation."""

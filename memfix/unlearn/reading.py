@@ -16,7 +16,7 @@ from memfix.unlearn.train.trainer import adam
 from memfix.variants.table import get_kinds
 
 OWN = frozenset(name for method in METHODS.values() for name in method.reads)
-PRIOR_ITEMS = frozenset({"prior_batch_size", "prior_target"})
+PRIOR_ITEMS = frozenset({"prior_batch_size", "prior_target", "prior_loss_weight"})
 SAMPLED = frozenset({"keep_margin", "keep_variants", "keep_enough"})
 GIVEN_TO_KEEP = frozenset({"keep_folder", "variant_kinds"})
 LORA = frozenset({"rank", "use_dora", "adapter_per_prompt"})

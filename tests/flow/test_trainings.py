@@ -199,7 +199,7 @@ def test_adversarial_steps_in_a_closed_loop_are_validated_under_attack(ready: Re
     run = ready.detection.run
     ending, _ = ready.train(**CLOSED | {"adversarial_steps": 6})
     found = run.read(ADVERSARIAL.validations, Validation)
-    assert found[0].step == 0 and found[0].copies.keys() == ending.targets.keys() and found[0].samples == 16
+    assert found[0].step == 0 and found[0].copies.keys() == ending.targets.keys() and found[0].samples == 4
     assert found[1].samples in (2, 4)  # of both kinds
     assert ending.attacked.keys() == ending.targets.keys()
     shutil.rmtree(run.path / ADVERSARIAL.checkpoints)

@@ -59,7 +59,7 @@ class Naive:
         total, kept = 0.0, self.filter
         self.filter = None  # a low-pass is for the forget side
         for i in range(len(self.batch.prior)):
-            total = total + self.error(self.batch.prior, i) / self.n
+            total = total + self.s.resolved_prior_weight() * self.error(self.batch.prior, i) / self.n
         self.filter = kept
         return total
 

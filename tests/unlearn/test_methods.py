@@ -29,7 +29,7 @@ def of_method(name: str, settings: UnlearnSettings, bank: Bank, model: Net, low_
     method = METHODS[name]
     composition, bank = method.compose(settings), method.prepare(bank, settings)
     batch = draw(bank, composition.mixture(settings.mixture))
-    view = View(bank.schedule.prediction_type, low_pass, settings.snr_gamma)
+    view = View(bank.schedule.prediction_type, low_pass, settings.snr_gamma, settings.resolved_prior_weight())
     model.zero_grad()
     result = Gradients(composition, list(model.parameters()), model.network, view, Ranks(), Room())([batch])
     return batch, result, taken(model)
@@ -41,6 +41,8 @@ VARIANT_KINDS = [
     ("siss", {"siss_mode": "bernoulli"}),
     ("siss", {"forget_norm": 3.0}),
     ("siss", {"mixture": 0.2}),
+    ("siss", {"prior_loss_weight": 4.0}),
+    ("erasediff", {"prior_loss_weight": 0.3}),
     ("siss", {"forget_cap": 1.6}),
     ("siss", {"siss_mode": "no-is", "forget_cap": 1.6}),
     ("siss", {"siss_mode": "bernoulli", "forget_cap": 1.6}),
@@ -97,7 +99,7 @@ def test_a_cap_is_on_each_item_alone() -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_low_pass_is_on_the_forget_side_alone(name: str, kind: str) -> None:
     model, bank = Net(), bank_of(kind)
-    settings = UnlearnSettings(forget_cap=1.8, bome_eta=2.0, forget_ratio=1.0, forget_weight=1.0)
+    settings = UnlearnSettings(forget_cap=1.8, bome_eta=2.0, forget_ratio=1.0, forget_weight=1.0, prior_loss_weight=1.0)
     batch, _, found = of_method(name, settings, bank, model, low_pass=0.5)
     naive = Naive(model, batch, kind, settings, bank)
     whole = naive.combined(name)
@@ -110,7 +112,7 @@ def test_low_pass_is_on_the_forget_side_alone(name: str, kind: str) -> None:
 
 def test_routed_gradients_are_those_of_two_backwards_over_everything() -> None:
     """Two of ten items are ambiguous and pass twice; each of the others passes on one side."""
-    model, bank, settings = Net(), bank_of("epsilon"), UnlearnSettings()
+    model, bank, settings = Net(), bank_of("epsilon"), UnlearnSettings(prior_loss_weight=1.0)
     batch, (_, _, norms), _ = of_method("siss", settings, bank, model)
     assert model.seen == 10 + 2 + 3
     model.zero_grad()

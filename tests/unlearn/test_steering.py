@@ -67,22 +67,37 @@ def test_a_copy_among_these_takes_a_target_up_again() -> None:
     heading = after(*clean, seen(25, samples=8, p1=0, p2=1))
     assert heading.ending is None and heading.cooling is None
     assert heading.active == heading.looked == ("p2",)
+    assert heading.rate == 0.5
     again = after(*clean, seen(25, samples=8, p1=0, p2=1), seen(30, p2=0), seen(35, p2=0))
     assert again.cooling == (35, 40)
 
 
-def test_where_the_first_look_at_all_sees_no_copy_nothing_is_trained() -> None:
-    ending = steer([seen(0, samples=8, p1=0, p2=0)], SETTINGS, TARGETS).ending
-    assert ending is not None and ending.good and (ending.step, ending.taken) == (0, 0)
-    heading = steer([seen(0, samples=8, p1=0, p2=8)], SETTINGS, TARGETS)
-    assert heading.ending is None and heading.rate == 1 and heading.active == ("p2",)
-    reopened = steer([seen(0, samples=8, p1=0, p2=0), seen(0, samples=32, p1=1)], SETTINGS, TARGETS)
-    assert reopened.ending is None and reopened.active == ("p1",)
+def test_steps_that_adversarial_ones_follow_leave_the_last_look_to_them() -> None:
+    before = SETTINGS.model_copy(update={"adversarial_steps": 50})
+    looks = [seen(0), seen(10, p1=0, p2=0), seen(20, p1=0, p2=1)]
+    assert steer(looks, before, TARGETS).ending is None
+    ending = steer([*looks, seen(30, p2=0), seen(40, p2=0)], before, TARGETS).ending
+    assert ending is not None and ending.good and (ending.step, ending.copies, ending.samples) == (40, 0, 2)
 
 
-def test_a_first_look_that_sees_no_pictures_is_no_success() -> None:
-    """Blank samples are no copies, also before the first step."""
-    heading = steer([seen(0, samples=8, p1=0, p2=0, blank={"p2": 8})], SETTINGS, TARGETS)
+def test_after_steps_at_a_height_the_first_look_at_all_ends_nothing() -> None:
+    """The noise of these steps is still in the weights, so the rate falls, over a quarter of them too, and all are
+    looked at with more samples."""
+    first = seen(0, samples=4, p1=0, p2=0)
+    heading = steer([first], SETTINGS, TARGETS, before=40)
+    assert (heading.ending, heading.active, heading.cooling, heading.each) == (None, TARGETS, (0, 10), 2 * CONFIRMING)
+    ending = steer([first, seen(10, samples=16, p1=0, p2=0)], SETTINGS, TARGETS, before=40).ending
+    assert ending is not None and ending.good and ending.step == 10
+    some = steer([seen(0, samples=4, p1=0, p2=3)], SETTINGS, TARGETS, before=40)
+    assert some.ending is None and some.rate == 1 and some.active == ("p2",)
+    clean = [seen(0, samples=4, p1=0, p2=3), seen(20, samples=4, p2=0)]
+    assert steer(clean, SETTINGS, TARGETS, before=40).cooling == (20, 35)
+
+
+def test_a_look_at_all_that_sees_no_pictures_is_no_success() -> None:
+    """Blank samples are no copies, also where nothing was trained against an attack yet."""
+    lost = [seen(0, samples=4, p1=0, p2=0), seen(10, samples=16, p1=0, p2=0, blank={"p2": 16})]
+    heading = steer(lost, SETTINGS, TARGETS, before=40)
     assert heading.ending is None and heading.active == ()
 
 

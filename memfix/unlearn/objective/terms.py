@@ -31,12 +31,13 @@ class Climbed(Protocol):
 
 
 class View(NamedTuple):
-    """How answers are read: the network's prediction type, the low-pass on residuals of the forget side, and the bound
-    of the weight of time."""
+    """How answers are read: the network's prediction type, the low-pass on residuals of the forget side, the bound
+    of the weight of time, and the weight of a prior item beside that of an item of the mixture."""
 
     prediction_type: str
     low_pass: float | None = None
     snr_gamma: float | None = None
+    prior_weight: float = 1.0
 
     @property
     def whole(self) -> View:
@@ -79,7 +80,8 @@ def denoise_keep(batch: Batch, network: Network, view: View) -> torch.Tensor:
 def _with_prior(items: Items, weight: torch.Tensor, batch: Batch, network: Network, view: View) -> torch.Tensor:
     """Items and prior items in one pass."""
     if len(batch.prior):
-        items, weight = items.join(batch.prior), torch.cat([weight, torch.ones(len(batch.prior))])
+        prior = torch.full((len(batch.prior),), view.prior_weight)
+        items, weight = items.join(batch.prior), torch.cat([weight, prior])
     return weighted(items, weight, network, view.whole, len(batch))
 
 

@@ -10,11 +10,13 @@ different numbers of steps. So training begins at a low rate, and validations te
   it is not looked at either, until no other target is left.
 - Then the rate falls to 0 over some more steps of all targets, since a rate cut off at its height leaves the noise of
   the last steps in the weights; how many follows from the steps since it fell the last time. All targets are looked at
-  again, with more samples; those that copy are taken up again. Only now the samples of each target have to be pictures:
-  on the way they may be shapeless for a while. Where they are not, that counts as a setback, and as many steps follow
-  that forget nothing and keep what all targets are to show, which lets their samples take shape again.
+  again, with more samples; those that copy are taken up again, at half the rate, since little is left. Only now the
+  samples of each target have to be pictures: on the way they may be shapeless for a while. Where they are not, that
+  counts as a setback, and as many steps follow that forget nothing and keep what all targets are to show, which lets
+  their samples take shape again.
 
-Training may begin with a look at all targets. Where none of them copies, there is nothing to train.
+Where adversarial steps follow, none of this last part is done before them: they begin with a look at all targets, and
+end with it.
 
 The heading follows from the validations alone, so that an interrupted training goes on as if it had not been.
 """
@@ -30,7 +32,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.records import Ending, Validation
 from memfix.unlearn.train.stopping import COOL_DOWN, unharmed
 
-RISE, FALL = 2.0, 0.5  # of the rate: where copies stay, and after a setback
+RISE, FALL = 2.0, 0.5  # of the rate: where copies stay, and after a setback or where a last look still sees copies
 STAY = 0.75  # of the share of copies before; with less, the rate is high enough
 MOST_SETBACKS = 3
 CONFIRMING = 4  # times as many samples, once all targets seem to be forgotten
@@ -69,7 +71,7 @@ class _State:
     highest: float = math.inf
     cooling: tuple[int, int] | None = None
     cooled: int = 0
-    """The step at which the rate had fallen to 0 the last time."""
+    """The step at which the rate had fallen to 0 the last time; below 0 where it has not since steps before these."""
     keeping: bool = False
     """Nothing is forgotten while it falls."""
     shares: dict[str, float] = field(default_factory=dict)
@@ -96,11 +98,14 @@ class _Kept:
         return self.confirmed, self.forgotten(enough), self.validation.step
 
 
-def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets: Sequence[str]) -> Heading:
-    """The heading after validations, in order of their steps. The first is of the weights that training begins with."""
+def steer(
+    validations: Sequence[Validation], settings: UnlearnSettings, targets: Sequence[str], before: int = 0
+) -> Heading:
+    """The heading after validations, in order of their steps. The first is of the weights that training begins with,
+    which may have taken steps `before` at a rate that has not fallen."""
     each, most = settings.num_validation_images, settings.max_train_steps
     enough = settings.clean_validations * each
-    state, best, back = _State(1.0, dict.fromkeys(targets, 0), shares=dict.fromkeys(targets, 1.0)), None, None
+    state, best, back = _begun(targets, before), None, None
     for v in validations:
         back, fall = None, state.cooling
         if not unharmed(v, settings):
@@ -108,9 +113,7 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
             state, back = _set_back(state, best), best.validation.step
             continue
         _take_in(state, v, enough, most)
-        if not v.step:
-            fall = (0, LEAST_FALL)
-        if fall and (not v.step or v.step >= fall[1]):
+        if fall and v.step >= fall[1]:
             _require_pictures(state, v, settings, fall)
         now = _Kept(v, dict(state.clean), state.confirmed)
         again = best is not None and v.step == best.validation.step  # of the same weights, the last look holds
@@ -123,7 +126,8 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
     active = tuple(i for i in targets if state.clean[i] < enough)
     last = validations[-1].step
     ending = None
-    if state.confirmed and back is None:
+    handed_over = bool(settings.adversarial_steps) and not active
+    if (state.confirmed or handed_over) and back is None:
         ending = _ending("clean", best, last, targets, enough, ())
     elif state.setbacks >= MOST_SETBACKS:
         ending = _ending("rolled back", best, last, targets, enough, state.lost)
@@ -138,10 +142,15 @@ def steer(validations: Sequence[Validation], settings: UnlearnSettings, targets:
     )  # fmt: skip
 
 
+def _begun(targets: Sequence[str], before: int) -> _State:
+    """The state at the start: nothing is known, and all targets may copy."""
+    return _State(1.0, dict.fromkeys(targets, 0), cooled=-before, shares=dict.fromkeys(targets, 1.0))
+
+
 def _take_in(state: _State, v: Validation, enough: int, most: int) -> None:
     """What a validation within the limits says."""
     shares = {i: n / v.samples for i, n in v.copies.items()}
-    last = not v.step if state.cooling is None else v.step >= state.cooling[1]
+    last = state.cooling is not None and v.step >= state.cooling[1]
     for i, share in shares.items():
         state.clean[i] = 0 if share else state.clean[i] + v.samples
     left = [i for i, n in state.clean.items() if n < enough]
@@ -151,6 +160,8 @@ def _take_in(state: _State, v: Validation, enough: int, most: int) -> None:
     if last:
         state.keeping = False
         state.cooling, state.cooled, state.confirmed, state.lost = None, v.step, not left, ()
+        if left:
+            state.rate *= FALL
         return
     if before and now > STAY * before:
         state.rate = min(state.rate * RISE, state.highest)

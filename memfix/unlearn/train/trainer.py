@@ -83,7 +83,12 @@ class Trainer:
         self.weights = parameter_group(weights, settings.parameter_group)
         self.parameters = list(self.weights.values())
         self._bank, self._composition, self._network = method.prepare(bank, settings), composition, network
-        self._view = View(bank.schedule.prediction_type, settings.forget_low_pass, settings.snr_gamma)
+        self._view = View(
+            bank.schedule.prediction_type,
+            settings.forget_low_pass,
+            settings.snr_gamma,
+            settings.resolved_prior_weight(),
+        )
         self._mask = self._find_mask()
         self._prior = self._find_prior(checkpoints) if self._strength else None
         decay = 0.0 if self._mask else settings.adam_weight_decay
