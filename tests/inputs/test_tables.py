@@ -132,7 +132,7 @@ def test_a_folder_without_a_table(tmp_path: Path) -> None:
 BROKEN = [
     ("p.csv", "text,url\na,b\nc, d, e\nf,g\n", [3], ["a", "f"]),  # a comma without quotes would cut the prompt
     ("p.csv", 'text\na\n"b" c\nd\n', [3], ["a", "d"]),
-    ("p.csv", 'text\n"a\nb"\n\n"c', [5], ["a b"]),
+    ("p.csv", '"text"\n"a\nb"\n\n"c', [5], ["a b"]),
     ("p.csv", b"text\na\n\xe9t\xe9\nb\n", [3], ["a", "b"]),
     ("p.txt", b"a\n\xff\nb", [2], ["a", "b"]),
     ("p.jsonl", '{"text": "a"}\n{"text": \n[]\n{"text": "\\ud800"}\n{"text": "b"}\n', [2, 3, 4], ["a", "b"]),
