@@ -57,6 +57,12 @@ def existing(table: Path, name: str, near: bool = False) -> str | None:
     return None
 
 
+def leads_out(table: Path, name: str, path: str) -> bool:
+    """Whether a name in a table leads to a picture outside of the table's folder, and not by a link in there."""
+    says_so = any(PurePosixPath(s).is_absolute() or ".." in PurePosixPath(s).parts for s in spellings(name))
+    return says_so and not Path(path).is_relative_to(base_folder(table).resolve())
+
+
 def names_something(path: Path) -> bool:
     """Whether anything bears a name, which may be none that the system can have."""
     try:

@@ -13,10 +13,10 @@ from memfix.files import digest, sha256
 from memfix.inputs import captions, columns, tables, tars
 from memfix.inputs.contents import SUFFIXES, TAR, Content, content_of
 from memfix.inputs.folders import parts
-from memfix.inputs.paths import as_path, existing, names_something
+from memfix.inputs.paths import as_path, existing, leads_out, names_something
 from memfix.inputs.references import index_folder
 from memfix.inputs.standard_input import DASH, STDIN
-from memfix.inputs.tally import PassedOver, Tally, listed
+from memfix.inputs.tally import OUTSIDE, PassedOver, Tally, listed
 from memfix.inputs.text_lists import prompt_lines
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Role
@@ -148,17 +148,15 @@ def list_file(source: str) -> Path:
 
 def _list_of(folder: Path) -> Path:
     """The table of an imagefolder, its own or the one in a folder of it."""
-    found = tables.metadata(folder)
-    below = [] if found else tables.metadata_below(folder)
-    if len(below) > 1:
-        names = ", ".join(str(table) for table in below[:3])
-        raise MemfixError(f"There are {len(below)} lists in the folder {folder}: {names}.", "Give one of them.")
-    found = found or next(iter(below), None)
-    if found is None:
+    found = tables.metadata(folder) or tables.metadata_below(folder)
+    if len(found) > 1:
+        names = ", ".join(str(table) for table in found[:3])
+        raise MemfixError(f"There are {len(found)} lists in the folder {folder}: {names}.", "Give one of them.")
+    if not found:
         raise MemfixError(
             f"There is no list in the folder {folder}.", f"Put one of these there: {', '.join(tables.METADATA)}."
         )
-    return found
+    return found[0]
 
 
 def stream(path: Path, wrong: WrongRows, images: bool = True, tally: Tally | None = None) -> Iterator[PromptRow]:
@@ -185,7 +183,7 @@ def stream(path: Path, wrong: WrongRows, images: bool = True, tally: Tally | Non
             continue
         if not texts:
             tally.pass_over(PassedOver.EMPTY, place)
-        references = (*_files(path, number, names, wrong), *_perhaps(path, perhaps, place, tally))
+        references = (*_files(path, number, names, wrong, tally), *_perhaps(path, perhaps, place, tally))
         for text in texts:
             row = PromptRow(number, text, references, urls, columns.ground_truth(cells), place)
             yield from _without_place(row, tally)
@@ -210,14 +208,16 @@ def _pictures(path: Path, cells: columns.Cells) -> tuple[list[str], list[str], t
     return [] if published else names, [*columns.perhaps(cells), *(names if published else [])], urls
 
 
-def _files(path: Path, number: int, names: Sequence[str], wrong: WrongRows) -> Iterator[str]:
+def _files(path: Path, number: int, names: Sequence[str], wrong: WrongRows, tally: Tally) -> Iterator[str]:
     """Those images of a row that are there."""
     for name in names:
         file = existing(path, name)
         if file is None:
             captions.missing(wrong, path, number, name)
-        else:
-            yield file
+            continue
+        if leads_out(path, name, file):
+            tally.alter(OUTSIDE, f"{file} ({path}:{number})")
+        yield file
 
 
 def _perhaps(path: Path, names: Sequence[str], place: str, tally: Tally) -> Iterator[str]:
@@ -262,11 +262,12 @@ def _in_folder(folder: Path, wrong: WrongRows, tally: Tally, images: bool) -> It
 
 
 def _beside(picture: Path, name: str, wrong: WrongRows, tally: Tally) -> Iterator[PromptRow]:
-    """A picture of a folder with the caption beside it."""
-    if text := captions.beside(picture, wrong):
-        yield PromptRow(1, text, (str(picture.resolve()),), source=str(picture))
-    else:
+    """A picture of a folder with the captions beside it."""
+    texts = captions.beside(picture, wrong, tally)
+    if not texts:
         tally.pass_over(PassedOver.UNCAPTIONED, name)
+    for text in texts:
+        yield PromptRow(1, text, (str(picture.resolve()),), source=str(picture))
 
 
 def _merge(first: PromptRow, again: PromptRow) -> PromptRow:

@@ -110,16 +110,16 @@ def _head(path: Path) -> bytes:
     return head
 
 
-def metadata(folder: Path) -> Path | None:
-    """The table of an imagefolder."""
-    return next((folder / name for name in METADATA if (folder / name).is_file()), None)
+def metadata(folder: Path) -> list[Path]:
+    """The tables of an imagefolder: several tell of other pictures each, or of the same ones again."""
+    return [folder / name for name in METADATA if (folder / name).is_file()]
 
 
 def metadata_below(folder: Path) -> list[Path]:
     """The tables of imagefolders in a folder, at any depth: one for each split."""
     names = (found.path for found in files_below(folder) if not is_hidden(found.path))
     folders = sorted({path.parent for name in names if (path := folder / name).name in METADATA})
-    return [table for inner in folders if (table := metadata(inner))]
+    return [table for inner in folders for table in metadata(inner)]
 
 
 def lines(path: Path, wrong: WrongRows) -> Iterator[tuple[int, str]]:

@@ -5,7 +5,6 @@ A picture's address is `/a/b.tar#OFFSET+SIZE`, bytes of its data in the file. Kn
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 from collections.abc import Iterator
@@ -13,14 +12,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from memfix.errors import MemfixError
-from memfix.inputs import columns
+from memfix.inputs.beside import SUFFIXES_BESIDE, TEXT_LIMIT, texts_in
 from memfix.inputs.contents import Content, Known, by_bytes, by_name, is_hidden
 from memfix.inputs.tally import PassedOver, Tally
 
 ADDRESS = re.compile(r"(?s)(.+)#(\d+)\+(\d+)")
 LIMIT = 256 << 20  # bytes of one member; a larger one is no picture
-TEXT_LIMIT = 1 << 20
-CAPTIONS_BESIDE = (".txt", ".caption", ".json")
 HEADER_BLOCK = tarfile.BLOCKSIZE
 END = 2 * HEADER_BLOCK  # bytes of zeros that a tar ends with at least
 MOST_ZEROS = 1 << 20  # bytes behind the last member; with more, room was made for what never came
@@ -55,7 +52,7 @@ def members(tar: Path, tally: Tally | None = None) -> Iterator[Member]:
                     found.append((info.name, f"{tar.resolve()}#{info.offset_data}+{info.size}"))
                     continue
                 stem, suffix = _parted(info.name)
-                is_text = suffix in CAPTIONS_BESIDE and content is Content.OTHER and info.size <= TEXT_LIMIT
+                is_text = suffix in SUFFIXES_BESIDE and content is Content.OTHER and info.size <= TEXT_LIMIT
                 if is_text and (file := archive.extractfile(info)):
                     texts[stem] = _caption(file.read(), suffix) or texts.get(stem, "")
     except (tarfile.TarError, OSError) as error:
@@ -108,7 +105,7 @@ def _content(archive: tarfile.TarFile, info: tarfile.TarInfo, tally: Tally) -> C
         file = archive.extractfile(info)
         known = by_bytes(file, info.size) if file else Known(Content.OTHER)
     suffix = PurePosixPath(info.name).suffix.lower()
-    other = PassedOver.CAPTIONS if suffix in CAPTIONS_BESIDE else PassedOver.OTHER
+    other = PassedOver.CAPTIONS if suffix in SUFFIXES_BESIDE else PassedOver.OTHER
     if known.content is not Content.PICTURE:
         kinds = {Content.FOREIGN: PassedOver.FOREIGN, Content.OTHER: other}
         tally.pass_over(kinds.get(known.content, PassedOver.CLOSED), info.name)
@@ -148,9 +145,6 @@ def read(address: str) -> bytes | None:
 def _caption(data: bytes, suffix: str) -> str:
     """A caption, or nothing where there is none: references do not need one."""
     try:
-        text = data.decode("utf-8-sig")
-        cells = json.loads(text) if suffix == ".json" else {"text": text}
-        named = {columns.normal(name): cell for name, cell in cells.items()} if isinstance(cells, dict) else {}
-        return next(iter(columns.texts(named, required=False)), "")
-    except (ValueError, RecursionError, columns.WrongCellError):
+        return next(iter(texts_in(data, suffix)), "")
+    except UnicodeDecodeError:
         return ""

@@ -154,7 +154,7 @@ def test_captions_beside_pictures(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for i, name in enumerate(["a.png", "b.jpg", "c.png", "in/d.png"]):
         picture(i).save(tmp_path / name)
-    (tmp_path / "a.txt").write_text("\ufeff a cat,\n asleep\n")
+    (tmp_path / "a.txt").write_text("\ufeff a cat, asleep\nin a box\n")
     (tmp_path / "b.caption").write_text("a dog")
     (tmp_path / "in/d.txt").write_text("a bird")
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "./in/d.png", "text": "a red bird"}\n')
