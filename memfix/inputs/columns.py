@@ -20,18 +20,8 @@ URL = ("url", "urls", "image_url", "image_urls", "img_url", "retrieved_urls")
 PERHAPS = "image if it is there"
 """Where this package puts images that a list names although people publish it without them: COCO, Flickr8k, kohya."""
 IMAGE_NAME, COMMENT = "image_name", "comment"  # Flickr30k: the names of a picture and of its text
-BESIDE_TEXT = {
-    IMAGE_NAME,
-    "comment_number",
-    "id",
-    "index",
-    "negative_prompt",
-    "seed",
-    "name",
-    "category",
-    "label",
-    "split",
-}
+NUMBERS = ("comment_number", "id", "index", "seed")
+BESIDE_TEXT = {IMAGE_NAME, *NUMBERS, "negative_prompt", "name", "category", "label", "split"}
 """Names of columns that, beside a text, tell that a line names columns; nothing is read of these."""
 PARAPHRASES = ("paraphrases", "paraphrase", "rephrased")
 TEXT_OR_URL = {*TEXT, *URL}

@@ -27,6 +27,7 @@ HINT = f"One of these columns must hold the text: {', '.join(columns.TEXT)}; and
 COMMAND_LINE = "command line"
 ID_DIGITS = 16  # so that no two texts of a list of a million share an id
 NOT_THERE = "prompts whose picture is not there"
+AS_TABLE = "lists under the name of a text file were read as tables"
 PLACE, TAKEN_OUT = "{prompt}", "the place for a prompt in a style was taken out"
 LIST_SUFFIXES = {*tables.SUFFIXES, *tables.NO_LISTS, *SUFFIXES, TAR, ".txt", ".text", ".list", ".lst", ".gz"}
 
@@ -170,9 +171,11 @@ def stream(path: Path, wrong: WrongRows, images: bool = True, tally: Tally | Non
         yield from _in_tar(path, tally)
         return
     if tables.form(path) is None:
-        for number, text in prompt_lines(path, tables.lines(path, wrong), wrong, tally):
+        for number, text in prompt_lines(path, tables.first_lines(path), tables.lines(path, wrong), wrong, tally):
             yield from _without_place(PromptRow(number, text, source=f"{path}:{number}"), tally)
         return
+    if path.suffix.lower() not in tables.SUFFIXES and tables.form(path) is tables.Table.SEPARATED:
+        tally.alter(AS_TABLE, str(path))
     for number, cells in tables.rows(path, wrong):
         place = f"{path}:{number}"
         try:

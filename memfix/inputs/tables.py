@@ -81,11 +81,14 @@ def form(path: Path) -> Table | None:
     """What kind of table a file is; None for lines of text. Raises MemfixError for what is neither."""
     if known := SUFFIXES.get(path.suffix.lower()):
         return known
+    return Table.PARQUET if _head(path).startswith(b"PAR1") else OF_TEXT[form_of(first_lines(path))]
+
+
+def first_lines(path: Path) -> list[str]:
+    """Lines of a text file that show what it is, whole ones. Raises MemfixError as `form` does."""
     head = _head(path)
-    if head.startswith(b"PAR1"):
-        return Table.PARQUET
-    looked_at = head.decode("utf-8-sig", errors="replace").splitlines()[:LINES_THAT_SHOW]
-    return OF_TEXT[form_of(looked_at[:-1] if len(head) == TEXT_HEAD and len(looked_at) > 1 else looked_at)]
+    found = head.decode("utf-8-sig", errors="replace").splitlines()[:LINES_THAT_SHOW]
+    return found[:-1] if len(head) == TEXT_HEAD and len(found) > 1 else found
 
 
 def _head(path: Path) -> bytes:
