@@ -48,6 +48,7 @@ NO_LISTS = {
 COMPRESSED = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!")
 TEXT_HEAD = 1 << 16  # bytes that show what a text file is
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+MAGIC = b"PAR1"
 BATCH = 1024  # rows of parquet in memory at once
 
 
@@ -80,8 +81,17 @@ def rows(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
 def form(path: Path) -> Table | None:
     """What kind of table a file is; None for lines of text. Raises MemfixError for what is neither."""
     if known := SUFFIXES.get(path.suffix.lower()):
-        return known
-    return Table.PARQUET if _head(path).startswith(b"PAR1") else OF_TEXT[form_of(first_lines(path))]
+        return Table.PARQUET if _is_parquet(path) else known
+    return Table.PARQUET if _head(path).startswith(MAGIC) else OF_TEXT[form_of(first_lines(path))]
+
+
+def _is_parquet(path: Path) -> bool:
+    """Whether a file is a parquet table under whatever name."""
+    try:
+        with binary(path) as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:  # reading it will say why
+        return False
 
 
 def first_lines(path: Path) -> list[str]:

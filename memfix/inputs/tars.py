@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 
 from memfix.errors import MemfixError
 from memfix.inputs.beside import SUFFIXES_BESIDE, TEXT_LIMIT, texts_in
-from memfix.inputs.contents import Content, Known, by_bytes, by_name, is_hidden
+from memfix.inputs.contents import Content, Known, content_in, is_hidden
 from memfix.inputs.tally import PassedOver, Tally
 
 ADDRESS = re.compile(r"(?s)(.+)#(\d+)\+(\d+)")
@@ -100,10 +100,8 @@ def _content(archive: tarfile.TarFile, info: tarfile.TarInfo, tally: Tally) -> C
     if info.size > LIMIT:
         tally.pass_over(PassedOver.LARGE, info.name)
         return None
-    known = by_name(info.name)
-    if known is None:
-        file = archive.extractfile(info)
-        known = by_bytes(file, info.size) if file else Known(Content.OTHER)
+    file = archive.extractfile(info)
+    known = content_in(info.name, file, info.size) if file else Known(Content.OTHER)
     suffix = PurePosixPath(info.name).suffix.lower()
     other = PassedOver.CAPTIONS if suffix in SUFFIXES_BESIDE else PassedOver.OTHER
     if known.content is not Content.PICTURE:

@@ -21,8 +21,8 @@ def png(seed: int) -> bytes:
     return data.getvalue()
 
 
-def write(path: Path, files: list[tuple[str, bytes]], mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as archive:
+def write(path: Path, files: list[tuple[str, bytes]], mode: str = "w", form: int = tarfile.DEFAULT_FORMAT) -> Path:
+    with tarfile.open(path, mode, format=form) as archive:
         for name, data in files:
             info = tarfile.TarInfo(name)
             info.size = len(data)
