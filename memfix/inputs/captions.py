@@ -72,6 +72,7 @@ def named_images(table: Path, wrong: WrongRows) -> Iterator[tuple[int, str, str]
     """Line, image as written, and caption, for every image that a table names."""
     for line, cells in tables.rows(table, wrong):
         try:
+            columns.require_no_encoded(cells)
             names = [*columns.images(cells), *columns.perhaps(cells)]
             text = next(iter(columns.texts(cells, required=False)), "")
         except columns.WrongCellError as error:

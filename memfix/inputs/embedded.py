@@ -59,9 +59,22 @@ def _single(kind: pa.DataType) -> pa.DataType:
 
 
 def other_bytes(file: ParquetFile) -> list[str]:
-    """The columns with bytes somewhere in their cells that are not read as pictures, although they may be some."""
+    """The columns with bytes somewhere in their cells, or pictures as text, that are not read as pictures."""
     read = picture_columns(file)
-    return [field.name for field in file.schema_arrow if field.name not in read and _has_bytes(field.type)]
+    unread = [field.name for field in file.schema_arrow if field.name not in read and _has_bytes(field.type)]
+    return unread + encoded_columns(file)
+
+
+def encoded_columns(file: ParquetFile) -> list[str]:
+    """The columns of text that begin with pictures as text."""
+    names = [field.name for field in file.schema_arrow if _is_text(field.type)]
+    return [name for name in names if any(columns.is_encoded(i.decode("latin-1")) for i in _first_items(file, name))]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
 def _has_bytes(kind: pa.DataType) -> bool:
@@ -82,10 +95,15 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 def _begins_with_pictures(file: ParquetFile, column: str) -> bool:
     """Whether one of the first items of a column that are not empty holds a picture, or names one."""
-    batches = file.iter_batches(ROWS, columns=[column])
-    cells = (cell for batch in batches for cell in batch.column(0).to_pylist())
+    return any(_is_picture(item) for item in _first_items(file, column))
+
+
+def _first_items(file: ParquetFile, column: str) -> Iterator[Any]:
+    """The first items in the cells of a column that are not empty; of texts, which may be none, their bytes."""
+    batches = (batch.column(0) for batch in file.iter_batches(ROWS, columns=[column]))
+    cells = (c for b in batches for c in (b.cast("large_binary") if _is_text(b.type) else b).to_pylist())
     items = (item for cell in cells for item in (cell if isinstance(cell, list) else [cell]) if item)
-    return any(_is_picture(item) for item in islice(filter(_says_something, items), ROWS))
+    return islice(filter(_says_something, items), ROWS)
 
 
 def _says_something(item: Any) -> bool:

@@ -170,12 +170,15 @@ def stream(path: Path, wrong: WrongRows, images: bool = True, tally: Tally | Non
     if path != STDIN and content_of(path).content is Content.TAR:
         yield from _in_tar(path, tally)
         return
-    if tables.form(path) is None:
+    form = tables.form(path)
+    if form is None:
         for number, text in prompt_lines(path, tables.first_lines(path), tables.lines(path, wrong), wrong, tally):
             yield from _without_place(PromptRow(number, text, source=f"{path}:{number}"), tally)
         return
-    if path.suffix.lower() not in tables.SUFFIXES and tables.form(path) is tables.Table.SEPARATED:
+    if form is tables.Table.SEPARATED and path.suffix.lower() not in tables.SUFFIXES:
         tally.alter(AS_TABLE, str(path))
+    if form is tables.Table.PARQUET and images and tables.held_in(path) == (False, True):
+        tally.pass_over(PassedOver.UNREAD, str(path))
     for number, cells in tables.rows(path, wrong):
         place = f"{path}:{number}"
         try:
@@ -205,7 +208,8 @@ def _without_place(row: PromptRow, tally: Tally) -> Iterator[PromptRow]:
 
 def _pictures(path: Path, cells: columns.Cells) -> tuple[list[str], list[str], tuple[str, ...]]:
     """Images that a row names, those that need not be there, and URLs. Tables under the name of a text file are
-    published without their pictures."""
+    published without their pictures. Raises WrongCellError where one cannot be read."""
+    columns.require_no_encoded(cells)
     names, urls = columns.images(cells), tuple(columns.urls(cells))
     published = path.suffix.lower() not in tables.SUFFIXES
     return [] if published else names, [*columns.perhaps(cells), *(names if published else [])], urls

@@ -227,6 +227,7 @@ def _parquet(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
         names = [f.name for f in file.schema_arrow if columns.known(columns.normal(f.name)) and _is_text(f.type)]
         if not any(columns.normal(name) in columns.TEXT for name in names):
             names += [f.name for f in file.schema_arrow if _is_text_inside(f.type)]
+        names += [name for name in embedded.encoded_columns(file) if name not in names]
         pictures = embedded.picture_columns(file)
         number = 0
         for batch in _batches(file, names, pictures):

@@ -1,7 +1,9 @@
 """Forms that prompt lists are published in, read as they are; and tables that are wrong in the ways real ones are."""
 
+import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +17,7 @@ from memfix.inputs.tables import lines
 from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import KEPT, WrongRows
 from tests.conftest import picture
+from tests.inputs.test_tars import png
 from tests.processes import memfix
 
 
@@ -84,7 +87,7 @@ def test_parquet(tmp_path: Path) -> None:
     a, b = read_prompts(str(tmp_path / "p.parquet"), tally=tally)
     assert (a.text, a.urls, a.ground_truth) == ("a", ("http://x.org/1", "http://x.org/4", "http://x.org/3"), "MV")
     assert (b.text, b.urls, b.source[-2:]) == ("b", (), ":3")
-    assert tally.passed_over == {PassedOver.EMPTY: 1, PassedOver.REPEATED: 1}
+    assert tally.passed_over == {PassedOver.EMPTY: 1, PassedOver.REPEATED: 1, PassedOver.UNREAD: 1}
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 but no more", b"PAR1" + b"\0" * 64 + b"PAR1"])
@@ -326,3 +329,39 @@ def test_skip_invalid_on_the_command_line(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert (found["prompts"], found["wrong_rows"]) == (2, 1)
     assert "p.jsonl:2 is not JSON" in done.stderr
+
+
+ENCODED = base64.b64encode(png(0)).decode()
+PICTURES_AS_TEXT = [
+    ENCODED, f"data:image/png;base64,{ENCODED}", [ENCODED, ENCODED], {"bytes": ENCODED, "path": None}, repr(png(0)),
+    base64.urlsafe_b64encode(png(0)).decode(), f'["{ENCODED}"]', str({"bytes": png(0), "path": "a.png"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("column", ["image", "image_base64"])
+@pytest.mark.parametrize("cell", PICTURES_AS_TEXT, ids=range(len(PICTURES_AS_TEXT)))
+def test_pictures_as_text_are_refused_by_the_name_of_their_column(tmp_path: Path, column: str, cell: Any) -> None:
+    names = ["p.jsonl", "p.parquet"] if isinstance(cell, str) else ["p.jsonl"]
+    for name in names:
+        row = {"text": "a cat", column: cell}
+        if name == "p.parquet":
+            pq.write_table(pa.table({key: [value] for key, value in row.items()}), tmp_path / name)
+        else:
+            write(tmp_path, name, json.dumps(row))
+        for read in (lambda path: read_prompts(path), lambda path: read_references(path, [])):
+            with pytest.raises(MemfixError, match=rf"{name}:1 holds a picture as text \(base64\) in column '{column}'"):
+                read(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("text", ["A" * 80, "a" * 300, "https://x.org/" + "iVBORw0KGgo" * 9, "data: image", "b'a cat'"])
+def test_long_words_are_no_pictures(tmp_path: Path, text: str) -> None:
+    (prompt,) = read_prompts(write(tmp_path, "p.jsonl", json.dumps({"text": text})))
+    assert prompt.text == text
+
+
+def test_a_table_of_pictures_as_text_beside_others_is_told(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "a.png")
+    pq.write_table(pa.table({"text": ["a cat"], "b64": [ENCODED]}), tmp_path / "x.parquet")
+    tally = Tally()
+    assert len(read_references(str(tmp_path), [], tally=tally)) == 1
+    assert tally.passed_over == {PassedOver.UNREAD: 1} and tally.warnings()
