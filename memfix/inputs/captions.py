@@ -98,12 +98,15 @@ def beside(picture: Path, wrong: WrongRows, tally: Tally | None = None) -> list[
     tally, found = tally or Tally(), list[str]()
     for suffix in SUFFIXES_BESIDE:
         file = picture.with_suffix(suffix)
-        data = _caption_file(file)
-        lines = [data] if suffix == JSON else [line for line in data.splitlines() if line.strip(BLANK)]
         try:
+            data = _caption_file(file)
+            lines = [data] if suffix == JSON else [line for line in data.splitlines() if line.strip(BLANK)]
             found += texts_in(lines[0], suffix) if lines else []
         except UnicodeDecodeError:
             wrong.add(str(file), "is not UTF-8 text", "Save it as UTF-8.")
+            continue
+        except OSError as error:
+            wrong.add(str(file), f"cannot be read: {error.strerror}", "Restore it, or correct its rights.")
             continue
         if len(lines) > 1:
             tally.alter(FIRST_LINE, str(file))
@@ -114,10 +117,9 @@ def beside(picture: Path, wrong: WrongRows, tally: Tally | None = None) -> list[
 
 
 def _caption_file(file: Path) -> bytes:
-    """What is in a file beside a picture; nothing where there is none, or if it is a picture itself."""
-    try:
-        with file.open("rb") as opened:
-            data = opened.read(TEXT_LIMIT)
-    except OSError:
+    """What is in a file beside a picture; nothing where there is none, or if it is a picture itself. Raises OSError."""
+    if not file.is_file():
         return b""
+    with file.open("rb") as opened:
+        data = opened.read(TEXT_LIMIT)
     return data if by_head(data[:HEAD]) is None else b""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memfix.errors import MemfixError
-from memfix.files import files_below
+from memfix.files import errors_of, files_below
 from memfix.inputs import columns, embedded, separated
 from memfix.inputs.contents import Content, by_head, is_hidden
 from memfix.inputs.json_lists import list_in, row_of
@@ -137,7 +137,7 @@ def metadata_below(folder: Path) -> list[Path]:
 
 def lines(path: Path, wrong: WrongRows) -> Iterator[tuple[int, str]]:
     """Numbered lines of a UTF-8 file, with or without byte order mark, line ends kept."""
-    with binary(path) as file:
+    with errors_of(path), binary(path) as file:
         for number, raw in enumerate(file, 1):
             try:
                 text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -164,7 +164,7 @@ def _jsonl(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
 
 def _json(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
     try:
-        with binary(path) as file:
+        with errors_of(path), binary(path) as file:
             data = json.loads(file.read().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise MemfixError(f"{path} is not UTF-8 text (byte {error.start}).", "Save it as UTF-8.") from None

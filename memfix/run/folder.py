@@ -22,6 +22,7 @@ from memfix.files import (
     TEMPORARY,
     atomic_file,
     emptied,
+    errors_of,
     held,
     remove_folder,
     require_no_file,
@@ -267,7 +268,7 @@ class Run:
         if not path.exists():
             return []
         records = []
-        with path.open("rb") as lines:
+        with errors_of(path), path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.endswith(b"\n"):
                     break
@@ -289,7 +290,7 @@ class Run:
         """Add lines; what an interruption cut off before is removed first."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
+        with errors_of(path), path.open("a+b") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
