@@ -20,7 +20,7 @@ from memfix.inputs.wrong_rows import WrongRows
 REPEATED_FOLDER = re.compile(r"\d+_(.+)")
 """The folder of sd-scripts: how often a pass takes its pictures, and the caption of those that have none."""
 
-BLANK = b" \t\xef\xbb\xbf"  # with a byte order mark
+NOTHING_SAID = b" \t\xef\xbb\xbf"  # with a byte order mark
 FIRST_LINE = "of a caption of several lines the first one was taken, which sd-scripts trains on unless it has wildcards"
 OF_FOLDER = "captions that are the name of the folder, which sd-scripts trains on where a picture has none"
 
@@ -100,7 +100,7 @@ def beside(picture: Path, wrong: WrongRows, tally: Tally | None = None) -> list[
         file = picture.with_suffix(suffix)
         try:
             data = _caption_file(file)
-            lines = [data] if suffix == JSON else [line for line in data.splitlines() if line.strip(BLANK)]
+            lines = [data] if suffix == JSON else [line for line in data.splitlines() if line.strip(NOTHING_SAID)]
             found += texts_in(lines[0], suffix) if lines else []
         except UnicodeDecodeError:
             wrong.add(str(file), "is not UTF-8 text", "Save it as UTF-8.")

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-FEWEST = 2
+LEAST_LINES = 2
 """Lines that make a list."""
 
-NUMBER = re.compile(r"[(\[]?(\d{1,6})(?:[.):\]]\)?|\s-)\s+(?=\S)")
+LINE_NUMBER = re.compile(r"[(\[]?(\d{1,6})(?:[.):\]]\)?|\s-)\s+(?=\S)")
 IN_QUOTES = re.compile(r'"([^"]*[^"\s][^"]*)",?')
 CELL = re.compile(r'"((?:[^"]|"")*""(?:[^"]|"")*)",?')
 """A cell of CSV with quotes inside of it."""
@@ -33,7 +33,7 @@ class Marks(NamedTuple):
     def taken_off(self, text: str) -> str:
         """A line without these marks. Raises MissingMarkError where it has none of them."""
         if self.numbers:
-            text, count = NUMBER.subn("", text, count=1) if NUMBER.match(text) else (text, 0)
+            text, count = LINE_NUMBER.subn("", text, count=1) if LINE_NUMBER.match(text) else (text, 0)
             if not count:
                 raise MissingMarkError("has no number in front, as most lines have")
         if cell := CELL.fullmatch(text):
@@ -48,13 +48,13 @@ class Marks(NamedTuple):
 
 def marks_of(lines: Sequence[str]) -> Marks:
     """The marks of a list, by its first lines."""
-    numbers = _count_up([int(found[1]) for line in lines if (found := NUMBER.match(line))], len(lines))
-    bare = [NUMBER.sub("", line, count=1) for line in lines] if numbers else lines
+    numbers = _count_up([int(found[1]) for line in lines if (found := LINE_NUMBER.match(line))], len(lines))
+    bare = [LINE_NUMBER.sub("", line, count=1) for line in lines] if numbers else lines
     quoted = sum(bool(IN_QUOTES.fullmatch(line)) for line in bare)
-    return Marks(numbers, quoted >= FEWEST and 2 * quoted > len(lines))
+    return Marks(numbers, quoted >= LEAST_LINES and 2 * quoted > len(lines))
 
 
 def _count_up(numbers: Sequence[int], lines: int) -> bool:
     """Whether most lines have a number, and each is greater than the one before, but where counting begins anew."""
     rise = all(before < after or after == numbers[0] for before, after in pairwise(numbers))
-    return len(numbers) >= FEWEST and 2 * len(numbers) > lines and rise
+    return len(numbers) >= LEAST_LINES and 2 * len(numbers) > lines and rise

@@ -13,6 +13,9 @@ from memfix.inputs.standard_input import base_folder
 
 FILE_URL = "file:"
 NUMBERED = re.compile(r"(?s)(.+\.\w{2,4})#\d+")  # Flickr8k: the number of a caption behind the name of its picture
+OUTSIDE = "pictures that a list names outside of its folder"
+"""This is told: a stranger's list may name what is not meant for a report."""
+
 FOLDERS_NEAR = (
     "images", "Images", "../images", "../Images", "../val2017", "../train2017", "../val2014", "../train2014",
     "../Flicker8k_Dataset", "../flickr30k-images",

@@ -13,10 +13,10 @@ from memfix.files import digest, sha256
 from memfix.inputs import captions, columns, tables, tars
 from memfix.inputs.contents import SUFFIXES, TAR, Content, content_of
 from memfix.inputs.folders import parts
-from memfix.inputs.paths import as_path, existing, leads_out, names_something
+from memfix.inputs.paths import OUTSIDE, as_path, existing, leads_out, names_something
 from memfix.inputs.references import index_folder
 from memfix.inputs.standard_input import DASH, STDIN
-from memfix.inputs.tally import OUTSIDE, PassedOver, Tally, listed
+from memfix.inputs.tally import PassedOver, Tally, listed
 from memfix.inputs.text_lists import prompt_lines
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Role

@@ -14,9 +14,9 @@ from memfix.inputs.captions import all_captions, missing, named_images
 from memfix.inputs.contents import Content, content_of
 from memfix.inputs.folders import parts, passed_over_as, required
 from memfix.inputs.opening import open_image
-from memfix.inputs.paths import as_path, existing, leads_out
+from memfix.inputs.paths import OUTSIDE, as_path, existing, leads_out
 from memfix.inputs.tables import Held, held_in
-from memfix.inputs.tally import OUTSIDE, PassedOver, Tally, listed
+from memfix.inputs.tally import PassedOver, Tally, listed
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Reference
 

@@ -32,9 +32,6 @@ class PassedOver(StrEnum):
     UNCAPTIONED = "pictures without a caption"
 
 
-OUTSIDE = "pictures that a list names outside of its folder"
-"""Altered by nobody, but told: a stranger's list may name what is not meant for a report."""
-
 LOUD = (
     PassedOver.FOREIGN,
     PassedOver.CLOSED,

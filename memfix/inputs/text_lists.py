@@ -21,7 +21,7 @@ LINES_THAT_SHOW = 100
 """Lines that show what form a text file has."""
 
 TABLE = "Give a table that says what is what: .csv, .tsv or .jsonl."
-UNMARKED = "numbers of lines, or quotes around them, were taken off"
+MARKS_TAKEN_OFF = "numbers of lines, or quotes around them, were taken off"
 CUT_OPTIONS = "options of another tool were cut off"
 OPTIONS = {
     "n", "w", "h", "d", "l", "s", "am", "of", "ct", "g", "t", "nf", "ar",  # sd-scripts
@@ -136,7 +136,7 @@ def prompt_lines(
             wrong.add(f"{path}:{number}", str(error), error.hint)
             continue
         if bare != text:
-            tally.alter(UNMARKED, f"{path}:{number}")
+            tally.alter(MARKS_TAKEN_OFF, f"{path}:{number}")
         if prompt != bare:
             tally.alter(CUT_OPTIONS, f"{path}:{number}")
         yield Line(number, prompt)

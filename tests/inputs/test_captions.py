@@ -6,9 +6,10 @@ import pytest
 
 from memfix.errors import MemfixError
 from memfix.inputs.captions import FIRST_LINE, OF_FOLDER, captions
+from memfix.inputs.paths import OUTSIDE
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import read_references
-from memfix.inputs.tally import OUTSIDE, PassedOver, Tally
+from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
 from tests.conftest import picture
 

@@ -9,7 +9,7 @@ from memfix.errors import MemfixError
 from memfix.inputs.prompts import AS_TABLE, NOT_THERE, read_prompts
 from memfix.inputs.references import read_references
 from memfix.inputs.tally import PassedOver, Tally
-from memfix.inputs.text_lists import CUT_OPTIONS, UNMARKED, Form, WrongLineError, form_of, without_options
+from memfix.inputs.text_lists import CUT_OPTIONS, MARKS_TAKEN_OFF, Form, WrongLineError, form_of, without_options
 from memfix.inputs.wrong_rows import WrongRows
 from tests.conftest import picture
 
@@ -103,7 +103,7 @@ def test_numbers_and_quotes_of_a_list_are_no_part_of_its_prompts(tmp_path: Path,
     tally, path = Tally(), write(tmp_path, content)
     assert [p.text for p in read_prompts(path, tally=tally)] == MARKED[content]
     lines = {line.strip() for line in content.splitlines()}
-    assert tally.altered[UNMARKED] == sum(text not in lines for text in MARKED[content])
+    assert tally.altered[MARKS_TAKEN_OFF] == sum(text not in lines for text in MARKED[content])
 
 
 def test_a_line_without_the_number_that_others_have_is_refused(tmp_path: Path) -> None:
