@@ -110,7 +110,7 @@ def beside(picture: Path, wrong: WrongRows, tally: Tally | None = None) -> list[
             continue
         if len(lines) > 1:
             tally.alter(FIRST_LINE, str(file))
-    if not found and (named := REPEATED_FOLDER.fullmatch(picture.parent.name)):
+    if not found and picture.parent.is_dir() and (named := REPEATED_FOLDER.fullmatch(picture.parent.name)):
         tally.alter(OF_FOLDER, str(picture))
         return [columns.clean(named[1])]
     return list(dict.fromkeys(found))
