@@ -21,6 +21,7 @@ REPEATED_FOLDER = re.compile(r"\d+_(.+)")
 """The folder of sd-scripts: how often a pass takes its pictures, and the caption of those that have none."""
 
 NOTHING_SAID = b" \t\xef\xbb\xbf"  # with a byte order mark
+FURTHER_MISSING = "names in a further column of images are not those of files"
 FIRST_LINE = "of a caption of several lines the first one was taken, which sd-scripts trains on unless it has wildcards"
 OF_FOLDER = "captions that are the name of the folder, which sd-scripts trains on where a picture has none"
 
@@ -68,8 +69,9 @@ def _tables(folder: Path, names: Iterable[str]) -> Iterator[Path]:
         yield from tables.metadata(folder / inner)
 
 
-def named_images(table: Path, wrong: WrongRows) -> Iterator[tuple[int, str, str]]:
-    """Line, image as written, and caption, for every image that a table names."""
+def named_images(table: Path, wrong: WrongRows, tally: Tally | None = None) -> Iterator[tuple[int, str, str]]:
+    """Line, image as written, and caption, for every image that a table names; of further columns, if it is there."""
+    tally = tally or Tally()
     for line, cells in tables.rows(table, wrong):
         try:
             columns.require_no_encoded(cells)
@@ -78,9 +80,14 @@ def named_images(table: Path, wrong: WrongRows) -> Iterator[tuple[int, str, str]
         except columns.WrongCellError as error:
             wrong.add(f"{table}:{line}", str(error), f"See the columns {', '.join(columns.IMAGE[:4])}.")
             continue
-        if not names:
+        if not names and not columns.further(cells):
             urls = " but URLs; 'memfix fetch' makes files of them" if columns.urls(cells) else ""
             wrong.add(f"{table}:{line}", f"names no image file{urls}", f"Name it in a column {columns.IMAGE[0]}.")
+        for name in columns.further(cells):
+            if existing(table, name) is not None:
+                names.append(name)
+            else:
+                tally.alter(FURTHER_MISSING, f"{name} ({table}:{line})")
         for name in names:
             yield line, name, text
 
@@ -96,8 +103,8 @@ def beside(picture: Path, wrong: WrongRows, tally: Tally | None = None) -> list[
     Several files may have one each, of which one was trained on. `tally` counts what is not taken as it is written.
     """
     tally, found = tally or Tally(), list[str]()
-    for suffix in SUFFIXES_BESIDE:
-        file = picture.with_suffix(suffix)
+    for file in _files_beside(picture):
+        suffix = file.suffix.lower()
         try:
             data = _caption_file(file)
             lines = [data] if suffix == JSON else [line for line in data.splitlines() if line.strip(NOTHING_SAID)]
@@ -114,6 +121,12 @@ def beside(picture: Path, wrong: WrongRows, tally: Tally | None = None) -> list[
         tally.alter(OF_FOLDER, str(picture))
         return [columns.clean(named[1])]
     return list(dict.fromkeys(found))
+
+
+def _files_beside(picture: Path) -> list[Path]:
+    """Where the caption of a.png may be: in a.txt, a.png.txt, or A.TXT as some systems write it."""
+    suffixes = [written for suffix in SUFFIXES_BESIDE for written in (suffix, suffix.upper())]
+    return [file for s in suffixes for file in (picture.with_suffix(s), picture.with_name(picture.name + s))]
 
 
 def _caption_file(file: Path) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from memfix.inputs.paths import OUTSIDE, as_path, existing, leads_out, names_som
 from memfix.inputs.references import index_folder
 from memfix.inputs.standard_input import DASH, STDIN
 from memfix.inputs.tally import PassedOver, Tally, listed
-from memfix.inputs.text_lists import prompt_lines
+from memfix.inputs.text_lists import holds_options, prompt_lines
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Role
 
@@ -28,7 +29,12 @@ COMMAND_LINE = "command line"
 ID_DIGITS = 16  # so that no two texts of a list of a million share an id
 NOT_THERE = "prompts whose picture is not there"
 AS_TABLE = "lists under the name of a text file were read as tables"
-PLACE, TAKEN_OUT = "{prompt}", "the place for a prompt in a style was taken out"
+TAKEN_OUT = re.compile(r"\{prompt\}|<(?:lora|lyco|hypernet):[^<>]*>", re.IGNORECASE)
+"""The place for a prompt in a style, and what a web UI loads for it."""
+
+WAS_TAKEN_OUT = "places for a prompt in a style, and names of LoRAs, were taken out"
+UNREAD_COLUMN = "rows with a column of texts or of pictures that is not read"
+KEPT_OPTIONS = "texts of a table that hold options of another tool, which stay"
 LIST_SUFFIXES = {*tables.SUFFIXES, *tables.NO_LISTS, *SUFFIXES, TAR, ".txt", ".text", ".list", ".lst", ".gz"}
 
 
@@ -189,6 +195,10 @@ def stream(path: Path, wrong: WrongRows, images: bool = True, tally: Tally | Non
             continue
         if not texts:
             tally.pass_over(PassedOver.EMPTY, place)
+        if images and (name := columns.unread(cells)):
+            tally.alter(UNREAD_COLUMN, f"column '{name}' ({place})")
+        if any(holds_options(text) for text in texts):
+            tally.alter(KEPT_OPTIONS, place)
         references = (*_files(path, number, names, wrong, tally), *_perhaps(path, perhaps, place, tally))
         for text in texts:
             row = PromptRow(number, text, references, urls, columns.ground_truth(cells), place)
@@ -196,10 +206,10 @@ def stream(path: Path, wrong: WrongRows, images: bool = True, tally: Tally | Non
 
 
 def _without_place(row: PromptRow, tally: Tally) -> Iterator[PromptRow]:
-    """A row without the place that a style has for a prompt: what the style itself says is what can be asked."""
-    text = columns.clean(row.text.replace(PLACE, " ")) if PLACE in row.text else row.text
+    """A row without what is no text: what a style itself says is what can be asked."""
+    text = columns.clean(TAKEN_OUT.sub(" ", row.text)) if TAKEN_OUT.search(row.text) else row.text
     if text != row.text:
-        tally.alter(TAKEN_OUT, row.source)
+        tally.alter(WAS_TAKEN_OUT, row.source)
     if text.strip(" ,.;"):
         yield row._replace(text=text)
     else:
@@ -212,7 +222,11 @@ def _pictures(path: Path, cells: columns.Cells) -> tuple[list[str], list[str], t
     columns.require_no_encoded(cells)
     names, urls = columns.images(cells), tuple(columns.urls(cells))
     published = path.suffix.lower() not in tables.SUFFIXES
-    return [] if published else names, [*columns.perhaps(cells), *(names if published else [])], urls
+    return (
+        [] if published else names,
+        [*columns.perhaps(cells), *columns.further(cells), *(names if published else [])],
+        urls,
+    )
 
 
 def _files(path: Path, number: int, names: Sequence[str], wrong: WrongRows, tally: Tally) -> Iterator[str]:
@@ -238,11 +252,11 @@ def _perhaps(path: Path, names: Sequence[str], place: str, tally: Tally) -> Iter
 
 
 def _in_tar(path: Path, tally: Tally) -> Iterator[PromptRow]:
-    for number, (name, address, text) in enumerate(tars.members(path, tally), 1):
-        if text:
-            yield PromptRow(number, text, (address,), source=f"{path}:{name}")
-        else:
+    for number, (name, address, texts) in enumerate(tars.members(path, tally), 1):
+        if not texts:
             tally.pass_over(PassedOver.UNCAPTIONED, f"{path}:{name}")
+        for text in texts:
+            yield PromptRow(number, text, (address,), source=f"{path}:{name}")
 
 
 def _in_folder(folder: Path, wrong: WrongRows, tally: Tally, images: bool) -> Iterator[PromptRow]:

@@ -141,15 +141,15 @@ def _in_broken_tar(tar: Path, label: str, wrong: WrongRows, tally: Tally) -> Ite
 
 def _in_tar(tar: Path, label: str, tally: Tally) -> Iterator[Reference]:
     names = set[str]()
-    for number, (name, address, text) in enumerate(tars.members(tar, tally), 1):
+    for number, (name, address, texts) in enumerate(tars.members(tar, tally), 1):
         name = f"{label}/{name}" if name not in names else f"{label}/{number}-{name}"
         names.add(name.removeprefix(f"{label}/"))
-        yield Reference(file_name=name, path=address, text=text)
+        yield Reference(file_name=name, path=address, text=next(iter(texts), ""))
 
 
 def _in_table(table: Path, root: Path, wrong: WrongRows, tally: Tally) -> Iterator[Reference]:
     root, names = root.resolve(), set[str]()
-    for line, name, text in named_images(table, wrong):
+    for line, name, text in named_images(table, wrong, tally):
         path = existing(table, name, near=True)
         if path is None:
             missing(wrong, table, line, name)

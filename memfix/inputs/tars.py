@@ -24,11 +24,11 @@ MOST_ZEROS = 1 << 20  # bytes behind the last member; with more, room was made f
 
 
 class Member(NamedTuple):
-    """A picture: the last part of its name, its address and the caption beside it."""
+    """A picture: the last part of its name, its address and the captions beside it, each once."""
 
     name: str
     address: str
-    text: str
+    texts: tuple[str, ...]
 
 
 def members(tar: Path, tally: Tally | None = None) -> Iterator[Member]:
@@ -39,7 +39,7 @@ def members(tar: Path, tally: Tally | None = None) -> Iterator[Member]:
 
     Several tars in a row are one. Raises MemfixError for one with a damaged header, or that was cut off.
     """
-    tally, found, texts = tally or Tally(), list[tuple[str, str]](), dict[str, str]()
+    tally, found, texts = tally or Tally(), list[tuple[str, str]](), dict[str, list[str]]()
     try:
         # uncompressed, as webdataset's are: only then is there an offset
         with tarfile.open(tar, "r:", ignore_zeros=True) as archive:
@@ -54,13 +54,14 @@ def members(tar: Path, tally: Tally | None = None) -> Iterator[Member]:
                 stem, suffix = _parted(info.name)
                 is_text = suffix in SUFFIXES_BESIDE and content is Content.OTHER and info.size <= TEXT_LIMIT
                 if is_text and (file := archive.extractfile(info)):
-                    texts[stem] = _caption(file.read(), suffix) or texts.get(stem, "")
+                    texts.setdefault(stem, []).extend(_captions(file.read(), suffix))
     except (tarfile.TarError, OSError) as error:
         raise MemfixError(
             f"{tar} cannot be read as a tar: {error}.", "Replace the file; unpack .tar.gz first."
         ) from None
     for name, address in found:
-        yield Member(PurePosixPath(name).name, address, next(filter(None, map(texts.get, _stems(name))), ""))
+        own = next(filter(None, map(texts.get, _stems(name))), [])
+        yield Member(PurePosixPath(name).name, address, tuple(dict.fromkeys(own)))
 
 
 def _headers(archive: tarfile.TarFile, tar: Path) -> Iterator[tarfile.TarInfo]:
@@ -140,9 +141,9 @@ def read(address: str) -> bytes | None:
         return file.read(min(int(match[3]), LIMIT))
 
 
-def _caption(data: bytes, suffix: str) -> str:
-    """A caption, or nothing where there is none: references do not need one."""
+def _captions(data: bytes, suffix: str) -> list[str]:
+    """The captions in a member, or nothing where there is none: references do not need one."""
     try:
-        return next(iter(texts_in(data, suffix)), "")
+        return texts_in(data, suffix)
     except UnicodeDecodeError:
-        return ""
+        return []

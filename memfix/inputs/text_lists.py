@@ -45,7 +45,8 @@ SHORT_OPTIONS = re.compile(r"(?:\s+-(?:[sSnWHCfUvc]\s?-?\d[\d.,:]*|A\s?[a-z]\w+|
 MOST_OPTIONS = 300
 """Characters at the end of a line that these are looked for in: the time that it takes grows with their square."""
 
-IS_COMMENT = re.compile(r"//|;|#+(?:\s|$)|([-=*_~+])\1\1+$|Negative prompt:|Steps: \d+, ")
+NEGATIVE = "Negative prompt:"
+IS_COMMENT = re.compile(rf"//|;|#+(?:\s|$)|([-=*_~+])\1\1+$|{NEGATIVE}|Steps: \d+, ")
 COMMENT_BEHIND = re.compile(r"\s(?:;|#|//)\s")
 KEY = re.compile(
     r"""["']?(?:/imagine\s+)?(?:(?:negative[ _-]?)?prompts?|captions?|texts?|seeds?|steps|width|height|cfg[ _]scale"""
@@ -115,9 +116,10 @@ def prompt_lines(
 ) -> Iterator[Line]:
     """The prompts of a text file; what is none is counted, or goes to `wrong`. `begin` are lines that show its form."""
     marks = marks_of([text for text in map(str.strip, begin) if text and not IS_COMMENT.match(text)])
-    first = True
+    first, negative = True, False
     for number, text in lines:
         text = text.strip()
+        behind_negative, negative = negative, text.startswith(NEGATIVE)
         if not text:
             continue
         if IS_COMMENT.match(text) or (first and text.lower() in columns.TEXT):
@@ -127,6 +129,10 @@ def prompt_lines(
         try:
             if is_head:
                 raise WrongLineError("names columns, but most lines below are no rows of such a table", TABLE)
+            if behind_negative:
+                raise WrongLineError(
+                    "stands below a negative prompt, and may belong to it", "Put an empty line between them."
+                )
             bare = marks.taken_off(text)
             prompt = without_options(_prompt(bare))
         except MissingMarkError as error:
@@ -198,6 +204,11 @@ def without_options(text: str) -> str:
             "Take it out, or put the prompt into a table (.csv, .jsonl).",
         )
     return text[: short.start()].strip()
+
+
+def holds_options(text: str) -> bool:
+    """Whether a text has options of another tool in it."""
+    return "--" in text and any(option[1].lower() in OPTIONS for option in OPTION.finditer(text))
 
 
 def _before_options(text: str, options: Sequence[re.Match[str]]) -> str:

@@ -1,5 +1,6 @@
 """What folders say of their pictures: tables of imagefolders, texts beside pictures, and the names of folders."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,24 @@ def test_a_link_in_a_folder_is_not_outside_of_it(tmp_path: Path) -> None:
     (tmp_path / "set/link.png").symlink_to(tmp_path / "far.png")
     assert len(read_references(folder, [])) == 2
     assert not read(folder)[1].altered
+
+
+@pytest.mark.parametrize("name", ["a.TXT", "a.png.txt", "a.png.caption", "a.JSON"])
+def test_other_names_of_captions(tmp_path: Path, name: str) -> None:
+    text = '{"text": "a cat"}' if name.endswith("JSON") else "a cat"
+    assert read(folder_of(tmp_path, ["a.png"], {name: text}))[0] == {"a cat": ["a.png"]}
+
+
+def test_an_imagefolder_may_have_several_images_in_a_row(tmp_path: Path) -> None:
+    text = '{"input_file_name": "a.png", "file_names": ["b.png", "c.png"], "text": "a cat"}\n'
+    folder = folder_of(tmp_path, ["a.png", "b.png", "c.png"], {"metadata.jsonl": text})
+    assert {*read(folder)[0]["a cat"]} == {"a.png", "b.png", "c.png"}
+    assert {r.text for r in read_references(folder, [])} == {"a cat"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_caption_that_may_not_be_read_is_wrong(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, ["a.png"], {"a.txt": "a cat"})
+    (tmp_path / "a.txt").chmod(0)
+    with pytest.raises(MemfixError, match=r"a\.txt cannot be read"):
+        read_prompts(folder)

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from memfix.errors import MemfixError
+from memfix.inputs.captions import FURTHER_MISSING
 from memfix.inputs.columns import WrongCellError, as_list, urls
-from memfix.inputs.prompts import list_file, read_prompts, stream
+from memfix.inputs.prompts import KEPT_OPTIONS, NOT_THERE, UNREAD_COLUMN, list_file, read_prompts, stream
 from memfix.inputs.references import read_references
 from memfix.inputs.tables import lines
 from memfix.inputs.tally import PassedOver, Tally
@@ -365,3 +366,44 @@ def test_a_table_of_pictures_as_text_beside_others_is_told(tmp_path: Path) -> No
     tally = Tally()
     assert len(read_references(str(tmp_path), [], tally=tally)) == 1
     assert tally.passed_over == {PassedOver.UNREAD: 1} and tally.warnings()
+
+
+def test_further_columns_of_images_count_if_they_are_there(tmp_path: Path) -> None:
+    for i, name in enumerate("abc"):
+        picture(i).save(tmp_path / f"{name}.png")
+    tally = Tally()
+    text = "text,image,reference,path,image_name,img\na cat,a.png,b.png,/data/a.png,c.png,gone.png\n"
+    (prompt,) = read_prompts(write(tmp_path, "p.csv", text), tally=tally)
+    assert [Path(r).name for r in prompt.references] == ["a.png", "b.png", "c.png"]
+    assert tally.altered == {NOT_THERE: 1}
+    tally = Tally()
+    found = read_references(write(tmp_path, "q.csv", text.replace("b.png,", "other.png,")), [], tally=tally)
+    assert [r.file_name for r in found] == ["a.png", "c.png"] and tally.altered == {FURTHER_MISSING: 2}
+
+
+UNREAD_COLUMNS = {
+    "prompt": "a cat in ink", "short_caption": "a cat", "alt_text": "Cat photo", "target": "b.png",
+    "caption_llava": "A cat.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNREAD_COLUMNS)
+def test_a_column_that_is_not_read_is_told(tmp_path: Path, name: str) -> None:
+    tally = Tally()
+    row = {"text": "the text", "id": 3, "negative_prompt": "blur, noise", "model": "sd 1.5", name: UNREAD_COLUMNS[name]}
+    assert len(read_prompts(write(tmp_path, "p.jsonl", json.dumps(row)), tally=tally)) == 1
+    assert tally.altered == {UNREAD_COLUMN: 1} and f"column '{name}'" in tally.warnings()[0]
+    tally = Tally()
+    read_prompts(write(tmp_path, "p.jsonl", json.dumps(row | {name: "the text"})), tally=tally)
+    assert not tally.altered
+
+
+def test_options_in_a_table_stay_and_are_told(tmp_path: Path) -> None:
+    tally = Tally()
+    (prompt,) = read_prompts(write(tmp_path, "p.csv", "prompt\na cat --ar 16:9 --v 5\n"), tally=tally)
+    assert prompt.text == "a cat --ar 16:9 --v 5" and tally.altered == {KEPT_OPTIONS: 1}
+
+
+def test_a_column_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MemfixError, match=r"p\.csv:1 names the column 'text' twice"):
+        read_prompts(write(tmp_path, "p.csv", "text,note,note,Text\na cat,,,a dog\n"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from memfix.errors import MemfixError
-from memfix.inputs.prompts import AS_TABLE, NOT_THERE, read_prompts
+from memfix.inputs.prompts import AS_TABLE, NOT_THERE, WAS_TAKEN_OUT, read_prompts
 from memfix.inputs.references import read_references
 from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.text_lists import CUT_OPTIONS, MARKS_TAKEN_OFF, Form, WrongLineError, form_of, without_options
@@ -47,7 +47,7 @@ def test_options_of_other_tools_are_cut_off_and_counted(tmp_path: Path, line: st
         "a cat -- a portrait", "Mona --the remix", "mid-century chair", "T-800 and C-3PO", "a 3 - 4 score", "10-4",
         "[abstract] art", "{red} car", "a red|blue car", "3 cats on a sofa", "1. FC, a scarf",
         '"Hello"', "night__880_x, by m__", "a cat; ink",
-        "(owl:1.3), <lora:ink:1>", "a b\tc", "the owl - 1", "IMG_12.jpg of an owl",
+        "(owl:1.3), ink", "a b\tc", "the owl - 1", "IMG_12.jpg of an owl",
         "portrait, DSC_1.JPG, owl", "see http://x.org now",
     ],
 )  # fmt: skip
@@ -123,6 +123,21 @@ def test_names_of_columns_are_none_if_the_lines_below_are_no_rows(tmp_path: Path
     tally = Tally()
     (owl,) = read_prompts(write(tmp_path, 'prompt, image\n"an owl, in ink",in/1.png\n'), tally=tally)
     assert owl.text == "an owl, in ink" and tally.altered[AS_TABLE] == 1
+
+
+def test_what_a_web_ui_loads_is_no_part_of_a_prompt(tmp_path: Path) -> None:
+    tally = Tally()
+    texts = [p.text for p in read_prompts(write(tmp_path, "an owl <lora:ink:0.8>\n<LyCO:x>\n"), tally=tally)]
+    assert texts == ["an owl"] and tally.altered == {WAS_TAKEN_OUT: 2} and tally.passed_over == {PassedOver.EMPTY: 1}
+
+
+def test_a_negative_prompt_of_several_lines_gives_no_prompt(tmp_path: Path) -> None:
+    content = "an owl\nNegative prompt: blur,\nworse\nSteps: 20, Sampler: Euler\n\na cat\nNegative prompt: x\n\na dog\n"
+    path = write(tmp_path, content)
+    with pytest.raises(MemfixError, match=r"p\.txt:3 stands below a negative prompt"):
+        read_prompts(path)
+    found = read_prompts(path, wrong=WrongRows(skip=True))
+    assert [p.text for p in found] == ["an owl", "a cat", "a dog"]
 
 
 def test_comments_are_counted(tmp_path: Path) -> None:
