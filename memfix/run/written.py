@@ -14,7 +14,7 @@ from typing import Any
 from memfix.errors import MemfixError
 from memfix.files import TEMPORARY, errors_of
 
-WRITTEN = ".written"
+DIGEST_ENDING = ".written"
 
 
 class Written:
@@ -49,8 +49,8 @@ class Written:
         A file that is gone is written again.
         """
         self._totals.clear()
-        for beside in sorted(run.rglob(f".*{WRITTEN}")):
-            file = beside.with_name(beside.name[1 : -len(WRITTEN)])
+        for beside in sorted(run.rglob(f".*{DIGEST_ENDING}")):
+            file = beside.with_name(beside.name[1 : -len(DIGEST_ENDING)])
             if not file.is_file():
                 beside.unlink()
                 continue
@@ -67,9 +67,9 @@ class Written:
 
 def forget_all(run: Path) -> None:
     """Remove the digests of a stage that has ended, since its seal has others."""
-    for beside in run.rglob(f".*{WRITTEN}"):
+    for beside in run.rglob(f".*{DIGEST_ENDING}"):
         beside.unlink()
 
 
 def _beside(file: Path) -> Path:
-    return file.with_name(f".{file.name}{WRITTEN}")
+    return file.with_name(f".{file.name}{DIGEST_ENDING}")
