@@ -12,7 +12,7 @@ from io import StringIO
 from itertools import pairwise
 from typing import Any
 
-from memfix.inputs.contents import by_head
+from memfix.inputs.contents import Content, by_head
 
 TEXT = ("text", "prompt", "caption", "texts", "prompts", "captions")
 IMAGE = (
@@ -48,7 +48,8 @@ ENCODED = re.compile(
 )
 """How a picture begins as text: as a data URI, or as Python prints bytes."""
 
-BASE64 = re.compile(r"""[\s\["']*([A-Za-z0-9+/_-]{64,4096})""")
+BASE64 = re.compile(r"""[\s\["']*([A-Za-z0-9+/_-]{64,4096})([^A-Za-z0-9+/_-]?)""")
+"""The beginning of what may be base64, and what ends it: in a path that is a dot or another mark."""
 
 Cells = Mapping[str, Any]
 
@@ -195,10 +196,11 @@ def is_encoded(text: str) -> bool:
     if ENCODED.match(text):
         return True
     begin = BASE64.match(text)
-    if begin is None:
+    if begin is None or begin[2] not in {"", *"=\"']\r\n"}:
         return False
     whole = begin[1][: len(begin[1]) // 4 * 4]
-    return by_head(base64.b64decode(whole, b"-_" if {*whole} & {*"-_"} else None)) is not None
+    known = by_head(base64.b64decode(whole, b"-_" if {*whole} & {*"-_"} else None))
+    return known is not None and known.content is Content.PICTURE
 
 
 def unfolded(cells: Cells, depth: int = 2) -> Cells:

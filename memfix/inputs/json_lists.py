@@ -112,7 +112,8 @@ def _by_picture(data: Mapping[str, Any]) -> list[dict[str, Any]]:
             own = next((name for name in (*columns.TEXT, *OWN_TEXTS) if name in cells), None)
             if own is None or (own in OWN_TEXTS and not named):
                 return []
-            cells[columns.TEXT[0]] = _with_tags(cells) if own == "caption" and named else cells[own]
+            text = _with_tags(cells) if own == "caption" and named else cells[own]
+            cells = {name: cell for name, cell in cells.items() if name != own} | {columns.TEXT[0]: text}
         elif is_picture and _is_text(value):
             cells = {columns.TEXT[0]: value}
         else:

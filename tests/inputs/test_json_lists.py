@@ -133,7 +133,9 @@ def test_every_list_of_texts_counts() -> None:
 def test_a_caption_of_kohya_has_its_tags_behind_it(tmp_path: Path) -> None:
     """As sd-scripts trains on it."""
     data = {"in/a.png": {"caption": "a cat", "tags": "cat, mat"}, "in/b": {"tags": "dog"}, "in/c": {"caption": "a hen"}}
-    assert [p.text for p in read_prompts(write(tmp_path, data))] == ["a cat, cat, mat", "dog", "a hen"]
+    tally = Tally()
+    found = read_prompts(write(tmp_path, data), tally=tally)
+    assert [p.text for p in found] == ["a cat, cat, mat", "dog", "a hen"] and tally.altered == {NOT_THERE: 3}
 
 
 def test_names_of_classes_are_no_prompts(tmp_path: Path) -> None:

@@ -354,7 +354,18 @@ def test_pictures_as_text_are_refused_by_the_name_of_their_column(tmp_path: Path
                 read(str(tmp_path / name))
 
 
-@pytest.mark.parametrize("text", ["A" * 80, "a" * 300, "https://x.org/" + "iVBORw0KGgo" * 9, "data: image", "b'a cat'"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A" * 80,
+        "a" * 300,
+        "https://x.org/" + "iVBORw0KGgo" * 9,
+        "/work" + "/in" * 30,
+        "/9j/" + "in/" * 30 + "1.jpg",
+        "data: image",
+        "b'a cat'",
+    ],
+)
 def test_long_words_are_no_pictures(tmp_path: Path, text: str) -> None:
     (prompt,) = read_prompts(write(tmp_path, "p.jsonl", json.dumps({"text": text})))
     assert prompt.text == text
