@@ -15,9 +15,9 @@ LEAST_LINES = 2
 """Lines that make a list."""
 
 LINE_NUMBER = re.compile(r"[(\[]?(\d{1,6})(?:[.):\]]\)?|\s-)\s+(?=\S)")
-IN_QUOTES = re.compile(r'"([^"]*[^"\s][^"]*)",?')
-CELL = re.compile(r'"((?:[^"]|"")*""(?:[^"]|"")*)",?')
-"""A cell of CSV with quotes inside of it."""
+IN_QUOTES = re.compile(r"""(["'])((?:(?!\1).)+)\1,?""")
+CELL = re.compile(r'"((?:[^"]|"")*)",?')
+"""A cell of CSV, which may have quotes inside of it."""
 
 
 class MissingMarkError(Exception):
@@ -36,13 +36,13 @@ class Marks(NamedTuple):
             text, count = LINE_NUMBER.subn("", text, count=1) if LINE_NUMBER.match(text) else (text, 0)
             if not count:
                 raise MissingMarkError("has no number in front, as most lines have")
-        if cell := CELL.fullmatch(text):
+        if (cell := CELL.fullmatch(text)) and '""' in cell[1]:
             return cell[1].replace('""', '"').strip()
         if self.quotes:
             quoted = IN_QUOTES.fullmatch(text)
             if quoted is None:
                 raise MissingMarkError("is not in quotes, as most lines are")
-            text = quoted[1].strip()
+            text = quoted[2].strip()
         return text
 
 
@@ -50,7 +50,7 @@ def marks_of(lines: Sequence[str]) -> Marks:
     """The marks of a list, by its first lines."""
     numbers = _count_up([int(found[1]) for line in lines if (found := LINE_NUMBER.match(line))], len(lines))
     bare = [LINE_NUMBER.sub("", line, count=1) for line in lines] if numbers else lines
-    quoted = sum(bool(IN_QUOTES.fullmatch(line)) for line in bare)
+    quoted = sum(bool((found := IN_QUOTES.fullmatch(line)) and found[2].strip()) for line in bare)
     return Marks(numbers, quoted >= LEAST_LINES and 2 * quoted > len(lines))
 
 

@@ -28,6 +28,9 @@ HINT = f"One of these columns must hold the text: {', '.join(columns.TEXT)}; and
 COMMAND_LINE = "command line"
 ID_DIGITS = 16  # so that no two texts of a list of a million share an id
 NOT_THERE = "prompts whose picture is not there"
+NO_TEXT = " ,.;:-=*_~+|"
+"""What says nothing: what is left of a style, or a row that parts others."""
+
 AS_TABLE = "lists under the name of a text file were read as tables"
 TAKEN_OUT = re.compile(r"\{prompt\}|<(?:lora|lyco|hypernet):[^<>]*>", re.IGNORECASE)
 """The place for a prompt in a style, and what a web UI loads for it."""
@@ -210,7 +213,7 @@ def _without_place(row: PromptRow, tally: Tally) -> Iterator[PromptRow]:
     text = columns.clean(TAKEN_OUT.sub(" ", row.text)) if TAKEN_OUT.search(row.text) else row.text
     if text != row.text:
         tally.alter(WAS_TAKEN_OUT, row.source)
-    if text.strip(" ,.;"):
+    if text.strip(NO_TEXT):
         yield row._replace(text=text)
     else:
         tally.pass_over(PassedOver.EMPTY, row.source)

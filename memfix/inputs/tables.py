@@ -222,9 +222,11 @@ def _parquet_file(path: Path) -> Iterator[Any]:
 
 
 def _parquet(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
-    """Known columns of text and lists of text; pictures inside the table are `file_name`s: their addresses."""
+    """Columns of text and lists of text that are known or need telling; pictures inside the table are `file_name`s: their addresses."""
     with _parquet_file(path) as file:
-        names = [f.name for f in file.schema_arrow if columns.known(columns.normal(f.name)) and _is_text(f.type)]
+        texts = [f.name for f in file.schema_arrow if _is_text(f.type)]
+        names = [name for name in texts if columns.known(columns.normal(name))]
+        names += [name for name in texts if name not in names and columns.OTHER_TEXT.fullmatch(columns.normal(name))]
         if not any(columns.normal(name) in columns.TEXT for name in names):
             names += [f.name for f in file.schema_arrow if _is_text_inside(f.type)]
         names += [name for name in embedded.encoded_columns(file) if name not in names]

@@ -50,19 +50,21 @@ IS_COMMENT = re.compile(rf"//|;|#+(?:\s|$)|([-=*_~+])\1\1+$|{NEGATIVE}|Steps: \d
 COMMENT_BEHIND = re.compile(r"\s(?:;|#|//)\s")
 KEY = re.compile(
     r"""["']?(?:/imagine\s+)?(?:(?:negative[ _-]?)?prompts?|captions?|texts?|seeds?|steps|width|height|cfg[ _]scale"""
-    r"""|sampler)["']?\s*[:=]""",
+    r"""|sampler)["']?\s*[:=]|("|')[^"']*\1\s*:""",
     re.IGNORECASE,
 )
-"""What stands in front of a text in YAML, in code, or in a chat with Midjourney."""
+"""What stands in front of a text in YAML, in JSON, in code, or in a chat with Midjourney."""
 
-WILDCARD = re.compile(r"\{[^{}]*\|[^{}]*\}|(?<!\w)__[A-Za-z][\w/*.-]*__(?!\w)")
+WILDCARD = re.compile(r"\{[^{}|]*\|[^{}]*\}|(?<!\w)__[A-Za-z][\w/*.-]*__(?!\w)")
 MACRO = re.compile(r"!\s*\{")  # Wan2GP: ! {Animal}="owl","cat"
 ENDS_A_LINE = re.compile("[\0\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 """What ends a line, or a text, for other tools."""
 LIST_ITEM = re.compile("[-*+•‣◦▪·–—] ")
-PICTURE_NAME = r"[^\t|]*?\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)"
-TOKEN = re.compile(rf"\s*{PICTURE_NAME}(?:#\d+)?\s*[\t|]", re.IGNORECASE)
-ONLY_A_NAME = re.compile(rf"(?=\S+$){PICTURE_NAME}(?:#\d+)?", re.IGNORECASE)
+PICTURE_ENDING = r"\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)(?:#\d+)?"
+PICTURE_NAME = rf"[^\t|]*?{PICTURE_ENDING}"
+TOKEN = re.compile(rf"\s*(?:{PICTURE_NAME}\s*[\t|]|[^\s,|]+?{PICTURE_ENDING},)", re.IGNORECASE)
+NAME_IN_FRONT = re.compile(rf"\S+?{PICTURE_ENDING}\s", re.IGNORECASE)
+ONLY_A_NAME = re.compile(rf"(?=\S+$){PICTURE_NAME}", re.IGNORECASE)
 PATH = re.compile(r"|.*[/\\].*|.*\.\w{2,4}(?:#\d+)?|https?:.*", re.DOTALL)
 """What stands in a column of pictures."""
 
@@ -115,7 +117,8 @@ def prompt_lines(
     path: object, begin: Iterable[str], lines: Iterable[NumberedLine], wrong: WrongRows, tally: Tally
 ) -> Iterator[Line]:
     """The prompts of a text file; what is none is counted, or goes to `wrong`. `begin` are lines that show its form."""
-    marks = marks_of([text for text in map(str.strip, begin) if text and not IS_COMMENT.match(text)])
+    shown = [text for text in map(str.strip, begin) if text and not IS_COMMENT.match(text)]
+    marks, are_named = marks_of(shown), 2 * sum(bool(NAME_IN_FRONT.match(text)) for text in shown) > len(shown) > 1
     first, negative = True, False
     for number, text in lines:
         text = text.strip()
@@ -133,6 +136,8 @@ def prompt_lines(
                 raise WrongLineError(
                     "stands below a negative prompt, and may belong to it", "Put an empty line between them."
                 )
+            if are_named and NAME_IN_FRONT.match(text):
+                raise WrongLineError("begins with the name of a picture, as most lines do", TABLE)
             bare = marks.taken_off(text)
             prompt = without_options(_prompt(bare))
         except MissingMarkError as error:
@@ -175,7 +180,12 @@ def _prompt(text: str) -> str:
         raise WrongLineError("is a macro of another tool", "Write out the prompts that it stands for.")
     if ONLY_A_NAME.fullmatch(text) or TOKEN.match(text):
         raise WrongLineError("names a picture, and is no prompt", TABLE)
-    if text.startswith("{") and _is_json(text, dict):
+    if text.endswith(("\\", ":")):
+        raise WrongLineError(
+            f"ends in '{text[-1]}', as a line that goes on or a heading",
+            "Write each prompt on one line, and no headings.",
+        )
+    if text.startswith("{") and _is_json(text.rstrip(","), dict):
         raise WrongLineError("is a JSON object, and other lines are none", "Give a .jsonl file.")
     return text
 

@@ -418,3 +418,13 @@ def test_options_in_a_table_stay_and_are_told(tmp_path: Path) -> None:
 def test_a_column_that_is_named_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MemfixError, match=r"p\.csv:1 names the column 'text' twice"):
         read_prompts(write(tmp_path, "p.csv", "text,note,note,Text\na cat,,,a dog\n"))
+
+
+def test_a_further_column_of_texts_in_a_parquet_table_is_told(tmp_path: Path) -> None:
+    table = pa.table(
+        {"url": ["http://x.org/1.jpg"], "caption": ["a cat"], "re_caption": ["a cat on a mat"], "model": ["a b"]}
+    )
+    pq.write_table(table, tmp_path / "p.parquet")
+    tally = Tally()
+    (prompt,) = read_prompts(str(tmp_path / "p.parquet"), tally=tally)
+    assert prompt.text == "a cat" and tally.altered == {UNREAD_COLUMN: 1}

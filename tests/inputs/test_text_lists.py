@@ -1,6 +1,7 @@
 """Text files of prompts: comments, options and tables of other tools are understood, or refused by line."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,9 @@ REFUSED = [
     ("{red|blue} car", "a wildcard of another tool ({red|blue})"), ("__animal__ in ink", "a wildcard"),
     ("prompt: an owl", "the name of a column in front (prompt:)"), ('"seed": 3,', "the name of a column in front"),
     ("/imagine prompt: an owl", "the name of a column in front"), ("an owl ; in ink", "may be a comment behind it (;)"),
-    ("an owl # in ink", "a comment"), ("• an owl", "an item of a list"),
+    ("an owl # in ink", "a comment"), ("Owls:", "ends in ':'"), ("an owl \\", "ends in '\\'"),
+    ('"0": "an owl",', 'in front ("0":)'), ('{"text": "owl"},', "JSON object"), ("1.jpg, an owl", "names a picture"),
+    ("• an owl", "an item of a list"),
     ("http://x.org/1.jpg an owl", "begins with a URL"),
     ("- an owl", "an item of a list"), ("* an owl", "an item of a list"),
     ('! {A}="owl"', "a macro"), ("an owl -S12", "option of another tool, -S12"), ("--steps 20", "and no prompt"),
@@ -89,9 +92,11 @@ MARKED = {
     "1: an owl\n2: a cat\n1: a dog\n2: a cow\n": ["an owl", "a cat", "a dog", "a cow"],
     '1 - "an owl"\n2 - "a cat"\n': ["an owl", "a cat"],
     '"an owl",\n"a cat, in ink",\n"a dog"\n': ["an owl", "a cat, in ink", "a dog"],
+    "'an owl',\n'a cat, in ink',\n": ["an owl", "a cat, in ink"],
     'a dog\n"a ""red"" cat"\na cow\n': ["a dog", 'a "red" cat', "a cow"],
     # these are prompts
     "1 owl\n2 owls\n3 owls\n": ["1 owl", "2 owls", "3 owls"],
+    "'Owl' in ink\n'Cat' in ink\n": ["'Owl' in ink", "'Cat' in ink"],
     "4. July, fireworks\na cat\n": ["4. July, fireworks", "a cat"],
     "2. Bundesliga\n1. FC, a scarf\n2. Liga\n": ["2. Bundesliga", "1. FC, a scarf", "2. Liga"],
     '"Hello"\na cat\n': ['"Hello"', "a cat"],
@@ -104,6 +109,13 @@ def test_numbers_and_quotes_of_a_list_are_no_part_of_its_prompts(tmp_path: Path,
     assert [p.text for p in read_prompts(path, tally=tally)] == MARKED[content]
     lines = {line.strip() for line in content.splitlines()}
     assert tally.altered[MARKS_TAKEN_OFF] == sum(text not in lines for text in MARKED[content])
+
+
+def test_names_of_pictures_in_front_of_most_lines_are_no_part_of_a_prompt(tmp_path: Path) -> None:
+    path = write(tmp_path, "1.jpg an owl\n2.jpg a cat\na dog\n")
+    with pytest.raises(MemfixError, match=r"p\.txt:1 begins with the name of a picture"):
+        read_prompts(path)
+    assert [p.text for p in read_prompts(path, wrong=WrongRows(skip=True))] == ["a dog"]
 
 
 def test_a_line_without_the_number_that_others_have_is_refused(tmp_path: Path) -> None:
@@ -157,6 +169,7 @@ TABLES = {
     "head": 'image,caption\n1.jpg,an owl .\n1.jpg,"a bird ."\n2.jpg,a cat .\n',
     "flickr30k": "image_name| comment_number| comment\n1.jpg| 0| an owl .\n1.jpg| 1| a bird .\n2.jpg| 0| a cat .\n",
     "bars": "1.jpg|an owl .\n1.jpg|a bird .\n2.jpg|a cat .\n",
+    "commas": '1.jpg,an owl .\n1.jpg,"a bird ."\n2.jpg,a cat .\n',
     "lines": '{"file_name": "1.jpg", "text": "an owl ."}\n{"file_name": "1.jpg", "text": "a bird ."}\n'
     '{"file_name": "2.jpg", "text": "a cat ."}\n',
     "json": '[\n {"image": "1.jpg", "caption": ["an owl .", "a bird ."]},\n {"image": "2.jpg", "text": "a cat ."}\n]',
@@ -216,3 +229,12 @@ def test_an_option_without_a_prompt_is_wrong() -> None:
     with pytest.raises(WrongLineError, match="no prompt") as caught:
         without_options("--ar 16:9")
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text", ['"' + "a" * 200_000, "'" * 200_000, '"' + '""' * 100_000, "{" + "|" * 200_000, "__a" * 60_000]
+)
+def test_a_long_line_takes_no_longer_than_its_length(tmp_path: Path, text: str) -> None:
+    started = time.monotonic()
+    read_prompts(write(tmp_path, f"a cat\n{text}\na dog\n"), wrong=WrongRows(skip=True))
+    assert time.monotonic() - started < 5
