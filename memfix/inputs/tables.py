@@ -222,7 +222,7 @@ def _parquet_file(path: Path) -> Iterator[Any]:
 
 
 def _parquet(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
-    """Columns of text and lists of text that are known or need telling; pictures inside the table are `file_name`s: their addresses."""
+    """Columns of texts that are read, or told of; pictures inside the table are `file_name`s: their addresses."""
     with _parquet_file(path) as file:
         texts = [f.name for f in file.schema_arrow if _is_text(f.type)]
         names = [name for name in texts if columns.known(columns.normal(name))]

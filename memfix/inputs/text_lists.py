@@ -62,7 +62,7 @@ ENDS_A_LINE = re.compile("[\0\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 LIST_ITEM = re.compile("[-*+•‣◦▪·–—] ")
 PICTURE_ENDING = r"\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)(?:#\d+)?"
 PICTURE_NAME = rf"[^\t|]*?{PICTURE_ENDING}"
-TOKEN = re.compile(rf"\s*(?:{PICTURE_NAME}\s*[\t|]|[^\s,|]+?{PICTURE_ENDING},)", re.IGNORECASE)
+TOKEN = re.compile(rf"\s*(?:{PICTURE_NAME}\s*[\t|]|[^\s,|:]+?{PICTURE_ENDING},)", re.IGNORECASE)
 NAME_IN_FRONT = re.compile(rf"\S+?{PICTURE_ENDING}\s", re.IGNORECASE)
 ONLY_A_NAME = re.compile(rf"(?=\S+$){PICTURE_NAME}", re.IGNORECASE)
 PATH = re.compile(r"|.*[/\\].*|.*\.\w{2,4}(?:#\d+)?|https?:.*", re.DOTALL)
