@@ -76,7 +76,8 @@ def _members(tar: Path, path: str, name: str, stat: os.stat_result, tally: Tally
     for reference in sorted(references, key=lambda r: r.file_name):
         place = reference.path.rpartition("#")[2]
         member = reference.file_name.removeprefix(f"{tar.name}/")
-        yield Row(f"{name}/{member}", f"{path}#{place}", int(place.rpartition("+")[2]), stat.st_mtime_ns)
+        size = int(place.rpartition("+")[2])
+        yield Row(f"{name}/{member}", f"{path}#{place}", size, stat.st_mtime_ns, text=reference.text)
 
 
 def _table_rows(table: Path, path: str, name: str, stat: os.stat_result) -> Iterator[Row]:
@@ -87,7 +88,7 @@ def _table_rows(table: Path, path: str, name: str, stat: os.stat_result) -> Iter
             if embedded.container(reference.path) == table.resolve():
                 place = reference.path.rpartition("#")[2]
                 named = embedded.ordered_name(f"{name}#{place}")
-                rows.append(Row(named, f"{path}#{place}", stat.st_size, stat.st_mtime_ns))
+                rows.append(Row(named, f"{path}#{place}", stat.st_size, stat.st_mtime_ns, text=reference.text))
             else:
                 elsewhere += 1
     except MemfixError as error:

@@ -106,7 +106,8 @@ def table(path: Path, seeds: list[int | None], column: str = "image", groups: in
     """A parquet table with a picture for each seed; one without is named and not held."""
     cells = [{"bytes": png(seed) if seed is not None else None, "path": f"{seed}.png"} for seed in seeds]
     kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-    pq.write_table(pa.table({column: pa.array(cells, kind)}), path, row_group_size=groups)
+    texts = [f"disc {i}" for i in range(len(cells))]
+    pq.write_table(pa.table({"text": texts, column: pa.array(cells, kind)}), path, row_group_size=groups)
     return path
 
 
@@ -118,6 +119,7 @@ def test_pictures_in_tables_are_rows_in_their_order(tmp_path: Path) -> None:
     assert [row.file_name for row in rows] == [f"a.parquet/image:{i:09}+0" for i in range(1, 13)] + ["a.png"]
     assert [row.key for row in rows] == sorted(row.key for row in rows)
     assert {row.path for row in rows} == {r.file_name for r in read_references(str(tmp_path), [])}
+    assert {row.path: row.text for row in rows[:12]} == {f"a.parquet#image:{i + 1}+0": f"disc {i}" for i in range(12)}
     for seed, row in enumerate(rows[:12]):
         assert open_image(str(tmp_path / row.path)).tobytes() == picture(seed).tobytes()
 
