@@ -13,6 +13,7 @@ from posixpath import normpath
 from memfix.inputs import columns, tables
 from memfix.inputs.beside import JSON, SUFFIXES_BESIDE, TEXT_LIMIT, texts_in
 from memfix.inputs.contents import HEAD, by_head
+from memfix.inputs.encoded import require_no_encoded
 from memfix.inputs.paths import existing, spellings
 from memfix.inputs.tally import Tally
 from memfix.inputs.wrong_rows import WrongRows
@@ -74,7 +75,7 @@ def named_images(table: Path, wrong: WrongRows, tally: Tally | None = None) -> I
     tally = tally or Tally()
     for line, cells in tables.rows(table, wrong):
         try:
-            columns.require_no_encoded(cells)
+            require_no_encoded(cells)
             names = [*columns.images(cells), *columns.perhaps(cells)]
             text = next(iter(columns.texts(cells, required=False)), "")
         except columns.WrongCellError as error:

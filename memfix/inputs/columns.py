@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import base64
 import json
 import re
 import tokenize
@@ -11,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from itertools import pairwise
 from typing import Any
-
-from memfix.inputs.contents import Content, by_head
 
 TEXT = ("text", "prompt", "caption", "texts", "prompts", "captions")
 IMAGE = (
@@ -42,14 +39,6 @@ PICTURE_FILE = re.compile(r"\S+\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)(
 """The name of a picture, and the number of its caption as Flickr8k writes it: 1.jpg#0."""
 ANOTHER_URL = re.compile(r"[\s,;|]+(?=[a-z][a-z0-9+.-]{1,9}://)", re.IGNORECASE)
 """What parts two URLs in one cell: a comma in a URL does not, unless another scheme follows it."""
-
-ENCODED = re.compile(
-    r"""[\s\["']*(?:data:image/|(?:\{'bytes': )?b["'](?:\\x89PNG|\\xff\\xd8\\xff|RIFF|GIF8))""", re.IGNORECASE
-)
-"""How a picture begins as text: as a data URI, or as Python prints bytes."""
-
-BASE64 = re.compile(r"""[\s\["']*([A-Za-z0-9+/_-]{64,4096})([^A-Za-z0-9+/_-]?)""")
-"""The beginning of what may be base64, and what ends it: in a path that is a dot or another mark."""
 
 Cells = Mapping[str, Any]
 
@@ -178,29 +167,6 @@ def unread(cells: Cells) -> str:
             if cell.strip() and ((is_text and clean(cell) not in said) or is_picture):
                 return name
     return ""
-
-
-def require_no_encoded(cells: Cells) -> None:
-    """Raise WrongCellError, naming the column, where a row holds a picture as text, which is not read."""
-    for name, cell in cells.items():
-        items = cell if isinstance(cell, list) else [cell]
-        held = (item.get("bytes") if isinstance(item, Mapping) else item for item in items)
-        if any(isinstance(item, str) and is_encoded(item) for item in held):
-            raise WrongCellError(
-                f"holds a picture as text (base64) in column '{name}': write it into a file, and name that"
-            )
-
-
-def is_encoded(text: str) -> bool:
-    """Whether a text is a picture in base64, as a data URI or as Python prints bytes."""
-    if ENCODED.match(text):
-        return True
-    begin = BASE64.match(text)
-    if begin is None or begin[2] not in {"", *"=\"']\r\n"}:
-        return False
-    whole = begin[1][: len(begin[1]) // 4 * 4]
-    known = by_head(base64.b64decode(whole, b"-_" if {*whole} & {*"-_"} else None))
-    return known is not None and known.content is Content.PICTURE
 
 
 def unfolded(cells: Cells, depth: int = 2) -> Cells:

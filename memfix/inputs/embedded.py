@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memfix.inputs import columns
 from memfix.inputs.contents import Content, by_bytes, by_name
+from memfix.inputs.encoded import is_encoded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,7 +72,7 @@ def other_bytes(file: ParquetFile) -> list[str]:
 def encoded_columns(file: ParquetFile) -> list[str]:
     """The columns of text that begin with pictures as text."""
     names = [field.name for field in file.schema_arrow if _is_text(field.type)]
-    return [name for name in names if any(columns.is_encoded(i.decode("latin-1")) for i in _first_items(file, name))]
+    return [name for name in names if any(is_encoded(i.decode("latin-1")) for i in _first_items(file, name))]
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -13,6 +13,7 @@ from memfix.errors import ExitCode, MemfixError
 from memfix.files import digest, sha256
 from memfix.inputs import captions, columns, tables, tars
 from memfix.inputs.contents import SUFFIXES, TAR, Content, content_of
+from memfix.inputs.encoded import require_no_encoded
 from memfix.inputs.folders import parts
 from memfix.inputs.paths import OUTSIDE, as_path, existing, leads_out, names_something
 from memfix.inputs.references import index_folder
@@ -222,7 +223,7 @@ def _without_place(row: PromptRow, tally: Tally) -> Iterator[PromptRow]:
 def _pictures(path: Path, cells: columns.Cells) -> tuple[list[str], list[str], tuple[str, ...]]:
     """Images that a row names, those that need not be there, and URLs. Tables under the name of a text file are
     published without their pictures. Raises WrongCellError where one cannot be read."""
-    columns.require_no_encoded(cells)
+    require_no_encoded(cells)
     names, urls = columns.images(cells), tuple(columns.urls(cells))
     published = path.suffix.lower() not in tables.SUFFIXES
     return (
