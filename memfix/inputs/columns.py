@@ -35,7 +35,8 @@ TEXT_OR_URL = {*TEXT, *URL}
 GROUND_TRUTH = ("overfit_type", "type")
 HASH = ("sha256", "md5")
 PARAPHRASE_COLUMN = re.compile(r"(?:text|prompt|caption|paraphrase)[ _-]?(\d{1,6})")
-PICTURE_FILE = re.compile(r"\S+\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)(?:#\d+)?", re.IGNORECASE)
+PICTURE_ENDING = r"\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)(?:#\d+)?"
+PICTURE_FILE = re.compile(rf"\S+{PICTURE_ENDING}", re.IGNORECASE)
 """The name of a picture, and the number of its caption as Flickr8k writes it: 1.jpg#0."""
 ANOTHER_URL = re.compile(r"[\s,;|]+(?=[a-z][a-z0-9+.-]{1,9}://)", re.IGNORECASE)
 """What parts two URLs in one cell: a comma in a URL does not, unless another scheme follows it."""

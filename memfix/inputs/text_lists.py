@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from memfix.inputs import columns
-from memfix.inputs.line_marks import MissingMarkError, marks_of
+from memfix.inputs.line_marks import WrongMarkError, marks_of
 from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
 
@@ -60,10 +60,8 @@ MACRO = re.compile(r"!\s*\{")  # Wan2GP: ! {Animal}="owl","cat"
 ENDS_A_LINE = re.compile("[\0\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 """What ends a line, or a text, for other tools."""
 LIST_ITEM = re.compile("[-*+•‣◦▪·–—] ")
-PICTURE_ENDING = r"\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)(?:#\d+)?"
-PICTURE_NAME = rf"[^\t|]*?{PICTURE_ENDING}"
-TOKEN = re.compile(rf"\s*(?:{PICTURE_NAME}\s*[\t|]|[^\s,|:]+?{PICTURE_ENDING},)", re.IGNORECASE)
-NAME_IN_FRONT = re.compile(rf"\S+?{PICTURE_ENDING}\s", re.IGNORECASE)
+PICTURE_NAME = rf"[^\t|]*?{columns.PICTURE_ENDING}"
+TOKEN = re.compile(rf"\s*(?:{PICTURE_NAME}\s*[\t|]|[^\s,|:]+?{columns.PICTURE_ENDING},)", re.IGNORECASE)
 ONLY_A_NAME = re.compile(rf"(?=\S+$){PICTURE_NAME}", re.IGNORECASE)
 PATH = re.compile(r"|.*[/\\].*|.*\.\w{2,4}(?:#\d+)?|https?:.*", re.DOTALL)
 """What stands in a column of pictures."""
@@ -117,8 +115,7 @@ def prompt_lines(
     path: object, begin: Iterable[str], lines: Iterable[NumberedLine], wrong: WrongRows, tally: Tally
 ) -> Iterator[Line]:
     """The prompts of a text file; what is none is counted, or goes to `wrong`. `begin` are lines that show its form."""
-    shown = [text for text in map(str.strip, begin) if text and not IS_COMMENT.match(text)]
-    marks, are_named = marks_of(shown), 2 * sum(bool(NAME_IN_FRONT.match(text)) for text in shown) > len(shown) > 1
+    marks = marks_of([text for text in map(str.strip, begin) if text and not IS_COMMENT.match(text)])
     first, negative = True, False
     for number, text in lines:
         text = text.strip()
@@ -136,11 +133,9 @@ def prompt_lines(
                 raise WrongLineError(
                     "stands below a negative prompt, and may belong to it", "Put an empty line between them."
                 )
-            if are_named and NAME_IN_FRONT.match(text):
-                raise WrongLineError("begins with the name of a picture, as most lines do", TABLE)
             bare = marks.taken_off(text)
             prompt = without_options(_prompt(bare))
-        except MissingMarkError as error:
+        except WrongMarkError as error:
             wrong.add(f"{path}:{number}", str(error), "Take the marks off all lines, or give a table (.csv, .jsonl).")
             continue
         except WrongLineError as error:
