@@ -10,6 +10,7 @@ AGAIN = "and run the same command again: it goes on where it stopped."
 HINTS = {
     errno.ENOSPC: f"Free some space, {AGAIN}",
     errno.EDQUOT: f"Free some space, {AGAIN}",
+    errno.EFBIG: f"The file system, or a limit (ulimit -f), allows no file of this size. Raise it, {AGAIN}",
     errno.EROFS: "Give a folder that can be written: to -o, in HF_HOME or in MEMFIX_CACHE.",
     errno.EACCES: f"Make it readable and writable for this user, {AGAIN}",
     errno.EPERM: f"Make it readable and writable for this user, {AGAIN}",

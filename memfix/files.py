@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,13 +21,36 @@ from memfix.errors import MemfixError
 CHUNK = 1 << 20
 ANOTHER_FOLDER = "Wait until it ends, or give another folder to -o."
 TEMPORARY = ".tmp"
+OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How libraries in Rust tell of an error of the system: safetensors, filelock."""
+
+NOT_WHOLE = re.compile(r"\d+ requested and \d+ written")
+"""How NumPy tells of one, and not which."""
+
+
+@contextmanager
+def errors_of(path: Path) -> Iterator[None]:
+    """Give an error of the system the name of a file: what fails in an open file does not know it."""
+    try:
+        yield
+    except (ConnectionError, TimeoutError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename = error.filename or str(path)
+            raise
+        if told := OS_ERROR.search(str(error)):
+            raise OSError(int(told[1]), os.strerror(int(told[1])), str(path)) from error
+        if NOT_WHOLE.search(str(error)):
+            raise OSError(errno.EIO, "Not written to its end", str(path)) from error
+        raise
 
 
 def sha256(files: Iterable[Path]) -> str:
     """One hash over the contents of files, in order of their names; of a single file, what `sha256sum` prints."""
     total = hashlib.sha256()
     for path in sorted(files):
-        with path.open("rb") as file:
+        with errors_of(path), path.open("rb") as file:
             while chunk := file.read(CHUNK):
                 total.update(chunk)
     return total.hexdigest()
@@ -137,7 +162,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
-        with temporary.open("wb") as file:
+        with errors_of(path), temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -162,7 +187,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     beside = _beside(path)
     beside.mkdir(parents=True)
     try:
-        yield beside
+        with errors_of(path):
+            yield beside
         mode = beside.stat().st_mode & 0o666  # as the umask says; safetensors writes files that only their owner reads
         for file in beside.rglob("*"):
             if file.is_file():

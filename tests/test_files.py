@@ -1,14 +1,36 @@
 """Files and folders are whole or absent, and one process at a time is in a folder."""
 
+import errno
+import os
+import resource
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
 
 from memfix.errors import MemfixError
-from memfix.files import atomic_file, atomic_folder, files_below, held, held_in_turn, remove_folder, write_atomic
+from memfix.failures import machine_error
+from memfix.files import (
+    atomic_file,
+    atomic_folder,
+    errors_of,
+    files_below,
+    held,
+    held_in_turn,
+    remove_folder,
+    write_atomic,
+)  # fmt: skip
+from memfix.records import Prompt
+from memfix.run.folder import Run
+from memfix.run.header import Header
 
 HOLD = """
 import sys, time
@@ -117,3 +139,57 @@ def test_a_folder_is_walked_with_its_links(tmp_path: Path) -> None:
     problems = {found.path: found.problem for found in files_below(root) if found.problem}
     assert problems == dict.fromkeys(["one/self", "up/other/self"], "Too many levels of symbolic links")
     assert [*files_below(root / "none")] == [(".", "No such file or directory")]
+
+
+@contextmanager
+def no_file_of_more_than(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _whole_file(path: Path) -> None:
+    with atomic_file(path) as file:
+        file.write(b"x" * 9999)
+
+
+def _array(path: Path) -> None:
+    with atomic_file(path) as file:
+        np.save(file, np.zeros(9999))
+
+
+def _tensors(path: Path) -> None:
+    with atomic_folder(path) as folder:
+        save_file({"x": torch.zeros(9999)}, folder / "x.safetensors")
+
+
+def _lines(path: Path) -> None:
+    Run(path.parent, Header(created="")).append(path.name, [Prompt(id="p", text="x" * 9999)])
+
+
+def _picture(path: Path) -> None:
+    with errors_of(path):
+        Image.effect_noise((99, 99), 9).save(path, "PNG")
+
+
+@pytest.mark.parametrize("write", [_whole_file, _array, _tensors, _lines, _picture])
+def test_a_file_that_cannot_be_written_to_its_end_is_named(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    with pytest.raises(OSError) as caught, no_file_of_more_than(4096):
+        write(tmp_path / "it")
+    assert caught.value.errno in {errno.EFBIG, errno.EIO} and caught.value.filename == str(tmp_path / "it")
+    told = machine_error(caught.value)
+    assert told and str(tmp_path / "it") in told.message and told.hint
+
+
+def test_other_errors_keep_what_they_say(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, errors_of(tmp_path):
+        (tmp_path / "none").open()
+    assert caught.value.filename == str(tmp_path / "none")
+    with pytest.raises(ValueError, match="mine"), errors_of(tmp_path):
+        raise ValueError("mine")
+    with pytest.raises(ConnectionResetError) as reset, errors_of(tmp_path):
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+    assert reset.value.filename is None

@@ -313,7 +313,7 @@ ONE_MEANING_OF_A_CONSTANT: dict[str, tuple[str, set[str]]] = {
     "FIRST_NEIGHBOURS": ("how many neighbours are asked for at first", {"references.links", "references.numbered"}),
     "HINT": ("which columns a list must have", {"inputs.prompts", "inputs.links"}),
     "KEPT": ("how many of many are kept", {"references.described", "inputs.wrong_rows"}),
-    "LIMIT": ("most bytes of a file that are read", {"inputs.tars", "inputs.captions", "download.pinned"}),
+    "LIMIT": ("most bytes of a file that are read", {"inputs.tars", "download.pinned"}),
     "METADATA": ("names of the table of an imagefolder", {"inputs.tables", "download.coverage"}),
     "MODEL": ("the folder of a model", {"demo", "run.outputs"}),
     "MOST": ("how many things are taken at most", {"references.background", "detect.thumbnails"}),

@@ -15,7 +15,12 @@ from memfix.world import World
 
 SHOWN = 10  # unreadable pictures and groups on the terminal; --json has all
 
-Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder of images and webdataset tars, or 'demo'.")]
+Folder = Annotated[
+    str,
+    typer.Argument(
+        metavar="DIR", help="Images, webdataset tars or parquet tables: a folder of them, or one file; or 'demo'."
+    ),
+]
 OutFolder = Annotated[Path | None, typer.Option("-o", "--out", help="Folder of the index; by default DIR.index.")]
 ProcessIndex = Annotated[
     int,
@@ -37,7 +42,7 @@ NumProcesses = Annotated[
 def index(
     call: Call, folder: Folder, out: OutFolder = None, process_index: ProcessIndex = 0, num_processes: NumProcesses = 1
 ) -> None:
-    """Compute descriptors of the pictures of a folder. Run again, it only computes those of new or changed pictures."""
+    """Compute descriptors of pictures. Run again, it only computes those of new or changed ones."""
     from memfix.index.build import build, preview
     from memfix.index.store import Store
     from memfix.inputs.tally import Tally
@@ -80,14 +85,15 @@ def index(
 
 
 def _places(folder: str, out: Path | None) -> tuple[Path, Path]:
-    """The folder of pictures, and that of the index."""
+    """The folder or file of pictures, and the folder of the index."""
     from memfix.demo import DEMO, REFERENCES
     from memfix.inputs.folders import required
     from memfix.inputs.paths import as_path
 
     if folder == DEMO and not Path(folder).exists():
         return REFERENCES, out or Path("demo.index")
-    source = required(as_path(folder)).resolve()
+    given = as_path(folder)
+    source = given.resolve() if given.is_file() else required(given).resolve()
     return source, out or source.with_name(f"{source.name}.index")
 
 

@@ -15,6 +15,7 @@ from memfix.detect.design import Design
 from memfix.detect.medoids import MATCHES, hold_against_medoid
 from memfix.detect.thumbnails import Thumbnails
 from memfix.detect.verdict import verdict_on, verdict_on_pair
+from memfix.files import errors_of
 from memfix.inputs.opening import open_image
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import COARSE, detail_of, to_tensor
@@ -71,7 +72,8 @@ class Check:
             new = [(s, image) for s, image in zip(batch, drawn, strict=True) if s.file_name not in done]
             samples, images = [s for s, _ in new], [image for _, image in new]
             for sample, image in new:
-                image.save(folder / sample.file_name, compress_level=1)
+                with errors_of(folder / sample.file_name):
+                    image.save(folder / sample.file_name, compress_level=1)
             self.thumbnails.add([s.file_name for s in samples], images)
             run.append(f"{self.folder}/metadata.jsonl", [s for s in samples if s.file_name not in listed])
             if self.judge:

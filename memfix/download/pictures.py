@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from memfix.download.fetched import refused
 from memfix.download.placeholders import is_blank, look
-from memfix.inputs.decoding import BROKEN, eight_bits, on_white
+from memfix.inputs.decoding import BROKEN, NothingVisibleError, eight_bits, on_white
 from memfix.inputs.opening import MOST_PIXELS, TooManyPixelsError, undecoded
 
 SUFFIX = {
@@ -46,6 +46,8 @@ def check_picture(path: Path, max_pixels: int, min_side: int) -> CheckedPicture:
                 small = _small(image)
     except (Image.DecompressionBombError, TooManyPixelsError) as error:
         raise refused("too many pixels", str(error)) from None
+    except NothingVisibleError:
+        raise refused("blank", "transparent everywhere") from None
     except UnidentifiedImageError:
         raise refused(_what_else(path)) from None
     except BROKEN as error:

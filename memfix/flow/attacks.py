@@ -13,7 +13,7 @@ from PIL import Image
 from memfix.config.checks import RecheckSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
-from memfix.files import sha256
+from memfix.files import errors_of, sha256
 from memfix.flow.control_pictures import Chosen, ControlPictures
 from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
@@ -183,7 +183,8 @@ class Attacks:
     def _save(self, name: str, image: Image.Image) -> str:
         path = Path(self.folder) / PICTURES / name
         (self.run.path / path).parent.mkdir(parents=True, exist_ok=True)
-        image.save(self.run.path / path, compress_level=1)
+        with errors_of(self.run.path / path):
+            image.save(self.run.path / path, compress_level=1)
         return path.as_posix()
 
 

@@ -45,7 +45,7 @@ class Approximate:
         """Open it. Raises MemfixError if there is none, or if the store has changed since."""
         import faiss
 
-        hint = f"Write it: memfix index {store.manifest.folder} --out {store.path} --approximate sq8"
+        hint = f"Write it: memfix index {store.manifest.source} --out {store.path} --approximate sq8"
         try:
             self.report = Approximation(**json.loads(_report(store).read_text()))
             index: Any = faiss.read_index(str(_candidates(store)))

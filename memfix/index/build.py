@@ -1,4 +1,4 @@
-"""From a folder to segments: plan, describe what is new, put the segments in place; resumed and shared by rank."""
+"""From pictures to segments: plan, describe what is new, put the segments in place; resumed and shared by rank."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from memfix.index.pictures import READ_AHEAD, Looked, ahead, decoded, examine, p
 from memfix.index.plan import Counts, Plan, commit, compare, make_plan
 from memfix.index.rows import Row, as_line, write_lines
 from memfix.index.store import Store
-from memfix.index.walk import walk_folder
+from memfix.index.walk import walk_source
 from memfix.inputs.tally import Tally
 from memfix.measures.descriptor import Descriptor
 from memfix.world import ALONE, World
@@ -36,10 +36,10 @@ class Built(NamedTuple):
 
 
 def build(
-    store: Store, folder: Path, descriptor: Descriptor, world: World = ALONE, *,
+    store: Store, source: Path, descriptor: Descriptor, world: World = ALONE, *,
     batch_size: int = 32, workers: int = 1, watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Built:  # fmt: skip
-    """Bring an index up to what its folder holds; `watch` hears how many pictures of how many are dealt with.
+    """Bring an index up to what its folder or file holds; `watch` hears how many pictures of how many are dealt with.
 
     Killed at any moment, it goes on behind the last finished segment when it is called again.
     """
@@ -47,12 +47,12 @@ def build(
     with held(store.path, f".rank-{world.label}.lock", OWN_RANK):
         while True:
             tally = Tally()
-            store, plan, resumed = prepare(store, folder, tally)
+            store, plan, resumed = prepare(store, source, tally)
             if plan is None:
                 counts.same = sum(segment.rows for segment in store.manifest.segments)
                 return Built(store, counts, True, tally)
             done, total = 0, sum(plan.pictures[name] for name in world.shard(plan.pictures))
-            for more in describe(store, plan, folder, descriptor, world, batch_size, workers):
+            for more in describe(store, plan, descriptor, world, batch_size, workers):
                 done += more
                 watch(done, total)
             counts.follow(plan.counts)
@@ -62,7 +62,7 @@ def build(
             store = finished  # an old plan was carried out: look again for what came since
 
 
-def prepare(store: Store, folder: Path, tally: Tally | None = None) -> tuple[Store, Plan | None, bool]:
+def prepare(store: Store, source: Path, tally: Tally | None = None) -> tuple[Store, Plan | None, bool]:
     """The index as it is, the plan for it, and whether that is an old one; no plan when there is nothing to do.
 
     Other processes wait for the first. Raises MemfixError when there is no picture at all: an index is not emptied
@@ -72,17 +72,19 @@ def prepare(store: Store, folder: Path, tally: Tally | None = None) -> tuple[Sto
         store = Store.open(store.path)
         if (store.path / "plan").exists():
             return store, Plan(store.path / "plan"), True
-        found = walk_folder(folder, tally)
+        found = walk_source(source, tally)
         first = next(found, None)
         if first is None:
-            raise MemfixError(f"{folder} contains no picture.", "Give a folder of images or of webdataset tars.")
+            raise MemfixError(
+                f"{source} contains no picture.", "Give images, webdataset tars or parquet tables, or a folder of them."
+            )
         return store, make_plan(store, chain([first], found)), False
 
 
-def preview(store: Store, folder: Path, tally: Tally | None = None) -> Counts:
+def preview(store: Store, source: Path, tally: Tally | None = None) -> Counts:
     """What a build would find, without writing anything."""
     counts = Counts()
-    for _ in compare(store, walk_folder(folder, tally), counts):
+    for _ in compare(store, walk_source(source, tally), counts):
         pass
     return counts
 
@@ -94,7 +96,7 @@ def finish(store: Store, plan: Plan) -> Store | None:
 
 
 def describe(
-    store: Store, plan: Plan, folder: Path, descriptor: Descriptor, world: World, batch_size: int, workers: int
+    store: Store, plan: Plan, descriptor: Descriptor, world: World, batch_size: int, workers: int
 ) -> Iterator[int]:
     """Build the missing segments of a rank, yielding how many further pictures are dealt with."""
     with ThreadPoolExecutor(workers) as pool:
@@ -102,14 +104,14 @@ def describe(
             if store.file(name, ".jsonl").exists():
                 yield plan.pictures[name]
                 continue
-            yield from _Segment(store, plan, name, folder).build(descriptor, pool, batch_size)
+            yield from _Segment(store, plan, name).build(descriptor, pool, batch_size)
 
 
 class _Segment:
     """One segment in the making: rows, and vectors for those that are readable."""
 
-    def __init__(self, store: Store, plan: Plan, name: str, folder: Path) -> None:
-        self._store, self._name, self._folder = store, name, folder
+    def __init__(self, store: Store, plan: Plan, name: str) -> None:
+        self._store, self._name, self._folder = store, name, Path(store.manifest.folder)
         base, self._planned = plan.read(name)
         old = [] if base is None else store.rows(base)
         self._old_rows, self._base = old, None if base is None else store.mapped(base)

@@ -10,8 +10,9 @@ from memfix.errors import MemfixError
 from memfix.index.pictures import examine
 from memfix.index.rows import Row
 from memfix.index.store import Store
+from memfix.inputs.embedded import ordered_name
+from memfix.inputs.inside import container
 from memfix.inputs.opening import open_image
-from memfix.inputs.tars import container
 
 
 class Originals:
@@ -22,13 +23,14 @@ class Originals:
         self._store = store
 
     def address(self, row: Row) -> str:
-        """Where a picture is: a path, or a place in a tar."""
+        """Where a picture is: a path, or a place in a tar or table."""
         return str(self.folder / row.path)
 
     def find(self, file_name: str, address: str) -> int | None:
         """The vector of the picture at an address; `file_name` is its name in the index if it lies in a tar."""
         inside = Path(address).is_relative_to(self.folder)
-        for name in (file_name, Path(address).relative_to(self.folder).as_posix() if inside else file_name):
+        own = Path(address).relative_to(self.folder).as_posix() if inside else file_name
+        for name in (file_name, own, ordered_name(own)):
             vector = self._store.find(name)
             if vector is not None and self.address(self._store.row(vector)) == address:
                 return vector
@@ -45,7 +47,7 @@ class Originals:
         if examine(address).sha256 != row.sha256:
             raise MemfixError(
                 f"{address} has changed since {self._store.path} was made.",
-                f"Restore it, or {self._update(str(self.folder))}",
+                f"Restore it, or {self._update(self._store.manifest.source)}",
             )
         return open_image(address)
 
@@ -53,7 +55,7 @@ class Originals:
         if self.folder.is_dir():
             return MemfixError(
                 f"{address} is in {self._store.path}, but not on disk.",
-                f"Restore it, or {self._update(str(self.folder))}",
+                f"Restore it, or {self._update(self._store.manifest.source)}",
             )
         return MemfixError(
             f"{address} cannot be read: there is no {self.folder}, which {self._store.path} was made from.",

@@ -11,7 +11,10 @@ from memfix.files import atomic_file
 
 
 class Row(NamedTuple):
-    """A picture: its name, its address in the folder, what its file looked like, and why it has no vector, if so."""
+    """A picture: its name, its address in the folder, what its file looked like, and why it has no vector, if so.
+
+    `text` is its caption in a tar or table; that of other pictures is read where it lies.
+    """
 
     file_name: str
     path: str
@@ -19,6 +22,7 @@ class Row(NamedTuple):
     mtime_ns: int
     sha256: str = ""
     reason: str = ""
+    text: str = ""
 
     @property
     def key(self) -> list[str]:

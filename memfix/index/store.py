@@ -64,8 +64,14 @@ class Manifest(BaseModel):
     precision: Precision
     segment_size: int
     folder: str
+    file: str = ""  # the one of the folder that was given; nothing for all of it
     next_segment: int = 0
     segments: tuple[Segment, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """What was given to `memfix index`."""
+        return str(Path(self.folder, self.file))
 
 
 class Store:
@@ -97,10 +103,10 @@ class Store:
 
     @classmethod
     def create(
-        cls, path: Path, folder: Path, descriptor: Descriptor, precision: Precision | None = None,
+        cls, path: Path, source: Path, descriptor: Descriptor, precision: Precision | None = None,
         segment_size: int = SEGMENT_SIZE,
     ) -> Store:  # fmt: skip
-        """A new index of `folder`, or the one that is in `path`, if it is of the same descriptor and precision.
+        """A new index of `source`, or the one that is in `path`, if it is of the same descriptor and precision.
 
         Without a precision, that of the index that is there will do, and a new one takes float16.
         """
@@ -110,11 +116,11 @@ class Store:
             if not (path / "manifest.json").exists():
                 if any(not p.name.startswith(".") for p in path.iterdir()):
                     raise MemfixError(f"{path} is not empty, and is not an index.", "Give another folder to --out.")
-                empty = cls.empty(path, folder, descriptor, precision or Precision.FLOAT16, segment_size)
+                empty = cls.empty(path, source, descriptor, precision or Precision.FLOAT16, segment_size)
                 empty.save(empty.manifest)
             store = cls.open(path)
             store.require(descriptor)
-            store._require_folder(folder)
+            store._require_source(source)
             store._follow_weights(descriptor)
         have = store.manifest.precision
         if precision not in (None, have):
@@ -123,14 +129,15 @@ class Store:
 
     @classmethod
     def empty(
-        cls, path: Path, folder: Path, descriptor: Descriptor, precision: Precision = Precision.FLOAT16,
+        cls, path: Path, source: Path, descriptor: Descriptor, precision: Precision = Precision.FLOAT16,
         segment_size: int = SEGMENT_SIZE,
     ) -> Store:  # fmt: skip
         """An index without vectors, of which nothing is written yet."""
+        folder, file = _parted(source)
         manifest = Manifest(
             descriptor=descriptor.name, identity=descriptor.identity, weights=_weights(descriptor),
             dimension=descriptor.dimension, precision=precision, segment_size=segment_size,
-            folder=str(folder.resolve()),
+            folder=folder, file=file,
         )  # fmt: skip
         return cls(path, manifest)
 
@@ -150,14 +157,15 @@ class Store:
                 f"Use {m.descriptor} with the same weights, or give another folder to --out.",
             )
 
-    def _require_folder(self, folder: Path) -> None:
-        """Refuse another folder, whose pictures would take the place of all; one that was moved may go on."""
-        own = Path(self.manifest.folder)
-        if own == folder.resolve():
+    def _require_source(self, source: Path) -> None:
+        """Refuse another folder or file, whose pictures would take the place of all; one that was moved may go on."""
+        own = Path(self.manifest.source)
+        folder, file = _parted(source)
+        if own == Path(folder, file):
             return
         if own.exists():
-            raise MemfixError(f"{self.path} is the index of {own}, not of {folder}.", "Give another folder to --out.")
-        self.manifest = self.manifest.model_copy(update={"folder": str(folder.resolve())})
+            raise MemfixError(f"{self.path} is the index of {own}, not of {source}.", "Give another folder to --out.")
+        self.manifest = self.manifest.model_copy(update={"folder": folder, "file": file})
         self.save(self.manifest)
 
     def _follow_weights(self, descriptor: Descriptor) -> None:
@@ -239,7 +247,7 @@ class Store:
         return MemfixError(
             f"{file} {problem}.",
             f"Restore it from a copy, or remove {self.path} and make the index again: "
-            f"memfix index {self.manifest.folder} --out {self.path}",
+            f"memfix index {self.manifest.source} --out {self.path}",
         )
 
     def row(self, vector: int) -> Row:
@@ -307,6 +315,12 @@ class Store:
 
 def _named(descriptor: Descriptor) -> tuple[str, str, int]:
     return descriptor.name, descriptor.identity, descriptor.dimension
+
+
+def _parted(source: Path) -> tuple[str, str]:
+    """The folder that paths of an index are relative to, and the one file of it that was given, if so."""
+    whole = source.resolve()
+    return (str(whole.parent), whole.name) if whole.is_file() else (str(whole), "")
 
 
 def _weights(descriptor: Descriptor) -> str:

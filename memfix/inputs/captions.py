@@ -1,18 +1,30 @@
-"""What folders say of their pictures: the tables of imagefolders, in any folder of them, and a.txt beside a.png."""
+"""What folders say of their pictures: the tables of imagefolders, in any folder of them, and a.txt beside a.png.
+
+Of text beside a picture, what counts is what sd-scripts trains on.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
 
 from memfix.inputs import columns, tables
+from memfix.inputs.beside import JSON, SUFFIXES_BESIDE, TEXT_LIMIT, texts_in
 from memfix.inputs.contents import HEAD, by_head
+from memfix.inputs.encoded import require_no_encoded
 from memfix.inputs.paths import existing, spellings
+from memfix.inputs.tally import Tally
 from memfix.inputs.wrong_rows import WrongRows
 
-BESIDE = (".txt", ".caption")
-LIMIT = 1 << 20  # bytes of a caption
+REPEATED_FOLDER = re.compile(r"\d+_(.+)")
+"""The folder of sd-scripts: how often a pass takes its pictures, and the caption of those that have none."""
+
+NOTHING_SAID = b" \t\xef\xbb\xbf"  # with a byte order mark
+FURTHER_MISSING = "names in a further column of images are not those of files"
+FIRST_LINE = "of a caption of several lines the first one was taken, which sd-scripts trains on unless it has wildcards"
+OF_FOLDER = "captions that are the name of the folder, which sd-scripts trains on where a picture has none"
 
 
 def captions(folder: Path, names: Iterable[str]) -> dict[str, str]:
@@ -31,37 +43,52 @@ def _captions(folder: Path, names: Set[str], wrong: WrongRows, whole: bool) -> d
         place = table.parent.relative_to(folder).as_posix()
         for line, name, text in named_images(table, wrong):
             own = next((n for s in spellings(name) if (n := normpath(f"{place}/{s}")) in names), None)
-            if own is None and (path := existing(table, name)) is not None:
-                root = folder.resolve()
-                own = Path(path).relative_to(root).as_posix() if Path(path).is_relative_to(root) else name
+            path, root = None if own else existing(table, name), folder.resolve()
+            if path and Path(path).is_relative_to(root):
+                own = Path(path).relative_to(root).as_posix()
             if own is not None and own in names:
-                found[own] = text
+                found[own] = text or found.get(own, "")
             elif whole and own is None:
-                missing(wrong, table, line, name)
-    texts = {name: found.get(name) or beside(folder / name, wrong) for name in names}
+                _elsewhere(wrong, table, line, name, path)
+    texts = {name: found.get(name) or next(iter(beside(folder / name, wrong)), "") for name in names}
     return {name: text for name, text in texts.items() if text}
+
+
+def _elsewhere(wrong: WrongRows, table: Path, line: int, name: str, path: str | None) -> None:
+    """Take note of an image that the table of a folder names and that is not in the folder."""
+    if path is None:
+        missing(wrong, table, line, name)
+        return
+    hint = "Put it into the folder, or give the table itself."
+    wrong.add_picture(f"{table}:{line}:", f"the image {name} is outside of the folder", hint)
 
 
 def _tables(folder: Path, names: Iterable[str]) -> Iterator[Path]:
     """The tables of the folders that pictures lie in, the outermost first: an inner one knows better."""
     inside = {parent for name in names for parent in PurePosixPath(name).parents} | {PurePosixPath()}
     for inner in sorted(inside, key=lambda path: (len(path.parts), path)):
-        if table := tables.metadata(folder / inner):
-            yield table
+        yield from tables.metadata(folder / inner)
 
 
-def named_images(table: Path, wrong: WrongRows) -> Iterator[tuple[int, str, str]]:
-    """Line, image as written, and caption, for every image that a table names."""
+def named_images(table: Path, wrong: WrongRows, tally: Tally | None = None) -> Iterator[tuple[int, str, str]]:
+    """Line, image as written, and caption, for every image that a table names; of further columns, if it is there."""
+    tally = tally or Tally()
     for line, cells in tables.rows(table, wrong):
         try:
+            require_no_encoded(cells)
             names = [*columns.images(cells), *columns.perhaps(cells)]
             text = next(iter(columns.texts(cells, required=False)), "")
         except columns.WrongCellError as error:
             wrong.add(f"{table}:{line}", str(error), f"See the columns {', '.join(columns.IMAGE[:4])}.")
             continue
-        if not names:
+        if not names and not columns.further(cells):
             urls = " but URLs; 'memfix fetch' makes files of them" if columns.urls(cells) else ""
             wrong.add(f"{table}:{line}", f"names no image file{urls}", f"Name it in a column {columns.IMAGE[0]}.")
+        for name in columns.further(cells):
+            if existing(table, name) is not None:
+                names.append(name)
+            else:
+                tally.alter(FURTHER_MISSING, f"{name} ({table}:{line})")
         for name in names:
             yield line, name, text
 
@@ -71,16 +98,42 @@ def missing(wrong: WrongRows, table: Path, line: int, name: str) -> None:
     wrong.add_picture(f"{table}:{line}:", f"there is no reference image {name}", "Correct or drop the path.")
 
 
-def beside(picture: Path, wrong: WrongRows) -> str:
-    """The caption in the text file beside a picture; nothing if there is none."""
-    for file in map(picture.with_suffix, BESIDE):
+def beside(picture: Path, wrong: WrongRows, tally: Tally | None = None) -> list[str]:
+    """The captions in the text files beside a picture, each once; else that of its folder; nothing if there is none.
+
+    Several files may have one each, of which one was trained on. `tally` counts what is not taken as it is written.
+    """
+    tally, found = tally or Tally(), list[str]()
+    for file in _files_beside(picture):
+        suffix = file.suffix.lower()
         try:
-            with file.open("rb") as opened:
-                data = opened.read(LIMIT)
-            if by_head(data[:HEAD]) is None:  # else it is a picture itself
-                return columns.clean(data.decode("utf-8-sig"))
+            data = _caption_file(file)
+            lines = [data] if suffix == JSON else [line for line in data.splitlines() if line.strip(NOTHING_SAID)]
+            found += texts_in(lines[0], suffix) if lines else []
         except UnicodeDecodeError:
             wrong.add(str(file), "is not UTF-8 text", "Save it as UTF-8.")
-        except OSError:  # there is none
             continue
-    return ""
+        except OSError as error:
+            wrong.add(str(file), f"cannot be read: {error.strerror}", "Restore it, or correct its rights.")
+            continue
+        if len(lines) > 1:
+            tally.alter(FIRST_LINE, str(file))
+    if not found and picture.parent.is_dir() and (named := REPEATED_FOLDER.fullmatch(picture.parent.name)):
+        tally.alter(OF_FOLDER, str(picture))
+        return [columns.clean(named[1])]
+    return list(dict.fromkeys(found))
+
+
+def _files_beside(picture: Path) -> list[Path]:
+    """Where the caption of a.png may be: in a.txt, a.png.txt, or A.TXT as some systems write it."""
+    suffixes = [written for suffix in SUFFIXES_BESIDE for written in (suffix, suffix.upper())]
+    return [file for s in suffixes for file in (picture.with_suffix(s), picture.with_name(picture.name + s))]
+
+
+def _caption_file(file: Path) -> bytes:
+    """What is in a file beside a picture; nothing where there is none, or if it is a picture itself. Raises OSError."""
+    if not file.is_file():
+        return b""
+    with file.open("rb") as opened:
+        data = opened.read(TEXT_LIMIT)
+    return data if by_head(data[:HEAD]) is None else b""

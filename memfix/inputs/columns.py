@@ -14,31 +14,29 @@ from typing import Any
 TEXT = ("text", "prompt", "caption", "texts", "prompts", "captions")
 IMAGE = (
     "file_name", "image", "image_path", "reference", "images", "references", "image_file", "img_file", "img_path",
-    "file_path", "filepath", "filename", "path",
+    "file_path", "filepath", "filename", "path", "img",
 )  # fmt: skip
+FILE_NAMES = re.compile(r"(?:\w+_)?file_names?")
+"""Columns of imagefolders with several images a row: input_file_name, file_names."""
+
 URL = ("url", "urls", "image_url", "image_urls", "img_url", "retrieved_urls")
 PERHAPS = "image if it is there"
 """Where this package puts images that a list names although people publish it without them: COCO, Flickr8k, kohya."""
 IMAGE_NAME, COMMENT = "image_name", "comment"  # Flickr30k: the names of a picture and of its text
-BESIDE_TEXT = {
-    IMAGE_NAME,
-    "comment_number",
-    "id",
-    "index",
-    "negative_prompt",
-    "seed",
-    "name",
-    "category",
-    "label",
-    "split",
-}
+NUMBERS = ("comment_number", "id", "index", "seed")
+BESIDE_TEXT = {IMAGE_NAME, *NUMBERS, "negative_prompt", "name", "category", "label", "split"}
 """Names of columns that, beside a text, tell that a line names columns; nothing is read of these."""
+
+OTHER_TEXT = re.compile(r"(?!neg)\w*(?:caption|prompt|alt_?text)(?:_\w+)?")
+"""Names of columns with other texts than the one that is read."""
+
 PARAPHRASES = ("paraphrases", "paraphrase", "rephrased")
 TEXT_OR_URL = {*TEXT, *URL}
 GROUND_TRUTH = ("overfit_type", "type")
 HASH = ("sha256", "md5")
 PARAPHRASE_COLUMN = re.compile(r"(?:text|prompt|caption|paraphrase)[ _-]?(\d{1,6})")
-PICTURE_FILE = re.compile(r"\S+\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)(?:#\d+)?", re.IGNORECASE)
+PICTURE_ENDING = r"\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)(?:#\d+)?"
+PICTURE_FILE = re.compile(rf"\S+{PICTURE_ENDING}", re.IGNORECASE)
 """The name of a picture, and the number of its caption as Flickr8k writes it: 1.jpg#0."""
 ANOTHER_URL = re.compile(r"[\s,;|]+(?=[a-z][a-z0-9+.-]{1,9}://)", re.IGNORECASE)
 """What parts two URLs in one cell: a comma in a URL does not, unless another scheme follows it."""
@@ -58,8 +56,9 @@ def normal(name: Any) -> str:
 def known(name: str) -> bool:
     """Whether a column, by its normal name, is one that this module reads."""
     return (
-        name in {*TEXT, *IMAGE, *URL, *GROUND_TRUTH, *HASH, *PARAPHRASES}
+        name in {*TEXT, *IMAGE, *URL, *GROUND_TRUTH, *HASH, *PARAPHRASES, IMAGE_NAME}
         or PARAPHRASE_COLUMN.fullmatch(name) is not None
+        or FILE_NAMES.fullmatch(name) is not None
     )
 
 
@@ -128,13 +127,47 @@ def clean(text: str) -> str:
 
 
 def images(cells: Cells) -> list[str]:
-    """Paths of a row's images as written: those of the first column that holds any."""
-    return next((paths for name in IMAGE if (paths := _local(cells, name))), [])
+    """Paths of a row's images as written: those of the first column that holds any, and of all names of files."""
+    first = next((paths for name in IMAGE if (paths := _local(cells, name))), [])
+    more = (path for name in cells if FILE_NAMES.fullmatch(name) for path in _local(cells, name))
+    return list(dict.fromkeys((*first, *more)))
 
 
 def perhaps(cells: Cells) -> list[str]:
-    """Paths of images that need not be there."""
+    """Paths of images that lists are published without."""
     return _local(cells, PERHAPS)
+
+
+def further(cells: Cells) -> list[str]:
+    """Paths in further columns, which name other images, or the same one otherwise."""
+    taken = {_file_part(path) for path in images(cells)}
+    others = (path for name in (*IMAGE, IMAGE_NAME) for path in _if_any(cells, name))
+    return list(dict.fromkeys(path for path in others if _file_part(path) not in taken))
+
+
+def _if_any(cells: Cells, name: str) -> list[str]:
+    """Paths in a cell that may as well hold something else."""
+    try:
+        return _local(cells, name)
+    except WrongCellError:
+        return []
+
+
+def _file_part(path: str) -> str:
+    return path.replace("\\", "/").rpartition("/")[2]
+
+
+def unread(cells: Cells) -> str:
+    """The first column that seems to hold another text, or the name of a picture, and is not read; or nothing."""
+    first = next((name for name in TEXT if name in cells and _texts(cells, name)), "")
+    said = {*texts(cells, required=False)}
+    for name, cell in cells.items():
+        if isinstance(cell, str) and name != first:
+            is_text = name in TEXT or (not known(name) and OTHER_TEXT.fullmatch(name) and " " in cell.strip())
+            is_picture = not known(name) and name != PERHAPS and PICTURE_FILE.fullmatch(cell.strip())
+            if cell.strip() and ((is_text and clean(cell) not in said) or is_picture):
+                return name
+    return ""
 
 
 def unfolded(cells: Cells, depth: int = 2) -> Cells:

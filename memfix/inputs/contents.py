@@ -1,6 +1,6 @@
 """What a file is: a picture, or something that may hold pictures. Decodes nothing.
 
-A name that pictures have is believed, since such a file is an error where it is none; of all others the bytes decide.
+The bytes decide, whatever the name. Where they say nothing, a name tells what a broken file was to be.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from enum import StrEnum
 from io import BytesIO
@@ -31,10 +33,13 @@ FOREIGN_SUFFIXES = frozenset({
 })  # fmt: skip
 """Names of pictures that memfix does not read."""
 
-CLOSED_SUFFIXES = frozenset(
-    {".arrow", ".feather", ".tfrecord", ".tfrecords", ".h5", ".hdf5", ".lmdb", ".mdb", ".beton"}
-)
+CLOSED_SUFFIXES = frozenset({
+    ".arrow", ".feather", ".tfrecord", ".tfrecords", ".h5", ".hdf5", ".lmdb", ".mdb", ".beton", ".npy", ".pkl",
+    ".pickle", ".mat", ".avro", ".rec",
+})  # fmt: skip
 """Names of what else training sets are kept in."""
+
+ARCHIVE_SUFFIXES = frozenset({".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
 
 SIGNATURES = (
     b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+",
@@ -46,8 +51,14 @@ FOREIGN_SIGNATURES = {
 }  # fmt: skip
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 AVIF_BRANDS = {b"avif", b"avis"}
-CLOSED_ARCHIVES = (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd", b"ARROW1", b"\x89HDF")
-"""7-Zip, RAR, Zstandard, Arrow, HDF5"""
+TIFF = (b"II*\0", b"MM\0*")
+"""What raw files of cameras (CR2, NEF, DNG, …) begin with, too: of these the name is to be believed."""
+
+CLOSED_ARCHIVES = (
+    b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"ARROW1", b"\x89HDF",
+    b"SQLite format 3\0", b"\x93NUMPY", b"MATLAB 5.0",
+)  # fmt: skip
+"""7-Zip, RAR, Zstandard, LZ4, Arrow, HDF5, SQLite, NumPy, MATLAB"""
 UNPACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 TGA_FOOTER = b"TRUEVISION-XFILE.\0"
 TGA_HEADER = 18
@@ -99,10 +110,18 @@ def by_name(name: str) -> Known | None:
 
 def content_of(path: Path) -> Known:
     """What a file is. Raises OSError where it cannot be opened."""
-    if known := by_name(path.name):
-        return known
     with path.open("rb") as file:
-        return by_bytes(file, path.stat().st_size)
+        return content_in(path.name, file, path.stat().st_size)
+
+
+def content_in(name: str, file: IO[bytes], size: int) -> Known:
+    """What a file of this name and of so many bytes is, from its beginning on. Raises OSError."""
+    named, head = by_name(name), file.read(HEAD)
+    if named is None:
+        file.seek(0)
+        return by_bytes(file, size)
+    is_raw = named.content is Content.FOREIGN and head.startswith(TIFF)
+    return named if is_raw else by_head(head) or named
 
 
 def by_bytes(file: IO[bytes], size: int) -> Known:
@@ -115,10 +134,10 @@ def by_bytes(file: IO[bytes], size: int) -> Known:
     if _is_tga(head, size) or (head and size > TGA_HEADER and file.seek(-len(TGA_FOOTER), 2) and _ends_as_tga(file)):
         return Known(Content.PICTURE)
     if head.startswith(b"PK\x03\x04"):
-        return Known(Content.PACKED if _zip_holds_pictures(file) else Content.OTHER)
+        return Known(_in_zip(file))
     for start, unpack in UNPACKED.items():
         if head.startswith(start):
-            return Known(Content.PACKED if _unpacks_to_pictures(file, unpack) else Content.OTHER)
+            return Known(_in_packed(file, unpack))
     return Known(Content.CLOSED if head.startswith(CLOSED_ARCHIVES) else Content.OTHER)
 
 
@@ -136,7 +155,7 @@ def by_head(head: bytes) -> Known | None:
             return Known(Content.FOREIGN, name)
     if b"<svg" in head:
         return Known(Content.FOREIGN, "SVG")
-    if head[257:262] == b"ustar":
+    if head[257:262] == b"ustar" or _is_old_tar(head):
         return Known(Content.TAR)
     return Known(Content.TABLE) if head.startswith(b"PAR1") else None
 
@@ -165,19 +184,38 @@ def _ends_as_tga(file: IO[bytes]) -> bool:
     return file.read() == TGA_FOOTER
 
 
-def _zip_holds_pictures(file: IO[bytes]) -> bool:
+def _is_old_tar(head: bytes) -> bool:
+    """Whether a file without a mark begins with a header of a tar, which has a sum of its own bytes."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            return any(PurePosixPath(name).suffix.lower() in SUFFIXES for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):  # broken, or of a kind that nobody can list
+        return len(head) == tarfile.BLOCKSIZE and bool(tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape").name)
+    except tarfile.HeaderError:
         return False
 
 
-def _unpacks_to_pictures(file: IO[bytes], unpack: Callable[..., Any]) -> bool:
+def _in_zip(file: IO[bytes]) -> Content:
+    """What a zip is: its members are known by their names, and those without one by their first bytes."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            holds = any(_may_be_pictures(archive, name) for name in archive.namelist() if not is_hidden(name))
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):  # broken, or kept from us
+        return Content.CLOSED
+    return Content.PACKED if holds else Content.OTHER
+
+
+def _may_be_pictures(archive: zipfile.ZipFile, name: str) -> bool:
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix or name.endswith("/"):  # arrays are what sd-scripts keeps latents in, beside each picture
+        return (by_name(name) is not None and suffix != ".npy") or suffix in ARCHIVE_SUFFIXES
+    with archive.open(name) as member:
+        return by_head(member.read(HEAD)) is not None
+
+
+def _in_packed(file: IO[bytes], unpack: Callable[..., Any]) -> Content:
+    """What a single packed file is, by what it unpacks to."""
     file.seek(0)
     try:
         with unpack(file) as inside:
             known = by_head(inside.read(HEAD))
-    except (OSError, EOFError, ValueError, lzma.LZMAError):  # cut off, or begins as if it were packed
-        return False
-    return known is not None and known.content in {Content.PICTURE, Content.TAR}
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error):  # cut off, or only begins as if it were packed
+        return Content.CLOSED
+    return Content.PACKED if known else Content.OTHER

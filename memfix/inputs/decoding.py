@@ -10,6 +10,11 @@ from PIL import Image, ImageOps
 ORIENTATION = 0x0112
 WHITES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of fractions, and of 8 to 16 bits
 
+
+class NothingVisibleError(ValueError):
+    """A picture that is transparent everywhere: nothing can be compared with it."""
+
+
 # What Pillow raises for files that were cut off, or made to harm: every decoder in it has its own
 BROKEN = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError, RuntimeError,
@@ -47,9 +52,12 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """RGB, on a white page where it is transparent, in a palette too."""
+    """RGB, on a white page where it is transparent, in a palette too. Raises NothingVisibleError for an empty page."""
     if not image.has_transparency_data:
         return image.convert("RGB")
+    layer = image.convert("RGBA")
+    if layer.getchannel("A").getextrema() == (0, 0):
+        raise NothingVisibleError
     page = Image.new("RGBA", image.size, "white")
-    page.alpha_composite(image.convert("RGBA"))
+    page.alpha_composite(layer)
     return page.convert("RGB")

@@ -7,23 +7,27 @@ unpacked, and listing rows of {bytes, path} reads no picture.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator
 from functools import lru_cache
 from io import BytesIO
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memfix.inputs import columns
 from memfix.inputs.contents import Content, by_bytes, by_name
+from memfix.inputs.encoded import is_encoded
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
 ADDRESS = re.compile(r"(?s)(.+)#(.+):(\d+)\+(\d+)")
-ROWS = 16  # in memory at once, with their pictures
+ROWS = 16  # read at once, with their pictures
+BEHIND = 64 << 20  # bytes of rows that are kept behind the last one: several threads do not read in strict order
 BUFFER = 1 << 20  # bytes read ahead: a row group is not loaded as a whole, but page by page
 FILES = 4  # kept open
 
@@ -59,9 +63,22 @@ def _single(kind: pa.DataType) -> pa.DataType:
 
 
 def other_bytes(file: ParquetFile) -> list[str]:
-    """The columns with bytes somewhere in their cells that are not read as pictures, although they may be some."""
+    """The columns with bytes somewhere in their cells, or pictures as text, that are not read as pictures."""
     read = picture_columns(file)
-    return [field.name for field in file.schema_arrow if field.name not in read and _has_bytes(field.type)]
+    unread = [field.name for field in file.schema_arrow if field.name not in read and _has_bytes(field.type)]
+    return unread + encoded_columns(file)
+
+
+def encoded_columns(file: ParquetFile) -> list[str]:
+    """The columns of text that begin with pictures as text."""
+    names = [field.name for field in file.schema_arrow if _is_text(field.type)]
+    return [name for name in names if any(is_encoded(i.decode("latin-1")) for i in _first_items(file, name))]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
 def _has_bytes(kind: pa.DataType) -> bool:
@@ -82,10 +99,15 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 def _begins_with_pictures(file: ParquetFile, column: str) -> bool:
     """Whether one of the first items of a column that are not empty holds a picture, or names one."""
-    batches = file.iter_batches(ROWS, columns=[column])
-    cells = (cell for batch in batches for cell in batch.column(0).to_pylist())
+    return any(_is_picture(item) for item in _first_items(file, column))
+
+
+def _first_items(file: ParquetFile, column: str) -> Iterator[Any]:
+    """The first items in the cells of a column that are not empty; of texts, which may be none, their bytes."""
+    batches = (batch.column(0) for batch in file.iter_batches(ROWS, columns=[column]))
+    cells = (c for b in batches for c in (b.cast("large_binary") if _is_text(b.type) else b).to_pylist())
     items = (item for cell in cells for item in (cell if isinstance(cell, list) else [cell]) if item)
-    return any(_is_picture(item) for item in islice(filter(_says_something, items), ROWS))
+    return islice(filter(_says_something, items), ROWS)
 
 
 def _says_something(item: Any) -> bool:
@@ -129,6 +151,12 @@ def container(address: str) -> Path | None:
     return Path(match[1]) if match else None
 
 
+def ordered_name(address: str) -> str:
+    """A name for the picture at an address that sorts as rows do: a.parquet/image:000000003+0. Others as they are."""
+    match = ADDRESS.fullmatch(address)
+    return f"{match[1]}/{match[2]}:{int(match[3]):09}+{match[4]}" if match else address
+
+
 def read(address: str) -> bytes | None:
     """The bytes at an address; None if it is none but an ordinary path. Raises OSError. Fast in the order of rows."""
     import pyarrow as pa
@@ -149,35 +177,46 @@ def read(address: str) -> bytes | None:
 
 
 class _Reader:
-    """One column of a file, read forward; a row before the present one starts its row group again."""
+    """One column of a file, read forward; a row before those that are kept starts its row group again."""
 
     def __init__(self, path: Path, column: str) -> None:
         from pyarrow.parquet import ParquetFile
 
         self._file, self._column = ParquetFile(path, buffer_size=BUFFER), column
-        self._group, self._first, self._cells = -1, 0, list[Any]()
+        groups = (self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups))
+        self._starts = list(accumulate(groups, initial=0))
         self._coming: Iterator[pa.RecordBatch] = iter(())
+        self._kept, self._next = deque[_Rows](), 0
 
     def at(self, row: int) -> Any:
         """The cell of a row, from 0. Raises IndexError beyond the last."""
-        group, first = self._place(row)
-        if group != self._group or row < self._first:
-            self._coming = self._file.iter_batches(ROWS, row_groups=[group], columns=[self._column])
-            self._group, self._first, self._cells = group, first, []
-        while row >= self._first + len(self._cells):
-            self._first += len(self._cells)
-            self._cells = next(self._coming).column(0).to_pylist()
-        return self._cells[row - self._first]
+        if not 0 <= row < self._starts[-1]:
+            raise IndexError(row)
+        group = bisect_right(self._starts, row) - 1
+        if not self._kept or row < self._kept[0].first or self._next < self._starts[group]:
+            self._coming = self._batches(group)
+            self._kept.clear()
+            self._next = self._starts[group]
+        while row >= self._next:
+            batch = next(self._coming)
+            self._kept.append(_Rows(self._next, batch.column(0).to_pylist(), batch.nbytes))
+            self._next += batch.num_rows
+            while len(self._kept) > 1 and sum(rows.size for rows in self._kept) > BEHIND:
+                self._kept.popleft()
+        return next(rows.cells[row - rows.first] for rows in reversed(self._kept) if rows.first <= row)
 
-    def _place(self, row: int) -> tuple[int, int]:
-        """The row group of a row, and the first row of that."""
-        first = 0
-        for group in range(self._file.num_row_groups):
-            last = first + self._file.metadata.row_group(group).num_rows
-            if first <= row < last:
-                return group, first
-            first = last
-        raise IndexError(row)
+    def _batches(self, group: int) -> Iterator[pa.RecordBatch]:
+        """From a row group on, one of them at a time: of several, more would be held."""
+        for i in range(group, self._file.num_row_groups):
+            yield from self._file.iter_batches(ROWS, row_groups=[i], columns=[self._column])
+
+
+class _Rows(NamedTuple):
+    """Cells of a column, the number of the first one, and how many bytes they take."""
+
+    first: int
+    cells: list[Any]
+    size: int
 
 
 @lru_cache(FILES)

@@ -26,7 +26,7 @@ def list_in(path: Path, data: Any) -> list[Any]:
 
     These are COCO's; else all lists of objects that have a text, or if there are none a URL or an image; else columns
     of one length, by name; else the object itself, if it holds one text; else what stands by picture; else the only
-    list there is. Raises MemfixError for anything else.
+    list there is, if there is no object beside it. Raises MemfixError for anything else.
     """
     if isinstance(data, list):
         return data
@@ -49,7 +49,7 @@ def list_in(path: Path, data: Any) -> list[Any]:
         return _transposed(path, {name: column for name, column in held.items() if column is not None})
     if rows := _by_picture(data if isinstance(data, dict) else {}):
         return rows
-    if len(lists) == 1:
+    if len(lists) == 1 and not any(isinstance(cell, dict) for cell in cells.values()):
         return next(iter(lists.values()))
     raise MemfixError(f"{path} contains no list of prompts.", 'Write ["…", …], [{"text": "…"}, …] or {"prompts": […]}.')
 
@@ -112,13 +112,20 @@ def _by_picture(data: Mapping[str, Any]) -> list[dict[str, Any]]:
             own = next((name for name in (*columns.TEXT, *OWN_TEXTS) if name in cells), None)
             if own is None or (own in OWN_TEXTS and not named):
                 return []
-            cells[columns.TEXT[0]] = cells[own]
+            text = _with_tags(cells) if own == "caption" and named else cells[own]
+            cells = {name: cell for name, cell in cells.items() if name != own} | {columns.TEXT[0]: text}
         elif is_picture and _is_text(value):
             cells = {columns.TEXT[0]: value}
         else:
             return []
         rows.append(cells | ({columns.PERHAPS: key} if named and not cells.keys() & {*columns.IMAGE} else {}))
     return rows
+
+
+def _with_tags(cells: Mapping[str, Any]) -> Any:
+    """A caption as sd-scripts trains on it: with the tags behind it."""
+    caption, tags = cells["caption"], cells.get("tags")
+    return f"{caption}, {tags}" if isinstance(caption, str) and caption and isinstance(tags, str) and tags else caption
 
 
 def _is_text(value: Any) -> bool:

@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from memfix.errors import MemfixError
 from memfix.inputs import inside
 from memfix.inputs.contents import HEAD, by_head
-from memfix.inputs.decoding import BROKEN, as_rgb
+from memfix.inputs.decoding import BROKEN, NothingVisibleError, as_rgb
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "JPEG2000", "TIFF", "BMP", "GIF", "PPM", "QOI")
 """What is opened: no format that starts another program (EPS), and none of several layers. JPEG includes MPO."""
@@ -81,6 +81,8 @@ def _why(error: BaseException, path: str | Path, held: bytes | None) -> str:
         return type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, NothingVisibleError):
+        return "it is transparent everywhere, so there is nothing to compare with"
     if isinstance(error, TooManyPixelsError):
         return f"it has more than {MOST_PIXELS:,} pixels ({error})"
     told = str(error).splitlines()[0] if str(error) else ""

@@ -13,6 +13,9 @@ from memfix.inputs.standard_input import base_folder
 
 FILE_URL = "file:"
 NUMBERED = re.compile(r"(?s)(.+\.\w{2,4})#\d+")  # Flickr8k: the number of a caption behind the name of its picture
+OUTSIDE = "pictures that a list names outside of its folder"
+"""This is told: a stranger's list may name what is not meant for a report."""
+
 FOLDERS_NEAR = (
     "images", "Images", "../images", "../Images", "../val2017", "../train2017", "../val2014", "../train2014",
     "../Flicker8k_Dataset", "../flickr30k-images",
@@ -55,6 +58,12 @@ def existing(table: Path, name: str, near: bool = False) -> str | None:
             if names_something(path) and path.is_file():
                 return str(path.resolve())
     return None
+
+
+def leads_out(table: Path, name: str, path: str) -> bool:
+    """Whether a name in a table leads to a picture outside of the table's folder, and not by a link in there."""
+    says_so = any(PurePosixPath(s).is_absolute() or ".." in PurePosixPath(s).parts for s in spellings(name))
+    return says_so and not Path(path).is_relative_to(base_folder(table).resolve())
 
 
 def names_something(path: Path) -> bool:

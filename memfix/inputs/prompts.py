@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -12,12 +13,13 @@ from memfix.errors import ExitCode, MemfixError
 from memfix.files import digest, sha256
 from memfix.inputs import captions, columns, tables, tars
 from memfix.inputs.contents import SUFFIXES, TAR, Content, content_of
+from memfix.inputs.encoded import require_no_encoded
 from memfix.inputs.folders import parts
-from memfix.inputs.paths import as_path, existing, names_something
+from memfix.inputs.paths import OUTSIDE, as_path, existing, leads_out, names_something
 from memfix.inputs.references import index_folder
 from memfix.inputs.standard_input import DASH, STDIN
 from memfix.inputs.tally import PassedOver, Tally, listed
-from memfix.inputs.text_lists import prompt_lines
+from memfix.inputs.text_lists import holds_options, prompt_lines
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Role
 
@@ -27,7 +29,16 @@ HINT = f"One of these columns must hold the text: {', '.join(columns.TEXT)}; and
 COMMAND_LINE = "command line"
 ID_DIGITS = 16  # so that no two texts of a list of a million share an id
 NOT_THERE = "prompts whose picture is not there"
-PLACE, TAKEN_OUT = "{prompt}", "the place for a prompt in a style was taken out"
+NO_TEXT = " ,.;:-=*_~+|"
+"""What says nothing: what is left of a style, or a row that parts others."""
+
+AS_TABLE = "lists under the name of a text file were read as tables"
+TAKEN_OUT = re.compile(r"\{prompt\}|<(?:lora|lyco|hypernet):[^<>]*>", re.IGNORECASE)
+"""The place for a prompt in a style, and what a web UI loads for it."""
+
+WAS_TAKEN_OUT = "places for a prompt in a style, and names of LoRAs, were taken out"
+UNREAD_COLUMN = "rows with a column of texts or of pictures that is not read"
+KEPT_OPTIONS = "texts of a table that hold options of another tool, which stay"
 LIST_SUFFIXES = {*tables.SUFFIXES, *tables.NO_LISTS, *SUFFIXES, TAR, ".txt", ".text", ".list", ".lst", ".gz"}
 
 
@@ -148,17 +159,15 @@ def list_file(source: str) -> Path:
 
 def _list_of(folder: Path) -> Path:
     """The table of an imagefolder, its own or the one in a folder of it."""
-    found = tables.metadata(folder)
-    below = [] if found else tables.metadata_below(folder)
-    if len(below) > 1:
-        names = ", ".join(str(table) for table in below[:3])
-        raise MemfixError(f"There are {len(below)} lists in the folder {folder}: {names}.", "Give one of them.")
-    found = found or next(iter(below), None)
-    if found is None:
+    found = tables.metadata(folder) or tables.metadata_below(folder)
+    if len(found) > 1:
+        names = ", ".join(str(table) for table in found[:3])
+        raise MemfixError(f"There are {len(found)} lists in the folder {folder}: {names}.", "Give one of them.")
+    if not found:
         raise MemfixError(
             f"There is no list in the folder {folder}.", f"Put one of these there: {', '.join(tables.METADATA)}."
         )
-    return found
+    return found[0]
 
 
 def stream(path: Path, wrong: WrongRows, images: bool = True, tally: Tally | None = None) -> Iterator[PromptRow]:
@@ -171,10 +180,15 @@ def stream(path: Path, wrong: WrongRows, images: bool = True, tally: Tally | Non
     if path != STDIN and content_of(path).content is Content.TAR:
         yield from _in_tar(path, tally)
         return
-    if tables.form(path) is None:
-        for number, text in prompt_lines(path, tables.lines(path, wrong), wrong, tally):
+    form = tables.form(path)
+    if form is None:
+        for number, text in prompt_lines(path, tables.first_lines(path), tables.lines(path, wrong), wrong, tally):
             yield from _without_place(PromptRow(number, text, source=f"{path}:{number}"), tally)
         return
+    if form is tables.Table.SEPARATED and path.suffix.lower() not in tables.SUFFIXES:
+        tally.alter(AS_TABLE, str(path))
+    if form is tables.Table.PARQUET and images and tables.held_in(path) == (False, True):
+        tally.pass_over(PassedOver.UNREAD, str(path))
     for number, cells in tables.rows(path, wrong):
         place = f"{path}:{number}"
         try:
@@ -185,18 +199,22 @@ def stream(path: Path, wrong: WrongRows, images: bool = True, tally: Tally | Non
             continue
         if not texts:
             tally.pass_over(PassedOver.EMPTY, place)
-        references = (*_files(path, number, names, wrong), *_perhaps(path, perhaps, place, tally))
+        if images and (name := columns.unread(cells)):
+            tally.alter(UNREAD_COLUMN, f"column '{name}' ({place})")
+        if any(holds_options(text) for text in texts):
+            tally.alter(KEPT_OPTIONS, place)
+        references = (*_files(path, number, names, wrong, tally), *_perhaps(path, perhaps, place, tally))
         for text in texts:
             row = PromptRow(number, text, references, urls, columns.ground_truth(cells), place)
             yield from _without_place(row, tally)
 
 
 def _without_place(row: PromptRow, tally: Tally) -> Iterator[PromptRow]:
-    """A row without the place that a style has for a prompt: what the style itself says is what can be asked."""
-    text = columns.clean(row.text.replace(PLACE, " ")) if PLACE in row.text else row.text
+    """A row without what is no text: what a style itself says is what can be asked."""
+    text = columns.clean(TAKEN_OUT.sub(" ", row.text)) if TAKEN_OUT.search(row.text) else row.text
     if text != row.text:
-        tally.alter(TAKEN_OUT, row.source)
-    if text.strip(" ,.;"):
+        tally.alter(WAS_TAKEN_OUT, row.source)
+    if text.strip(NO_TEXT):
         yield row._replace(text=text)
     else:
         tally.pass_over(PassedOver.EMPTY, row.source)
@@ -204,20 +222,27 @@ def _without_place(row: PromptRow, tally: Tally) -> Iterator[PromptRow]:
 
 def _pictures(path: Path, cells: columns.Cells) -> tuple[list[str], list[str], tuple[str, ...]]:
     """Images that a row names, those that need not be there, and URLs. Tables under the name of a text file are
-    published without their pictures."""
+    published without their pictures. Raises WrongCellError where one cannot be read."""
+    require_no_encoded(cells)
     names, urls = columns.images(cells), tuple(columns.urls(cells))
     published = path.suffix.lower() not in tables.SUFFIXES
-    return [] if published else names, [*columns.perhaps(cells), *(names if published else [])], urls
+    return (
+        [] if published else names,
+        [*columns.perhaps(cells), *columns.further(cells), *(names if published else [])],
+        urls,
+    )
 
 
-def _files(path: Path, number: int, names: Sequence[str], wrong: WrongRows) -> Iterator[str]:
+def _files(path: Path, number: int, names: Sequence[str], wrong: WrongRows, tally: Tally) -> Iterator[str]:
     """Those images of a row that are there."""
     for name in names:
         file = existing(path, name)
         if file is None:
             captions.missing(wrong, path, number, name)
-        else:
-            yield file
+            continue
+        if leads_out(path, name, file):
+            tally.alter(OUTSIDE, f"{file} ({path}:{number})")
+        yield file
 
 
 def _perhaps(path: Path, names: Sequence[str], place: str, tally: Tally) -> Iterator[str]:
@@ -231,11 +256,11 @@ def _perhaps(path: Path, names: Sequence[str], place: str, tally: Tally) -> Iter
 
 
 def _in_tar(path: Path, tally: Tally) -> Iterator[PromptRow]:
-    for number, (name, address, text) in enumerate(tars.members(path, tally), 1):
-        if text:
-            yield PromptRow(number, text, (address,), source=f"{path}:{name}")
-        else:
+    for number, (name, address, texts) in enumerate(tars.members(path, tally), 1):
+        if not texts:
             tally.pass_over(PassedOver.UNCAPTIONED, f"{path}:{name}")
+        for text in texts:
+            yield PromptRow(number, text, (address,), source=f"{path}:{name}")
 
 
 def _in_folder(folder: Path, wrong: WrongRows, tally: Tally, images: bool) -> Iterator[PromptRow]:
@@ -262,11 +287,12 @@ def _in_folder(folder: Path, wrong: WrongRows, tally: Tally, images: bool) -> It
 
 
 def _beside(picture: Path, name: str, wrong: WrongRows, tally: Tally) -> Iterator[PromptRow]:
-    """A picture of a folder with the caption beside it."""
-    if text := captions.beside(picture, wrong):
-        yield PromptRow(1, text, (str(picture.resolve()),), source=str(picture))
-    else:
+    """A picture of a folder with the captions beside it."""
+    texts = captions.beside(picture, wrong, tally)
+    if not texts:
         tally.pass_over(PassedOver.UNCAPTIONED, name)
+    for text in texts:
+        yield PromptRow(1, text, (str(picture.resolve()),), source=str(picture))
 
 
 def _merge(first: PromptRow, again: PromptRow) -> PromptRow:

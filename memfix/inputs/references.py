@@ -14,7 +14,7 @@ from memfix.inputs.captions import all_captions, missing, named_images
 from memfix.inputs.contents import Content, content_of
 from memfix.inputs.folders import parts, passed_over_as, required
 from memfix.inputs.opening import open_image
-from memfix.inputs.paths import as_path, existing
+from memfix.inputs.paths import OUTSIDE, as_path, existing, leads_out
 from memfix.inputs.tables import Held, held_in
 from memfix.inputs.tally import PassedOver, Tally, listed
 from memfix.inputs.wrong_rows import WrongRows
@@ -100,7 +100,7 @@ def _listed(root: Path, wrong: WrongRows, flag: str, tally: Tally) -> Iterator[R
                 "Unpack an archive; convert pictures to PNG or JPEG.",
             )
         case _:
-            yield from _in_table(root, root.parent, wrong)
+            yield from _in_table(root, root.parent, wrong, tally)
 
 
 def _in_folder(root: Path, wrong: WrongRows, tally: Tally) -> Iterator[Reference]:
@@ -116,7 +116,7 @@ def _in_folder(root: Path, wrong: WrongRows, tally: Tally) -> Iterator[Reference
         elif content is Content.PICTURE:
             yield Reference(file_name=name, path=str(path.resolve()), text=texts.get(name, ""))
         elif only_tables or name in tables:
-            yield from _in_table(path, root, wrong)
+            yield from _in_table(path, root, wrong, tally)
         else:
             unread = name in held and held[name].other_bytes
             tally.pass_over(PassedOver.UNREAD if unread else passed_over_as(name), str(path))
@@ -141,19 +141,21 @@ def _in_broken_tar(tar: Path, label: str, wrong: WrongRows, tally: Tally) -> Ite
 
 def _in_tar(tar: Path, label: str, tally: Tally) -> Iterator[Reference]:
     names = set[str]()
-    for number, (name, address, text) in enumerate(tars.members(tar, tally), 1):
+    for number, (name, address, texts) in enumerate(tars.members(tar, tally), 1):
         name = f"{label}/{name}" if name not in names else f"{label}/{number}-{name}"
         names.add(name.removeprefix(f"{label}/"))
-        yield Reference(file_name=name, path=address, text=text)
+        yield Reference(file_name=name, path=address, text=next(iter(texts), ""))
 
 
-def _in_table(table: Path, root: Path, wrong: WrongRows) -> Iterator[Reference]:
+def _in_table(table: Path, root: Path, wrong: WrongRows, tally: Tally) -> Iterator[Reference]:
     root, names = root.resolve(), set[str]()
-    for line, name, text in named_images(table, wrong):
+    for line, name, text in named_images(table, wrong, tally):
         path = existing(table, name, near=True)
         if path is None:
             missing(wrong, table, line, name)
             continue
+        if leads_out(table, name, path):
+            tally.alter(OUTSIDE, f"{path} ({table}:{line})")
         below = Path(path).is_relative_to(root)
         file_name = Path(path).relative_to(root).as_posix() if below else _free_name(path, names.__contains__)
         names.add(file_name)

@@ -36,6 +36,13 @@ class RawRow(NamedTuple):
     cells: list[str]
 
 
+class Head(NamedTuple):
+    """What the first row tells of the others: the number of columns (0 of itself), and if one, whether in quotes."""
+
+    width: int
+    is_quoted: bool
+
+
 def separated_rows(path: Path, numbered: Iterable[Line], wrong: WrongRows) -> Iterator[tuple[int, dict[str, str]]]:
     """The line and the cells, by normal column name, of every row; `numbered` are the file's lines with their ends.
 
@@ -48,10 +55,10 @@ def separated_rows(path: Path, numbered: Iterable[Line], wrong: WrongRows) -> It
     source.give_back([head])
     separator = max(SEPARATORS, key=head[1].count)
     read = _tsv if path.suffix.lower() != ".csv" and separator == "\t" else _csv
-    before, names = RawRow(0, []), list[str]()
+    before, names, is_quoted = RawRow(0, []), list[str](), bool(QUOTED.fullmatch(head[1]))
     while True:
         try:
-            record = read(source, separator, len(names), before)
+            record = read(source, separator, Head(len(names), is_quoted), before)
         except _WrongRowError as error:
             if not names:
                 raise MemfixError(f"{path}:{error.line} {error}.", "Correct the names of the columns.") from None
@@ -66,6 +73,8 @@ def separated_rows(path: Path, numbered: Iterable[Line], wrong: WrongRows) -> It
             if names:
                 yield record.line, dict(zip(names, record.cells, strict=True))
             names = names or columns.renamed([columns.normal(cell) for cell in record.cells])
+            if twice := next((name for name in names if columns.known(name) and names.count(name) > 1), None):
+                raise MemfixError(f"{path}:{record.line} names the column '{twice}' twice.", "Rename one of them.")
         elif any(cell.strip() for cell in record.cells[len(names) :]):
             wrong.add(f"{path}:{record.line}", "has more cells than there are columns", "Put quotes around its text.")
         else:
@@ -92,16 +101,16 @@ class _Lines(Iterator[Line]):
         self._back.extendleft(reversed(lines))
 
 
-def _tsv(source: _Lines, separator: str, width: int, before: RawRow) -> RawRow | None:
+def _tsv(source: _Lines, separator: str, head: Head, before: RawRow) -> RawRow | None:
     """The row on the next line, or None at the end. Tabs inside quotes count as text only where a row is too long."""
     line = next(source, None)
     if line is None:
         return None
     text = line[1].rstrip("\r\n")
     cells = text.split(separator)
-    if width and len(cells) > width:
+    if head.width and len(cells) > head.width:
         cells = QUOTED_OR_NOT.findall(text)
-    elif len(cells) < width and _opens(cells[-1]):
+    elif len(cells) < head.width and _opens(cells[-1]):
         raise _WrongRowError(line[0], "opens a quote and ends inside of it")
     return RawRow(line[0], [m[1].replace('""', '"') if (m := QUOTED.fullmatch(cell)) else cell for cell in cells])
 
@@ -111,7 +120,7 @@ def _opens(cell: str) -> bool:
     return cell.lstrip().startswith('"') and not QUOTED.fullmatch(cell)
 
 
-def _csv(source: _Lines, separator: str, width: int, before: RawRow) -> RawRow | None:
+def _csv(source: _Lines, separator: str, head: Head, before: RawRow) -> RawRow | None:
     """The row that begins on the next line, or None at the end. `before` is the last row that was read.
 
     Of a row that fails, all lines but the first are given back: they are read as rows of their own.
@@ -132,7 +141,7 @@ def _csv(source: _Lines, separator: str, width: int, before: RawRow) -> RawRow |
 
     try:
         cells = next(csv.reader(feed(), delimiter=separator, skipinitialspace=True, strict=True))
-        problem = "opens a quote that takes in rows below it" if _takes_rows(taken, separator, width, before) else ""
+        problem = "opens a quote that takes in rows below it" if _takes_rows(taken, separator, head, before) else ""
     except csv.Error as error:
         cells, problem = [], f"is not a row of a table: {error}"
     if not problem:
@@ -142,19 +151,21 @@ def _csv(source: _Lines, separator: str, width: int, before: RawRow) -> RawRow |
     raise _WrongRowError(number, problem + over)
 
 
-def _takes_rows(taken: Sequence[Line], separator: str, width: int, before: RawRow) -> bool:
+def _takes_rows(taken: Sequence[Line], separator: str, head: Head, before: RawRow) -> bool:
     """Whether a row over several lines is rather several rows, the first of them with a quote that was never closed.
 
-    That is so if a line below the first looks as rows of this table do: a URL, a number, a file name in its place. And
-    if each of three lines or more has just as many cells as the table has columns.
+    That is so if a line below the first looks as rows of this table do: a URL, a number, a file name in its place; and
+    if each line has just as many cells as the table has columns. Every line of a table of one column does: there only
+    quotes around all cells tell, by that around the name of the column.
     """
-    if len(taken) == 1 or width < 2:
-        return False
-    first, *inner, last = (_look(text.split(separator)) for _, text in taken)
-    row = {look for look in (first, _look(before.cells)) if len(look) == width and {*look} - {"", "text"}}
+    if len(taken) == 1 or head.width < 2:
+        return len(taken) > 1 and head.width == 1 and not head.is_quoted
+    looks = [_look(text.split(separator)) for _, text in taken]
+    first, *inner, last = looks
+    row = {look for look in (first, _look(before.cells)) if len(look) == head.width and {*look} - {"", "text"}}
     if any(look in row for look in inner) or last == first in row:
         return True
-    return bool(inner) and all(len(look) == width and "" not in look for look in (first, *inner, last))
+    return all(len(look) == head.width and "" not in look for look in looks) and (bool(inner) or first == last)
 
 
 def _look(cells: Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memfix.errors import MemfixError
-from memfix.files import files_below
+from memfix.files import errors_of, files_below
 from memfix.inputs import columns, embedded, separated
 from memfix.inputs.contents import Content, by_head, is_hidden
 from memfix.inputs.json_lists import list_in, row_of
@@ -48,6 +48,7 @@ NO_LISTS = {
 COMPRESSED = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!")
 TEXT_HEAD = 1 << 16  # bytes that show what a text file is
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+MAGIC = b"PAR1"
 BATCH = 1024  # rows of parquet in memory at once
 
 
@@ -80,12 +81,24 @@ def rows(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
 def form(path: Path) -> Table | None:
     """What kind of table a file is; None for lines of text. Raises MemfixError for what is neither."""
     if known := SUFFIXES.get(path.suffix.lower()):
-        return known
+        return Table.PARQUET if _is_parquet(path) else known
+    return Table.PARQUET if _head(path).startswith(MAGIC) else OF_TEXT[form_of(first_lines(path))]
+
+
+def _is_parquet(path: Path) -> bool:
+    """Whether a file is a parquet table under whatever name."""
+    try:
+        with binary(path) as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:  # reading it will say why
+        return False
+
+
+def first_lines(path: Path) -> list[str]:
+    """Lines of a text file that show what it is, whole ones. Raises MemfixError as `form` does."""
     head = _head(path)
-    if head.startswith(b"PAR1"):
-        return Table.PARQUET
-    looked_at = head.decode("utf-8-sig", errors="replace").splitlines()[:LINES_THAT_SHOW]
-    return OF_TEXT[form_of(looked_at[:-1] if len(head) == TEXT_HEAD and len(looked_at) > 1 else looked_at)]
+    found = head.decode("utf-8-sig", errors="replace").splitlines()[:LINES_THAT_SHOW]
+    return found[:-1] if len(head) == TEXT_HEAD and len(found) > 1 else found
 
 
 def _head(path: Path) -> bytes:
@@ -110,21 +123,21 @@ def _head(path: Path) -> bytes:
     return head
 
 
-def metadata(folder: Path) -> Path | None:
-    """The table of an imagefolder."""
-    return next((folder / name for name in METADATA if (folder / name).is_file()), None)
+def metadata(folder: Path) -> list[Path]:
+    """The tables of an imagefolder: several tell of other pictures each, or of the same ones again."""
+    return [folder / name for name in METADATA if (folder / name).is_file()]
 
 
 def metadata_below(folder: Path) -> list[Path]:
     """The tables of imagefolders in a folder, at any depth: one for each split."""
     names = (found.path for found in files_below(folder) if not is_hidden(found.path))
     folders = sorted({path.parent for name in names if (path := folder / name).name in METADATA})
-    return [table for inner in folders if (table := metadata(inner))]
+    return [table for inner in folders for table in metadata(inner)]
 
 
 def lines(path: Path, wrong: WrongRows) -> Iterator[tuple[int, str]]:
     """Numbered lines of a UTF-8 file, with or without byte order mark, line ends kept."""
-    with binary(path) as file:
+    with errors_of(path), binary(path) as file:
         for number, raw in enumerate(file, 1):
             try:
                 text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -151,7 +164,7 @@ def _jsonl(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
 
 def _json(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
     try:
-        with binary(path) as file:
+        with errors_of(path), binary(path) as file:
             data = json.loads(file.read().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise MemfixError(f"{path} is not UTF-8 text (byte {error.start}).", "Save it as UTF-8.") from None
@@ -209,11 +222,14 @@ def _parquet_file(path: Path) -> Iterator[Any]:
 
 
 def _parquet(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
-    """Known columns of text and lists of text; pictures inside the table are `file_name`s: their addresses."""
+    """Columns of texts that are read, or told of; pictures inside the table are `file_name`s: their addresses."""
     with _parquet_file(path) as file:
-        names = [f.name for f in file.schema_arrow if columns.known(columns.normal(f.name)) and _is_text(f.type)]
+        texts = [f.name for f in file.schema_arrow if _is_text(f.type)]
+        names = [name for name in texts if columns.known(columns.normal(name))]
+        names += [name for name in texts if name not in names and columns.OTHER_TEXT.fullmatch(columns.normal(name))]
         if not any(columns.normal(name) in columns.TEXT for name in names):
             names += [f.name for f in file.schema_arrow if _is_text_inside(f.type)]
+        names += [name for name in embedded.encoded_columns(file) if name not in names]
         pictures = embedded.picture_columns(file)
         number = 0
         for batch in _batches(file, names, pictures):

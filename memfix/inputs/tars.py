@@ -5,7 +5,6 @@ A picture's address is `/a/b.tar#OFFSET+SIZE`, bytes of its data in the file. Kn
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 from collections.abc import Iterator
@@ -13,25 +12,23 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from memfix.errors import MemfixError
-from memfix.inputs import columns
-from memfix.inputs.contents import Content, Known, by_bytes, by_name, is_hidden
+from memfix.inputs.beside import SUFFIXES_BESIDE, TEXT_LIMIT, texts_in
+from memfix.inputs.contents import Content, Known, content_in, is_hidden
 from memfix.inputs.tally import PassedOver, Tally
 
 ADDRESS = re.compile(r"(?s)(.+)#(\d+)\+(\d+)")
 LIMIT = 256 << 20  # bytes of one member; a larger one is no picture
-TEXT_LIMIT = 1 << 20
-CAPTIONS_BESIDE = (".txt", ".caption", ".json")
 HEADER_BLOCK = tarfile.BLOCKSIZE
 END = 2 * HEADER_BLOCK  # bytes of zeros that a tar ends with at least
 MOST_ZEROS = 1 << 20  # bytes behind the last member; with more, room was made for what never came
 
 
 class Member(NamedTuple):
-    """A picture: the last part of its name, its address and the caption beside it."""
+    """A picture: the last part of its name, its address and the captions beside it, each once."""
 
     name: str
     address: str
-    text: str
+    texts: tuple[str, ...]
 
 
 def members(tar: Path, tally: Tally | None = None) -> Iterator[Member]:
@@ -42,7 +39,7 @@ def members(tar: Path, tally: Tally | None = None) -> Iterator[Member]:
 
     Several tars in a row are one. Raises MemfixError for one with a damaged header, or that was cut off.
     """
-    tally, found, texts = tally or Tally(), list[tuple[str, str]](), dict[str, str]()
+    tally, found, texts = tally or Tally(), list[tuple[str, str]](), dict[str, list[str]]()
     try:
         # uncompressed, as webdataset's are: only then is there an offset
         with tarfile.open(tar, "r:", ignore_zeros=True) as archive:
@@ -55,15 +52,16 @@ def members(tar: Path, tally: Tally | None = None) -> Iterator[Member]:
                     found.append((info.name, f"{tar.resolve()}#{info.offset_data}+{info.size}"))
                     continue
                 stem, suffix = _parted(info.name)
-                is_text = suffix in CAPTIONS_BESIDE and content is Content.OTHER and info.size <= TEXT_LIMIT
+                is_text = suffix in SUFFIXES_BESIDE and content is Content.OTHER and info.size <= TEXT_LIMIT
                 if is_text and (file := archive.extractfile(info)):
-                    texts[stem] = _caption(file.read(), suffix) or texts.get(stem, "")
+                    texts.setdefault(stem, []).extend(_captions(file.read(), suffix))
     except (tarfile.TarError, OSError) as error:
         raise MemfixError(
             f"{tar} cannot be read as a tar: {error}.", "Replace the file; unpack .tar.gz first."
         ) from None
     for name, address in found:
-        yield Member(PurePosixPath(name).name, address, next(filter(None, map(texts.get, _stems(name))), ""))
+        own = next(filter(None, map(texts.get, _stems(name))), [])
+        yield Member(PurePosixPath(name).name, address, tuple(dict.fromkeys(own)))
 
 
 def _headers(archive: tarfile.TarFile, tar: Path) -> Iterator[tarfile.TarInfo]:
@@ -103,12 +101,10 @@ def _content(archive: tarfile.TarFile, info: tarfile.TarInfo, tally: Tally) -> C
     if info.size > LIMIT:
         tally.pass_over(PassedOver.LARGE, info.name)
         return None
-    known = by_name(info.name)
-    if known is None:
-        file = archive.extractfile(info)
-        known = by_bytes(file, info.size) if file else Known(Content.OTHER)
+    file = archive.extractfile(info)
+    known = content_in(info.name, file, info.size) if file else Known(Content.OTHER)
     suffix = PurePosixPath(info.name).suffix.lower()
-    other = PassedOver.CAPTIONS if suffix in CAPTIONS_BESIDE else PassedOver.OTHER
+    other = PassedOver.CAPTIONS if suffix in SUFFIXES_BESIDE else PassedOver.OTHER
     if known.content is not Content.PICTURE:
         kinds = {Content.FOREIGN: PassedOver.FOREIGN, Content.OTHER: other}
         tally.pass_over(kinds.get(known.content, PassedOver.CLOSED), info.name)
@@ -145,12 +141,9 @@ def read(address: str) -> bytes | None:
         return file.read(min(int(match[3]), LIMIT))
 
 
-def _caption(data: bytes, suffix: str) -> str:
-    """A caption, or nothing where there is none: references do not need one."""
+def _captions(data: bytes, suffix: str) -> list[str]:
+    """The captions in a member, or nothing where there is none: references do not need one."""
     try:
-        text = data.decode("utf-8-sig")
-        cells = json.loads(text) if suffix == ".json" else {"text": text}
-        named = {columns.normal(name): cell for name, cell in cells.items()} if isinstance(cells, dict) else {}
-        return next(iter(columns.texts(named, required=False)), "")
-    except (ValueError, RecursionError, columns.WrongCellError):
-        return ""
+        return texts_in(data, suffix)
+    except UnicodeDecodeError:
+        return []

@@ -5,6 +5,7 @@ What other tools write into such files is understood or refused: comments, optio
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,12 +13,15 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from memfix.inputs import columns
+from memfix.inputs.line_marks import WrongMarkError, marks_of
 from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
 
 LINES_THAT_SHOW = 100
 """Lines that show what form a text file has."""
 
+TABLE = "Give a table that says what is what: .csv, .tsv or .jsonl."
+MARKS_TAKEN_OFF = "numbers of lines, or quotes around them, were taken off"
 CUT_OPTIONS = "options of another tool were cut off"
 OPTIONS = {
     "n", "w", "h", "d", "l", "s", "am", "of", "ct", "g", "t", "nf", "ar",  # sd-scripts
@@ -41,14 +45,27 @@ SHORT_OPTIONS = re.compile(r"(?:\s+-(?:[sSnWHCfUvc]\s?-?\d[\d.,:]*|A\s?[a-z]\w+|
 MOST_OPTIONS = 300
 """Characters at the end of a line that these are looked for in: the time that it takes grows with their square."""
 
-IS_COMMENT = re.compile(r"//|#+(?:\s|$)|Negative prompt:|Steps: \d+, ")
+NEGATIVE = "Negative prompt:"
+IS_COMMENT = re.compile(rf"//|;|#+(?:\s|$)|([-=*_~+])\1\1+$|{NEGATIVE}|Steps: \d+, ")
+COMMENT_BEHIND = re.compile(r"\s(?:;|#|//)\s")
+KEY = re.compile(
+    r"""["']?(?:/imagine\s+)?(?:(?:negative[ _-]?)?prompts?|captions?|texts?|seeds?|steps|width|height|cfg[ _]scale"""
+    r"""|sampler)["']?\s*[:=]|("|')[^"']*\1\s*:""",
+    re.IGNORECASE,
+)
+"""What stands in front of a text in YAML, in JSON, in code, or in a chat with Midjourney."""
+
+WILDCARD = re.compile(r"\{[^{}|]*\|[^{}]*\}|(?<!\w)__[A-Za-z][\w/*.-]*__(?!\w)")
 MACRO = re.compile(r"!\s*\{")  # Wan2GP: ! {Animal}="owl","cat"
 ENDS_A_LINE = re.compile("[\0\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 """What ends a line, or a text, for other tools."""
-LIST_ITEM = re.compile(r"[-*] ")
-PICTURE_NAME = r"[^\t|]*?\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)"
-TOKEN = re.compile(rf"\s*{PICTURE_NAME}(?:#\d+)?\s*[\t|]", re.IGNORECASE)
-ONLY_A_NAME = re.compile(rf"(?=\S+$){PICTURE_NAME}(?:#\d+)?", re.IGNORECASE)
+LIST_ITEM = re.compile("[-*+•‣◦▪·–—] ")
+PICTURE_NAME = rf"[^\t|]*?{columns.PICTURE_ENDING}"
+TOKEN = re.compile(rf"\s*(?:{PICTURE_NAME}\s*[\t|]|[^\s,|:]+?{columns.PICTURE_ENDING},)", re.IGNORECASE)
+ONLY_A_NAME = re.compile(rf"(?=\S+$){PICTURE_NAME}", re.IGNORECASE)
+PATH = re.compile(r"|.*[/\\].*|.*\.\w{2,4}(?:#\d+)?|https?:.*", re.DOTALL)
+"""What stands in a column of pictures."""
+
 IDENTIFIER = re.compile(r"[A-Za-z_][\w .-]{0,30}|")
 
 NumberedLine = tuple[int, str]
@@ -88,36 +105,51 @@ def form_of(lines: Iterable[str]) -> Form:
         return Form.JSON
     if _is_json(first[0], dict):
         return Form.JSON_LINES
-    if _names_columns(first[0]) or sum(bool(TOKEN.match(text)) for text in first) > len(first) / 2:
+    if _is_table(first) or sum(bool(TOKEN.match(text)) for text in first) > len(first) / 2:
         return Form.SEPARATED
     tabs = {text.count("\t") for text in first}
     return Form.SEPARATED if len(first) > 1 and len(tabs) == 1 and tabs != {0} else Form.LINES
 
 
-def prompt_lines(path: object, lines: Iterable[NumberedLine], wrong: WrongRows, tally: Tally) -> Iterator[Line]:
-    """The prompts of a text file; what is none is counted, or goes to `wrong`."""
-    first = True
+def prompt_lines(
+    path: object, begin: Iterable[str], lines: Iterable[NumberedLine], wrong: WrongRows, tally: Tally
+) -> Iterator[Line]:
+    """The prompts of a text file; what is none is counted, or goes to `wrong`. `begin` are lines that show its form."""
+    marks = marks_of([text for text in map(str.strip, begin) if text and not IS_COMMENT.match(text)])
+    first, negative = True, False
     for number, text in lines:
         text = text.strip()
+        behind_negative, negative = negative, text.startswith(NEGATIVE)
         if not text:
             continue
         if IS_COMMENT.match(text) or (first and text.lower() in columns.TEXT):
             tally.pass_over(PassedOver.COMMENT, f"{path}:{number}")
             continue
-        first = False
+        is_head, first = first and bool(_columns(text)), False
         try:
-            prompt = without_options(_prompt(text))
+            if is_head:
+                raise WrongLineError("names columns, but most lines below are no rows of such a table", TABLE)
+            if behind_negative:
+                raise WrongLineError(
+                    "stands below a negative prompt, and may belong to it", "Put an empty line between them."
+                )
+            bare = marks.taken_off(text)
+            prompt = without_options(_prompt(bare))
+        except WrongMarkError as error:
+            wrong.add(f"{path}:{number}", str(error), "Take the marks off all lines, or give a table (.csv, .jsonl).")
+            continue
         except WrongLineError as error:
             wrong.add(f"{path}:{number}", str(error), error.hint)
             continue
-        if prompt != text:
+        if bare != text:
+            tally.alter(MARKS_TAKEN_OFF, f"{path}:{number}")
+        if prompt != bare:
             tally.alter(CUT_OPTIONS, f"{path}:{number}")
         yield Line(number, prompt)
 
 
 def _prompt(text: str) -> str:
     """The line itself. Raises WrongLineError where it is something else than a prompt."""
-    table = "Give a table that says what is what: .csv, .tsv or .jsonl."
     if odd := ENDS_A_LINE.search(text):
         raise WrongLineError(
             f"has a character that ends lines elsewhere ({odd[0]!a})", "Save the file with ordinary line ends."
@@ -129,13 +161,26 @@ def _prompt(text: str) -> str:
             "begins with '#', as a comment or a text may",
             "Write '# ' in front of a comment. Put a prompt that begins with '#' into a table (.csv, .jsonl).",
         )
-    if columns.is_url(text) and len(text.split()) == 1:
-        raise WrongLineError("is a URL, and no prompt", "'memfix fetch' makes pictures of URLs, for --references.")
+    if columns.is_url(text):
+        begins = "is" if len(text.split()) == 1 else "begins with"
+        raise WrongLineError(f"{begins} a URL", "'memfix fetch' makes pictures of URLs, for --references.")
+    if key := KEY.match(text):
+        raise WrongLineError(f"has the name of a column in front ({key[0]})", TABLE)
+    if comment := COMMENT_BEHIND.search(text):
+        raise WrongLineError(f"has what may be a comment behind it ({comment[0].strip()})", f"Take it out. {TABLE}")
+    if wildcard := WILDCARD.search(text):
+        hint = "Write out the prompts that it stands for, or put the text as it is into a table (.csv, .jsonl)."
+        raise WrongLineError(f"has a wildcard of another tool ({wildcard[0]})", hint)
     if MACRO.match(text):
         raise WrongLineError("is a macro of another tool", "Write out the prompts that it stands for.")
     if ONLY_A_NAME.fullmatch(text) or TOKEN.match(text):
-        raise WrongLineError("names a picture, and is no prompt", table)
-    if text.startswith("{") and _is_json(text, dict):
+        raise WrongLineError("names a picture, and is no prompt", TABLE)
+    if text.endswith(("\\", ":")):
+        raise WrongLineError(
+            f"ends in '{text[-1]}', as a line that goes on or a heading",
+            "Write each prompt on one line, and no headings.",
+        )
+    if text.startswith("{") and _is_json(text.rstrip(","), dict):
         raise WrongLineError("is a JSON object, and other lines are none", "Give a .jsonl file.")
     return text
 
@@ -166,6 +211,11 @@ def without_options(text: str) -> str:
     return text[: short.start()].strip()
 
 
+def holds_options(text: str) -> bool:
+    """Whether a text has options of another tool in it."""
+    return "--" in text and any(option[1].lower() in OPTIONS for option in OPTION.finditer(text))
+
+
 def _before_options(text: str, options: Sequence[re.Match[str]]) -> str:
     """The text before the first option, or the value of --prompt."""
     prompt = text[: options[0].start()].strip()
@@ -179,15 +229,36 @@ def _before_options(text: str, options: Sequence[re.Match[str]]) -> str:
     return prompt
 
 
-def _names_columns(first: str) -> bool:
-    """Whether the first line of a file names columns: a text, and one more that goes with it."""
-    cells = max((first.split(separator) for separator in "\t;,|"), key=len)
-    names = [columns.normal(cell.strip().strip('"')) for cell in cells]
-    if len(names) < 2 or not all(IDENTIFIER.fullmatch(name) for name in names):
+def _is_table(lines: Sequence[str]) -> bool:
+    """Whether the first line names columns and most lines below it are rows of these."""
+    names = _columns(lines[0])
+    try:
+        rows = list(csv.reader(lines[1:], delimiter=_separator(lines[0]), skipinitialspace=True))
+    except csv.Error:
         return False
+    fitting = sum(len(row) == len(names) and all(map(_may_hold, names, row)) for row in rows)
+    return bool(names) and 2 * fitting > len(rows)
+
+
+def _separator(first: str) -> str:
+    return max("\t;,|", key=first.count)
+
+
+def _columns(first: str) -> list[str]:
+    """The names of columns on the first line of a file: of a text, and of what goes with it. None if it has others."""
+    names = [columns.normal(cell.strip().strip('"')) for cell in first.split(_separator(first))]
+    if len(names) < 2 or not all(IDENTIFIER.fullmatch(name) for name in names):
+        return []
     texts = [name for name in names if name in columns.TEXT or name == columns.COMMENT]
     others = [name for name in names if name not in texts and (columns.known(name) or name in columns.BESIDE_TEXT)]
-    return bool(texts) and bool(others)
+    return names if texts and others else []
+
+
+def _may_hold(name: str, cell: str) -> bool:
+    """Whether a column of this name may hold a cell: pictures have paths, and numbers no spaces."""
+    if name in {*columns.IMAGE, *columns.URL, columns.IMAGE_NAME}:
+        return PATH.fullmatch(cell.strip()) is not None
+    return name not in columns.NUMBERS or not cell.strip().count(" ")
 
 
 def _is_json(text: str, kind: type) -> bool:

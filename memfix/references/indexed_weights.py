@@ -50,5 +50,5 @@ def _refusal(index: Path, made: Manifest, name: str, flag: str) -> MemfixError:
     own = f" {made.weights}" if made.weights else ""
     return MemfixError(
         f"{index} was made with {made.descriptor}{own} ({made.identity}), not with {name}.",
-        f"Leave out {flag}, or make another index with: memfix index {made.folder} --out FOLDER",
+        f"Leave out {flag}, or make another index with: memfix index {made.source} --out FOLDER",
     )

@@ -65,11 +65,13 @@ class IndexReferences:
         return found
 
     def records(self, numbers: Sequence[int]) -> list[Reference]:
-        """References with their captions, those that the table of the indexed folder gives."""
+        """References with their captions: those in the index, else those that the indexed folder gives."""
         read = {n: self._get(n) for n in sorted(numbers)}  # in this order no segment of the index is read twice
         texts = captions(self._originals.folder, {r.file_name for n, r in read.items() if n < self._first})
         return [
-            read[n].model_copy(update={"text": texts.get(read[n].file_name, "")}) if n < self._first else read[n]
+            read[n].model_copy(update={"text": texts.get(read[n].file_name, read[n].text)})
+            if n < self._first
+            else read[n]
             for n in numbers
         ]
 
@@ -124,4 +126,4 @@ class IndexReferences:
         if number >= self._first:
             return self._others[number - self._first]
         row = self._store.row(number)
-        return Reference(file_name=row.file_name, path=self._originals.address(row))
+        return Reference(file_name=row.file_name, path=self._originals.address(row), text=row.text)

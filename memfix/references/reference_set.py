@@ -91,7 +91,7 @@ def open_references(
         raise MemfixError(
             f"{index} was made with {name} ({store.manifest.identity}), but the samples would be described with "
             f"{name} ({descriptor.identity}).",
-            f"Give the weights that the index was made with, or make another: memfix index {store.manifest.folder} "
+            f"Give the weights that the index was made with, or make another: memfix index {store.manifest.source} "
             "--out FOLDER",
         )
     return IndexedReferences(store, descriptor, references, measure, wrong, witnesses, draw)
@@ -114,7 +114,7 @@ def fingerprint(references: Iterable[Reference], index: Path | None = None) -> s
 
 def _finished(index: Path) -> Store:
     store = Store.open(index)
-    again = f"memfix index {store.manifest.folder} --out {index}"
+    again = f"memfix index {store.manifest.source} --out {index}"
     if (index / "plan").exists():
         raise MemfixError(f"{index} is not finished.", f"Finish it with: {again}")
     if not len(store):

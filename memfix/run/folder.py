@@ -22,6 +22,7 @@ from memfix.files import (
     TEMPORARY,
     atomic_file,
     emptied,
+    errors_of,
     held,
     remove_folder,
     require_no_file,
@@ -35,6 +36,7 @@ from memfix.run.header import SCHEMA_VERSION, STAGE_NAMES, Header, S, Session, S
 from memfix.run.inputs import Inputs
 from memfix.run.outputs import ATTACKED, HEADER, OUTPUTS, SEALED, changed, seal
 from memfix.run.seal import Overlay, first_names
+from memfix.run.written import Written, forget_all
 
 AMENDED = f".amended{TEMPORARY}"
 LITTER = re.compile(r"\.lock|\.run\.json\..*")  # all that a folder holds whose run was killed before it had a header
@@ -54,6 +56,7 @@ class Run:
         self.path = path
         self.header = header
         self._beside: Path | None = None  # where amended files wait
+        self._written = Written()
 
     # -- opening ------------------------------------------------------------------------------------------------
 
@@ -168,6 +171,7 @@ class Run:
         """Put amended files in their places."""
         for name in self.header.amended:
             if (waiting := self.path / AMENDED / name).exists():
+                self._written.forget(self.path / name)
                 waiting.replace(self.path / name)
         if self.header.amended:
             self.header.amended = []
@@ -237,6 +241,7 @@ class Run:
         if self.finished(name):  # and is neither begun again nor written anew
             yield entry
             return
+        self._written.require(self.path)
         entry.settings, entry.inputs, entry.argv = settings, inputs, argv
         entry.status, entry.started, entry.seal, entry.counts = "started", now(), {}, {}
         setattr(self.header.stages, name, entry)
@@ -250,6 +255,7 @@ class Run:
             yield entry
             entry.timings.setdefault("seconds", round(time.monotonic() - started, 2))
             seal(Overlay(self.path), name, entry)
+            forget_all(self.path)
             status = "finished"
         except KeyboardInterrupt:
             status = "cancelled"
@@ -267,7 +273,7 @@ class Run:
         if not path.exists():
             return []
         records = []
-        with path.open("rb") as lines:
+        with errors_of(path), path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.endswith(b"\n"):
                     break
@@ -282,20 +288,29 @@ class Run:
 
     def write(self, name: str, records: Iterable[Record]) -> None:
         """Write a whole JSONL file at once."""
-        with atomic_file((self._beside or self.path) / name) as file:
+        path = (self._beside or self.path) / name
+        self._written.forget(path)
+        with atomic_file(path) as file:
             file.writelines(to_line(r).encode() for r in records)
+        self._note(name, path)
 
     def append(self, name: str, records: Iterable[Record]) -> None:
         """Add lines; what an interruption cut off before is removed first."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
+        with errors_of(path), path.open("a+b") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
                     file.seek(0)
                     file.truncate(file.read().rfind(b"\n") + 1)
             file.write("".join(to_line(r) for r in records).encode())
+        self._note(name, path)
+
+    def _note(self, name: str, path: Path) -> None:
+        """Take down what a stage wrote; attacks apart belong to none, and may be others' work."""
+        if not self._beside and not name.startswith(ATTACKED):
+            self._written.note(path)
 
 
 def to_line(record: Record) -> str:

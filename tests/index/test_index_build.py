@@ -19,11 +19,13 @@ from memfix.config.choices import Precision
 from memfix.errors import MemfixError
 from memfix.files import held
 from memfix.index.build import Built, build, finish, prepare
+from memfix.index.originals import Originals
 from memfix.index.store import Store
 from memfix.measures.descriptor import Pixels
 from memfix.world import ALONE, World
 from tests.conftest import picture
 from tests.counting import Counting
+from tests.index.test_walk import table, tar
 
 SIZE = 4  # rows of a segment
 
@@ -216,3 +218,40 @@ def test_an_index_of_another_version_is_refused_and_left_alone(folder: Path, tmp
         built(folder, tmp_path / "index")
     assert "make the index again" in caught.value.hint
     assert (segment_bytes(tmp_path / "index"), manifest.read_bytes()) == before
+
+
+def test_tables_are_indexed_row_by_row(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    table(folder / "a.parquet", list(range(10)), groups=3)
+    done = built(folder, tmp_path / "out")
+    expected = Pixels()([picture(i) for i in range(10)])
+    torch.testing.assert_close(torch.from_numpy(done.store.vectors(range(10))), expected, atol=1e-3, rtol=0)
+    originals, address = Originals(done.store), str(folder / "a.parquet#image:8+0")
+    assert originals.find("whatever", address) == 7
+    assert originals.open(done.store.row(7)).tobytes() == picture(7).tobytes()
+    table(folder / "a.parquet", [*range(7), 70, *range(8, 10)], groups=3)
+    with pytest.raises(MemfixError, match=r"a\.parquet#image:8\+0 has changed"):
+        originals.open(done.store.row(7))
+    counting = Counting()
+    again = built(folder, tmp_path / "out", descriptor=counting)
+    assert (again.counts.changed, again.counts.same, counting.seen) == (10, 0, 1)  # by time, then by their bytes
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.parquet", "x.png"])
+def test_a_single_file_has_an_index_of_its_own(tmp_path: Path, name: str) -> None:
+    file, count = tmp_path / "pictures" / name, 1 if name == "x.png" else 2
+    pictures(file.parent, ["other.png"])
+    match file.suffix:
+        case ".tar":
+            tar(file, ["1.png", "2.png"])
+        case ".parquet":
+            table(file, [3, 4])
+        case _:
+            pictures(file.parent, [name], 5)
+    store = built(file, tmp_path / "out").store
+    assert len(store) == count and store.manifest.source == str(file)
+    assert [Originals(store).open(store.row(i)).size[0] for i in range(count)]
+    assert built(file, tmp_path / "out").counts.same == count
+    with pytest.raises(MemfixError, match="is the index of"):
+        built(file.parent, tmp_path / "out")

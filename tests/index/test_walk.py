@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from memfix.index.rows import Row, as_line, from_line, read_lines, write_lines
-from memfix.index.walk import walk_folder
+from memfix.index.walk import walk_source
 from memfix.inputs.opening import open_image
 from memfix.inputs.references import read_references
 from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
 from tests.conftest import picture
+from tests.inputs.test_tars import png
 
 
 def tar(path: Path, names: list[str]) -> None:
@@ -33,7 +34,7 @@ def test_order_and_names_are_those_of_references(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         picture(0, 16).save(tmp_path / name, "PNG")
     tar(tmp_path / "b/x.tar", ["9.png", "../1.png"])
-    rows = list(walk_folder(tmp_path))
+    rows = list(walk_source(tmp_path))
     assert [row.file_name for row in rows] == [
         "a.png", "b/1.png", "b/x.tar/1.png", "b/x.tar/9.png", "b-c/1.PNG", "b.png", "notes.txt",
     ]  # fmt: skip
@@ -49,7 +50,7 @@ def test_odd_folders(tmp_path: Path) -> None:
     (tmp_path / "link.png").symlink_to("missing")
     with open(os.fsencode(tmp_path) + b"/\xff\n.png", "wb") as file:  # noqa: PTH123  # a name that is no text
         picture(3, 16).save(file, "PNG")
-    rows = {row.file_name: row for row in walk_folder(tmp_path)}
+    rows = {row.file_name: row for row in walk_source(tmp_path)}
     assert rows.keys() == {"broken.tar", "link.png", "\\udcff\n.png"}
     assert "cannot be read as a tar" in rows["broken.tar"].reason and "No such file" in rows["link.png"].reason
     odd = rows["\\udcff\n.png"]
@@ -67,7 +68,7 @@ def test_folders_that_are_links_are_entered(tmp_path: Path) -> None:
     (elsewhere / "back").symlink_to(pictures)
     (pictures / "c").symlink_to(pictures / "b")
     (pictures / "z").symlink_to("unmounted")
-    rows = list(walk_folder(pictures))
+    rows = list(walk_source(pictures))
     assert [(row.file_name, row.reason) for row in rows] == [
         ("a/in/1.png", ""), ("b/2.png", ""), ("z", "No such file or directory"),
     ]  # fmt: skip
@@ -91,10 +92,48 @@ def test_what_may_hold_pictures_is_a_row_and_all_else_is_counted(tmp_path: Path)
     for name, data in [("b.heic", b""), ("c.arrow", b""), ("d.txt", b"a cat"), ("e.bin", b"\0")]:
         (tmp_path / name).write_bytes(data)
     tally = Tally()
-    rows = {row.file_name: row.reason for row in walk_folder(tmp_path, tally)}
+    rows = {row.file_name: row.reason for row in walk_source(tmp_path, tally)}
     assert {name for name, reason in rows.items() if not reason} == {
         "a.jfif", "noext", "22.05", "x.tar/poster v1.0.png",
+        "p.parquet/img:000000001+0",
     }  # fmt: skip
-    assert "inside a table" in rows["p.parquet"] and "is HEIC" in rows["b.heic"] and "cannot look" in rows["c.arrow"]
+    assert "is HEIC" in rows["b.heic"] and "cannot look" in rows["c.arrow"]
     over = {why: count for why, count in tally.passed_over.items() if count}
     assert over == {PassedOver.HIDDEN: 3, PassedOver.CAPTIONS: 2, PassedOver.OTHER: 1}
+
+
+def table(path: Path, seeds: list[int | None], column: str = "image", groups: int = 4) -> Path:
+    """A parquet table with a picture for each seed; one without is named and not held."""
+    cells = [{"bytes": png(seed) if seed is not None else None, "path": f"{seed}.png"} for seed in seeds]
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    texts = [f"disc {i}" for i in range(len(cells))]
+    pq.write_table(pa.table({"text": texts, column: pa.array(cells, kind)}), path, row_group_size=groups)
+    return path
+
+
+def test_pictures_in_tables_are_rows_in_their_order(tmp_path: Path) -> None:
+    table(tmp_path / "a.parquet", list(range(12)))
+    (tmp_path / "a.parquet-notes").write_text("a cat")
+    picture(0, 16).save(tmp_path / "a.png")
+    rows = list(walk_source(tmp_path))
+    assert [row.file_name for row in rows] == [f"a.parquet/image:{i:09}+0" for i in range(1, 13)] + ["a.png"]
+    assert [row.key for row in rows] == sorted(row.key for row in rows)
+    assert {row.path for row in rows} == {r.file_name for r in read_references(str(tmp_path), [])}
+    assert {row.path: row.text for row in rows[:12]} == {f"a.parquet#image:{i + 1}+0": f"disc {i}" for i in range(12)}
+    for seed, row in enumerate(rows[:12]):
+        assert open_image(str(tmp_path / row.path)).tobytes() == picture(seed).tobytes()
+
+
+def test_what_a_table_names_and_does_not_hold_is_told(tmp_path: Path) -> None:
+    table(tmp_path / "a.parquet", [1, None, 2])
+    rows = list(walk_source(tmp_path))
+    assert [(row.file_name, row.reason[:10]) for row in rows] == [
+        ("a.parquet", "has 1 rows"), ("a.parquet/image:000000001+0", ""), ("a.parquet/image:000000003+0", ""),
+    ]  # fmt: skip
+
+
+def test_a_single_file_is_a_source(tmp_path: Path) -> None:
+    tar(tmp_path / "x.tar", ["1.png", "2.png"])
+    table(tmp_path / "y.parquet", [3])
+    assert [row.path.partition("#")[0] for row in walk_source(tmp_path / "x.tar")] == ["x.tar", "x.tar"]
+    assert [row.path for row in walk_source(tmp_path / "y.parquet")] == ["y.parquet#image:1+0"]

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def test_tga_without_a_mark_is_told_by_its_size() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"a cat\n", b"BMW 328i on a road", b"P1 is a camera", b"P6 of the series", b"PK\x03\x04", b"\0" * 600,
+        b"", b"a cat\n", b"BMW 328i on a road", b"P1 is a camera", b"P6 of the series", b"\0" * 600,
         b"GIF of a cat", b"RIFF\0\0\0\0WAVE", b"\0\0\0\x18ftypmp42", bytes(range(256)) * 3,
         gzip.compress(b"a cat", mtime=0), bz2.compress(b"a cat"), lzma.compress(b"a cat"),
         b"\0\0\0\1Bud1" + b"\0" * 600,
@@ -86,8 +87,51 @@ def test_what_may_hold_pictures(tmp_path: Path) -> None:
     assert found(packed.getvalue()) is Content.PACKED and found(other.getvalue()) is Content.OTHER
     assert found(gzip.compress(tar.read_bytes(), mtime=0)) is Content.PACKED
     assert found(bz2.compress(png(0))) is Content.PACKED
-    assert found(b"7z\xbc\xaf\x27\x1c" + b"\0" * 99) is Content.CLOSED
+    for closed in (b"7z\xbc\xaf\x27\x1c" + b"\0" * 99, b"SQLite format 3\0", b"PK\x03\x04", packed.getvalue()[:-9]):
+        assert found(closed) is Content.CLOSED
+    assert found(gzip.compress(png(0), mtime=0)[:12]) is Content.CLOSED
     assert found(b"PAR1" + b"\0" * 99) is Content.TABLE
+
+
+MEMBERS = [
+    ("in/a.parquet", b"", Content.PACKED), ("a.tar", b"", Content.PACKED), ("in/0001", png(0), Content.PACKED),
+    ("more.zip", b"", Content.PACKED), ("latents.npy", b"", Content.OTHER), ("0001", b"a cat", Content.OTHER),
+    ("__MACOSX/._a.png", b"", Content.OTHER),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "data", "content"), MEMBERS)
+def test_a_zip_is_what_is_in_it(name: str, data: bytes, content: Content) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(name, data)
+    assert found(packed.getvalue()) is content
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, None])
+def test_a_tar_of_any_age_is_one_under_any_name(tmp_path: Path, form: int | None) -> None:
+    """The oldest ones have no mark, only a sum of each header."""
+    data = write_tar(tmp_path / "x.tar", [("1.png", png(0))], form=form or tarfile.USTAR_FORMAT).read_bytes()
+    if form is None:
+        head = data[:257].ljust(512, b"\0")
+        total = sum(head[:148]) + 8 * ord(" ") + sum(head[156:])
+        data = head[:148] + f"{total:06o}\0 ".encode() + head[156:] + data[512:]
+    for name in ("shard", "a.dat", "a.png"):
+        (tmp_path / name).write_bytes(data)
+        assert content_of(tmp_path / name).content is Content.TAR
+
+
+def test_the_bytes_decide_before_the_name(tmp_path: Path) -> None:
+    table = b"PAR1" + b"\0" * 99
+    files = {
+        "a.heic": (png(0), Content.PICTURE), "a.parquet": (png(0), Content.PICTURE), "a.tar": (png(0), Content.PICTURE),
+        "a.png": (table, Content.TABLE), "b.png": (b"%PDF-1.7", Content.FOREIGN), "a.arrow": (table, Content.TABLE),
+        "a.cr2": (encoded("TIFF"), Content.FOREIGN), "a.dng": (encoded("TIFF"), Content.FOREIGN),  # raw files are TIFF
+        "a.tif": (encoded("TIFF"), Content.PICTURE),
+    }  # fmt: skip
+    for name, (data, content) in files.items():
+        (tmp_path / name).write_bytes(data)
+        assert content_of(tmp_path / name).content is content
 
 
 def test_the_name_decides_what_a_broken_file_was_to_be(tmp_path: Path) -> None:

@@ -214,3 +214,12 @@ def test_bytes_that_are_not_read_are_told_of_aloud(tmp_path: Path, column: pa.Ar
     tally = Tally()
     assert len(read_references(str(tmp_path), [], tally=tally)) == 1
     assert tally.passed_over == {PassedOver.UNREAD: 1} and PassedOver.UNREAD in LOUD
+
+
+def test_a_table_under_another_name_is_read(table: Path, tmp_path: Path) -> None:
+    for name in ("shard", "a.png", "a.csv"):
+        other = tmp_path / "other" / name
+        other.parent.mkdir(exist_ok=True)
+        other.write_bytes(table.read_bytes())
+        assert len(read_references(str(other), [])) == len(read_prompts(str(other))) == 5
+    assert len(read_references(str(tmp_path / "other"), [])) == 15

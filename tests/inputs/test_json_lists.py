@@ -128,3 +128,16 @@ def test_every_list_of_texts_counts() -> None:
         "test": [{"prompt": "a cat"}],
     }
     assert list_in(Path("p.json"), splits) == [{"prompt": "a dog"}, {"prompt": "a cat"}]
+
+
+def test_a_caption_of_kohya_has_its_tags_behind_it(tmp_path: Path) -> None:
+    """As sd-scripts trains on it."""
+    data = {"in/a.png": {"caption": "a cat", "tags": "cat, mat"}, "in/b": {"tags": "dog"}, "in/c": {"caption": "a hen"}}
+    tally = Tally()
+    found = read_prompts(write(tmp_path, data), tally=tally)
+    assert [p.text for p in found] == ["a cat, cat, mat", "dog", "a hen"] and tally.altered == {NOT_THERE: 3}
+
+
+def test_names_of_classes_are_no_prompts(tmp_path: Path) -> None:
+    with pytest.raises(MemfixError, match="contains no list of prompts"):
+        read_prompts(write(tmp_path, {"classes": ["cat", "dog"], "labels": {"a": 0, "b": 1}}))

@@ -68,8 +68,22 @@ def test_truncated_picture(tmp_path: Path) -> None:
 
 
 def test_transparency_is_white(tmp_path: Path) -> None:
-    Image.new("RGBA", (2, 2), (255, 0, 0, 0)).save(tmp_path / "x.png")
+    image = Image.new("RGBA", (2, 2), (255, 0, 0, 0))
+    image.putpixel((1, 1), (255, 0, 0, 1))
+    image.save(tmp_path / "x.png")
     assert open_image(tmp_path / "x.png").getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_a_picture_without_a_visible_pixel_is_no_reference(tmp_path: Path, mode: str) -> None:
+    picture(0).save(tmp_path / "a.png")
+    empty = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    (empty.quantize(2) if mode == "P" else empty.convert(mode)).save(tmp_path / "b.png")
+    references = read_references(str(tmp_path), [])
+    with pytest.raises(MemfixError, match=r"b\.png cannot be read as a picture: it is transparent everywhere"):
+        HeldReferences(references, Ssim())
+    wrong = WrongRows(skip=True)
+    assert len(HeldReferences(references, Ssim(), wrong)) == 1 and wrong.pictures == 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -154,7 +168,7 @@ def test_captions_beside_pictures(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for i, name in enumerate(["a.png", "b.jpg", "c.png", "in/d.png"]):
         picture(i).save(tmp_path / name)
-    (tmp_path / "a.txt").write_text("\ufeff a cat,\n asleep\n")
+    (tmp_path / "a.txt").write_text("\ufeff a cat, asleep\nin a box\n")
     (tmp_path / "b.caption").write_text("a dog")
     (tmp_path / "in/d.txt").write_text("a bird")
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "./in/d.png", "text": "a red bird"}\n')

@@ -58,6 +58,7 @@ CSV = [
     (f'"a cat,{U[1]}\na dog\na bird,{U[3]}\na fish",{U[4]}\n', ["a dog", "a bird", 'a fish"'], [2]),
     (f'a cat,"{U[1]}\na dog,{U[2]}\n', ["a dog"], [2]),
     ('"a cat,oil\na dog,ink\na bird",chalk\n', ["a dog", 'a bird"'], [2]),
+    ('"a cat,oil\na bird",chalk\na dog,ink\n', ['a bird"', "a dog"], [2]),
     (f'a dog,{U[2]}\n"Best" cat,{U[1]}\na bird,{U[3]}\n', ["a dog", "a bird"], [3]),
     # cells that go over several lines
     (f'"a cat\nasleep",{U[1]}\na dog,{U[2]}\n', ["a cat\nasleep", "a dog"], []),
@@ -73,6 +74,27 @@ def test_csv_no_row_is_taken_in_by_another(tmp_path: Path, content: str, texts: 
     assert [text for _, text, _ in found] == texts
     assert [int(row.split(":")[1].split()[0]) for row in wrong.first] == lines
     assert wrong.count == len(lines)
+
+
+ONE_COLUMN = [
+    ('"a cat\na dog\na bird"\na fish\n', ["a dog", 'a bird"', "a fish"], [2]),
+    ('"a cat\n\na 5"\n', ['a 5"'], [2]),
+    ('"a cat, asleep"\na dog\n', ["a cat, asleep", "a dog"], []),
+]
+
+
+@pytest.mark.parametrize(("content", "texts", "lines"), ONE_COLUMN)
+def test_in_one_column_no_line_shows_what_it_belongs_to(
+    tmp_path: Path, content: str, texts: list[str], lines: list[int]
+) -> None:
+    found, wrong = read(tmp_path, "l.csv", "text\n" + content)
+    assert [text for _, text, _ in found] == texts
+    assert [int(row.split(":")[1].split()[0]) for row in wrong.first] == lines
+
+
+def test_in_one_column_of_quotes_a_cell_may_go_over_several_lines(tmp_path: Path) -> None:
+    found, wrong = read(tmp_path, "l.csv", '"text"\n"a cat\nasleep"\n"a dog\n"a bird"\n')
+    assert [text for _, text, _ in found] == ["a cat\nasleep", "a bird"] and wrong.count == 1
 
 
 def test_the_lines_that_a_quote_went_over_are_named(tmp_path: Path) -> None:

@@ -1,20 +1,24 @@
 """Forms that prompt lists are published in, read as they are; and tables that are wrong in the ways real ones are."""
 
+import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from memfix.errors import MemfixError
+from memfix.inputs.captions import FURTHER_MISSING
 from memfix.inputs.columns import WrongCellError, as_list, urls
-from memfix.inputs.prompts import list_file, read_prompts, stream
+from memfix.inputs.prompts import KEPT_OPTIONS, NOT_THERE, UNREAD_COLUMN, list_file, read_prompts, stream
 from memfix.inputs.references import read_references
 from memfix.inputs.tables import lines
 from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import KEPT, WrongRows
 from tests.conftest import picture
+from tests.inputs.test_tars import png
 from tests.processes import memfix
 
 
@@ -84,7 +88,7 @@ def test_parquet(tmp_path: Path) -> None:
     a, b = read_prompts(str(tmp_path / "p.parquet"), tally=tally)
     assert (a.text, a.urls, a.ground_truth) == ("a", ("http://x.org/1", "http://x.org/4", "http://x.org/3"), "MV")
     assert (b.text, b.urls, b.source[-2:]) == ("b", (), ":3")
-    assert tally.passed_over == {PassedOver.EMPTY: 1, PassedOver.REPEATED: 1}
+    assert tally.passed_over == {PassedOver.EMPTY: 1, PassedOver.REPEATED: 1, PassedOver.UNREAD: 1}
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 but no more", b"PAR1" + b"\0" * 64 + b"PAR1"])
@@ -132,7 +136,7 @@ def test_a_folder_without_a_table(tmp_path: Path) -> None:
 BROKEN = [
     ("p.csv", "text,url\na,b\nc, d, e\nf,g\n", [3], ["a", "f"]),  # a comma without quotes would cut the prompt
     ("p.csv", 'text\na\n"b" c\nd\n', [3], ["a", "d"]),
-    ("p.csv", 'text\n"a\nb"\n\n"c', [5], ["a b"]),
+    ("p.csv", '"text"\n"a\nb"\n\n"c', [5], ["a b"]),
     ("p.csv", b"text\na\n\xe9t\xe9\nb\n", [3], ["a", "b"]),
     ("p.txt", b"a\n\xff\nb", [2], ["a", "b"]),
     ("p.jsonl", '{"text": "a"}\n{"text": \n[]\n{"text": "\\ud800"}\n{"text": "b"}\n', [2, 3, 4], ["a", "b"]),
@@ -326,3 +330,101 @@ def test_skip_invalid_on_the_command_line(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert (found["prompts"], found["wrong_rows"]) == (2, 1)
     assert "p.jsonl:2 is not JSON" in done.stderr
+
+
+ENCODED = base64.b64encode(png(0)).decode()
+PICTURES_AS_TEXT = [
+    ENCODED, f"data:image/png;base64,{ENCODED}", [ENCODED, ENCODED], {"bytes": ENCODED, "path": None}, repr(png(0)),
+    base64.urlsafe_b64encode(png(0)).decode(), f'["{ENCODED}"]', str({"bytes": png(0), "path": "a.png"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("column", ["image", "image_base64"])
+@pytest.mark.parametrize("cell", PICTURES_AS_TEXT, ids=range(len(PICTURES_AS_TEXT)))
+def test_pictures_as_text_are_refused_by_the_name_of_their_column(tmp_path: Path, column: str, cell: Any) -> None:
+    names = ["p.jsonl", "p.parquet"] if isinstance(cell, str) else ["p.jsonl"]
+    for name in names:
+        row = {"text": "a cat", column: cell}
+        if name == "p.parquet":
+            pq.write_table(pa.table({key: [value] for key, value in row.items()}), tmp_path / name)
+        else:
+            write(tmp_path, name, json.dumps(row))
+        for read in (lambda path: read_prompts(path), lambda path: read_references(path, [])):
+            with pytest.raises(MemfixError, match=rf"{name}:1 holds a picture as text \(base64\) in column '{column}'"):
+                read(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A" * 80,
+        "a" * 300,
+        "https://x.org/" + "iVBORw0KGgo" * 9,
+        "/work" + "/in" * 30,
+        "/9j/" + "in/" * 30 + "1.jpg",
+        "data: image",
+        "b'a cat'",
+    ],
+)
+def test_long_words_are_no_pictures(tmp_path: Path, text: str) -> None:
+    (prompt,) = read_prompts(write(tmp_path, "p.jsonl", json.dumps({"text": text})))
+    assert prompt.text == text
+
+
+def test_a_table_of_pictures_as_text_beside_others_is_told(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "a.png")
+    pq.write_table(pa.table({"text": ["a cat"], "b64": [ENCODED]}), tmp_path / "x.parquet")
+    tally = Tally()
+    assert len(read_references(str(tmp_path), [], tally=tally)) == 1
+    assert tally.passed_over == {PassedOver.UNREAD: 1} and tally.warnings()
+
+
+def test_further_columns_of_images_count_if_they_are_there(tmp_path: Path) -> None:
+    for i, name in enumerate("abc"):
+        picture(i).save(tmp_path / f"{name}.png")
+    tally = Tally()
+    text = "text,image,reference,path,image_name,img\na cat,a.png,b.png,/data/a.png,c.png,gone.png\n"
+    (prompt,) = read_prompts(write(tmp_path, "p.csv", text), tally=tally)
+    assert [Path(r).name for r in prompt.references] == ["a.png", "b.png", "c.png"]
+    assert tally.altered == {NOT_THERE: 1}
+    tally = Tally()
+    found = read_references(write(tmp_path, "q.csv", text.replace("b.png,", "other.png,")), [], tally=tally)
+    assert [r.file_name for r in found] == ["a.png", "c.png"] and tally.altered == {FURTHER_MISSING: 2}
+
+
+UNREAD_COLUMNS = {
+    "prompt": "a cat in ink", "short_caption": "a cat", "alt_text": "Cat photo", "target": "b.png",
+    "caption_llava": "A cat.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNREAD_COLUMNS)
+def test_a_column_that_is_not_read_is_told(tmp_path: Path, name: str) -> None:
+    tally = Tally()
+    row = {"text": "the text", "id": 3, "negative_prompt": "blur, noise", "model": "sd 1.5", name: UNREAD_COLUMNS[name]}
+    assert len(read_prompts(write(tmp_path, "p.jsonl", json.dumps(row)), tally=tally)) == 1
+    assert tally.altered == {UNREAD_COLUMN: 1} and f"column '{name}'" in tally.warnings()[0]
+    tally = Tally()
+    read_prompts(write(tmp_path, "p.jsonl", json.dumps(row | {name: "the text"})), tally=tally)
+    assert not tally.altered
+
+
+def test_options_in_a_table_stay_and_are_told(tmp_path: Path) -> None:
+    tally = Tally()
+    (prompt,) = read_prompts(write(tmp_path, "p.csv", "prompt\na cat --ar 16:9 --v 5\n"), tally=tally)
+    assert prompt.text == "a cat --ar 16:9 --v 5" and tally.altered == {KEPT_OPTIONS: 1}
+
+
+def test_a_column_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MemfixError, match=r"p\.csv:1 names the column 'text' twice"):
+        read_prompts(write(tmp_path, "p.csv", "text,note,note,Text\na cat,,,a dog\n"))
+
+
+def test_a_further_column_of_texts_in_a_parquet_table_is_told(tmp_path: Path) -> None:
+    table = pa.table(
+        {"url": ["http://x.org/1.jpg"], "caption": ["a cat"], "re_caption": ["a cat on a mat"], "model": ["a b"]}
+    )
+    pq.write_table(table, tmp_path / "p.parquet")
+    tally = Tally()
+    (prompt,) = read_prompts(str(tmp_path / "p.parquet"), tally=tally)
+    assert prompt.text == "a cat" and tally.altered == {UNREAD_COLUMN: 1}

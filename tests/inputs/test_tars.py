@@ -9,6 +9,7 @@ import pytest
 
 from memfix.errors import MemfixError
 from memfix.inputs.opening import open_image
+from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import read_references
 from memfix.inputs.tally import LOUD, PassedOver, Tally
 from memfix.inputs.tars import container, members, read
@@ -21,8 +22,8 @@ def png(seed: int) -> bytes:
     return data.getvalue()
 
 
-def write(path: Path, files: list[tuple[str, bytes]], mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as archive:
+def write(path: Path, files: list[tuple[str, bytes]], mode: str = "w", form: int = tarfile.DEFAULT_FORMAT) -> Path:
+    with tarfile.open(path, mode, format=form) as archive:
         for name, data in files:
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -111,7 +112,7 @@ def test_tars_in_a_row_are_one(tmp_path: Path) -> None:
     a, b = (write(tmp_path / f"{i}.tar", [(f"{i}.png", png(i)), (f"{i}.txt", b"a cat")]) for i in range(2))
     both = tmp_path / "both.tar"
     both.write_bytes(a.read_bytes() + b.read_bytes())
-    assert [(m.name, m.text) for m in members(both)] == [("0.png", "a cat"), ("1.png", "a cat")]
+    assert [(m.name, m.texts) for m in members(both)] == [("0.png", ("a cat",)), ("1.png", ("a cat",))]
     assert read([*members(both)][1].address) == png(1)
 
 
@@ -157,3 +158,10 @@ def test_links_and_sparse_files_are_counted_aloud(tmp_path: Path) -> None:
             archive.addfile(info)
     assert [m.name for m in members(path, tally)] == ["0.png"]
     assert tally.passed_over == {PassedOver.LINKED: 2} and PassedOver.LINKED in LOUD
+
+
+def test_all_captions_of_a_picture_count(tmp_path: Path) -> None:
+    more = b'{"captions": ["a red cat", "a cat"], "url": "http://x.org/1.png"}'
+    tar = write(tmp_path / "x.tar", [("1.png", png(0)), ("1.txt", b"a cat"), ("1.json", more)])
+    assert [m.texts for m in members(tar)] == [("a cat", "a red cat")]
+    assert [p.text for p in read_prompts(str(tar))] == ["a cat", "a red cat"]

@@ -1,15 +1,16 @@
 """Text files of prompts: comments, options and tables of other tools are understood, or refused by line."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from memfix.errors import MemfixError
-from memfix.inputs.prompts import NOT_THERE, read_prompts
+from memfix.inputs.prompts import AS_TABLE, NOT_THERE, WAS_TAKEN_OUT, read_prompts
 from memfix.inputs.references import read_references
 from memfix.inputs.tally import PassedOver, Tally
-from memfix.inputs.text_lists import CUT_OPTIONS, Form, WrongLineError, form_of, without_options
+from memfix.inputs.text_lists import CUT_OPTIONS, MARKS_TAKEN_OFF, Form, WrongLineError, form_of, without_options
 from memfix.inputs.wrong_rows import WrongRows
 from tests.conftest import picture
 
@@ -45,7 +46,9 @@ def test_options_of_other_tools_are_cut_off_and_counted(tmp_path: Path, line: st
     "text",
     [
         "a cat -- a portrait", "Mona --the remix", "mid-century chair", "T-800 and C-3PO", "a 3 - 4 score", "10-4",
-        "[abstract] art", "{red|blue} car", "(owl:1.3), <lora:ink:1>", "a b\tc", "the owl - 1", "IMG_12.jpg of an owl",
+        "[abstract] art", "{red} car", "a red|blue car", "3 cats on a sofa", "1. FC, a scarf",
+        '"Hello"', "night__880_x, by m__", "a cat; ink",
+        "(owl:1.3), ink", "a b\tc", "the owl - 1", "IMG_12.jpg of an owl",
         "portrait, DSC_1.JPG, owl", "see http://x.org now",
     ],
 )  # fmt: skip
@@ -59,6 +62,13 @@ REFUSED = [
     ("in/1.jpg#0\tan owl", "names a picture"), ("http://x.org/1.jpg", "is a URL"), ('{"text": "owl"}', "JSON object"),
     ("an owl --hires 2", "--hires"), ("an owl --w 512 --hires 2", "--hires that memfix does not know"),
     ("a\rb", "ends lines elsewhere ('\\r')"), ("a\u2028b", "ends lines elsewhere"),
+    ("{red|blue} car", "a wildcard of another tool ({red|blue})"), ("__animal__ in ink", "a wildcard"),
+    ("prompt: an owl", "the name of a column in front (prompt:)"), ('"seed": 3,', "the name of a column in front"),
+    ("/imagine prompt: an owl", "the name of a column in front"), ("an owl ; in ink", "may be a comment behind it (;)"),
+    ("an owl # in ink", "a comment"), ("Owls:", "ends in ':'"), ("an owl \\", "ends in '\\'"),
+    ('"0": "an owl",', 'in front ("0":)'), ('{"text": "owl"},', "JSON object"), ("1.jpg, an owl", "names a picture"),
+    ("• an owl", "an item of a list"),
+    ("http://x.org/1.jpg an owl", "begins with a URL"),
     ("- an owl", "an item of a list"), ("* an owl", "an item of a list"),
     ('! {A}="owl"', "a macro"), ("an owl -S12", "option of another tool, -S12"), ("--steps 20", "and no prompt"),
 ]  # fmt: skip
@@ -75,14 +85,82 @@ def test_what_is_not_clear_is_refused_by_line(tmp_path: Path, line: str, problem
     assert (wrong.count, tally.passed_over) == (1, {PassedOver.WRONG: 1})
 
 
+MARKED = {
+    "1. an owl\n2. a cat\n3. a dog\n": ["an owl", "a cat", "a dog"],
+    "# mine\n\n 1) an owl\n2) 3 cats\n": ["an owl", "3 cats"],
+    "(7) an owl\n(8) a cat\n": ["an owl", "a cat"],
+    "1: an owl\n2: a cat\n1: a dog\n2: a cow\n": ["an owl", "a cat", "a dog", "a cow"],
+    '1 - "an owl"\n2 - "a cat"\n': ["an owl", "a cat"],
+    '"an owl",\n"a cat, in ink",\n"a dog"\n': ["an owl", "a cat, in ink", "a dog"],
+    "'an owl',\n'a cat, in ink',\n": ["an owl", "a cat, in ink"],
+    'a dog\n"a ""red"" cat"\na cow\n': ["a dog", 'a "red" cat', "a cow"],
+    # these are prompts
+    "1 owl\n2 owls\n3 owls\n": ["1 owl", "2 owls", "3 owls"],
+    "'Owl' in ink\n'Cat' in ink\n": ["'Owl' in ink", "'Cat' in ink"],
+    "4. July, fireworks\na cat\n": ["4. July, fireworks", "a cat"],
+    "2. Bundesliga\n1. FC, a scarf\n2. Liga\n": ["2. Bundesliga", "1. FC, a scarf", "2. Liga"],
+    '"Hello"\na cat\n': ['"Hello"', "a cat"],
+}
+
+
+@pytest.mark.parametrize("content", MARKED)
+def test_numbers_and_quotes_of_a_list_are_no_part_of_its_prompts(tmp_path: Path, content: str) -> None:
+    tally, path = Tally(), write(tmp_path, content)
+    assert [p.text for p in read_prompts(path, tally=tally)] == MARKED[content]
+    lines = {line.strip() for line in content.splitlines()}
+    assert tally.altered[MARKS_TAKEN_OFF] == sum(text not in lines for text in MARKED[content])
+
+
+def test_names_of_pictures_in_front_of_most_lines_are_no_part_of_a_prompt(tmp_path: Path) -> None:
+    path = write(tmp_path, "1.jpg an owl\n2.jpg a cat\na dog\n")
+    with pytest.raises(MemfixError, match=r"p\.txt:1 begins with the name of a picture"):
+        read_prompts(path)
+    assert [p.text for p in read_prompts(path, wrong=WrongRows(skip=True))] == ["a dog"]
+
+
+def test_a_line_without_the_number_that_others_have_is_refused(tmp_path: Path) -> None:
+    content = "Owls:\n1. an owl\n2. an old\nowl\n3. a cat\n4. a dog\n"
+    wrong = WrongRows(skip=True)
+    texts = [p.text for p in read_prompts(write(tmp_path, content), wrong=wrong)]
+    assert texts == ["an owl", "an old", "a cat", "a dog"]
+    assert [problem.partition("p.txt:")[2][:15] for problem in wrong.first] == ["1 has no number", "4 has no number"]
+
+
+def test_names_of_columns_are_none_if_the_lines_below_are_no_rows(tmp_path: Path) -> None:
+    path = write(tmp_path, "prompt, image\nan owl, in ink\na cat, by the sea\n")
+    with pytest.raises(MemfixError, match=r"p\.txt:1 names columns, but most lines below are no rows"):
+        read_prompts(path)
+    found = read_prompts(path, wrong=WrongRows(skip=True))
+    assert [p.text for p in found] == ["an owl, in ink", "a cat, by the sea"]
+    tally = Tally()
+    (owl,) = read_prompts(write(tmp_path, 'prompt, image\n"an owl, in ink",in/1.png\n'), tally=tally)
+    assert owl.text == "an owl, in ink" and tally.altered[AS_TABLE] == 1
+
+
+def test_what_a_web_ui_loads_is_no_part_of_a_prompt(tmp_path: Path) -> None:
+    tally = Tally()
+    texts = [p.text for p in read_prompts(write(tmp_path, "an owl <lora:ink:0.8>\n<LyCO:x>\n"), tally=tally)]
+    assert texts == ["an owl"] and tally.altered == {WAS_TAKEN_OUT: 2} and tally.passed_over == {PassedOver.EMPTY: 1}
+
+
+def test_a_negative_prompt_of_several_lines_gives_no_prompt(tmp_path: Path) -> None:
+    content = "an owl\nNegative prompt: blur,\nworse\nSteps: 20, Sampler: Euler\n\na cat\nNegative prompt: x\n\na dog\n"
+    path = write(tmp_path, content)
+    with pytest.raises(MemfixError, match=r"p\.txt:3 stands below a negative prompt"):
+        read_prompts(path)
+    found = read_prompts(path, wrong=WrongRows(skip=True))
+    assert [p.text for p in found] == ["an owl", "a cat", "a dog"]
+
+
 def test_comments_are_counted(tmp_path: Path) -> None:
-    text = "prompt\n# first\n#\nan owl\n\n// an old owl\n//second\nan owl\n## end\nNegative prompt: blur\nSteps: 2, x\n"
+    text = "prompt\n# first\n#\nan owl\n\n// an old owl\n//second\nan owl\n## end\n---\n; x\n"
+    text += "Negative prompt: blur\nSteps: 2, x\n"
     tally = Tally()
     (owl,) = read_prompts(write(tmp_path, text), tally=tally)
     assert (owl.text, owl.source.rpartition(":")[2]) == ("an owl", "4")
-    assert tally.passed_over == {PassedOver.COMMENT: 8, PassedOver.REPEATED: 1}
+    assert tally.passed_over == {PassedOver.COMMENT: 10, PassedOver.REPEATED: 1}
     assert tally.record("p.txt").model_dump(exclude={"passed_over", "altered"}) == {
-        "source": "p.txt", "seen": 10, "used": 1,
+        "source": "p.txt", "seen": 12, "used": 1,
     }  # fmt: skip
 
 
@@ -91,6 +169,7 @@ TABLES = {
     "head": 'image,caption\n1.jpg,an owl .\n1.jpg,"a bird ."\n2.jpg,a cat .\n',
     "flickr30k": "image_name| comment_number| comment\n1.jpg| 0| an owl .\n1.jpg| 1| a bird .\n2.jpg| 0| a cat .\n",
     "bars": "1.jpg|an owl .\n1.jpg|a bird .\n2.jpg|a cat .\n",
+    "commas": '1.jpg,an owl .\n1.jpg,"a bird ."\n2.jpg,a cat .\n',
     "lines": '{"file_name": "1.jpg", "text": "an owl ."}\n{"file_name": "1.jpg", "text": "a bird ."}\n'
     '{"file_name": "2.jpg", "text": "a cat ."}\n',
     "json": '[\n {"image": "1.jpg", "caption": ["an owl .", "a bird ."]},\n {"image": "2.jpg", "text": "a cat ."}\n]',
@@ -150,3 +229,12 @@ def test_an_option_without_a_prompt_is_wrong() -> None:
     with pytest.raises(WrongLineError, match="no prompt") as caught:
         without_options("--ar 16:9")
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text", ['"' + "a" * 200_000, "'" * 200_000, '"' + '""' * 100_000, "{" + "|" * 200_000, "__a" * 60_000]
+)
+def test_a_long_line_takes_no_longer_than_its_length(tmp_path: Path, text: str) -> None:
+    started = time.monotonic()
+    read_prompts(write(tmp_path, f"a cat\n{text}\na dog\n"), wrong=WrongRows(skip=True))
+    assert time.monotonic() - started < 5

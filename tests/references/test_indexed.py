@@ -335,7 +335,7 @@ def test_an_index_that_is_not_ready(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "unfinished.index"
     store, plan, _ = prepare(Store.create(out, folder, Pixels(), segment_size=7), folder)
     assert plan is not None
-    next(describe(store, plan, folder, Pixels(), ALONE, 8, 1))
+    next(describe(store, plan, Pixels(), ALONE, 8, 1))
     assert read_references(str(out), []) == []
     with pytest.raises(MemfixError, match="is not finished") as caught:
         open_references([], get_measure("ssim"), index=out)

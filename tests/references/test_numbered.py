@@ -15,6 +15,9 @@ from memfix.records import Reference
 from memfix.references.numbered import IndexReferences
 from memfix.world import ALONE
 from tests.conftest import picture
+from tests.index.test_walk import table
+from tests.inputs.test_tars import png
+from tests.inputs.test_tars import write as write_tar
 
 TEXTS = ["disc", "disc", "ring", ""]
 
@@ -51,6 +54,15 @@ def test_captions_come_from_the_table_of_the_folder(references: IndexReferences)
     assert [(r.file_name, r.text) for r in references.records([4, 2, 3, 0])] == [
         ("other", "ring"), ("2.png", "ring"), ("3.png", ""), ("0.png", "disc"),
     ]  # fmt: skip
+
+
+def test_captions_of_tables_and_tars_are_in_the_index(tmp_path: Path) -> None:
+    (folder := tmp_path / "set").mkdir()
+    table(folder / "a.parquet", [0, 1])
+    write_tar(folder / "b.tar", [("1.png", png(2)), ("1.txt", b"a ring")])
+    store = build(Store.create(tmp_path / "set.index", folder, Pixels()), folder, Pixels(), workers=1).store
+    found = IndexReferences(store, Pixels(), []).records([2, 0, 1])
+    assert [r.text for r in found] == ["a ring", "disc 0", "disc 1"]
 
 
 def test_pictures_and_vectors_are_those_of_the_numbers(references: IndexReferences) -> None:

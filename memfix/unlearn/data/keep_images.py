@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memfix.config.unlearn import UnlearnSettings
+from memfix.files import errors_of
 from memfix.records import Pair, Score, Side, Yield
 from memfix.unlearn.data.pairs import short_of_keep
 from memfix.unlearn.data.sampler import Asked, Sampler
@@ -51,7 +52,8 @@ def keep_variants(
             counts[i]["kept" if kept else "copies" if score.copy_ else "near_copies"] += 1
             if kept:
                 path = (folder / drawn.file_name).resolve()
-                image.save(path, compress_level=1)
+                with errors_of(path):
+                    image.save(path, compress_level=1)
                 made.pairs.append(
                     Pair(
                         side=Side.KEEP, path=str(path), text=targets[i], prompt_id=i, origin="variant", kind=kind.name,

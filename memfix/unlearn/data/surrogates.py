@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from memfix.files import errors_of
 from memfix.inputs.opening import open_image
 from memfix.records import Pair, Sample, Score, Side
 from memfix.unlearn.data.sampler import Sampler
@@ -46,7 +47,8 @@ def make_surrogates(
                 for n, image, score in zip(left[i:], images, sample.judge.score(batch, images), strict=False):
                     if distinct(score):
                         path = (folder / score.file_name).resolve()
-                        image.save(path, compress_level=1)
+                        with errors_of(path):
+                            image.save(path, compress_level=1)
                         done[n] = str(path)
                         used[strength] += 1
                         bar.at(len(done))

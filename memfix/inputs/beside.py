@@ -1,0 +1,25 @@
+"""The text file beside a picture, in a folder or in a tar: how it is called, and what it says. Opens no file."""
+
+from __future__ import annotations
+
+import json
+
+from memfix.inputs import columns
+
+JSON = ".json"
+SUFFIXES_BESIDE = (".txt", ".caption", JSON)
+TEXT_LIMIT = 1 << 20  # bytes of such a file
+
+
+def texts_in(data: bytes, suffix: str) -> list[str]:
+    """The texts of a caption: all of a file of text, or those of an object of JSON, if it has any.
+
+    Raises UnicodeDecodeError for a text that is none.
+    """
+    text = data.decode("utf-8-sig", errors="replace" if suffix == JSON else "strict")
+    try:
+        cells = json.loads(text) if suffix == JSON else {"text": text}
+        named = {columns.normal(name): cell for name, cell in cells.items()} if isinstance(cells, dict) else {}
+        return columns.texts(named, required=False)
+    except (ValueError, RecursionError, columns.WrongCellError):  # it is about something else
+        return []

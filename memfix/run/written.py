@@ -1,0 +1,75 @@
+"""What a stage that has not ended wrote so far, by digest: no edit of its lines is taken for a result where it goes on.
+
+The digest lies in a hidden file beside the lines, and is written after them: what a kill left without one is cut off,
+and made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from memfix.errors import MemfixError
+from memfix.files import TEMPORARY, errors_of
+
+DIGEST_ENDING = ".written"
+
+
+class Written:
+    """The digests of the files of one run, as one process writes them."""
+
+    def __init__(self) -> None:
+        self._totals: dict[Path, tuple[int, Any]] = {}
+
+    def note(self, file: Path) -> None:
+        """Take down what a file holds now; of one that only grew since, only its end is read."""
+        size, total = self._totals.get(file, (0, hashlib.sha256()))
+        with errors_of(file), file.open("rb") as opened:
+            opened.seek(size)
+            while chunk := opened.read(1 << 20):
+                total.update(chunk)
+                size += len(chunk)
+        self._totals[file] = size, total
+        beside = _beside(file)
+        draft = beside.with_name(beside.name + TEMPORARY)
+        with errors_of(beside):
+            draft.write_text(f"{size} {total.hexdigest()}\n")
+            draft.replace(beside)
+
+    def forget(self, file: Path) -> None:
+        """Before a file is written anew: until it is noted again, nothing is known of it."""
+        self._totals.pop(file, None)
+        _beside(file).unlink(missing_ok=True)
+
+    def require(self, run: Path) -> None:
+        """Raise MemfixError where lines that were noted are not what they were, and cut off those that were not.
+
+        A file that is gone is written again.
+        """
+        self._totals.clear()
+        for beside in sorted(run.rglob(f".*{DIGEST_ENDING}")):
+            file = beside.with_name(beside.name[1 : -len(DIGEST_ENDING)])
+            if not file.is_file():
+                beside.unlink()
+                continue
+            size, digest = beside.read_text().split()
+            with errors_of(file), file.open("rb") as opened:
+                if hashlib.sha256(opened.read(int(size))).hexdigest() != digest:
+                    raise MemfixError(
+                        f"{file} is not what was written before the interruption.",
+                        "Restore it, or delete it so that the stage writes it again.",
+                    )
+            if file.stat().st_size > int(size):
+                os.truncate(file, int(size))
+
+
+def forget_all(run: Path) -> None:
+    """Remove the digests of a stage that has ended, since its seal has others."""
+    for beside in run.rglob(f".*{DIGEST_ENDING}"):
+        beside.unlink()
+
+
+def _beside(file: Path) -> Path:
+    return file.with_name(f".{file.name}{DIGEST_ENDING}")

@@ -1,0 +1,80 @@
+"""Lines of a stage that has not ended: where it goes on, an edit is noticed, and what was not noted is made anew."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from memfix.config.checks import RecheckSettings
+from memfix.errors import MemfixError
+from memfix.records import Prompt
+from memfix.run.folder import Run
+from memfix.run.header import RecheckStage
+from memfix.run.inputs import RecheckInputs
+
+NAME = "after/p.jsonl"
+
+
+def prompts(*numbers: int) -> list[Prompt]:
+    return [Prompt(id=f"p{i}", text="a cat") for i in numbers]
+
+
+def go_on(run: Run) -> list[str]:
+    """What a stage that goes on finds."""
+    with run.stage(RecheckStage, RecheckSettings(), RecheckInputs(weights_sha256="a"), []):
+        return [p.id for p in run.read(NAME, Prompt)]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A stage that was interrupted after it wrote two lines, one by one."""
+    run = Run.create(tmp_path / "r")
+    with (
+        pytest.raises(KeyboardInterrupt),
+        run.stage(RecheckStage, RecheckSettings(), RecheckInputs(weights_sha256="a"), []),
+    ):
+        run.append(NAME, prompts(1))
+        run.append(NAME, prompts(2))
+        raise KeyboardInterrupt
+    return Run.open(run.path)
+
+
+EDITS: dict[str, Callable[[str], str]] = {
+    "other text": lambda text: text.replace("a cat", "a dog", 1),
+    "a line less": lambda text: text.splitlines(keepends=True)[0],
+    "another order": lambda text: "".join(reversed(text.splitlines(keepends=True))),
+    "nothing": lambda text: "",
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_is_not_taken_for_a_result(run: Run, edit: str) -> None:
+    file = run.path / NAME
+    file.write_text(EDITS[edit](file.read_text()))
+    with pytest.raises(MemfixError, match=r"p\.jsonl is not what was written before the interruption") as caught:
+        go_on(run)
+    assert "delete it" in caught.value.hint
+    file.unlink()
+    assert go_on(run) == []
+
+
+def test_a_stage_that_goes_on_finds_its_lines(run: Run) -> None:
+    assert go_on(run) == ["p1", "p2"]
+    assert not list(run.path.rglob(".*.written"))  # it has a seal now
+
+
+def test_lines_that_were_not_noted_are_made_anew(run: Run) -> None:
+    with (run.path / NAME).open("a") as file:
+        file.write(prompts(3)[0].model_dump_json() + "\n")
+    assert go_on(run) == ["p1", "p2"]
+
+
+def test_a_file_that_was_written_anew_is_known_as_that(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "r")
+    with pytest.raises(RuntimeError), run.stage(RecheckStage, RecheckSettings(), RecheckInputs(weights_sha256="a"), []):
+        run.append(NAME, prompts(1, 2))
+        run.write(NAME, prompts(3))
+        run.append(NAME, prompts(4))
+        raise RuntimeError
+    (run.path / "after/.p.jsonl.written.tmp").write_text("")  # of a kill
+    assert go_on(Run.open(run.path)) == ["p3", "p4"]
