@@ -37,7 +37,8 @@ def unlearning_plan(call: Call, unlearning: UnlearnSettings, todo: dict[str, Any
         rows = [[key.replace("_", " "), _readable(key, value)] for key, value in todo.items()]
         call.talk.table("Unlearning", ["what", "how much"], rows)
         call.talk.say(
-            "Activations take more memory. Times assume the detection's speed, without validation and rewording.",
+            "Memory is counted, without what kernels take for themselves. Times assume the detection's speed, without "
+            "validation and rewording.",
             "quiet",
         )
     settings(call, {"unlearn": unlearning}, **(todo if call.json else {}))
@@ -94,8 +95,18 @@ def _tell_of_outlook(call: Call, found: dict[str, Any], chain: bool) -> None:
     call.talk.tell(f"Model {found['model']}: {about}, pictures of {found['picture_size']}, on {found['device']}.")
     seconds = found["seconds_of_sampling"]
     call.talk.tell(f"Sampling takes about {duration(seconds)}, by two short batches; comparing comes on top.")
+    call.talk.tell(_memory(found))
     if chain:
         call.talk.tell("The re-check samples at least twice as many; unlearning depends on what is found.")
+
+
+def _memory(found: dict[str, Any]) -> str:
+    """How much memory a sampling takes, counted, and how that fits."""
+    whole, own = (found[f"memory_bytes{of}"] / 2**30 for of in ("", "_without_activations"))
+    told = f"Memory: {whole:.1f} GiB for {counted(found['items_at_once'], 'image')} at once, {own:.1f} of them weights"
+    if "fits" not in found:
+        return f"{told}."
+    return f"{told}. Of the GPU's {found['memory_bytes_of_the_gpu'] / 2**30:.0f} GiB: {found['fits']}."
 
 
 def verdicts(call: Call, run: Run, last: bool = True) -> None:

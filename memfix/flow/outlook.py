@@ -10,8 +10,9 @@ from huggingface_hub import try_to_load_from_cache
 
 from memfix.config.checks import DetectSettings
 from memfix.demo import DEMO
+from memfix.flow.footprint import sampling_footprint
 from memfix.models import folders, loading
-from memfix.models.device import device
+from memfix.models.device import device, gpu_memory
 from memfix.models.model import DiffusionModel
 from memfix.models.sampling import plan_samples
 from memfix.records import Prompt
@@ -35,6 +36,7 @@ def outlook(settings: DetectSettings, images: int) -> dict[str, Any]:
     return {
         "model": settings.model, "model_here": True, "loaded_by": model.loaded_by, "device": str(device()),
         "picture_size": f"{width} × {height}", "weights": model.count_weights(),
+        **sampling_footprint(model, settings, gpu_memory()).told,
         "seconds_of_sampling": round(images * _seconds_per_image(model, settings, images)),
     }  # fmt: skip
 

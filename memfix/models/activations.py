@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -48,20 +48,19 @@ class Held(NamedTuple):
     peak: int
 
 
-class Ledger(TorchDispatchMode):
+class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Bytes of all tensors that were made under it and are still there, `now` and at most."""
 
     def __init__(self, known: Iterable[torch.Tensor] = ()) -> None:
         """known: tensors that are not counted, since they were there before."""
-        super().__init__()
-        self.now = self.peak = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now: int = 0
+        self.peak: int = 0
         self._known = set[int]()
         for tensor in known:
             self._note(tensor, 0)
 
-    def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:  # fmt: skip
+    def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Whatever is computed, as it is; what it makes is written down."""
         made = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
@@ -102,9 +101,9 @@ def passed(network: UNet2DConditionModel, dtype: torch.dtype | None, items: int)
     """The same of the network itself, whose gradients it leaves."""
     as_on_gpu(network)
     told = _told(network, items)
-    ledger = Ledger([*network.parameters(), *network.buffers(), *_tensors(told)])
+    ledger = _ledger(network, _tensors(told))
     with ledger:
-        with nullcontext() if dtype is None else torch.autocast("cpu", dtype):
+        with _computing_in(dtype):
             answer = network(**told, return_dict=False)[0].float()
         kept = ledger.now
         loss = answer.square().sum()
@@ -112,16 +111,16 @@ def passed(network: UNet2DConditionModel, dtype: torch.dtype | None, items: int)
     return Held(kept, ledger.peak)
 
 
-def sampling(unet: UNet2DConditionModel, dtype: torch.dtype | None, items: int) -> int:
+def denoising(unet: UNet2DConditionModel, dtype: torch.dtype | None, items: int) -> int:
     """The most bytes that a denoising step holds of so many items; guidance makes two of a picture."""
     network = _without_numbers(unet).eval()
     as_on_gpu(network)
     with FakeTensorMode(), torch.no_grad():
         _fill(network, None)
         told = _told(network, items)
-        with Ledger([*network.parameters(), *network.buffers(), *_tensors(told)]) as ledger:
-            with nullcontext() if dtype is None else torch.autocast("cpu", dtype):
-                network(**told, return_dict=False)
+        ledger = _ledger(network, _tensors(told))
+        with ledger, _computing_in(dtype):
+            network(**told, return_dict=False)
     return ledger.peak
 
 
@@ -132,9 +131,9 @@ def decoding(vae: AutoencoderKL, dtype: torch.dtype | None, shape: tuple[int, ..
     with FakeTensorMode(), torch.no_grad():
         _fill(network, None)
         latents = torch.empty(shape)
-        with Ledger([*network.parameters(), *network.buffers(), latents]) as ledger:
-            with nullcontext() if dtype is None else torch.autocast("cpu", dtype):
-                network.decode(latents)
+        ledger = _ledger(network, [latents])
+        with ledger, _computing_in(dtype):
+            network.decode(latents)
     return ledger.peak
 
 
@@ -143,6 +142,15 @@ def as_on_gpu(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, (nn.GroupNorm, nn.LayerNorm)):
             module.register_forward_pre_hook(lambda _, given: (given[0].float(),))
+
+
+def _ledger(network: nn.Module, given: Iterable[torch.Tensor]) -> Ledger:
+    """A ledger of a pass of a network, without its weights and what it is given."""
+    return Ledger([*network.parameters(), *network.buffers(), *given])
+
+
+def _computing_in(dtype: torch.dtype | None) -> AbstractContextManager[Any]:
+    return nullcontext() if dtype is None else torch.autocast("cpu", dtype)
 
 
 def _without_numbers(module: Any) -> Any:

@@ -55,7 +55,29 @@ def _fast_bf16() -> bool:
 def autocast(mixed_precision: str) -> contextlib.AbstractContextManager[Any]:
     """A context in which the model computes in `mixed_precision`."""
     dtype = autocast_dtype(mixed_precision)
-    return contextlib.nullcontext() if dtype is None else torch.autocast(device().type, dtype)
+    return tf32() if dtype is None else torch.autocast(device().type, dtype)
+
+
+@contextlib.contextmanager
+def tf32() -> Iterator[None]:
+    """Let products of matrices in fp32 be rounded to TF32, as PyTorch has it for convolutions, where a GPU can.
+
+    Only while a model computes: similarities stay in full precision.
+    """
+    if device().type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def gpu_memory() -> int | None:
+    """Bytes of the GPU that is there; None on a CPU and where the device does not tell."""
+    return torch.cuda.get_device_properties(device()).total_memory if device().type == "cuda" else None
 
 
 def forget_peak_memory() -> None:

@@ -1,4 +1,4 @@
-"""Frozen weights in half precision, where the arithmetic rounds them to it anyway: half the memory, the same numbers."""
+"""Frozen weights in half precision where the arithmetic rounds them to it anyway: half the memory, the same numbers."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from memfix.models import lora
-from memfix.models.activations import Ledger, Way, as_on_gpu, decoding, passed, sampling, training_pass
+from memfix.models.activations import Ledger, Way, as_on_gpu, decoding, denoising, passed, training_pass
 from memfix.models.halves import frozen_in
 from tests.conftest import tiny_pipeline, tiny_xl
 
@@ -54,9 +54,9 @@ def test_what_is_kept_is_what_autograd_saves(weights, dtype: torch.dtype | None)
             saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
-            answer = unet(**given, timestep=torch.zeros(2, dtype=torch.long), return_dict=False)[0].float()
+    rounded = torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), rounded:
+        answer = unet(**given, timestep=torch.zeros(2, dtype=torch.long), return_dict=False)[0].float()
     assert counted.kept == sum(saved.values()) + answer.nbytes
 
 
@@ -92,7 +92,7 @@ def test_items_add_up() -> None:
 
 def test_sampling_and_decoding_grow_with_pictures() -> None:
     pipe = tiny_pipeline()
-    one, two = (sampling(pipe.unet, torch.bfloat16, n) for n in (1, 2))
+    one, two = (denoising(pipe.unet, torch.bfloat16, n) for n in (1, 2))
     assert one < two < 2.1 * one
     shape = (4, 8, 8)
     assert decoding(pipe.vae, None, (1, *shape)) < decoding(pipe.vae, None, (2, *shape))
