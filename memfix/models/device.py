@@ -43,6 +43,28 @@ def autocast_dtype(mixed_precision: str) -> torch.dtype | None:
             return torch.bfloat16 if _fast_bf16() else None
 
 
+def precision_advice(mixed_precision: str) -> str:
+    """What a user of this device should know of the precision that is asked for; empty where it is the best one."""
+    kind = device().type
+    name = torch.cuda.get_device_name() if kind == "cuda" else "MPS"
+    return "" if kind == "cpu" else advice_for(kind, name, _fast_bf16(), mixed_precision)
+
+
+def advice_for(kind: str, name: str, fast_bf16: bool, mixed_precision: str) -> str:
+    """The same for a device of some kind and name. Cards before Ampere (T4, V100, RTX 20) are fast at fp16 alone."""
+    if kind == "mps":
+        slow = "half precision is not tried there" if mixed_precision in ("fp16", "bf16") else "in fp32"
+        return f"Arithmetic is done by MPS, {slow}. Compare a few verdicts with those of another device."
+    if fast_bf16 or mixed_precision == "fp16":
+        return ""
+    if mixed_precision == "bf16":
+        return f"{name} has no bf16 of its own and is slow at it. Give --mixed-precision fp16, which it is fast at."
+    return (
+        f"Arithmetic is in fp32, since {name} is not fast at bf16. --mixed-precision fp16 is several times as fast "
+        "there, and takes less memory."
+    )
+
+
 def _fast_bf16() -> bool:
     if device().type == "cuda":
         return torch.cuda.get_device_capability()[0] >= 8
