@@ -12,7 +12,7 @@ from memfix.records import Change, Label, Outcome, Prompt, Rewording, Role, Step
 
 if TYPE_CHECKING:
     from memfix.config.base import Settings
-    from memfix.config.checks import DetectSettings
+    from memfix.config.checks import DetectSettings, RecheckSettings
     from memfix.config.unlearn import UnlearnSettings
     from memfix.flow.attacks import Attacks
     from memfix.report.sections import BroughtBack
@@ -100,13 +100,24 @@ def _tell_of_outlook(call: Call, found: dict[str, Any], chain: bool) -> None:
         call.talk.tell("The re-check samples at least twice as many; unlearning depends on what is found.")
 
 
-def _memory(found: dict[str, Any]) -> str:
-    """How much memory a sampling takes, counted, and how that fits."""
-    whole, own = (found[f"memory_bytes{of}"] / 2**30 for of in ("", "_without_activations"))
-    told = f"Memory: {whole:.1f} GiB for {counted(found['items_at_once'], 'image')} at once, {own:.1f} of them weights"
-    if "fits" not in found:
-        return f"{told}."
-    return f"{told}. Of the GPU's {found['memory_bytes_of_the_gpu'] / 2**30:.0f} GiB: {found['fits']}."
+def recheck_plan(call: Call, rechecking: RecheckSettings, found: dict[str, Any]) -> None:
+    """`--dry-run` of a re-check: settings, and how much memory it takes."""
+    if not call.json:
+        call.talk.tell(_memory(found))
+        if "attack_memory_bytes" in found:
+            call.talk.tell(_memory(found, "attack_", "item", "Memory of attacks that search embeddings"))
+    settings(call, {"recheck": rechecking}, **(found if call.json else {}))
+
+
+def _memory(found: dict[str, Any], which: str = "", thing: str = "image", title: str = "Memory of sampling") -> str:
+    """How much memory a sampling takes, counted, and how that fits; `which`: what keys begin with."""
+    whole, own = (found[f"{which}memory_bytes{of}"] / 2**30 for of in ("", "_without_activations"))
+    items = counted(found[f"{which}items_at_once"], thing)
+    told = f"{title}: {whole:.1f} GiB for {items} at once, {own:.1f} of it weights (counted)."
+    if f"{which}fits" not in found:
+        return told
+    card = found[f"{which}memory_bytes_of_the_gpu"] / 2**30
+    return f"{told} The GPU has {card:.0f} GiB: {found[f'{which}fits']}."
 
 
 def verdicts(call: Call, run: Run, last: bool = True) -> None:

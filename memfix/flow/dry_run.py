@@ -9,7 +9,7 @@ from memfix.config.checks import DetectSettings
 from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.flow.detection import Detection
-from memfix.flow.footprint import training_footprint
+from memfix.flow.footprint import training_demand
 from memfix.flow.pairs import GATHERED, INSTEAD, KEEP, PAIRS, found_pairs, own_pictures
 from memfix.flow.trackers import check_trackers
 from memfix.flow.training import CHECKPOINTS, begun
@@ -132,8 +132,9 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
     drawn = passes * items + against * more_items
     asked = drawn * _sides(settings) + against * _moved(settings)
     precision = precision_of(settings, detected)
-    at_once = _at_once(method, settings, others)
-    footprint = training_footprint(model, method, settings, precision, at_once, gpu_memory(), detected.mixed_precision)
+    together, card = at_once(method, settings, others), gpu_memory()
+    demand = training_demand(model, method, settings, precision, together, card is not None, detected.mixed_precision)
+    footprint = demand.on(card, settings.gradient_checkpointing)
     trained = sum(p.numel() for p in parameter_group(model.denoiser.trained(), settings.parameter_group).values())
     return {
         "method": method.name, "loop": "closed" if settings.closed else "open",
@@ -169,7 +170,7 @@ def _items(method: Method, settings: UnlearnSettings, prior: bool) -> int:
     return settings.train_batch_size + (settings.prior_batch_size if drawn else 0)
 
 
-def _at_once(method: Method, settings: UnlearnSettings, prior: bool) -> int:
+def at_once(method: Method, settings: UnlearnSettings, prior: bool) -> int:
     """Items that pass the network together as a rule, on the side that has more of them."""
     size, further = settings.train_batch_size, _items(method, settings, prior) - settings.train_batch_size
     if _sides(settings) == 2:

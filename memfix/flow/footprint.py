@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from memfix.models.activations import Way
 from memfix.models.cards import Fit, Growth, fitting, free_bytes
 from memfix.models.device import autocast_dtype
 from memfix.models.model import DiffusionModel
+from memfix.recheck.attacks.embedding import BATCH
 from memfix.unlearn.objective.methods import Method
 from memfix.unlearn.objective.modifiers import parameter_group
 from memfix.unlearn.reading import prior_strength
@@ -46,20 +48,36 @@ class Footprint(NamedTuple):
         return f"{self.fit.at_once} items at once{again}; passes are split by themselves"
 
 
-def training_footprint(
-    model: DiffusionModel, method: Method, settings: UnlearnSettings, precision: str, items: int, card: int | None,
+class Demand(NamedTuple):
+    """Bytes that are `held` all the time, and how what a pass holds on top grows, with checkpointing or without; and
+    bytes of the model as it is `loaded`, which comes before all else."""
+
+    held: int
+    growth: Callable[[bool], Growth]
+    loaded: int
+
+    def on(self, card: int | None, checkpointing: bool = False) -> Footprint:
+        """What that comes to on a card of so many bytes, or where there is none; `checkpointing` if it is asked for."""
+        fit = None
+        if card is not None and free_bytes(card, self.loaded) >= 0:
+            fit = fitting(lambda again: self.growth(again or checkpointing), free_bytes(card, self.held))
+        passed = self.growth(checkpointing or bool(fit and fit.checkpointing))
+        return Footprint(self.held, passed.whole, passed.items, card, fit)
+
+
+def training_demand(
+    model: DiffusionModel, method: Method, settings: UnlearnSettings, precision: str, items: int, on_gpu: bool,
     sampled: str = "",
-) -> Footprint:  # fmt: skip
-    """Of a training with so many items a pass, on a card of so many bytes, or on a CPU.
+) -> Demand:  # fmt: skip
+    """Of a training with so many items a pass, on a GPU or on a CPU.
 
     The model's denoiser is made ready to be trained. `sampled`: the precision of samples, if it is not the training's.
     """
     model.prepare_training(settings.weights, settings.rank, settings.train_seed, settings.use_dora)
     trained, dtype = model.denoiser.trained(), autocast_dtype(precision)
     alike = dtype is autocast_dtype(sampled or precision)
-    halves = settings.weights == "lora" and not settings.use_dora and alike and card is not None
-    way = Way(settings.weights, dtype, False, halves, settings.rank, settings.use_dora)
-    held = 4 * model.count_weights() if card is None else model.denoiser.count_bytes(halves)
+    halves = settings.weights == "lora" and not settings.use_dora and alike and on_gpu and dtype is not None
+    held = model.denoiser.count_bytes(halves) if on_gpu else 4 * model.count_weights()
     if settings.weights == "full" and settings.prior_target == "model" and settings.prior_batch_size:
         held += (4 if dtype is None else 2) * sum(p.numel() for p in trained.values())
     changed = sum(p.numel() for p in parameter_group(trained, settings.parameter_group).values())
@@ -67,32 +85,37 @@ def training_footprint(
     each = 4 + (2 if settings.use_8bit_adam else 8)  # the gradient, and two moments
     each += 4 * bool(composed.keep and composed.forget) + 4 * settings.use_ema + bool(settings.saliency)
     each += 8 * bool(prior_strength(method, settings))
-    held += each * changed
     gradients = 4 * sum(p.numel() for p in trained.values())
 
     @cache
     def growth(checkpointing: bool) -> Growth:
         """Beside gradients, which are held anyway once they are made."""
-        own = way._replace(checkpointing=checkpointing)
-        of = {n: max(0, model.denoiser.count_pass(own, n) - gradients) for n in {1, items}}
+        way = Way(settings.weights, dtype, checkpointing, halves, settings.rank, settings.use_dora)
+        of = {n: max(0, model.denoiser.count_pass(way, n) - gradients) for n in (1, items)}
         return Growth(items, of[items], of[1])
 
-    fit = None
-    if card is not None:
-        fit = fitting(lambda again: growth(again or settings.gradient_checkpointing), free_bytes(card, held))
-    again = settings.gradient_checkpointing or bool(fit and fit.checkpointing)
-    return Footprint(held, growth(again).whole, items, card, fit)
+    return Demand(held + each * changed, growth, 4 * model.count_weights())
 
 
-def sampling_footprint(model: DiffusionModel, settings: DetectSettings, card: int | None) -> Footprint:
+def sampling_demand(model: DiffusionModel, settings: DetectSettings) -> Demand:
     """Of a detection, which samples whole batches."""
     guided, dtype = 2 if settings.guidance_scale > 1 else 1, autocast_dtype(settings.mixed_precision)
-    held, items = 4 * model.count_weights(), settings.batch_size
 
     def at_once(pictures: int) -> int:
-        denoising = model.denoiser.count_sampling(dtype, guided * pictures)
-        return max(denoising, model.latents.count_decoding(dtype, pictures))
+        denoised = model.denoiser.count_sampling(dtype, guided * pictures)
+        return max(denoised, model.latents.count_decoding(dtype, pictures))
 
-    growth = Growth(items, at_once(items), at_once(1))
-    fit = None if card is None else fitting(lambda _: growth, free_bytes(card, held))
-    return Footprint(held, growth.whole, items, card, fit)
+    grown = Growth(settings.batch_size, at_once(settings.batch_size), at_once(1))
+    return Demand(4 * model.count_weights(), lambda _: grown, 4 * model.count_weights())
+
+
+def attack_demand(model: DiffusionModel, settings: DetectSettings) -> Demand:
+    """Of an attack that searches embeddings, while a re-check holds the original model and the new one."""
+    dtype = autocast_dtype(settings.mixed_precision)
+
+    @cache
+    def growth(checkpointing: bool) -> Growth:
+        way = Way("prompt", dtype, checkpointing)
+        return Growth(BATCH, *(model.denoiser.count_pass(way, n) for n in (BATCH, 1)))
+
+    return Demand(2 * 4 * model.count_weights(), growth, 2 * 4 * model.count_weights())

@@ -27,12 +27,12 @@ TOKENS = 77  # of a text, as all of these models read it
 
 
 class Way(NamedTuple):
-    """How a denoiser is trained; `dtype` is that of its arithmetic, None for fp32.
+    """What is trained of a denoiser, or the embeddings of its prompts; `dtype` is that of arithmetic, None for fp32.
 
     halves: whether frozen weights are held in that dtype too, where arithmetic rounds them to it anyway.
     """
 
-    weights: Literal["lora", "full"] = "lora"
+    weights: Literal["lora", "full", "prompt"] = "lora"
     dtype: torch.dtype | None = torch.bfloat16
     checkpointing: bool = False
     halves: bool = False
@@ -87,23 +87,24 @@ def training_pass(unet: UNet2DConditionModel, way: Way, items: int) -> Held:
     network = _without_numbers(unet)
     if way.weights == "lora":
         lora.add(network, way.rank, 0, way.dora)
-    else:
+    elif way.weights == "full":
         network.requires_grad_(True)
     network.train()
     if way.checkpointing:
         network.enable_gradient_checkpointing()
     with FakeTensorMode():
         _fill(network, way.dtype if way.halves else None)
-        return passed(network, way.dtype, items)
+        return passed(network, way, items)
 
 
-def passed(network: UNet2DConditionModel, dtype: torch.dtype | None, items: int) -> Held:
-    """The same of the network itself, whose gradients it leaves."""
+def passed(network: UNet2DConditionModel, way: Way, items: int) -> Held:
+    """The same of the network itself, which is ready to be trained so, and whose gradients it leaves."""
     as_on_gpu(network)
     told = _told(network, items)
+    told["encoder_hidden_states"].requires_grad_(way.weights == "prompt")
     ledger = _ledger(network, _tensors(told))
     with ledger:
-        with _computing_in(dtype):
+        with _computing_in(way.dtype):
             answer = network(**told, return_dict=False)[0].float()
         kept = ledger.now
         loss = answer.square().sum()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
+
+COUNTED = Path(__file__).parent / "counted.json"
+"""What `research/hardware_page.py` counted of models of known families."""
 
 GIB = 2**30
 CONTEXT = GIB // 2  # that CUDA takes for itself before anything is computed
@@ -53,3 +58,41 @@ def fitting(growth: Callable[[bool], Growth], free: int) -> Fit | None:
         if most := grown.most(free):
             return Fit(most, checkpointing)
     return None
+
+
+class Counted(NamedTuple):
+    """What a family takes for one kind of work, by default settings in half precision: bytes of the model as it is
+    `loaded`, which comes before all else, those that are `held` all the time, and those of passes with all activations
+    kept (`plain`) and with checkpointing (`again`)."""
+
+    family: str
+    work: str
+    loaded: int
+    held: int
+    plain: Growth
+    again: Growth
+
+    def on(self, card: int) -> Fit | None:
+        """How it fits a card of so many bytes."""
+        if free_bytes(card, self.loaded) < 0:
+            return None
+        return fitting(lambda again: self.again if again else self.plain, free_bytes(card, self.held))
+
+    @property
+    def most(self) -> int:
+        """Bytes of a whole pass with all that is held."""
+        return self.held + self.plain.whole
+
+
+def counted_families() -> list[Counted]:
+    """What memfix comes with."""
+    rows = json.loads(COUNTED.read_text(encoding="utf-8"))
+    return [Counted(**{**row, "plain": Growth(*row["plain"]), "again": Growth(*row["again"])}) for row in rows]
+
+
+def fit_in_words(fit: Fit | None, items: int) -> str:
+    """For a cell of a table: what of so many items passes at once."""
+    if fit is None:
+        return "does not fit"
+    again = ", checkpointing" if fit.checkpointing else ""
+    return f"{'all' if fit.at_once == items else fit.at_once}{again}"

@@ -11,7 +11,7 @@ from tests.conftest import tiny_pipeline, tiny_xl
 
 WAYS = [
     Way(weights, dtype, checkpointing, halves)
-    for weights, halves in (("lora", False), ("lora", True), ("full", False))
+    for weights, halves in (("lora", False), ("lora", True), ("full", False), ("prompt", False))
     for dtype in (None, torch.bfloat16)
     for checkpointing in (False, True)
 ]
@@ -33,7 +33,7 @@ def test_a_pass_without_numbers_holds_what_a_real_one_does(make, way: Way) -> No
     unet = make().unet
     counted = training_pass(unet, way, 3)
     with frozen_in(real(unet, way), way.dtype if way.halves else None):
-        assert passed(unet, way.dtype, 3) == counted
+        assert passed(unet, way, 3) == counted
     assert counted.peak >= counted.kept > 0
 
 
