@@ -60,7 +60,7 @@ kept.
   twice as much. Apple's MPS computes in fp32. memfix says so at the start, and `memfix doctor` does.
 - **fp32** (`--mixed-precision no`) rounds products of matrices to TF32 on cards that can (Ampere and newer).
 
-This page is written by `python research/hardware_page.py`, which counts anew with `--count`.
+This page is written by `python research/hardware_page.py`, whose head says how to count anew.
 """
 
 

@@ -40,7 +40,7 @@ class Way(NamedTuple):
     dora: bool = False
 
 
-class Held(NamedTuple):
+class PassBytes(NamedTuple):
     """Bytes beside weights. kept: between the pass forward and the one backward; peak: the most at any time, gradients
     of trained weights among it."""
 
@@ -82,7 +82,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leave
         self.now -= size
 
 
-def training_pass(unet: UNet2DConditionModel, way: Way, items: int) -> Held:
+def training_pass(unet: UNet2DConditionModel, way: Way, items: int) -> PassBytes:
     """What a pass of so many items through a denoiser like this one holds, forward and backward."""
     network = _without_numbers(unet)
     if way.weights == "lora":
@@ -97,7 +97,7 @@ def training_pass(unet: UNet2DConditionModel, way: Way, items: int) -> Held:
         return passed(network, way, items)
 
 
-def passed(network: UNet2DConditionModel, way: Way, items: int) -> Held:
+def passed(network: UNet2DConditionModel, way: Way, items: int) -> PassBytes:
     """The same of the network itself, which is ready to be trained so, and whose gradients it leaves."""
     as_on_gpu(network)
     told = _told(network, items)
@@ -109,7 +109,7 @@ def passed(network: UNet2DConditionModel, way: Way, items: int) -> Held:
         kept = ledger.now
         loss = answer.square().sum()
         torch.autograd.backward(loss)
-    return Held(kept, ledger.peak)
+    return PassBytes(kept, ledger.peak)
 
 
 def denoising(unet: UNet2DConditionModel, dtype: torch.dtype | None, items: int) -> int:

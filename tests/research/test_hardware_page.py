@@ -1,10 +1,12 @@
 """The tables of memory are what the script writes, and what it wrote is what is counted now."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "research"))
 import hardware_page
 from memfix.models.cards import COUNTED
 
