@@ -97,6 +97,18 @@ def tf32() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+def like_devices() -> list[torch.device]:
+    """This process's GPU, and all others of the host that are the same, unless processes share them; none on a CPU."""
+    own = device()
+    if own.type != "cuda":
+        return []
+    if state().num_processes > 1:
+        return [own]
+    name, first = torch.cuda.get_device_name(own), own.index or 0
+    others = [i for i in range(torch.cuda.device_count()) if i != first and torch.cuda.get_device_name(i) == name]
+    return [own, *(torch.device("cuda", i) for i in others)]
+
+
 def gpu_memory() -> int | None:
     """Bytes of the GPU that is there; None on a CPU and where the device does not tell."""
     return torch.cuda.get_device_properties(device()).total_memory if device().type == "cuda" else None

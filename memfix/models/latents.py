@@ -17,7 +17,7 @@ from memfix.errors import ExitCode, MemfixError
 from memfix.models.activations import decoding
 from memfix.models.finite import require_finite
 
-BATCH, PIXELS_AT_ONCE = 8, 512 * 512
+BATCH, DECODED_PIXELS = 8, 512 * 512
 """Pictures that the autoencoder takes at once at most, and pixels of these where it is more than one picture: of large
 ones it would hold more than the denoiser, and be no faster."""
 
@@ -64,7 +64,7 @@ class LatentSpace:
     def _at_once(self) -> int:
         """Pictures that the autoencoder takes at once."""
         height, width = self.picture_size
-        return max(1, min(BATCH, PIXELS_AT_ONCE // (height * width)))
+        return max(1, min(BATCH, DECODED_PIXELS // (height * width)))
 
     def resize(self, height: int, width: int) -> None:
         """Let the model draw pictures of another size, in pixels. Raises MemfixError for one that it cannot have."""

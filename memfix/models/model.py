@@ -92,6 +92,10 @@ class DiffusionModel:
         """What the denoiser is told of pictures beside their texts, as `Conditioning.time_ids`; None if it is not."""
         return None
 
+    def modules(self) -> list[nn.Module]:
+        """All of its networks."""
+        return list(self._parts.values())
+
     def count_weights(self) -> int:
         """How many numbers all of its weights are, adapters included."""
         return sum(p.numel() for module in self._parts.values() for p in module.parameters())
