@@ -113,7 +113,7 @@ def _memory(found: dict[str, Any], which: str = "", thing: str = "image", title:
     """How much memory a sampling takes, counted, and how that fits; `which`: what keys begin with."""
     whole, own = (found[f"{which}memory_bytes{of}"] / 2**30 for of in ("", "_without_activations"))
     items = counted(found[f"{which}items_at_once"], thing)
-    told = f"{title}: {whole:.1f} GiB for {items} at once, {own:.1f} of it weights (counted)."
+    told = f"{title}: {whole:.2f} GiB for {items} at once, {own:.2f} of it weights (counted)."
     if f"{which}fits" not in found:
         return told
     card = found[f"{which}memory_bytes_of_the_gpu"] / 2**30

@@ -32,8 +32,8 @@ class DrawnBatch(NamedTuple):
 
 
 def places_for(mixed_precision: str) -> list[torch.device]:
-    """All GPUs like the model's own, that one first. None on a CPU, and none in fp32: how products are rounded there is a
-    setting of the whole process, and pictures are described at the same time."""
+    """All GPUs like the model's own, that one first. None on a CPU, and none in fp32: how products are rounded is a
+    setting of the whole process there, and pictures are described at the same time."""
     return like_devices() if autocast_dtype(mixed_precision) else []
 
 
