@@ -21,6 +21,7 @@ from memfix.cli import _dashed, app
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "research"))
 import commands_page
+import hardware_page
 import settings_table
 import unlearning_study
 
@@ -128,7 +129,10 @@ def test_the_two_commands_are_there() -> None:
     assert {"make demo", "make test"} <= set(commands("make"))
 
 
-@pytest.mark.parametrize(("made", "file"), [(settings_table, "docs/settings.md"), (commands_page, "docs/commands.md")])
+@pytest.mark.parametrize(
+    ("made", "file"),
+    [(settings_table, "docs/settings.md"), (commands_page, "docs/commands.md"), (hardware_page, "docs/hardware.md")],
+)
 def test_generated_pages_are_those_of_the_code(made: ModuleType, file: str) -> None:
     """So a default, a limit or a help text that was changed in one place only fails here."""
     assert made.page() == (ROOT / file).read_text(), f"run python research/{made.__name__}.py"

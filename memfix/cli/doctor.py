@@ -42,12 +42,13 @@ def _of_machine() -> list[tuple[str, str, bool]]:
     import torch
 
     from memfix.demo import MODEL, REFERENCES
-    from memfix.models.device import autocast_dtype, device
+    from memfix.models.device import autocast_dtype, device, gpu_memory, precision_advice
     from memfix.run.environment import environment
 
     found = environment()
     here = device()
     name = torch.cuda.get_device_name() if here.type == "cuda" else f"{os.cpu_count()} cores"
+    precision = str(autocast_dtype("auto") or "fp32").removeprefix("torch.")
     cache = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
     root = runs_root().resolve()
     existing = next(p for p in [root, *root.parents] if p.exists())
@@ -56,9 +57,22 @@ def _of_machine() -> list[tuple[str, str, bool]]:
         ("python", found.python, True),
         *((package, version, version != "missing") for package, version in found.packages.items()),
         ("device", f"{here} ({name})", True),
-        ("precision (auto)", str(autocast_dtype("auto") or "fp32").removeprefix("torch."), True),
+        ("precision (auto)", " ".join(filter(None, [precision, precision_advice("auto")])), True),
+        *((work, fits, True) for work, fits in _fitting(gpu_memory())),
         ("hub cache", f"{cache}{'' if cache.exists() else ' (not there yet)'}", True),
         ("offline", "yes" if is_offline() else "no", True),
         ("runs", f"{root}, {shutil.disk_usage(existing).free / 1e9:.0f} GB free", os.access(existing, os.W_OK)),
         ("bundled model", str(MODEL), (MODEL / "model_index.json").is_file() and REFERENCES.is_dir()),
+    ]
+
+
+def _fitting(card: int | None) -> list[tuple[str, str]]:
+    """What passes through models of known families at once on a GPU of so many bytes, counted; nothing without one."""
+    from memfix.models.cards import counted_families, fit_in_words
+
+    if card is None:
+        return []
+    return [
+        (f"{row.family}: {row.work}", f"{fit_in_words(row.on(card), row.plain.items)} (of {row.plain.items} at once)")
+        for row in counted_families()
     ]

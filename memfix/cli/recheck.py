@@ -38,7 +38,9 @@ def recheck(
     gate, opened = FailGate.of(fail), open_run(run)
     settings = call.settings(RecheckSettings)
     if call.dry_run:
-        show.settings(call, {"recheck": settings})
+        from memfix.flow.outlook import recheck_outlook
+
+        show.recheck_plan(call, settings, recheck_outlook(opened, settings))
         return
     from memfix import flow
     from memfix.flow.new_weights import NewWeights

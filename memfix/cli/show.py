@@ -12,7 +12,7 @@ from memfix.records import Change, Label, Outcome, Prompt, Rewording, Role, Step
 
 if TYPE_CHECKING:
     from memfix.config.base import Settings
-    from memfix.config.checks import DetectSettings
+    from memfix.config.checks import DetectSettings, RecheckSettings
     from memfix.config.unlearn import UnlearnSettings
     from memfix.flow.attacks import Attacks
     from memfix.report.sections import BroughtBack
@@ -37,7 +37,8 @@ def unlearning_plan(call: Call, unlearning: UnlearnSettings, todo: dict[str, Any
         rows = [[key.replace("_", " "), _readable(key, value)] for key, value in todo.items()]
         call.talk.table("Unlearning", ["what", "how much"], rows)
         call.talk.say(
-            "Activations take more memory. Times assume the detection's speed, without validation and rewording.",
+            "Memory is counted, without what kernels take for themselves. Times assume the detection's speed, without "
+            "validation and rewording.",
             "quiet",
         )
     settings(call, {"unlearn": unlearning}, **(todo if call.json else {}))
@@ -94,8 +95,29 @@ def _tell_of_outlook(call: Call, found: dict[str, Any], chain: bool) -> None:
     call.talk.tell(f"Model {found['model']}: {about}, pictures of {found['picture_size']}, on {found['device']}.")
     seconds = found["seconds_of_sampling"]
     call.talk.tell(f"Sampling takes about {duration(seconds)}, by two short batches; comparing comes on top.")
+    call.talk.tell(_memory(found))
     if chain:
         call.talk.tell("The re-check samples at least twice as many; unlearning depends on what is found.")
+
+
+def recheck_plan(call: Call, rechecking: RecheckSettings, found: dict[str, Any]) -> None:
+    """`--dry-run` of a re-check: settings, and how much memory it takes."""
+    if not call.json:
+        call.talk.tell(_memory(found))
+        if "attack_memory_bytes" in found:
+            call.talk.tell(_memory(found, "attack_", "item", "Memory of attacks that search embeddings"))
+    settings(call, {"recheck": rechecking}, **(found if call.json else {}))
+
+
+def _memory(found: dict[str, Any], which: str = "", thing: str = "image", title: str = "Memory of sampling") -> str:
+    """How much memory a sampling takes, counted, and how that fits; `which`: what keys begin with."""
+    whole, own = (found[f"{which}memory_bytes{of}"] / 2**30 for of in ("", "_without_activations"))
+    items = counted(found[f"{which}items_at_once"], thing)
+    told = f"{title}: {whole:.2f} GiB for {items} at once, {own:.2f} of it weights (counted)."
+    if f"{which}fits" not in found:
+        return told
+    card = found[f"{which}memory_bytes_of_the_gpu"] / 2**30
+    return f"{told} The GPU has {card:.0f} GiB: {found[f'{which}fits']}."
 
 
 def verdicts(call: Call, run: Run, last: bool = True) -> None:

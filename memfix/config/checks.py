@@ -160,7 +160,9 @@ class DetectSettings(Settings):
         description="A prompt without copies is clean once the interval for its share of copies ends at or below this.",
     )
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = Field(
-        "auto", description="Precision of the model's arithmetic; auto chooses bf16 on devices that are fast at it."
+        "auto",
+        description="Precision of the model's arithmetic; auto chooses bf16 on devices that are fast at it, and else "
+        "fp32 (no), whose products GPUs round to TF32 if they can. Cards before Ampere (T4, V100) are fast at fp16.",
     )
 
     @property

@@ -104,7 +104,9 @@ class UnlearnSettings(Settings):
     )
     gradient_accumulation_steps: int = Field(1, ge=1, description="Passes per optimizer step.")
     gradient_checkpointing: bool = Field(
-        False, description="Save memory by computing activations again in the backward pass, which takes more time."
+        False,
+        description="Save memory by computing activations again in the backward pass, which takes more time. Where "
+        "memory is short this is tried anyway.",
     )
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] | None = Field(
         None,

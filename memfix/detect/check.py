@@ -21,6 +21,7 @@ from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import COARSE, detail_of, to_tensor
 from memfix.measures.quality import MOST_BROKEN
 from memfix.models.model import DiffusionModel
+from memfix.models.replicas import drawn_batches
 from memfix.models.sampling import batches
 from memfix.records import Kind, Label, Sample, Score, Verdict
 from memfix.references.judge import BLANK, Finding, Judge
@@ -67,8 +68,8 @@ class Check:
         done = {name for name in scored & planned if (folder / name).is_file()}
         folder.mkdir(exist_ok=True)
         yield len(done)
-        for batch in batches(plan, self.settings.batch_size, done):
-            drawn = self.model.sample(batch, self.settings.mixed_precision)
+        left = list(batches(plan, self.settings.batch_size, done))
+        for batch, drawn in drawn_batches(self.model, left, self.settings.mixed_precision):
             new = [(s, image) for s, image in zip(batch, drawn, strict=True) if s.file_name not in done]
             samples, images = [s for s, _ in new], [image for _, image in new]
             for sample, image in new:

@@ -28,7 +28,9 @@ from memfix.measures.structure import Structure
 from memfix.measures.thresholds import Threshold
 from memfix.measures.weights import Wanted, is_there
 from memfix.models import loading
+from memfix.models.device import precision_advice
 from memfix.models.model import DiffusionModel
+from memfix.models.replicas import places_for
 from memfix.records import Prompt, Reference, Score
 from memfix.references.appearance import Draw
 from memfix.references.in_memory import descriptors
@@ -207,6 +209,10 @@ def _tell_of_model(model: DiffusionModel, settings: DetectSettings, talk: Talk) 
     """What is drawn, so that a wrong size is seen; a warning where the model may not predict what it says."""
     height, width = model.latents.picture_size
     talk.say(f"It draws pictures of {width} × {height} pixels (width × height).")
+    if advice := precision_advice(settings.mixed_precision):
+        talk.warn(advice)
+    if len(gpus := places_for(settings.mixed_precision)) > 1:
+        talk.say(f"{len(gpus)} GPUs sample beside each other.")
     if doubt := model.doubt():
         talk.warn(doubt)
     if told := model.ill_sampled(settings.model, settings.num_inference_steps, settings.guidance_scale):

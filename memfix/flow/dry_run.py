@@ -9,12 +9,13 @@ from memfix.config.checks import DetectSettings
 from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.flow.detection import Detection
+from memfix.flow.footprint import training_demand
 from memfix.flow.pairs import GATHERED, INSTEAD, KEEP, PAIRS, found_pairs, own_pictures
 from memfix.flow.trackers import check_trackers
 from memfix.flow.training import CHECKPOINTS, begun
 from memfix.flow.watching import LOOKING
 from memfix.flow.weights import check_adds_up
-from memfix.models.device import autocast_dtype
+from memfix.models.device import gpu_memory
 from memfix.models.model import DiffusionModel
 from memfix.records import Pair, Reference, Role, Side
 from memfix.references.judge import is_distinct
@@ -130,6 +131,11 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
     against *= len(found) if settings.adapter_per_prompt else 1
     drawn = passes * items + against * more_items
     asked = drawn * _sides(settings) + against * _moved(settings)
+    precision = precision_of(settings, detected)
+    together, card = at_once(method, settings, others), gpu_memory()
+    demand = training_demand(model, method, settings, precision, together, card is not None, detected.mixed_precision)
+    footprint = demand.on(card, settings.gradient_checkpointing)
+    trained = sum(p.numel() for p in parameter_group(model.denoiser.trained(), settings.parameter_group).values())
     return {
         "method": method.name, "loop": "closed" if settings.closed else "open",
         "memorized_prompts": len(found), "forget_images": len(pairs) - len(kept),
@@ -141,7 +147,7 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
         "draws_per_prompt": round(settings.draws(len(found))), "passes": passes + against,
         "items": drawn,
         "unet_evaluations_at_most": variants * _evaluations(detected) + asked,
-        **_weights(model, method, settings, detected),
+        "trained_weights": trained, **footprint.told,
         "seconds_at_most": _seconds(detection, variants, asked * (1 + LOOKING) if settings.closed else asked),
     }  # fmt: skip
 
@@ -164,22 +170,14 @@ def _items(method: Method, settings: UnlearnSettings, prior: bool) -> int:
     return settings.train_batch_size + (settings.prior_batch_size if drawn else 0)
 
 
-def _weights(
-    model: DiffusionModel, method: Method, settings: UnlearnSettings, detected: DetectSettings
-) -> dict[str, int]:
-    """How many numbers are trained, and the bytes of weights, gradients and optimizer; activations come on top."""
-    model.prepare_training(settings.weights, settings.rank, settings.train_seed, settings.use_dora)
-    parameters = model.denoiser.trained()
-    held = 4 * model.count_weights()
-    if settings.weights == "full" and settings.prior_target == "model" and settings.prior_batch_size:
-        precision = 4 if autocast_dtype(precision_of(settings, detected)) is None else 2
-        held += precision * sum(p.numel() for p in parameters.values())
-    trained = sum(p.numel() for p in parameter_group(parameters, settings.parameter_group).values())
+def at_once(method: Method, settings: UnlearnSettings, prior: bool) -> int:
+    """Items that pass the network together as a rule, on the side that has more of them."""
+    size, further = settings.train_batch_size, _items(method, settings, prior) - settings.train_batch_size
+    if _sides(settings) == 2:
+        return size + further
     composed = method.compose(settings)
-    each = 4 + (2 if settings.use_8bit_adam else 8)  # the gradient, and two moments
-    each += 4 * bool(composed.keep and composed.forget) + 4 * settings.use_ema + bool(settings.saliency)
-    each += 8 * bool(prior_strength(method, settings))
-    return {"trained_weights": trained, "memory_bytes_without_activations": held + each * trained}
+    forget = round(composed.mixture(settings.mixture) * size)
+    return max(forget, (size - forget) + further)
 
 
 def precision_of(settings: UnlearnSettings, detected: DetectSettings) -> str:

@@ -1,4 +1,4 @@
-"""What `--dry-run` says of a detection beforehand: the model that is there, and how long sampling will take."""
+"""What `--dry-run` says of a check beforehand: its model, how long sampling will take, and how much memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
-from memfix.config.checks import DetectSettings
+from memfix.config.checks import DetectSettings, RecheckSettings
 from memfix.demo import DEMO
+from memfix.flow.detection import Detection
+from memfix.flow.footprint import attack_demand, sampling_demand
 from memfix.models import folders, loading
-from memfix.models.device import device
+from memfix.models.device import device, gpu_memory
 from memfix.models.model import DiffusionModel
 from memfix.models.sampling import plan_samples
+from memfix.recheck.attacks.table import get_attacks
 from memfix.records import Prompt
+from memfix.run.folder import Run
 
 TRIED = (1, 3)
 """Denoising steps of the two batches that are timed; the difference is what a step takes."""
@@ -35,8 +39,20 @@ def outlook(settings: DetectSettings, images: int) -> dict[str, Any]:
     return {
         "model": settings.model, "model_here": True, "loaded_by": model.loaded_by, "device": str(device()),
         "picture_size": f"{width} × {height}", "weights": model.count_weights(),
+        **sampling_demand(model, settings).on(gpu_memory()).told,
         "seconds_of_sampling": round(images * _seconds_per_image(model, settings, images)),
     }  # fmt: skip
+
+
+def recheck_outlook(run: Run, settings: RecheckSettings) -> dict[str, Any]:
+    """How much memory a re-check of a run takes: as it samples, and as attacks search embeddings, if they do."""
+    detection = Detection.of(run)
+    model, card = detection.model(), gpu_memory()
+    found = sampling_demand(model, detection.settings).on(card).told
+    if any(attack.name.startswith("embedding") for attack in get_attacks(settings)):
+        attack = attack_demand(model, detection.settings).on(card).told
+        found |= {f"attack_{name}": value for name, value in attack.items()}
+    return found
 
 
 def is_here(settings: DetectSettings) -> bool:

@@ -16,6 +16,7 @@ from memfix.flow.memory import sampling_memory
 from memfix.flow.new_weights import NewWeights
 from memfix.flow.review import apply_reviews
 from memfix.flow.rounds import fresh_seeds
+from memfix.models.device import precision_advice
 from memfix.models.sampling import file_name, plan_samples
 from memfix.recheck.attacks.table import ATTACKS, get_attacks
 from memfix.records import FRESH, Arm, Change, Prompt, Rewording, Sample, Score, Version
@@ -54,6 +55,8 @@ def recheck(
         entry.checked, entry.own = str(weights), weights.are_own(run)
         sampled = {sample.prompt_id for sample in detection.samples}
         prompts = [p for p in detection.prompts if p.id in sampled]
+        if advice := precision_advice(detection.settings.mixed_precision):
+            talk.warn(advice)
         model = weights.load(detection, talk)
         judge, edit, wordings = detection.judge(model), *weights.rewording(run)
         if edit is None and any(r.applied for r in run.read("rewordings.jsonl", Rewording)):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
@@ -17,6 +18,7 @@ from memfix.files import atomic_folder
 from memfix.flow.detection import Detection
 from memfix.flow.trackers import trackers
 from memfix.flow.watching import ClosedLoop, OpenLoop, ValidationLog, Watch
+from memfix.models.device import autocast_dtype
 from memfix.models.finite import first_broken_weight
 from memfix.models.model import DiffusionModel
 from memfix.models.room import Room
@@ -70,10 +72,17 @@ class Training:
 
     def __call__(self) -> Ending:
         """Take all steps. What was killed before goes on from its newest checkpoint."""
-        run, settings, model, talk, ranks = self.run, self.settings, self.sample.model, self.sample.talk, Ranks.here()
+        run, settings, model, ranks = self.run, self.settings, self.sample.model, Ranks.here()
         ranks.shared(Work(self.bank.targets, self.bank.prior, self.bank.frames, run.path))
         trainer = _trainer(model, self.bank, self.method, settings, self.precision, ranks)
         monitor = self._monitor() if settings.closed or settings.validation_steps else None
+        alike = autocast_dtype(self.precision) is autocast_dtype(self.sample.settings.mixed_precision)
+        with _lightly(model, settings, self.precision if alike else "no"):
+            return self._phases(trainer, monitor, ranks)
+
+    def _phases(self, trainer: Trainer, monitor: Monitor | None, ranks: Ranks) -> Ending:
+        """The training, and after it the steps against an attack, if there are to be any."""
+        settings, talk = self.settings, self.sample.talk
         watch = self._watch(TRAINING, trainer, monitor, ranks, settings.resume_from_checkpoint)
         ending = self._train(TRAINING, f"Unlearning {counted(len(self.bank.targets), 'prompt')}", trainer, watch, ranks)
         _tell(talk, ending, watch.validations, self._seconds(TRAINING))
@@ -153,11 +162,8 @@ class Training:
             reason="forgotten" if trainer.reached else "all steps", step=trainer.step, taken=trainer.step
         )
         watch.take_up(ending.step)
-        if trainer.room.most:
-            self.sample.talk.say(
-                f"Memory held {counted(trainer.room.most, 'item')} at once, so each pass of a step was split. That "
-                "takes up to a third longer, and changes no result."
-            )
+        if saved := _short_of_memory(trainer.room):
+            self.sample.talk.say(saved)
         _finish(model, trainer, ranks)
         return ending
 
@@ -230,26 +236,44 @@ class Work(NamedTuple):
     folder: Path
 
 
+@contextmanager
+def _lightly(model: DiffusionModel, settings: UnlearnSettings, precision: str) -> Iterator[None]:
+    """A model for as long as it is trained: what no pass reads is off the GPU, and frozen weights of a LoRA are held as
+    coarsely as passes and samples read them, in `precision`. DoRA reads them in full."""
+    rounded = settings.weights == "lora" and not settings.use_dora
+    with model.denoiser_alone(), model.denoiser.in_halves(precision if rounded else "no"):
+        yield
+
+
 def follow(ranks: Ranks, model: DiffusionModel, method: Method, settings: UnlearnSettings, precision: str) -> None:
     """Take part in every training of the first rank, until it shares None. Nothing is written, nothing is said."""
     while work := ranks.shared(cast(Work | None, None)):
         bank = with_texts(model, work.targets, work.prior, work.frames)
         trainer = _trainer(model, bank, method, settings, precision, ranks)
-        if done := ranks.shared(0):
-            Checkpoints(work.folder / CHECKPOINTS, trainer).restore(str(done))
-        ranks.wait()
-        trainer.follow()
-        _finish(model, trainer, ranks)
-        if settings.adversarial_steps and ranks.shared(False):
-            own = settings.adversarial(ranks.shared(0.0))
-            against = _adversarial(model, bank, method, own, precision, trainer, ranks)
-            if done := ranks.shared(0):
-                Checkpoints(work.folder / ADVERSARIAL.checkpoints, against).restore(str(done))
-            ranks.wait()
-            against.follow()
-            _finish(model, against, ranks)
+        with _lightly(model, settings, precision):
+            _follow_phases(ranks, model, bank, method, settings, precision, trainer, work.folder)
         if model.adapters.present:
             model.adapters.remove()
+
+
+def _follow_phases(
+    ranks: Ranks, model: DiffusionModel, bank: Bank, method: Method, settings: UnlearnSettings, precision: str,
+    trainer: Trainer, folder: Path,
+) -> None:  # fmt: skip
+    """The part of this rank in a training, and in the steps against an attack, if there are any."""
+    if done := ranks.shared(0):
+        Checkpoints(folder / CHECKPOINTS, trainer).restore(str(done))
+    ranks.wait()
+    trainer.follow()
+    _finish(model, trainer, ranks)
+    if settings.adversarial_steps and ranks.shared(False):
+        own = settings.adversarial(ranks.shared(0.0))
+        against = _adversarial(model, bank, method, own, precision, trainer, ranks)
+        if done := ranks.shared(0):
+            Checkpoints(folder / ADVERSARIAL.checkpoints, against).restore(str(done))
+        ranks.wait()
+        against.follow()
+        _finish(model, against, ranks)
 
 
 def _trainer(
@@ -259,11 +283,10 @@ def _trainer(
 
     What `prior_target` remembers of the model before training each rank has whole.
     """
-    if settings.gradient_checkpointing:
-        model.denoiser.save_memory()
+    model.denoiser.save_memory(settings.gradient_checkpointing)
     model.prepare_training(settings.weights, settings.rank, settings.train_seed, settings.use_dora)
     held_to_model = settings.prior_target == "model" and settings.prior_batch_size
-    room = Room()
+    room = Room(save=None if settings.gradient_checkpointing else model.denoiser.save_memory)
     held = room.network(model.denoiser.frozen(precision)) if held_to_model else None
     if ranks.sharded:
         model.denoiser.shard()
@@ -291,6 +314,19 @@ def _adversarial(
         network, model.denoiser.trained(), bank, method, settings, precision, original=before.original, ranks=ranks,
         adversary=Adversary(bank, network, settings.train_batch_size, ranks), room=before.room,
     )  # fmt: skip
+
+
+def _short_of_memory(room: Room) -> str:
+    """What was done where memory did not hold a pass as it is, in words; empty where it did."""
+    ways = []
+    if room.most:
+        ways.append(f"each pass of a step was split into parts of at most {counted(room.most, 'item')}")
+    if room.saves:
+        ways.append("activations were computed again instead of kept (gradient checkpointing)")
+    if not ways:
+        return ""
+    longer = "two thirds" if len(ways) > 1 else "a third"
+    return f"Memory was short, so {' and '.join(ways)}. That takes up to {longer} longer, and changes no result."
 
 
 def _finish(model: DiffusionModel, trainer: Trainer, ranks: Ranks) -> None:

@@ -15,7 +15,7 @@ from memfix.flow.new_weights import NewWeights
 from memfix.flow.pairs import gather, own_pictures, rewording
 from memfix.flow.training import CHECKPOINTS, Training, clear, follow
 from memfix.flow.weights import save
-from memfix.models.device import forget_peak_memory, peak_memory
+from memfix.models.device import forget_peak_memory, peak_memory, precision_advice
 from memfix.records import Role
 from memfix.run.folder import Run
 from memfix.run.header import UnlearnStage
@@ -94,6 +94,8 @@ def _of_first_rank(
         for control in detection.memorized(Role.CONTROL):
             talk.warn(f"Control '{control.text}' is memorized; it is neither unlearned nor used as a keep image.")
         model = model or dry_run.open_model(detection, settings)
+        if advice := precision_advice(dry_run.precision_of(settings, detection.settings)):
+            talk.warn(advice)
         if free:
             clear(run)
         forget_peak_memory()

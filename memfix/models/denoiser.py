@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, cast
 
 import torch
@@ -11,8 +12,10 @@ from diffusers import StableDiffusionPipeline
 from torch import nn
 
 from memfix.models import sharding
+from memfix.models.activations import Way, denoising, training_pass
 from memfix.models.conditioning import Conditioning
 from memfix.models.device import autocast, autocast_dtype
+from memfix.models.halves import frozen_in, is_rounded
 from memfix.models.lora import is_on, switched_off
 
 GROUPS: dict[str, re.Pattern[str]] = {
@@ -64,9 +67,32 @@ class Denoiser:
         """The weights that training may move, by name."""
         return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
 
-    def save_memory(self) -> None:
-        """Compute what a backward pass needs once more instead of keeping it (gradient checkpointing)."""
-        self._pipe.unet.enable_gradient_checkpointing()
+    def save_memory(self, on: bool = True) -> None:
+        """Whether to compute what a backward pass needs once more instead of keeping it (gradient checkpointing)."""
+        if on:
+            self._pipe.unet.enable_gradient_checkpointing()
+        else:
+            self._pipe.unet.disable_gradient_checkpointing()
+
+    def in_halves(self, mixed_precision: str) -> AbstractContextManager[None]:
+        """Its frozen weights for a while as this precision rounds them, where a GPU holds them; see `halves`."""
+        on_gpu = next(self.module.parameters()).is_cuda
+        return frozen_in(self.module, autocast_dtype(mixed_precision) if on_gpu else None)
+
+    def count_pass(self, way: Way, items: int) -> int:
+        """The most bytes that a pass of so many items holds beside its weights, trained in this way."""
+        return training_pass(self._pipe.unet, way, items).peak
+
+    def count_sampling(self, dtype: torch.dtype | None, items: int) -> int:
+        """The same of a step of sampling, computed in this dtype."""
+        return denoising(self._pipe.unet, dtype, items)
+
+    def count_bytes(self, halves: bool) -> int:
+        """Bytes of its weights in fp32, those that are frozen and rounded anyway in `halves` of it."""
+        every = sum(4 * p.numel() for p in self.module.parameters())
+        layers = [layer for layer in self.module.modules() if halves and is_rounded(layer)]
+        frozen = [p for layer in layers for p in layer.parameters(recurse=False) if not p.requires_grad]
+        return every - sum(2 * p.numel() for p in frozen)
 
     def shard(self) -> None:
         """Leave each rank its part of the weights; they must be the same on all, and all call this at the same time."""

@@ -43,6 +43,28 @@ def autocast_dtype(mixed_precision: str) -> torch.dtype | None:
             return torch.bfloat16 if _fast_bf16() else None
 
 
+def precision_advice(mixed_precision: str) -> str:
+    """What a user of this device should know of the precision that is asked for; empty where it is the best one."""
+    kind = device().type
+    name = torch.cuda.get_device_name() if kind == "cuda" else "MPS"
+    return "" if kind == "cpu" else advice_for(kind, name, _fast_bf16(), mixed_precision)
+
+
+def advice_for(kind: str, name: str, fast_bf16: bool, mixed_precision: str) -> str:
+    """The same for a device of some kind and name. Cards before Ampere (T4, V100, RTX 20) are fast at fp16 alone."""
+    if kind == "mps":
+        slow = "half precision is not tried there" if mixed_precision in ("fp16", "bf16") else "in fp32"
+        return f"Arithmetic is done by MPS, {slow}. Compare a few verdicts with those of another device."
+    if fast_bf16 or mixed_precision == "fp16":
+        return ""
+    if mixed_precision == "bf16":
+        return f"{name} has no bf16 of its own and is slow at it. Give --mixed-precision fp16, which it is fast at."
+    return (
+        f"Arithmetic is in fp32, since {name} is not fast at bf16. --mixed-precision fp16 is several times as fast "
+        "there, and takes less memory."
+    )
+
+
 def _fast_bf16() -> bool:
     if device().type == "cuda":
         return torch.cuda.get_device_capability()[0] >= 8
@@ -55,7 +77,41 @@ def _fast_bf16() -> bool:
 def autocast(mixed_precision: str) -> contextlib.AbstractContextManager[Any]:
     """A context in which the model computes in `mixed_precision`."""
     dtype = autocast_dtype(mixed_precision)
-    return contextlib.nullcontext() if dtype is None else torch.autocast(device().type, dtype)
+    return tf32() if dtype is None else torch.autocast(device().type, dtype)
+
+
+@contextlib.contextmanager
+def tf32() -> Iterator[None]:
+    """Let products of matrices in fp32 be rounded to TF32, as PyTorch has it for convolutions, where a GPU can.
+
+    Only while a model computes: similarities stay in full precision.
+    """
+    if device().type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def like_devices() -> list[torch.device]:
+    """This process's GPU, and all others of the host that are the same, unless processes share them; none on a CPU."""
+    own = device()
+    if own.type != "cuda":
+        return []
+    if state().num_processes > 1:
+        return [own]
+    name, first = torch.cuda.get_device_name(own), own.index or 0
+    others = [i for i in range(torch.cuda.device_count()) if i != first and torch.cuda.get_device_name(i) == name]
+    return [own, *(torch.device("cuda", i) for i in others)]
+
+
+def gpu_memory() -> int | None:
+    """Bytes of the GPU that is there; None on a CPU and where the device does not tell."""
+    return torch.cuda.get_device_properties(device()).total_memory if device().type == "cuda" else None
 
 
 def forget_peak_memory() -> None:

@@ -14,9 +14,12 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from memfix.errors import ExitCode, MemfixError
+from memfix.models.activations import decoding
 from memfix.models.finite import require_finite
 
-BATCH = 8
+BATCH, DECODED_PIXELS = 8, 512 * 512
+"""Pictures that the autoencoder takes at once at most, and pixels of these where it is more than one picture: of large
+ones it would hold more than the denoiser, and be no faster."""
 
 
 class LatentSpace:
@@ -57,6 +60,12 @@ class LatentSpace:
         _, height, width = self.shape
         return height * int(self._pipe.vae_scale_factor), width * int(self._pipe.vae_scale_factor)
 
+    @property
+    def _at_once(self) -> int:
+        """Pictures that the autoencoder takes at once."""
+        height, width = self.picture_size
+        return max(1, min(BATCH, DECODED_PIXELS // (height * width)))
+
     def resize(self, height: int, width: int) -> None:
         """Let the model draw pictures of another size, in pixels. Raises MemfixError for one that it cannot have."""
         if (height, width) == self.picture_size:
@@ -78,8 +87,8 @@ class LatentSpace:
 
         Raises MemfixError where they are not numbers.
         """
-        for i in range(0, len(images), BATCH):
-            pixels = np.stack([np.asarray(self.fit(image), np.float32) for image in images[i : i + BATCH]])
+        for i in range(0, len(images), self._at_once):
+            pixels = np.stack([np.asarray(self.fit(image), np.float32) for image in images[i : i + self._at_once]])
             x = torch.from_numpy(pixels / 127.5 - 1).permute(0, 3, 1, 2).to(self._pipe.device)
             vae = self._pipe.vae
             with self._precision():
@@ -98,14 +107,19 @@ class LatentSpace:
         """Pictures of latents [n, C, h, w] in the denoiser's scale. Raises MemfixError where they are not numbers."""
         vae, images = self._pipe.vae, list[Image.Image]()
         shift = getattr(vae.config, "shift_factor", None) or 0.0
-        for i in range(0, len(latents), BATCH):
-            x = latents[i : i + BATCH].to(self._pipe.device).float() / vae.config.scaling_factor + shift
+        for i in range(0, len(latents), self._at_once):
+            x = latents[i : i + self._at_once].to(self._pipe.device).float() / vae.config.scaling_factor + shift
             with self._precision():
                 pixels = vae.decode(x).sample.float()
                 require_finite(pixels, {"vae": vae}, functools.partial(vae.decode, x))
             levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
             images += [Image.fromarray(picture) for picture in levels]
         return images
+
+    def count_decoding(self, dtype: torch.dtype | None, pictures: int) -> int:
+        """The most bytes that the autoencoder holds as it decodes so many pictures, under autocast to this dtype."""
+        shape = (min(pictures, self._at_once), *self.shape)
+        return decoding(self._pipe.vae, None if self._full else dtype, shape)
 
     def drawn(self, images: Sequence[Image.Image]) -> list[Image.Image]:
         """Pictures as the autoencoder draws them, encoded and decoded. No sample can be finer than these.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class DiffusionModel:
         self.denoiser = Denoiser(pipe)
         self.adapters = Adapters(pipe)
         self._room = Room()
+        self._away: torch.device | None = None
 
     @property
     def device(self) -> torch.device:
@@ -91,6 +92,10 @@ class DiffusionModel:
         """What the denoiser is told of pictures beside their texts, as `Conditioning.time_ids`; None if it is not."""
         return None
 
+    def modules(self) -> list[nn.Module]:
+        """All of its networks."""
+        return list(self._parts.values())
+
     def count_weights(self) -> int:
         """How many numbers all of its weights are, adapters included."""
         return sum(p.numel() for module in self._parts.values() for p in module.parameters())
@@ -102,6 +107,35 @@ class DiffusionModel:
         else:
             self.adapters.add(rank, seed, dora)
         self.denoiser.module.train()
+
+    @contextmanager
+    def denoiser_alone(self) -> Iterator[None]:
+        """The model for a while with all but its denoiser off the GPU, and only that may be asked; see `together`."""
+        self._away = None if self.device.type == "cpu" else self.device
+        self._move_others("cpu")
+        try:
+            yield
+        finally:
+            self._move_others(self._away)
+            self._away = None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All of the model where its denoiser is, for a while, whatever else is so."""
+        away, self._away = self._away, None
+        self._move_others(away)
+        try:
+            yield
+        finally:
+            if away is not None:
+                self._away = away
+                self._move_others("cpu")
+
+    def _move_others(self, place: torch.device | str | None) -> None:
+        """All but the denoiser, if there is a place."""
+        for part in self._parts.values() if place is not None else ():
+            if part is not self.denoiser.module:
+                part.to(place)
 
     def without(self, edit: ContextEdit) -> AbstractContextManager[None]:
         """The model for a while as it is without an edit that is built into it."""

@@ -18,25 +18,48 @@ T = TypeVar("T")
 
 
 class Room:
-    """What memory holds; `most` items at once, without a limit as long as all have fitted."""
+    """What memory holds; `most` items at once, without a limit as long as all have fitted.
 
-    def __init__(self, most: int | None = None) -> None:
-        self.most = most
+    save: switches on, or off, that activations are computed again instead of kept, if that can be had.
+    """
+
+    def __init__(self, most: int | None = None, save: Callable[[bool], None] | None = None) -> None:
+        self.most, self.saves, self._save = most, False, save
 
     def fit(self, work: Callable[[], T], items: int) -> T:
-        """Do work that passes so many items; again with half as many at once for as long as memory runs out.
+        """Do work that passes so many items; in another way for as long as memory runs out.
 
-        Raises torch.OutOfMemoryError where a single item is too much.
+        All of them at once while activations are computed again; then parts of them, each half as large as those
+        before; then both, since that takes longest. Raises torch.OutOfMemoryError where a single item is too much.
         """
         while True:
             try:
                 return work()
             except torch.OutOfMemoryError:
-                now = min(items, self.most or items)
-                if now == 1:
+                if not self._give_way(items):
                     raise
-                self.most = (now + 1) // 2
             torch.cuda.empty_cache()  # outside of the handler, whose error keeps the tensors of the attempt alive
+
+    def _give_way(self, items: int) -> bool:
+        """Take less memory from now on; whether there was a way left."""
+        now, whole = min(items, self.most or items), self.most is None
+        if whole and self.saves:
+            self._switch(False)
+        elif whole and self._save:
+            self._switch(True)
+            return True
+        if now == 1 and (self.saves or not self._save):
+            return False
+        if now == 1:
+            self._switch(True)
+            now = items
+        self.most = (now + 1) // 2
+        return True
+
+    def _switch(self, on: bool) -> None:
+        assert self._save, "only what can be had is switched"
+        self._save(on)
+        self.saves = on
 
     def parts(self, items: int) -> Iterator[slice]:
         """So many items in as few parts as memory allows."""

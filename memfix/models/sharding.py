@@ -14,6 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from memfix.models.device import device
+from memfix.models.twin import twin_of
 
 BLOCKS = (ResnetBlock2D, Transformer2DModel)
 
@@ -32,6 +33,6 @@ def unsharded(unet: UNet2DConditionModel) -> UNet2DConditionModel | None:
     weights = get_model_state_dict(unet, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if not weights:
         return None
-    whole: UNet2DConditionModel = UNet2DConditionModel.from_config(unet.config)
+    whole = twin_of(unet)
     whole.load_state_dict(weights)
     return whole.to(device())

@@ -31,7 +31,7 @@ class Fit:
     @property
     def words(self) -> str:
         """For a table."""
-        model = {"sd1": "SD 1.x, 512²", "sd2": "SD 2.x, 768²"}[self.model]
+        model = {"sd1": "SD 1.x, 512²", "sd2": "SD 2.x, 768²", "sdxl": "SDXL, 1024²"}[self.model]
         if self.what == "sample":
             return f"{model}: {self.items} images at once"
         passes = (
@@ -58,4 +58,6 @@ FITS = [
     Fit(12, "sd2", "sample", 4),
     Fit(24, "sd2", "sample", 8),
     Fit(24, "sd2", "lora", 16, checkpointing=True),
+    Fit(24, "sdxl", "lora", 2, checkpointing=True),
+    Fit(24, "sdxl", "sample", 4),
 ]

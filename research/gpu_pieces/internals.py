@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import nn
 
@@ -24,7 +25,7 @@ from memfix.unlearn.objective.methods import get_method
 from memfix.unlearn.train.trainer import Trainer, adam
 from published_step import published_step
 
-__all__ = ["MODEL", "DiffusionModel", "Training", "autocast", "device", "sampled", "with_adapter"]
+__all__ = ["MODEL", "Training", "autocast", "device", "model_of", "sampled", "with_adapter"]
 
 PRECISION = "auto"  # what memfix computes in unless told otherwise
 RATE = 1e-9  # the weights stay where they are, so that all steps are taken from the same ones
@@ -52,14 +53,22 @@ def with_adapter(folder: Path | None) -> DiffusionModel:
     return model
 
 
+def model_of(pipe: DiffusionPipeline) -> DiffusionModel:
+    """The object that memfix makes of a pipeline of its family."""
+    return next(make(pipe) for kind, make in loading.FAMILIES.items() if isinstance(pipe, kind))
+
+
 class Training:
     """Ways to train one UNet on random pictures of its own size, from the same weights each time."""
 
-    def __init__(self, pipe: StableDiffusionPipeline, weights: str) -> None:
-        self._unet, self._weights, self._model = pipe.unet, weights, DiffusionModel(pipe)
+    def __init__(self, pipe: DiffusionPipeline, weights: str) -> None:
+        self._unet, self._weights, self._model = pipe.unet, weights, model_of(pipe)
         self._model.prepare_training(weights, RANK, 0, False)
         self._trained = self._model.denoiser.trained()
         self._bank = _bank(self._model)
+        self._light = ExitStack()  # as memfix trains, until the process ends
+        self._light.enter_context(self._model.denoiser_alone())
+        self._light.enter_context(self._model.denoiser.in_halves(PRECISION if weights == "lora" else "no"))
 
     @property
     def trained_weights(self) -> int:

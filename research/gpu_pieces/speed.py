@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
-from gpu_pieces.internals import GUIDANCE, DiffusionModel, Training, autocast, name, sampled
+from gpu_pieces.internals import GUIDANCE, Training, autocast, model_of, name, sampled
 from gpu_pieces.meters import (
     QUICK,
     THOROUGH,
@@ -48,13 +48,15 @@ WAYS = {
     "accumulated_checkpointing": Way(2, 8, True),
 }  # fmt: skip
 """A mixture has two items at the least, one drawn on each side, which pass the network one after the other."""
+TOO_LARGE = {"sdxl": ("batch16",)}
+"""Model → ways that no GPU has the memory for: of SDXL, 16 items hold 136 GB."""
 TINY_WAYS = {"batch16": Way(4, 1, False), "accumulated_checkpointing": Way(2, 2, True)}
 
 
 def sampling(here: Here, model: str) -> None:
     """Images per second of memfix's own sampling at some batch sizes, and of diffusers' loop over single prompts."""
     pipe = build(architecture(model, here.tiny), here.device)
-    own_path, (steps, alone) = DiffusionModel(pipe), (2, 2) if here.tiny else (STEPS, ALONE)
+    own_path, (steps, alone) = model_of(pipe), (2, 2) if here.tiny else (STEPS, ALONE)
     here.note(denoising_steps=steps, loop_prompts=alone)
     pixels = list[np.ndarray]()
     for n in BATCHES[:2] if here.tiny else BATCHES:
@@ -83,14 +85,14 @@ def sampling(here: Here, model: str) -> None:
 
 
 @torch.no_grad()
-def _alone(pipe: StableDiffusionPipeline, i: int, steps: int) -> list[Any]:
+def _alone(pipe: DiffusionPipeline, i: int, steps: int) -> list[Any]:
     """A prompt by diffusers' own pipeline, as its documentation has it."""
     generator = torch.Generator("cpu").manual_seed(i)
     return list(pipe(name(i), generator=generator, num_inference_steps=steps, guidance_scale=GUIDANCE).images)
 
 
 def _measure(
-    here: Here, pipe: StableDiffusionPipeline, title: str, images: int, steps: int, work: Callable[[], list[Any]],
+    here: Here, pipe: DiffusionPipeline, title: str, images: int, steps: int, work: Callable[[], list[Any]],
     pixels: list[np.ndarray],
 ) -> None:  # fmt: skip
     """Note images and image steps per second and the UNet's share of the time, after a first time unmeasured."""
@@ -124,7 +126,8 @@ def training(here: Here, model: str, weights: str) -> None:
     train = Training(pipe, weights)
     here.note(trained_weights=train.trained_weights)
     lacking = []
-    for title, way in (TINY_WAYS if here.tiny else WAYS).items():
+    ways = TINY_WAYS if here.tiny else {t: w for t, w in WAYS.items() if t not in TOO_LARGE.get(model, ())}
+    for title, way in ways.items():
         lacking += _steps(here, title, partial(train.siss, *way), peak)
         if title == "batch16":
             lacking += _steps(here, "published", partial(train.published, way.items), peak)

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from memfix.models.conditioning import Conditioning
+from memfix.models.denoiser import Denoiser
 from memfix.models.room import Room
+from tests.conftest import tiny_pipeline
 
 
 def asked(most: int, whole: torch.nn.Module) -> tuple[Callable[..., torch.Tensor], list[int]]:
@@ -83,3 +85,63 @@ def test_parts_hold_the_activations_of_one_part() -> None:
         return peak
 
     assert held(8) < held(None) / 4
+
+
+def test_activations_are_computed_again_before_passes_are_split_and_both_is_the_last_way() -> None:
+    """A network of which memory holds 4 items, or 5 while activations are computed again, and so on."""
+    tried = list[tuple[int, bool]]()
+
+    def found(plain: int, saving: int, items: int = 10) -> Room:
+        tried.clear()
+        on = list[bool]()
+        room = Room(save=on.append)
+
+        def work() -> None:
+            now = min(items, room.most or items)
+            tried.append((now, room.saves))
+            assert room.saves is (bool(on) and on[-1])
+            if now > (saving if room.saves else plain):
+                raise torch.OutOfMemoryError("of this test")
+
+        room.fit(work, items)
+        return room
+
+    assert (found(10, 99).most, tried) == (None, [(10, False)])
+    room = found(4, 10)
+    assert (room.most, room.saves, tried) == (None, True, [(10, False), (10, True)])
+    room = found(4, 9)
+    assert (room.most, room.saves, tried) == (3, False, [(10, False), (10, True), (5, False), (3, False)])
+    room = found(0, 4)
+    assert (room.most, room.saves) == (3, True)
+    assert tried[-3:] == [(1, False), (5, True), (3, True)]
+    assert found(0, 1, items=1).saves
+    with pytest.raises(torch.OutOfMemoryError):
+        found(0, 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        found(0, 0, items=1)
+
+
+def test_computing_activations_again_changes_no_gradient() -> None:
+    denoiser = Denoiser(tiny_pipeline())
+    denoiser.module.requires_grad_(True).train()
+    generator = torch.Generator().manual_seed(0)
+    noisy, told = torch.randn(3, 4, 8, 8, generator=generator), torch.randn(3, 16, 16, generator=generator)
+    left = 1
+
+    def gradients(room: Room) -> list[torch.Tensor]:
+        def work() -> list[torch.Tensor]:
+            nonlocal left
+            if not room.saves and left:
+                left -= 1
+                raise torch.OutOfMemoryError("of this test")
+            loss = room.network(denoiser.network("no"))(noisy, 500.0, Conditioning(told)).square().sum()
+            return list(torch.autograd.grad(loss, list(denoiser.trained().values())))
+
+        return room.fit(work, 3)
+
+    room = Room(save=denoiser.save_memory)
+    again = gradients(room)
+    assert room.saves and room.most is None and denoiser.module.is_gradient_checkpointing
+    denoiser.save_memory(False)
+    for a, b in zip(gradients(Room()), again, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)

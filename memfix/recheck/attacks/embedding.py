@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from memfix.models.conditioning import Conditioning
+from memfix.models.denoiser import Network
 from memfix.models.prediction import expand, target
+from memfix.models.room import Room
 from memfix.recheck.attacks.base import Attacked, Attempt, Bench
 from memfix.variants.base import Variant
 
@@ -60,7 +63,8 @@ def optimised(start: Start, after: Sequence[int] = USUAL_STEPS) -> Callable[[Att
 def optimisation(attacked: Attacked, bench: Bench, told: Conditioning) -> Iterator[torch.Tensor]:
     """Token embeddings [1, L, D] after each step, on the device, without end."""
     model, schedule = bench.model, bench.model.schedule
-    network = model.denoiser.network(bench.settings.mixed_precision)
+    room = Room(save=model.denoiser.save_memory)
+    network = room.network(model.denoiser.network(bench.settings.mixed_precision))
     generator, clean = _generator(attacked, bench), attacked.latent[None]
     moved = told.tokens.clone().float().requires_grad_()
     optimizer = torch.optim.Adam([moved], lr=LEARNING_RATE)
@@ -70,10 +74,20 @@ def optimisation(attacked: Attacked, bench: Bench, told: Conditioning) -> Iterat
         signal, scale = schedule.signal_scale[t], schedule.noise_scale[t]
         noisy = expand(signal, noise) * clean + expand(scale, noise) * noise
         wanted = target(noisy, clean, signal, scale, schedule.prediction_type).to(model.device)
-        answer = network(noisy, t.to(model.device), replace(told, tokens=moved).expand(BATCH))
-        (moved.grad,) = torch.autograd.grad(SCALE * (answer - wanted).square().mean(), [moved])
+        now = partial(_gradient, network, noisy, t.to(model.device), wanted, told, moved)
+        moved.grad = room.fit(now, BATCH)
         optimizer.step()
         yield moved.detach().clone()
+
+
+def _gradient(
+    network: Network, noisy: torch.Tensor, t: torch.Tensor, wanted: torch.Tensor, told: Conditioning,
+    moved: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """Of the scaled loss, by the embedding that takes the place of the tokens that are told."""
+    answer = network(noisy, t, replace(told, tokens=moved).expand(len(noisy)))
+    (gradient,) = torch.autograd.grad(SCALE * (answer - wanted).square().mean(), [moved])
+    return gradient
 
 
 def _generator(attacked: Attacked, bench: Bench) -> torch.Generator:

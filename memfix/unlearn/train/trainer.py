@@ -17,7 +17,7 @@ from torch import nn
 from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.models.denoiser import Network
-from memfix.models.device import autocast_dtype, memory_for
+from memfix.models.device import autocast_dtype, memory_for, tf32
 from memfix.models.prediction import implied_clean
 from memfix.models.room import Room
 from memfix.records import Step
@@ -143,7 +143,7 @@ class Trainer:
 
     def _advance(self) -> Step:
         """Take a step. Raises MemfixError if the GPU has too little memory for it."""
-        with memory_for("in a training step", less_memory(self.settings)):
+        with memory_for("in a training step", less_memory(self.settings, self._ranks.sharded)), tf32():
             return self._take_step()
 
     def _take_step(self) -> Step:
@@ -250,10 +250,13 @@ def adam(parameters: list[nn.Parameter], rate: float, decay: float, eight_bit: b
     return optimizer
 
 
-def less_memory(settings: UnlearnSettings) -> str:
-    """What to change about settings where not even a single item fits; only what is not in use yet."""
+def less_memory(settings: UnlearnSettings, sharded: bool = False) -> str:
+    """What to change about settings where not even a single item fits; only what is not in use yet.
+
+    Gradient checkpointing is tried by itself, but for weights that are sharded.
+    """
     ways = []
-    if not settings.gradient_checkpointing:
+    if sharded and not settings.gradient_checkpointing:
         ways.append("Give --gradient-checkpointing.")
     if settings.weights == "full":
         if settings.prior_batch_size and settings.prior_target == "model":

@@ -117,9 +117,10 @@ class Monitor:
         told = {(i, SAME): conditioning for i, conditioning in (instead or {}).items()}
         pictures: list[Image.Image] = []
         scores: list[Score] = []
-        for batch in batches(plan, detected.batch_size):
-            pictures += self._sample.model.sample(batch, detected.mixed_precision, told)
-            scores += self._sample.judge.score(batch, pictures[-len(batch) :])
+        with self._sample.model.together():
+            for batch in batches(plan, detected.batch_size):
+                pictures += self._sample.model.sample(batch, detected.mixed_precision, told)
+                scores += self._sample.judge.score(batch, pictures[-len(batch) :])
         return pictures, scores
 
     @torch.no_grad()

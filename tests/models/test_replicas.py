@@ -1,0 +1,72 @@
+"""Copies of a model draw what it draws alone, in order, and what goes wrong in one is raised."""
+
+import gc
+import threading
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from memfix.errors import MemfixError
+from memfix.models import loading
+from memfix.models.model import DiffusionModel
+from memfix.models.replicas import copied, drawn_batches, places_for
+from memfix.models.sampling import batches, plan_samples
+from memfix.records import Prompt
+
+TWO = [torch.device("cpu")] * 2
+
+
+@pytest.fixture
+def model(model_folder: Path) -> DiffusionModel:
+    return loading.load(loading.locate(str(model_folder)))
+
+
+def plan(n: int = 7):
+    prompts = [Prompt(id=f"p{i}", text=f"text {i}") for i in range(n)]
+    return list(batches(plan_samples(prompts, [0], steps=2, guidance=3.0), 2))
+
+
+def test_copies_draw_the_same_pictures_in_the_same_order(model: DiffusionModel) -> None:
+    alone = list(drawn_batches(model, plan(), "no", []))
+    before = threading.active_count()
+    together = list(drawn_batches(model, plan(), "no", TWO))
+    assert threading.active_count() == before
+    assert [b.samples for b in together] == [b.samples for b in alone] == plan()
+    for a, b in zip(alone, together, strict=True):
+        assert all(map(np.array_equal, map(np.asarray, a.images), map(np.asarray, b.images)))
+
+
+def test_a_copy_is_the_model_as_it_is_and_another_one(model: DiffusionModel) -> None:
+    with torch.no_grad():
+        for weight in model.denoiser.module.parameters():
+            weight.mul_(0.5)
+    other = copied(model, torch.device("cpu"))
+    assert other.denoiser.module is not model.denoiser.module and other._pipe is not model._pipe
+    assert other._pipe.unet is other.denoiser.module and other.text._pipe is other._pipe
+    a, b = (m.sample(plan(2)[0], "no") for m in (model, other))
+    assert all(map(np.array_equal, map(np.asarray, a), map(np.asarray, b)))
+
+
+def test_a_failure_of_a_copy_is_raised_in_its_turn(model: DiffusionModel) -> None:
+    broken = plan()
+    broken[1] = [s.model_copy(update={"seed": 2**70}) for s in broken[1]]
+    drawn = drawn_batches(model, broken, "no", TWO)
+    assert next(drawn).samples == broken[0]
+    with pytest.raises((RuntimeError, ValueError, MemfixError)):
+        next(drawn)
+
+
+def test_whoever_stops_early_leaves_no_thread_behind(model: DiffusionModel) -> None:
+    before = threading.active_count()
+    assert len(list(islice(drawn_batches(model, plan(), "no", TWO), 1))) == 1
+    gc.collect()
+    assert threading.active_count() == before
+
+
+def test_a_cpu_and_fp32_have_no_copies() -> None:
+    assert places_for("no") == []
+    if not torch.cuda.is_available():
+        assert places_for("bf16") == []
