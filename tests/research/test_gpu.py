@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow  # waits for processes
 CPU = Machine("cpu", True, "2 CPU cores", 8.0)
 H200 = Machine("cuda", False, "NVIDIA H200", 139.8)
 ABOUT = {"code": "0123abcd", "commit": "f" * 40, "dirty": False, "versions": {"torch": "2.11.0"}, "argv": []}
-REASONS = {"there is no GPU", "memfix does not load such models yet", "half precision takes a CPU minutes"}
+REASONS = {"there is no GPU", "half precision takes a CPU minutes"}
 
 
 def script(*args: object) -> subprocess.CompletedProcess[str]:
@@ -45,7 +45,7 @@ def test_every_piece_runs_on_the_cpu_and_none_twice(tmp_path: Path) -> None:
     assert {name: line["status"] for name, line in found.items() if line["status"] not in ("ok", "skipped")} == {}
     assert {line["reason"] for line in found.values() if line["status"] == "skipped"} == REASONS
     ok = {name for name, line in found.items() if line["status"] == "ok"}
-    models = {f"{m}-{w}" for m in ("sd1", "sd2") for w in ("full", "lora", "sampling")}
+    models = {f"{m}-{w}" for m in ("sd1", "sd2", "sdxl") for w in ("full", "lora", "sampling")}
     assert ok == {"demo", "tests", "chain-fp32-lora", "chain-fp32-full", "adapter"} | models
     for line in found.values():
         assert line["device"] == "cpu" and line["tiny"]
