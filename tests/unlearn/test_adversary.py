@@ -240,7 +240,7 @@ def test_settings_of_adversarial_steps_keep_what_goes_further() -> None:
     own = UnlearnSettings(adversarial_steps=7, max_train_steps=80, timestep_min=500, validation_steps=10).adversarial()
     assert (own.max_train_steps, own.timestep_min, own.forget_cap, own.forget_ratio) == (7, 300, 1.0, 0.3)
     assert own.validation_steps == 0 and own.lr_scheduler == "cosine"
-    assert own.prior_batch_size == 3 * UnlearnSettings().prior_batch_size
+    assert own.adversarial_steps == 0  # none follow these
     own = UnlearnSettings(adversarial_steps=7, timestep_min=100, forget_cap=2.0, forget_ratio=0.5).adversarial()
     assert (own.timestep_min, own.forget_cap, own.forget_ratio) == (100, 2.0, 0.5)
 

@@ -139,7 +139,7 @@ def test_a_step_with_prior_items_held_to_the_model(name: str, kind: str) -> None
                 items.conditioning.tokens[i : i + 1].double(),
             )
             wanted = unmoved(point, t, words)[0][0].detach()
-            total = total + naive.size(naive.answer(point[0], items, i) - wanted, items, i) / len(batch)
+            total = total + 10 * naive.size(naive.answer(point[0], items, i) - wanted, items, i) / len(batch)
         return total
 
     naive.prior = prior
