@@ -35,7 +35,7 @@ def errors_of(path: Path) -> Iterator[None]:
         yield
     except (ConnectionError, TimeoutError):
         raise
-    except Exception as error:
+    except Exception as error:  # libraries wrap an error of the system in their own; any other is raised as it is
         if isinstance(error, OSError) and error.errno is not None:
             error.filename = error.filename or str(path)
             raise

@@ -50,6 +50,25 @@ def test_a_copy_is_the_model_as_it_is_and_another_one(model: DiffusionModel) -> 
     assert all(map(np.array_equal, map(np.asarray, a), map(np.asarray, b)))
 
 
+def test_copies_have_the_weights_of_now(model: DiffusionModel) -> None:
+    """Every other batch of an older model would show none of the copies that the one of now gives."""
+
+    def drawn(places: list[torch.device]) -> np.ndarray:
+        return np.stack([np.asarray(i) for b in drawn_batches(model, plan(), "no", places) for i in b.images])
+
+    original = drawn(TWO)
+    model.prepare_training("lora", 4, 0, False)
+    for seed in (1, 2):
+        with torch.no_grad():
+            for weight in model.denoiser.trained().values():
+                weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(seed))
+        model.denoiser.module.eval()
+        now = drawn(TWO)
+        assert np.array_equal(now, drawn([]))
+        assert not (now == original).reshape(len(now), -1).all(1).any()
+        original = now
+
+
 def test_a_failure_of_a_copy_is_raised_in_its_turn(model: DiffusionModel) -> None:
     broken = plan()
     broken[1] = [s.model_copy(update={"seed": 2**70}) for s in broken[1]]
