@@ -26,7 +26,9 @@ class Pair(Record):
     text: str
     prompt_id: Id
     origin: Literal["reference", "sample", "variant", "control", "given"]
-    wording: str | None = Field(None, description="the text that a variant was sampled from, where it was another")
+    wording: str | None = Field(
+        None, description="the text that a variant was sampled from, where it was another one that gave no copy"
+    )
     kind: str | None = Field(None, description="how a variant was made of the prompt")
     reference: str | None = Field(None, description="the reference that an image to forget is, or shows")
     surrogate: PicturePath | None = Field(

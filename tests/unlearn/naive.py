@@ -14,7 +14,10 @@ from memfix.unlearn.data.bank import Bank, Batch
 class Naive:
     """The definitions. Nothing here is shared with the code under test but the drawn numbers."""
 
-    def __init__(self, model: Net, batch: Batch, kind: str, settings: UnlearnSettings, bank: Bank) -> None:
+    def __init__(
+        self, model: Net, batch: Batch, kind: str, settings: UnlearnSettings, bank: Bank, original: Net | None = None
+    ) -> None:
+        self.original = copy.deepcopy(original).double() if original else None
         self.model, self.batch, self.kind, self.s, self.bank = (
             copy.deepcopy(model).double(),
             batch,
@@ -49,6 +52,21 @@ class Naive:
         z = items.clean[i].double() if z is None else z
         return self.size(self.answer(m, items, i) - self.wanted(m, z, items.signal[i], items.noise[i]), items, i)
 
+    def kept(self, m, items, i, residual):
+        """How far an answer at m is from what the keep side of an item wants there, and its weight."""
+        b, told = self.batch, self.batch.wordings
+        x, g, s = b.keep.clean[i].double(), items.signal[i], items.noise[i]
+        target = next((t for t in self.bank.targets if any(torch.equal(b.keep.clean[i], z) for z in t.keep)), None)
+        if self.original is None or target is None or told is None:
+            return self.size(residual - self.wanted(m, x, g, s), items, i)
+        place = next(k for k, z in enumerate(target.keep) if torch.equal(b.keep.clean[i], z))
+        if target.wordings[place] is None:
+            return self.size(residual - self.wanted(m, x, g, s), items, i)
+        words = self.bank.texts[target.wordings[place]].double()[None]
+        with torch.no_grad():
+            taught = self.original(m[None], items.t[i : i + 1], words)[0][0]
+        return 3 * self.size(residual - taught, items, i)
+
     def keep_sides(self):
         return [i for i in range(self.n) if not self.batch.from_forget[i]]
 
@@ -65,16 +83,21 @@ class Naive:
 
     def keep(self):
         kept, self.filter = self.filter, None
-        total = sum(self.error(self.batch.keep, i) for i in self.keep_sides()) / len(self.keep_sides())
+        total = sum(self.keep_error(i) for i in self.keep_sides()) / len(self.keep_sides())
         self.filter = kept
         return total + self.prior()
+
+    def keep_error(self, i):
+        b = self.batch.keep
+        m = b.noisy[i].double()
+        return self.kept(m, b, i, self.answer(m, b, i))
 
     def forget(self):
         return sum(self.bounded(self.batch.forget, i) for i in self.forget_sides()) / len(self.forget_sides())
 
     def both(self):
         b = self.batch
-        return sum(self.error(b.keep, i) for i in range(self.n)) / self.n + self.prior(), sum(
+        return sum(self.keep_error(i) for i in range(self.n)) / self.n + self.prior(), sum(
             self.bounded(b.forget, i) for i in range(self.n)
         ) / self.n
 
@@ -91,9 +114,7 @@ class Naive:
                 ratio = torch.tensor(torch.inf if b.from_forget[i] else 0.0)  # the other text never brings this point
             residual = self.answer(m, side, i)
             kept, self.filter = self.filter, None
-            keep = (
-                keep + self.size(residual - self.wanted(m, x, g, s), side, i) / ((1 - share) + share * ratio) / self.n
-            )
+            keep = keep + self.kept(m, side, i, residual) / ((1 - share) + share * ratio) / self.n
             self.filter = kept
             error = self.size(residual - self.wanted(m, a, g, s), side, i)
             if self.s.forget_cap and error > self.s.forget_cap * self.size(self.wanted(m, a, g, s), side, i):

@@ -80,7 +80,9 @@ def bank_of(kind: str, scale: float = 0.3, channels: int = 2, words: bool = True
         return [torch.stack(pictures(1)) for _ in range(n)]
 
     targets = [
-        Target("a long title", pictures(2), pictures(3), surrogates(2), ["a long", "a"]),
+        Target(
+            "a long title", pictures(2), pictures(3), surrogates(2), ["a long", "a"], wordings=["a long", None, "a"]
+        ),
         Target("b long title", pictures(1), [], surrogates(1), ["b long"]),
     ]
     return Bank(targets, [("sky", z) for z in pictures(4)], Words() if words else None, Noise(kind))

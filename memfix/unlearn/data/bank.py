@@ -68,17 +68,20 @@ class Batch:
     which side it was drawn. `keep` has the text of its keep picture, `forget` that of the memorized prompt. `prior` are
     noised keep pictures of other prompts. `draw` is for what a term draws for itself; `targets` are the places of the
     items' targets in the bank. `surrogates` holds [K, C, h, w] for each item, `anchors` B rows of harmless wordings;
-    both only if the bank has them.
+    both only if the bank has them. `reworded` [B] says whose keep picture the model drew under another wording of the
+    prompt, and `wordings` has the rows, [B], of the texts that keep pictures were drawn under.
     """
 
     keep: Items
     forget: Items
     from_forget: torch.Tensor
+    reworded: torch.Tensor
     prior: Items
     draw: Draw
     targets: tuple[int, ...] = ()
     surrogates: tuple[torch.Tensor, ...] = ()
     anchors: Conditioning | None = None
+    wordings: Conditioning | None = None
 
     def __len__(self) -> int:
         return len(self.from_forget)
@@ -131,6 +134,7 @@ class Target:
     surrogates: for each forget latent, [K, C, h, w] of what its noisy versions may be denoised to instead.
     anchors: wordings of the prompt that do not give copies.
     frames: for each forget latent, what the network is told of its picture's size and crop, [6], if it is told that.
+    wordings: for each keep latent, a wording that gives no copies under which the model drew it, or None; may be empty.
     """
 
     text: str
@@ -139,15 +143,17 @@ class Target:
     surrogates: list[torch.Tensor] = field(default_factory=list)
     anchors: list[str] = field(default_factory=list)
     frames: list[torch.Tensor] = field(default_factory=list)
+    wordings: list[str | None] = field(default_factory=list)
 
 
 class Picked(NamedTuple):
     """A picture for an item: its text, its latent, and what the network is told of its size and crop; None for that of
-    pictures that the model draws itself."""
+    pictures that the model draws itself. `wording` is the text that it was drawn under, if that is another one."""
 
     text: str
     latent: torch.Tensor
     frame: torch.Tensor | None = None
+    wording: str | None = None
 
 
 class TextStore(Protocol):
@@ -246,6 +252,8 @@ class Bank:
             targets=tuple(turns),
             surrogates=tuple(t.surrogates[i] for t, i in chosen) if self.has_surrogates else (),
             anchors=self._stack(anchors) if anchors else None,
+            wordings=self._stack([item._replace(text=item.wording or item.text) for item in keep]),
+            reworded=torch.tensor([item.wording is not None for item in keep]),
         )
 
     def _frames(self, draw: Draw, chosen: Sequence[tuple[Target, int]]) -> list[torch.Tensor | None]:
@@ -263,7 +271,7 @@ class Bank:
         pick = draw.stream("keep pictures")
         borrowed = self._others(draw, "borrowed", len(targets)) or forget
         return [
-            Picked(t.text, t.keep[_pick(pick, len(t.keep))], item.frame) if t.keep else other
+            _kept(t, _pick(pick, len(t.keep)), item.frame) if t.keep else other
             for t, item, other in zip(targets, forget, borrowed, strict=True)
         ]
 
@@ -294,6 +302,11 @@ class Bank:
 
 def _pick(generator: torch.Generator, n: int) -> int:
     return int(torch.randint(n, (1,), generator=generator))
+
+
+def _kept(target: Target, i: int, frame: torch.Tensor | None) -> Picked:
+    """A target's keep picture."""
+    return Picked(target.text, target.keep[i], frame, target.wordings[i] if target.wordings else None)
 
 
 def _by_text(prior: Sequence[tuple[str, torch.Tensor]]) -> list[list[int]]:

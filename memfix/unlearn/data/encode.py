@@ -51,6 +51,7 @@ def build_bank(model: DiffusionModel, pairs: Sequence[Pair], latents: Sequence[t
         else:
             target = targets[pair.prompt_id]
             target.keep.append(latent)
+            target.wordings.append(pair.wording)
             if pair.wording and pair.wording not in target.anchors:
                 target.anchors.append(pair.wording)
     prior += _without_text(prior)
@@ -69,5 +70,6 @@ def with_texts(
     frames: Sequence[torch.Tensor] = (),
 ) -> Bank:  # fmt: skip
     """A bank of latents, with what the model makes of all their texts, and its noise."""
-    texts = [*(t.text for t in targets), *(a for t in targets for a in t.anchors), *(text for text, _ in prior), ""]
+    worded = [w for t in targets for w in (*t.anchors, *t.wordings) if w is not None]
+    texts = [*(t.text for t in targets), *worded, *(text for text, _ in prior), ""]
     return Bank(targets, prior, model.text.keep(texts), model.schedule, frames)

@@ -29,7 +29,8 @@ def keep_variants(
 ) -> Kept:  # fmt: skip
     """Keep images, in `folder`, for targets whose own samples are all but copies: non-copies of variants of the prompt.
 
-    One kind after the other, for the targets that still have fewer than `keep_enough`; a kind is tried whole.
+    One kind after the other, for the targets that still have fewer than `keep_enough`; a kind is tried whole. A wording
+    that gave a copy is not told of the others: what it makes of a picture may lean to the copied one.
     """
     made = Kept()
     if not (kinds and settings.keep_variants):
@@ -45,21 +46,26 @@ def keep_variants(
         # sorted, so that batches of one guidance are full
         listed = sorted(wanted.values(), key=lambda asked: asked.variant.guidance or 0)
         counts = {i: Counter[str]() for i, _ in wanted}
+        drawn_by, copied = list[tuple[tuple[str, str], Pair]](), set[tuple[str, str]]()
         title = f"Sampling keep images: {kind.summary}"
         for drawn, image, score in sample(listed, settings.keep_variants, title):
-            i, variant = drawn.prompt_id, wanted[drawn.prompt_id, drawn.condition].variant
+            i, which = drawn.prompt_id, (drawn.prompt_id, drawn.condition)
             kept = distinct(score)
+            if score.copy_:
+                copied.add(which)
             counts[i]["kept" if kept else "copies" if score.copy_ else "near_copies"] += 1
             if kept:
                 path = (folder / drawn.file_name).resolve()
                 with errors_of(path):
                     image.save(path, compress_level=1)
-                made.pairs.append(
-                    Pair(
-                        side=Side.KEEP, path=str(path), text=targets[i], prompt_id=i, origin="variant", kind=kind.name,
-                        wording=variant.wording,
-                    )
+                pair = Pair(
+                    side=Side.KEEP, path=str(path), text=targets[i], prompt_id=i, origin="variant", kind=kind.name,
+                    wording=wanted[which].variant.wording,
                 )  # fmt: skip
+                drawn_by.append((which, pair))
+        made.pairs += [
+            pair.model_copy(update={"wording": None}) if which in copied else pair for which, pair in drawn_by
+        ]
         made.yields += [
             Yield(prompt_id=i, text=targets[i], kind=kind.name, samples=count.total(), **count)
             for i, count in counts.items()

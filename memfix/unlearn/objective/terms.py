@@ -11,13 +11,16 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
 
+from memfix.models.conditioning import Conditioning
 from memfix.models.denoiser import Network
-from memfix.models.prediction import implied_noise, target
+from memfix.models.prediction import implied_clean, implied_noise, target
 from memfix.unlearn.data.bank import Batch, Items
 from memfix.unlearn.objective import siss
 from memfix.unlearn.objective.residuals import min_snr, squared_error
 from memfix.unlearn.objective.retrack import posterior_mean
 from memfix.unlearn.objective.surrogate import weight_of_time
+
+TAUGHT = 3.0  # weight of an item that is held to the model's answer under another wording; such answers have no noise
 
 Term: TypeAlias = Callable[[Batch, Network, "View"], torch.Tensor]
 
@@ -32,12 +35,14 @@ class Climbed(Protocol):
 
 class View(NamedTuple):
     """How answers are read: the network's prediction type, the low-pass on residuals of the forget side, the bound
-    of the weight of time, and the weight of a prior item beside that of an item of the mixture."""
+    of the weight of time, and the weight of a prior item beside that of an item of the mixture. `original` is the
+    network before training, if what is kept is held to its answers."""
 
     prediction_type: str
     low_pass: float | None = None
     snr_gamma: float | None = None
     prior_weight: float = 1.0
+    original: Network | None = None
 
     @property
     def whole(self) -> View:
@@ -50,6 +55,14 @@ class View(NamedTuple):
         if self.snr_gamma is None:
             return error
         return min_snr(items.signal, items.noise, self.snr_gamma, self.prediction_type).to(error) * error
+
+    def held(self, items: Items, told: Conditioning | None = None) -> Items:
+        """The same points, to be answered as the original network does, where it is `told` so, [n], or the same."""
+        assert self.original
+        with torch.no_grad():
+            answer = self.original(items.noisy, items.t, items.conditioning if told is None else told)
+        clean = implied_clean(answer, items.noisy, items.signal, items.noise, self.prediction_type)
+        return items.towards(clean)
 
 
 def errors(items: Items, network: Network, view: View) -> torch.Tensor:
@@ -72,9 +85,28 @@ def weighted(items: Items, weight: torch.Tensor, network: Network, view: View, o
 
 def denoise_keep(batch: Batch, network: Network, view: View) -> torch.Tensor:
     """E‖ε(x_t; x) - ε_θ(x_t)‖² over the keep side, plus plain denoising of the prior items over the whole batch."""
-    kept = batch.keep_half
-    weight = torch.full((len(kept),), len(batch) / max(len(kept), 1))
-    return _with_prior(kept, weight, batch, network, view)
+    chosen = ~batch.from_forget
+    weight = torch.full((len(batch),), len(batch) / max(int(chosen.sum()), 1))
+    return _kept(batch.keep, weight, chosen, batch, network, view)
+
+
+def _kept(
+    points: Items, weight: torch.Tensor, chosen: torch.Tensor, batch: Batch, network: Network, view: View
+) -> torch.Tensor:
+    """The points of `chosen` items, [B] bool, to be denoised to their keep pictures, plus the prior items.
+
+    A picture that the model drew under another wording of the prompt is one sample of what it knows of that wording.
+    Where the original network is there, the point is held to its answer under the wording instead, the mean over all
+    such pictures: it says the same without the noise of a single one, so that the prompt learns in far fewer steps what
+    to show. Source: the model-based form of Concept Ablation (arXiv 2303.13516), here on the keep side.
+    """
+    items, weight = points.towards(batch.keep.clean).pick(chosen), weight[chosen].float()
+    taught = batch.reworded[chosen]
+    if view.original and batch.wordings and taught.any():
+        held = view.held(items.pick(taught), batch.wordings.pick(chosen).pick(taught))
+        items = items.towards(items.clean.masked_scatter(taught.reshape(-1, 1, 1, 1), held.clean.to(items.clean)))
+        weight = torch.where(taught, TAUGHT * weight, weight)
+    return _with_prior(items, weight, batch, network, view)
 
 
 def _with_prior(items: Items, weight: torch.Tensor, batch: Batch, network: Network, view: View) -> torch.Tensor:
@@ -90,15 +122,16 @@ def _with_prior(items: Items, weight: torch.Tensor, batch: Batch, network: Netwo
 
 def siss_keep(batch: Batch, network: Network, view: View) -> torch.Tensor:
     """w_x ‖ε(m; x) - ε_θ(m)‖² over the mixture, plus plain denoising of the prior items."""
-    items, weight = _routed(batch, _importance(batch).keep, batch.keep.clean)
-    return _with_prior(items, weight, batch, network, view)
+    weight = _importance(batch).keep
+    return _kept(batch.points, weight, _counts(weight), batch, network, view)
 
 
 def siss_forget(batch: Batch, network: Network, view: View, cap: float | None = None) -> torch.Tensor:
     """w_a ‖ε(m; a) - ε_θ(m)‖² over the mixture; with `cap` each error only up to that multiple of L_null."""
-    items, weight = _routed(batch, _importance(batch).forget, batch.forget.clean)
-    error = _capped(items, network, view, cap)
-    return (weight.to(error.device) * error).sum() / len(batch)
+    weight = _importance(batch).forget
+    chosen = _counts(weight)
+    error = _capped(batch.points.towards(batch.forget.clean).pick(chosen), network, view, cap)
+    return (weight[chosen].float().to(error.device) * error).sum() / len(batch)
 
 
 def _importance(batch: Batch) -> siss.ImportanceWeights:
@@ -112,8 +145,8 @@ def _importance(batch: Batch) -> siss.ImportanceWeights:
     return siss.ImportanceWeights(*(torch.where(alike, mixed, own) for mixed, own in pairs))
 
 
-def _routed(batch: Batch, weight: torch.Tensor, clean: torch.Tensor) -> tuple[Items, torch.Tensor]:
-    """Only items whose weight on this side counts go through the network.
+def _counts(weight: torch.Tensor) -> torch.Tensor:
+    """The items whose weight on a side counts, [B] bool: only they go through the network.
 
     Away from the last timesteps an item's weight is all but 0 on one side, so keep and forget pass together cost one
     forward and one backward an item instead of two. One item always goes: ranks that hold the weights in parts must
@@ -121,12 +154,13 @@ def _routed(batch: Batch, weight: torch.Tensor, clean: torch.Tensor) -> tuple[It
     """
     chosen = weight > siss.NEGLIGIBLE
     chosen[weight.argmax()] = True
-    return batch.points.towards(clean).pick(chosen), weight[chosen].float()
+    return chosen
 
 
 def paired_keep(batch: Batch, network: Network, view: View) -> torch.Tensor:
     """SISS without importance sampling, keep side: every item as its keep picture, plus the prior items."""
-    return _with_prior(batch.keep, torch.ones(len(batch)), batch, network, view)
+    all_of_them = torch.ones(len(batch), dtype=torch.bool)
+    return _kept(batch.keep, torch.ones(len(batch)), all_of_them, batch, network, view)
 
 
 def paired_forget(batch: Batch, network: Network, view: View, cap: float | None = None) -> torch.Tensor:

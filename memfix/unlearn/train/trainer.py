@@ -18,10 +18,9 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.models.denoiser import Network
 from memfix.models.device import autocast_dtype, memory_for, tf32
-from memfix.models.prediction import implied_clean
 from memfix.models.room import Room
 from memfix.records import Step
-from memfix.unlearn.data.bank import Bank, Batch, Items
+from memfix.unlearn.data.bank import Bank, Batch
 from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.objective.combine import Combined
 from memfix.unlearn.objective.importance import forget_sensitivity, keep_fisher
@@ -88,6 +87,7 @@ class Trainer:
             settings.forget_low_pass,
             settings.snr_gamma,
             settings.resolved_prior_weight(),
+            original,
         )
         self._mask = self._find_mask()
         self._prior = self._find_prior(checkpoints) if self._strength else None
@@ -200,7 +200,7 @@ class Trainer:
         batches = [self._bank.draw(draw, *sizes) for draw in draws]
         if self.adversary:
             batches = self.adversary(batches, Draw(s.train_seed, self.step, "adversary"))
-        return [replace(b, prior=self._held(b.prior)) if len(b.prior) and self.original else b for b in batches]
+        return [replace(b, prior=self._view.held(b.prior)) if len(b.prior) and self.original else b for b in batches]
 
     def _enough(self, passes: Sequence[Batch], loss_forget: float) -> bool:
         """Whether the forget term is where the method wants it, in a step of all ranks; never if it does not say.
@@ -211,13 +211,6 @@ class Trainer:
         if enough is None or self.adversary or self._only_keeps:
             return False
         return loss_forget >= self._ranks.mean(sum(float(enough(b, self._view)) for b in passes) / len(passes))
-
-    def _held(self, items: Items) -> Items:
-        """The same points, to be answered as the original model does."""
-        assert self.original
-        answer = self.original(items.noisy, items.t, items.conditioning)
-        kind = self._view.prediction_type
-        return items.towards(implied_clean(answer, items.noisy, items.signal, items.noise, kind))
 
     def _find_mask(self) -> Mask | None:
         if self.settings.saliency is None:
