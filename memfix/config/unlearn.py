@@ -91,9 +91,10 @@ class UnlearnSettings(Settings):
     )
     prior_target: Literal["picture", "model"] = Field(
         "model",
-        description="Target of the prior items: the predictions of the model before training (model), or their "
-        "pictures (picture). The former changes other prompts less, but costs one more forward pass per item and, with "
-        "full weights, a copy of the UNet. Try picture if that does not fit.",
+        description="Target of the prior items, and of keep images that were drawn under another wording of the "
+        "prompt: the predictions of the model before training (model), or the pictures (picture). The former changes "
+        "other prompts less and teaches a prompt sooner what to show, but costs one more forward pass per item and, "
+        "with full weights, a copy of the UNet. Try picture if that does not fit.",
     )
     prior_loss_weight: float | None = Field(
         None,

@@ -65,9 +65,27 @@ def test_borrowed_keep_images_keep_their_text() -> None:
         assert any(torch.equal(batch.anchors.tokens[i], bank.texts[word]) for word in a.anchors)
 
 
+def test_an_item_tells_under_which_wording_its_keep_picture_was_drawn() -> None:
+    bank = bank_of("epsilon")
+    own = bank.targets[0]
+    batch = bank.draw(Draw(3), 60, 0, 0.5, (0, 100))
+    seen = set()
+    for i, place in enumerate(batch.targets):
+        if place:  # the other target borrows what was drawn under its own text
+            assert not batch.reworded[i]
+            continue
+        wording = own.wordings[next(k for k, z in enumerate(own.keep) if torch.equal(batch.keep.clean[i], z))]
+        seen.add(wording)
+        assert bool(batch.reworded[i]) is (wording is not None)
+        assert torch.equal(batch.wordings.tokens[i], bank.texts[wording or own.text])
+        assert torch.equal(batch.keep.conditioning.tokens[i], bank.texts[own.text])
+    assert seen == {"a long", None, "a"}
+    assert bank.reworded == pytest.approx((2 / 3 + 0) / 2)
+
+
 def test_without_prompts_there_is_no_conditioning() -> None:
     batch = draw(words=False)
-    assert batch.points.conditioning is batch.prior.conditioning is batch.anchors is None
+    assert batch.points.conditioning is batch.prior.conditioning is batch.anchors is batch.wordings is None
     assert batch.forget_half.conditioning is batch.keep.join(batch.prior).conditioning is None
 
 

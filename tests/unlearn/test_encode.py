@@ -6,6 +6,7 @@ import torch
 
 from memfix.models import loading
 from memfix.records import Pair, Side
+from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.data.encode import build_bank, encode_pairs
 from tests.conftest import picture
 
@@ -22,11 +23,17 @@ def test_one_picture_of_each_prior_text_comes_without_text_too(model_folder: Pat
     model = loading.load(loading.locate(str(model_folder)))
     latents = list(encode_pairs(model, pairs))
     bank = build_bank(model, pairs, latents)
-    assert [(t.text, len(t.forget), len(t.keep)) for t in bank.targets] == [("disc", 1, 1)]
+    assert [(t.text, len(t.forget), len(t.keep), t.wordings) for t in bank.targets] == [("disc", 1, 1, [None])]
     assert [text for text, _ in bank.prior] == ["sky", "sky", "sea", "", ""]
     assert {tuple(x.flatten()[:3].tolist()) for text, x in bank.prior if not text} == {
         tuple(latents[i].flatten()[:3].tolist()) for i in (2, 4)
     }
     given = [*pairs, pair(Side.KEEP, "", "c3", 5)]  # the user's own pictures without text stand for themselves
+    reworded = [
+        p.model_copy(update={"wording": "di"}) if p.text == "disc" and p.side is Side.KEEP else p for p in pairs
+    ]
+    told = build_bank(model, reworded, latents)
+    assert told.targets[0].wordings == ["di"]
+    assert told.draw(Draw(), 4, 0, 0.5, (0, 10)).reworded.all()  # the wording is among the texts that are encoded
     texts = [text for text, _ in build_bank(model, given, [*latents, torch.zeros_like(latents[0])]).prior]
     assert texts.count("") == 1

@@ -199,6 +199,13 @@ class Bank:
         return bool(self.prior) or all(t.keep for t in self.targets)
 
     @property
+    def reworded(self) -> float:
+        """Share of what the targets keep that the model drew under another wording, each target counted alike."""
+        return sum(
+            sum(w is not None for w in t.wordings) / len(t.keep) for t in self.targets if t.keep
+        ) / len(self.targets)  # fmt: skip
+
+    @property
     def has_surrogates(self) -> bool:
         """Every forget image has one or more surrogates."""
         return all(len(t.surrogates) == len(t.forget) for t in self.targets)

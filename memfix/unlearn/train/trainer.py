@@ -118,11 +118,11 @@ class Trainer:
         return self.cooling[1] if self.cooling else self.settings.max_train_steps
 
     def evaluations(self) -> int:
-        """How often this rank asks the network about an item in a step; a pass backward counts as two forward."""
+        """About how often this rank asks a network about an item in a step; a pass backward counts as two forward."""
         s, mixture = self.settings, self._composition.mixture(self.settings.mixture)
         prior = 0 if mixture == 1 else s.prior_batch_size
-        each = (1 + BACKWARD) * (s.train_batch_size + prior) + (prior if self.original else 0)
-        return s.gradient_accumulation_steps * each
+        held = prior + round((1 - mixture) * self._bank.reworded * s.train_batch_size) if self.original else 0
+        return s.gradient_accumulation_steps * ((1 + BACKWARD) * (s.train_batch_size + prior) + held)
 
     def finish(self) -> None:
         """Turn the weights into what is to be saved: their moving averages, if these are kept."""
