@@ -15,7 +15,7 @@ from memfix.unlearn.data.bank import Bank, Batch
 from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.objective.methods import METHODS
 from memfix.unlearn.train import adversary, probe
-from memfix.unlearn.train.adversary import MOVES, POINTS, RATES, SCALE, Adversary
+from memfix.unlearn.train.adversary import MOVES, POINTS, RATES, SCALE, SHORT_STEPS, Adversary
 from memfix.unlearn.train.checkpoint import Checkpoints
 from memfix.unlearn.train.trainer import Trainer
 
@@ -209,6 +209,35 @@ def test_moves_do_not_depend_on_how_many_points_fit_at_once() -> None:
     assert states[0].keys() == states[1].keys()
     for name, tensor in states[0].items():
         torch.testing.assert_close(tensor, states[1][name], equal_nan=True, rtol=1e-4, atol=1e-5)
+
+
+def test_a_thorough_short_attack_takes_more_noisy_points_in_passes_that_are_no_larger() -> None:
+    """Eight points lead to an embedding under which the image is denoised at least as well as one point does."""
+    bank, model = bank_of("epsilon"), Net()
+    passes = list[int]()
+
+    def network(noisy: torch.Tensor, t: torch.Tensor, told: Conditioning) -> torch.Tensor:
+        passes.append(len(noisy))
+        return model.network(noisy, t, told)
+
+    attack = Adversary(bank, network, together=8)
+    found = {points: attack.attack([0, 1], Draw(number=5), points) for points in (1, 8)}
+    assert Counter(passes) == {2: SHORT_STEPS, 8: 2 * SHORT_STEPS}  # two targets at once, then one after the other
+
+    def error(rows: list[Conditioning]) -> float:
+        total, generator = 0.0, torch.Generator().manual_seed(9)
+        for target, told in zip(bank.targets, rows, strict=True):
+            clean = target.forget[0][None].expand(400, -1, -1, -1)
+            t = torch.randint(len(bank.schedule), (400,), generator=generator)
+            g, s = (x[t].float().reshape(-1, 1, 1, 1) for x in (bank.schedule.signal_scale, bank.schedule.noise_scale))
+            eps = torch.randn(clean.shape, generator=generator)
+            with torch.no_grad():
+                total += float((model.network(g * clean + s * eps, t, told.expand(400)) - eps).square().mean())
+        return total
+
+    begun = [bank.texts.stack([target.text]) for target in bank.targets]
+    assert error(found[8]) < error(begun)
+    assert error(found[8]) < error(found[1])
 
 
 def test_embeddings_are_moved_once_a_step_however_many_passes_it_has() -> None:

@@ -26,7 +26,7 @@ MOVES, POINTS = 5, 1  # Adam steps before a training step, and noisy points that
 RATES = (0.05, 0.1, 0.2)  # of Adam, by lot
 SHORTEST, LONGEST = 40, 80  # Adam steps after which an embedding begins anew
 STARTS = {"prompt": 0.5, "other text": 0.25, "noise": 0.125, "empty": 0.125}
-SHORT_RATE, SHORT_STEPS, SHORT_POINTS = 0.1, 50, 2  # of an attack from the prompt, for validations
+SHORT_RATE, SHORT_STEPS = 0.1, 50  # of an attack from the prompt, for validations
 SCALE = 1024.0  # of the loss, so that half precision keeps its gradient; Adam does not care
 
 
@@ -42,7 +42,7 @@ class Adversary:
         if bank.texts is None:
             raise ValueError("a network without prompts has no embedding that could be attacked")
         self._bank, self._network, self._texts, self._ranks = bank, network, bank.texts, ranks or Ranks()
-        self._together = max(1, together // POINTS)
+        self._together = together
         self._others = sorted({text for text, _ in bank.prior if text})
         self._probes: dict[int, Probe] = {}
 
@@ -59,16 +59,16 @@ class Adversary:
             self._begin(i, draw)
         return [self._attacked(batch) for batch in passes]
 
-    def attack(self, places: Sequence[int], draw: Draw) -> list[Conditioning]:
+    def attack(self, places: Sequence[int], draw: Draw, points: int) -> list[Conditioning]:
         """A row for the target in each of these places: where a short attack leads to from its prompt, on the CPU.
 
-        The embeddings that are kept alive have no part in it.
+        Each of its steps is taken on so many noisy points. The embeddings that are kept alive have no part in it.
         """
-        found = []
-        for first in range(0, len(places), self._together):
-            due = places[first : first + self._together]
+        found, together = [], max(1, self._together // points)
+        for first in range(0, len(places), together):
+            due = places[first : first + together]
             probes = [Probe.begun(self._row(self._bank.targets[i].text), SHORT_RATE, SHORT_STEPS, False) for i in due]
-            self._move_together(due, probes, draw, SHORT_STEPS, SHORT_POINTS)
+            self._move_together(due, probes, draw, SHORT_STEPS, points)
             told = replace(self._told(due), tokens=torch.cat([probe.tokens.detach() for probe in probes])).to("cpu")
             one = torch.eye(len(due), dtype=torch.bool)
             found += [told.pick(one[i]) for i in range(len(due))]
@@ -134,8 +134,9 @@ class Adversary:
     def _move(self, due: Sequence[int], draw: Draw) -> None:
         """Take the attack's next steps for some targets, each in one of the ranks; then all ranks know of all."""
         own = list(self._ranks.world.shard(due))
-        for first in range(0, len(own), self._together):
-            now = own[first : first + self._together]
+        together = max(1, self._together // POINTS)
+        for first in range(0, len(own), together):
+            now = own[first : first + together]
             self._move_together(now, [self._probes[i] for i in now], draw, MOVES, POINTS)
         for states in self._ranks.gathered({i: self._probes[i].state() for i in own}):
             self._probes |= {i: self._probe(state) for i, state in states.items() if i not in own}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from memfix.records import Validation
 from memfix.unlearn.data.draws import Draw
-from memfix.unlearn.train.adversary import SHORT_POINTS, SHORT_STEPS, Adversary
+from memfix.unlearn.train.adversary import SHORT_STEPS, Adversary
 from memfix.unlearn.train.trainer import BACKWARD
 from memfix.unlearn.train.validation import Monitor
 
@@ -16,6 +16,9 @@ from memfix.unlearn.train.validation import Monitor
 @dataclass(frozen=True)
 class AttackMonitor:
     """Validates targets under their own prompts, and with as many samples under embeddings that a fresh attack finds.
+
+    The attack is the thorougher the more samples are taken: each of its steps is taken on as many noisy points. So the
+    last look is as thorough as the re-check's attack, which takes eight of both.
 
     `targets` are the ids of the bank's targets, in their order. `first` is a step that no earlier validation of the
     monitor was at.
@@ -31,7 +34,7 @@ class AttackMonitor:
         started, number = time.monotonic(), self.first + 2 * step
         plain = self.monitor(number, looked, each)
         places = [self.targets.index(i) for i in looked]
-        found = self.adversary.attack(places, Draw(number=number, purpose="validations under attack"))
+        found = self.adversary.attack(places, Draw(number=number, purpose="validations under attack"), each)
         copies, _ = self.monitor.sampled(number + 1, looked, each, dict(zip(looked, found, strict=True)))
         both = {i: n + copies[i] for i, n in plain.copies.items()}
         seconds = round(time.monotonic() - started, 3)
@@ -39,5 +42,5 @@ class AttackMonitor:
 
     def evaluations(self, targets: int, each: int) -> int:
         """How often a validation asks the network about an item, for so many targets."""
-        attack = SHORT_STEPS * SHORT_POINTS * (1 + BACKWARD)
+        attack = SHORT_STEPS * each * (1 + BACKWARD)
         return self.monitor.evaluations(targets, 2 * each) + targets * attack
