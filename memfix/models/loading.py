@@ -22,6 +22,7 @@ from memfix.demo import DEMO, MODEL
 from memfix.errors import MemfixError
 from memfix.files import files_below, sha256, sha256_of
 from memfix.models import folders, single_file
+from memfix.models.course import sampler
 from memfix.models.device import device
 from memfix.models.distilled import require_plain_guidance
 from memfix.models.inversion import Inversion, add_embeddings
@@ -36,6 +37,7 @@ FAMILIES: dict[type[Any], Callable[[Any], DiffusionModel]] = {
     StableDiffusionPipeline: DiffusionModel, StableDiffusionXLPipeline: XLModel,
 }  # fmt: skip
 """Class of a pipeline → what makes a model of it."""
+FEW = 10  # steps, of which the first one is looked at
 NAMES = "Give a diffusers folder, a .safetensors file or a hub id."
 NAMING = "-m MODEL, MEMFIX_MODEL, or model under [detect] in the file of --config"
 Size = Callable[[tuple[int, int]], tuple[int, int]]
@@ -247,6 +249,20 @@ def _check_noise(pipe: Any, name: str) -> None:
             f"{' and '.join(PREDICTIONS)} are supported.",
             "If that is not what the model was trained for, correct scheduler/scheduler_config.json.",
         )
+    if config.get("prediction_type", "epsilon") == single_file.EPSILON and _begins_without_signal(pipe):
+        raise MemfixError(
+            f"The noise of {name} ends in noise alone (rescale_betas_zero_snr), and its {kind} begins there, where a "
+            f"network that predicts '{single_file.EPSILON}' says nothing of the picture: its pictures are no numbers.",
+            "Correct scheduler/scheduler_config.json: prediction_type if the model predicts "
+            f"'{single_file.V}', else rescale_betas_zero_snr.",
+        )
+
+
+def _begins_without_signal(pipe: Any) -> bool:
+    """Whether its sampler divides by the signal where there is none."""
+    signals = pipe.scheduler.alphas_cumprod
+    first = round(float(sampler(pipe, FEW).timesteps.max()))
+    return float(signals[min(first, len(signals) - 1)]) == 0
 
 
 def _check_prediction(model: DiffusionModel, name: str) -> None:
