@@ -81,7 +81,7 @@ def count(families: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
     for architecture in (ARCHITECTURES[name] for name in families or ARCHITECTURES):
         detected = DetectSettings(mixed_precision="bf16")
         kinds = {LORA: {}, FULL: {"weights": "full"}, EIGHT: {"weights": "full", "use_8bit_adam": True}}
-        demands = {SAMPLING: sampling_demand(model_of(build(architecture, "meta")), detected)}
+        demands = {SAMPLING: sampling_demand(model_of(build(architecture, "meta")), detected, on_gpu=True)}
         for work, values in kinds.items():
             settings = UnlearnSettings.model_validate(values)
             model, method = model_of(build(architecture, "meta")), get_method(settings.method)

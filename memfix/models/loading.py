@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -23,9 +23,10 @@ from memfix.errors import MemfixError
 from memfix.files import files_below, sha256, sha256_of
 from memfix.models import folders, single_file
 from memfix.models.course import sampler
-from memfix.models.device import device
+from memfix.models.device import device, held_dtype
 from memfix.models.distilled import require_plain_guidance
 from memfix.models.inversion import Inversion, add_embeddings
+from memfix.models.lora import Adapter
 from memfix.models.model import DiffusionModel
 from memfix.models.probe import LIKE_NOISE
 from memfix.models.xl import XLModel
@@ -187,11 +188,15 @@ def _download(model: str, revision: str | None, variant: str | None) -> Path:
         ) from None  # fmt: skip
 
 
-def load(source: ModelSource, size: Size = own_size) -> DiffusionModel:
-    """Load a model in fp32 on this process's device; autocast chooses the precision of its arithmetic.
+def load(
+    source: ModelSource, size: Size = own_size, adapters: Sequence[Path | Adapter] = (), asked_in: str = "no"
+) -> DiffusionModel:
+    """Load a model on this process's device, in fp32; autocast chooses the precision of its arithmetic.
 
-    size: the model's own height and width of pictures, in pixels → those that take their place. Raises MemfixError for
-    what cannot be loaded, is no model of a known kind, or has weights that are not numbers.
+    size: the model's own height and width of pictures, in pixels → those that take their place. adapters: what becomes
+    part of its weights. asked_in: the precision of arithmetic of a model that is only asked, never trained; a GPU then
+    holds the weights of its denoiser as that rounds them, and never all of them in fp32.
+    Raises MemfixError for what cannot be loaded, is no model of a known kind, or has weights that are not numbers.
     """
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
@@ -213,15 +218,20 @@ def load(source: ModelSource, size: Size = own_size) -> DiffusionModel:
     _check_noise(pipe, source.name)
     require_plain_guidance(pipe, source.name)
     pipe.set_progress_bar_config(disable=True)
-    pipe = pipe.to(device(), torch.float32)
+    dtype = held_dtype(asked_in)
+    pipe = pipe.to("cpu" if dtype else device(), torch.float32)
     add_embeddings(pipe, source.embeddings)
     for module in pipe.components.values():
         if isinstance(module, nn.Module):
             module.requires_grad_(False).eval()
     model = make(pipe)
     model.latents.resize(*size(model.latents.picture_size))
-    _check_prediction(model, source.name)
     model.require_finite_weights(source.name)
+    model.adapters.fuse(*adapters)
+    if dtype:
+        model.denoiser.hold_in(dtype)
+        pipe.to(device())
+    _check_prediction(model, source.name)
     return model
 
 

@@ -71,6 +71,25 @@ def test_every_attack_makes_pictures_and_leaves_the_model_as_it_was(name: str, b
     assert not any(p.requires_grad for p in bench.model.denoiser.module.parameters())
 
 
+@pytest.mark.parametrize("name", [n for n in ATTACKS if not n.startswith("embedding-")])
+@pytest.mark.slow
+def test_attacks_draw_the_same_of_weights_that_are_held_in_half_precision(
+    name: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a GPU holds them. Those that change weights change the full ones."""
+    monkeypatch.setattr(relearning, "BENIGN_STEPS", (1, 2))
+    monkeypatch.setattr(relearning, "ONE_STEPS", (1, 3))
+    bf16, told = replace(bench, settings=SETTINGS.model_copy(update={"mixed_precision": "bf16"})), attacked(bench)
+
+    def drawn() -> list[bytes]:
+        return [image.tobytes() for a in ATTACKS[name].attempts([told], bf16) for image in a.images]
+
+    full = drawn()
+    bench.model.denoiser.hold_in(torch.bfloat16)
+    assert drawn() == full
+    assert bench.model.denoiser.module.conv_in.weight.dtype == torch.bfloat16
+
+
 def test_wordings_are_other_texts_and_none_comes_twice(bench: Bench) -> None:
     texts = [sample.text for a in wordings.reworded(attacked(bench), bench) for sample in a.samples]
     assert len(texts) == len(set(texts)) and "a red disc by me" not in texts

@@ -42,14 +42,15 @@ def relearned(attacked: Attacked, bench: Bench) -> Iterator[Attempt]:
 
 @contextmanager
 def kept_weights(bench: Bench) -> Iterator[None]:
-    """Whatever becomes of the denoiser's weights inside, afterwards they are the same ones."""
+    """The denoiser's weights in full; whatever becomes of them inside, afterwards they are the same ones."""
     module = bench.model.denoiser.module
-    before = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
-    try:
-        yield
-    finally:
-        module.load_state_dict(before)
-        module.requires_grad_(False)
+    with bench.model.denoiser.in_full():
+        before = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+        try:
+            yield
+        finally:
+            module.load_state_dict(before)
+            module.requires_grad_(False)
 
 
 def fine_tuned(
