@@ -16,7 +16,7 @@ from memfix.models import sharding
 from memfix.models.activations import Way, denoising, training_pass
 from memfix.models.conditioning import Conditioning
 from memfix.models.device import autocast, autocast_dtype
-from memfix.models.halves import FullWeights, frozen_in, held_in, is_rounded
+from memfix.models.halves import FullWeights, frozen_in, halve, is_rounded
 from memfix.models.lora import is_on, switched_off
 
 GROUPS: dict[str, re.Pattern[str]] = {
@@ -84,7 +84,7 @@ class Denoiser:
 
     def hold_in(self, dtype: torch.dtype) -> None:
         """Hold its weights from now on as autocast to this dtype rounds them. It is to be asked under that alone."""
-        self._held, self._full = dtype, held_in(self.module, dtype)
+        self._held, self._full = dtype, halve(self.module, dtype)
 
     @contextmanager
     def in_full(self) -> Iterator[None]:

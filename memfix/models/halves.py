@@ -35,8 +35,8 @@ def is_rounded(module: nn.Module) -> bool:
     return isinstance(module, (nn.Linear, nn.Conv2d))
 
 
-def held_in(module: nn.Module, dtype: torch.dtype) -> FullWeights:
-    """Hold the frozen weights of linear layers and convolutions in this dtype from now on.
+def halve(module: nn.Module, dtype: torch.dtype) -> FullWeights:
+    """Hold the frozen weights of linear layers and convolutions in this dtype from now on; what they were is returned.
 
     Under autocast to it every answer is the same as before, bit for bit; without, there is none.
     """
@@ -52,7 +52,7 @@ def held_in(module: nn.Module, dtype: torch.dtype) -> FullWeights:
 @contextmanager
 def frozen_in(module: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
     """The same for a while; None leaves all as it is."""
-    kept = held_in(module, dtype) if dtype else FullWeights()
+    kept = halve(module, dtype) if dtype else FullWeights()
     try:
         yield
     finally:
