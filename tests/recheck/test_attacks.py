@@ -175,6 +175,24 @@ def test_benign_training_learns_clean_prompts_and_is_taken_back(bench: Bench, mo
     assert not list(relearning.benign(several, replace(bench, clean=[])))
 
 
+def test_fine_tuning_that_memory_does_not_hold_is_taken_in_parts(bench: Bench) -> None:
+    told, module = attacked(bench), bench.model.denoiser.module
+    moved = list[torch.Tensor]()
+    for most in (99, 3):
+
+        def check(_: torch.nn.Module, given: tuple[torch.Tensor, ...], most: int = most) -> None:
+            if len(given[0]) > most:
+                raise torch.OutOfMemoryError("of this test")
+
+        hook = module.register_forward_pre_hook(check)
+        with relearning.kept_weights(bench):
+            steps = relearning.fine_tuned(bench, [told.prompt.text], told.latent[None], 1e-2, 8)
+            next(steps), next(steps)
+            moved.append(weights(bench))
+        hook.remove()
+    torch.testing.assert_close(*moved, rtol=1e-3, atol=1e-3)  # Adam makes much of small differences
+
+
 def test_other_samplers_give_other_pictures_of_the_models_own_noise(bench: Bench) -> None:
     told, own = attacked(bench), bench.model._pipe.scheduler
     plain = bench.sample(told, 1, "same").images
