@@ -119,8 +119,7 @@ def locate(
     if path.is_file():
         if path.suffix != folders.WEIGHT_FILES:
             raise MemfixError(f"{path} is not a model.", NAMES)
-        _require_parts(path, given)
-        return ModelSource.of(model, path, donors=given)
+        return ModelSource.of(model, path, donors=_donors_for(path, given))
     if path.is_dir():
         if not (path / folders.INDEX).is_file():
             raise MemfixError(
@@ -144,7 +143,7 @@ def source_of(settings: DetectSettings) -> ModelSource:
 
 def _donors(settings: DetectSettings) -> dict[str, str]:
     """Parts of the model that come from elsewhere → from where."""
-    return {part: donor for part in single_file.DONORS if (donor := getattr(settings, part))}
+    return {part: donor for part in single_file.DONORS if (donor := getattr(settings, part, None))}
 
 
 def _supported() -> list[str]:
@@ -161,12 +160,17 @@ def _donor(part: str, donor: Path) -> Path:
     return donor
 
 
-def _require_parts(file: Path, donors: Mapping[str, Path]) -> None:
-    """Raise MemfixError for a file that is no model to be used, or that lacks a part which nothing else gives."""
-    lacking = [part for part in single_file.contents(file).lacks if part not in donors]
-    if lacking:
-        flags = " and ".join(f"{single_file.donor_flag(part)} FOLDER_OR_FILE" for part in lacking)
+def _donors_for(file: Path, donors: Mapping[str, Path]) -> dict[str, Path]:
+    """Where each part of a file's model comes from that is not its own.
+
+    Raises MemfixError for a file that is no model to be used, or that lacks a part which nothing else gives.
+    """
+    lacks = single_file.contents(file).lacks
+    donors = single_file.with_second_encoder(donors, lacks)
+    if lacking := [part for part in lacks if part not in donors]:
+        flags = " and ".join(f"{flag} FOLDER_OR_FILE" for flag in dict.fromkeys(map(single_file.donor_flag, lacking)))
         raise MemfixError(f"{file} has no {' and no '.join(lacking)}.", f"Name where it comes from: {flags}.")
+    return donors
 
 
 def _download(model: str, revision: str | None, variant: str | None) -> Path:
