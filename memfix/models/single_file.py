@@ -38,7 +38,7 @@ FAILURES = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, Single
 """What diffusers raises for files that are no models, or not whole."""
 CONFIGS = Path(__file__).parent / "configs"
 V, EPSILON = "v_prediction", "epsilon"
-FIRST, SECOND = "text_encoder", "text_encoder_2"
+ENCODER, SECOND_ENCODER = "text_encoder", "text_encoder_2"
 FIRST_LAYER, CLASSES = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.label_emb.0.0.weight"
 VAE, CLIP, OPEN_CLIP = "first_stage_model.decoder.", "cond_stage_model.transformer.", "cond_stage_model.model."
 CLIP_OF_XL, OPEN_CLIP_OF_XL = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
@@ -80,7 +80,7 @@ def contents(file: Path) -> Contents:
     told = WRITTEN.get(metadata.get("modelspec.prediction_type", ""))
     side = metadata.get("modelspec.resolution", "").split("x")[0]
     parts = {"vae": (VAE,), "text_encoder": (CLIP_OF_XL,) if family == "xl" else (CLIP, OPEN_CLIP)}
-    parts |= {SECOND: (OPEN_CLIP_OF_XL,)} if family == "xl" else {}
+    parts |= {SECOND_ENCODER: (OPEN_CLIP_OF_XL,)} if family == "xl" else {}
     lacks = tuple(part for part, prefixes in parts.items() if not any(key.startswith(prefixes) for key in shapes))
     return Contents(
         family, V if "v_pred" in shapes else told, int(side) if side.isdecimal() else None, lacks, tuple(shapes),
@@ -206,20 +206,20 @@ def clip_tokenizer(of_open_clip: bool) -> CLIPTokenizer:
 # -- donors -----------------------------------------------------------------------------------------------------------
 
 DONORS: dict[str, tuple[str, type[Any]]] = {
-    "vae": ("diffusers", AutoencoderKL), FIRST: ("transformers", CLIPTextModel),
-    SECOND: ("transformers", CLIPTextModelWithProjection),
+    "vae": ("diffusers", AutoencoderKL), ENCODER: ("transformers", CLIPTextModel),
+    SECOND_ENCODER: ("transformers", CLIPTextModelWithProjection),
 }  # fmt: skip
 """Parts that may come from elsewhere → the library and the class that they are of."""
 
 
 def donor_flag(part: str) -> str:
     """The flag that names where a part comes from; one is enough for both text encoders."""
-    return f"--{(FIRST if part == SECOND else part).replace('_', '-')}"
+    return f"--{(ENCODER if part == SECOND_ENCODER else part).replace('_', '-')}"
 
 
 def with_second_encoder(donors: Mapping[str, Path], lacks: Sequence[str]) -> dict[str, Path]:
     """Where parts come from: the second text encoder, where it is lacking, from where the first one does."""
-    return {**({SECOND: donors[FIRST]} if SECOND in lacks and FIRST in donors else {}), **donors}
+    return {**({SECOND_ENCODER: donors[ENCODER]} if SECOND_ENCODER in lacks and ENCODER in donors else {}), **donors}
 
 
 def load_part(part: str, donor: Path, config: Path) -> nn.Module:
