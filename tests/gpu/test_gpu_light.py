@@ -37,6 +37,6 @@ def test_only_the_denoiser_stays_while_it_is_trained_and_samples_are_drawn_all_t
 def test_copies_on_a_device_draw_what_the_model_draws(on: str, model) -> None:
     plan = plan_samples([Prompt(id="p", text="a")], range(6), steps=2, guidance=3.0)
     split = list(batches(plan, 2))
-    alone, together = ([*drawn_batches(model, split, "bf16", there)] for there in ([], [torch.device(on)] * 2))
+    alone, together = ([*drawn_batches(model, split, "bf16", places=there)] for there in ([], [torch.device(on)] * 2))
     for a, b in zip(alone, together, strict=True):
         assert all(map(np.array_equal, map(np.asarray, a.images), map(np.asarray, b.images)))

@@ -15,6 +15,7 @@ from memfix.measures.pixels import rms_difference
 from memfix.measures.quality import broken_share, detail_range
 from memfix.models.conditioning import Conditioning
 from memfix.models.denoiser import Network
+from memfix.models.replicas import drawn_batches
 from memfix.models.sampling import batches, plan_samples
 from memfix.records import SAME, Prompt, Score, Validation
 from memfix.unlearn.data.bank import Bank, Items
@@ -118,9 +119,10 @@ class Monitor:
         pictures: list[Image.Image] = []
         scores: list[Score] = []
         with self._sample.model.together():
-            for batch in batches(plan, detected.batch_size):
-                pictures += self._sample.model.sample(batch, detected.mixed_precision, told)
-                scores += self._sample.judge.score(batch, pictures[-len(batch) :])
+            plans, precision = batches(plan, detected.batch_size), detected.mixed_precision
+            for batch, images in drawn_batches(self._sample.model, plans, precision, told):
+                pictures += images
+                scores += self._sample.judge.score(batch, images)
         return pictures, scores
 
     @torch.no_grad()
