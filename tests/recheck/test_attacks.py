@@ -90,6 +90,26 @@ def test_attacks_draw_the_same_of_weights_that_are_held_in_half_precision(
     assert bench.model.denoiser.module.conv_in.weight.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("name", ["embedding", "strength", "precision", "relearn-clean", "relearn-one"])
+@pytest.mark.slow
+def test_attacks_that_train_go_with_two_encoders(
+    name: str, bench: Bench, xl_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To their end, with the size and crop that stay as they are told; the weights stay, and stay frozen."""
+    monkeypatch.setattr(relearning, "BENIGN_STEPS", (1, 2))
+    monkeypatch.setattr(relearning, "ONE_STEPS", (1, 3))
+    model = loading.load(loading.locate(str(xl_folder)))
+    original = {name: value + 0.1 for name, value in model.denoiser.module.state_dict().items()}
+    of_xl = replace(bench, model=model, original=original)
+    before, plain = weights(of_xl), of_xl.sample(attacked(of_xl), 1, "same").images
+    attempts = list(ATTACKS[name].attempts([attacked(of_xl)], of_xl))
+    points = {"embedding": [50], "strength": [2, 4, 6, 8], "precision": [2, 4, 6]}
+    assert [a.work for a in attempts] == points.get(name, [1, 2] if name == "relearn-clean" else [1, 3])
+    assert all(a.images[0].tobytes() != plain[0].tobytes() for a in attempts)
+    assert torch.equal(weights(of_xl), before)
+    assert not any(p.requires_grad for p in model.denoiser.module.parameters())
+
+
 def test_wordings_are_other_texts_and_none_comes_twice(bench: Bench) -> None:
     texts = [sample.text for a in wordings.reworded(attacked(bench), bench) for sample in a.samples]
     assert len(texts) == len(set(texts)) and "a red disc by me" not in texts
