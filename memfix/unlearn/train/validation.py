@@ -118,9 +118,10 @@ class Monitor:
         told = {(i, SAME): conditioning for i, conditioning in (instead or {}).items()}
         pictures: list[Image.Image] = []
         scores: list[Score] = []
-        with self._sample.model.together():
-            plans, precision = batches(plan, detected.batch_size), detected.mixed_precision
-            for batch, images in drawn_batches(self._sample.model, plans, precision, told):
+        plans, precision, model = batches(plan, detected.batch_size), detected.mixed_precision, self._sample.model
+        rounded = "no" if self._settings.use_dora else precision  # DoRA reads frozen weights in full
+        with model.together(), model.denoiser.in_halves(rounded):
+            for batch, images in drawn_batches(model, plans, precision, told):
                 pictures += images
                 scores += self._sample.judge.score(batch, images)
         return pictures, scores
