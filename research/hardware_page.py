@@ -58,7 +58,8 @@ kept.
 - **Sampling** (`detect`, `screen`, `recheck`, `attack`) holds the denoiser as arithmetic rounds it, which again changes
   no number: samples are those of autocast over fp32 weights, bit by bit. Text encoders and autoencoder stay in fp32,
   since texts and pictures are encoded outside of half precision too, and large autoencoders overflow in it. The full
-  weights of the denoiser lie in the memory of the host, from where an attack that changes weights takes them.
+  weights of the denoiser lie in the memory of the host (10 GiB for SDXL, and the re-check has two models), from where
+  an attack that changes weights takes them.
 - **Attacks** of the re-check that search embeddings take a pass of 8 items, split in the same way; the re-check holds
   the original and the new model. `--attacks all` trains all weights, which takes what full training takes; the attacks
   `precision` and `strength`, the screen `curvature` and samples with a rewording taken off hold the denoiser in fp32.
