@@ -180,7 +180,7 @@ class Changed(NewWeights):
         """A name in the place of a digest."""
         return RecheckInputs(weights_sha256=self.name)
 
-    def load(self, detection: Detection, talk: Talk) -> DiffusionModel:
+    def load(self, detection: Detection, talk: Talk, asked_in: str = "no") -> DiffusionModel:
         """The original model, changed."""
         return self.change(detection, detection.model())
 

@@ -54,10 +54,15 @@ kept.
 - **What is held** by a LoRA training are the weights of the denoiser, rounded to half precision where arithmetic
   rounds them anyway, which changes no number; text encoders and autoencoder are on the CPU while steps are taken.
   Full training holds weights, gradients of both sides, AdamW's state and, for `--prior-target model`, a copy in half
-  precision. Sampling holds all weights in fp32, and so does every model as it is loaded: what does not fit then does
-  not fit at all.
+  precision. A model that is to be trained is loaded in fp32: what does not fit then does not fit at all.
+- **Sampling** (`detect`, `screen`, `recheck`, `attack`) holds the denoiser as arithmetic rounds it, which again changes
+  no number: samples are those of autocast over fp32 weights, bit by bit. Text encoders and autoencoder stay in fp32,
+  since texts and pictures are encoded outside of half precision too, and large autoencoders overflow in it. The full
+  weights of the denoiser lie in the memory of the host (10 GiB for SDXL, and the re-check has two models), from where
+  an attack that changes weights takes them.
 - **Attacks** of the re-check that search embeddings take a pass of 8 items, split in the same way; the re-check holds
-  the original and the new model. `--attacks all` trains all weights, which takes what full training takes.
+  the original and the new model. `--attacks all` trains all weights, which takes what full training takes; the attacks
+  `precision` and `strength`, the screen `curvature` and samples with a rewording taken off hold the denoiser in fp32.
 - **Cards without fast bf16** (T4, V100, RTX 20) compute in fp32 unless `--mixed-precision fp16` is given, which takes
   as much memory as these tables say; activations of fp32 take about a third more, and weights of a LoRA training
   twice as much. Apple's MPS computes in fp32. memfix says so at the start, and `memfix doctor` does.
@@ -81,7 +86,7 @@ def count(families: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
     for architecture in (ARCHITECTURES[name] for name in families or ARCHITECTURES):
         detected = DetectSettings(mixed_precision="bf16")
         kinds = {LORA: {}, FULL: {"weights": "full"}, EIGHT: {"weights": "full", "use_8bit_adam": True}}
-        demands = {SAMPLING: sampling_demand(model_of(build(architecture, "meta")), detected)}
+        demands = {SAMPLING: sampling_demand(model_of(build(architecture, "meta")), detected, on_gpu=True)}
         for work, values in kinds.items():
             settings = UnlearnSettings.model_validate(values)
             model, method = model_of(build(architecture, "meta")), get_method(settings.method)

@@ -31,7 +31,11 @@ class DetectSettings(Settings):
         description="VAE to use in the place of the model's own, or where its file has none: a diffusers folder, or a "
         "single .safetensors file.",
     )
-    text_encoder: str | None = Field(None, description="Text encoder in the place of the model's own, given likewise.")
+    text_encoder: str | None = Field(
+        None,
+        description="Text encoder in the place of the model's own, given likewise; for a file of Stable Diffusion XL "
+        "that lacks its second one, a model that has both.",
+    )
     resolution: int | None = Field(
         None,
         ge=8,

@@ -87,4 +87,4 @@ class Screening:
             raise MemfixError(f"{self.label} contains no prompt.", "Write one prompt per line.")
 
     def _model(self) -> DiffusionModel:
-        return loading.load(self.source, self.settings.picture_size)
+        return loading.load(self.source, self.settings.picture_size, asked_in=self.settings.mixed_precision)

@@ -40,7 +40,7 @@ def attack(run: Run, settings: RecheckSettings, talk: Talk, weights: NewWeights,
             told = {"weights": str(weights), **identity, "settings": about, "left_out": attacks.left_out}
             write_atomic(place / ABOUT, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
         if attacks.chosen:
-            attacks(weights.load(detection, talk), detection.model)
+            attacks(weights.load(detection, talk, detection.settings.mixed_precision), detection.asked_model)
     return attacks
 
 

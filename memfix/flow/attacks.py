@@ -197,4 +197,5 @@ def inputs_of(weights: NewWeights, settings: RecheckSettings) -> RecheckInputs:
 
 
 def _weights_of(model: DiffusionModel) -> dict[str, torch.Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in model.denoiser.module.state_dict().items()}
+    with model.denoiser.in_full():
+        return {name: value.detach().cpu().clone() for name, value in model.denoiser.module.state_dict().items()}

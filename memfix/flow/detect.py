@@ -96,8 +96,9 @@ def detect(
             talk.say(f"Detection in {run.path} is already complete, so there is nothing to do.")
             return run
         entry.wrong_rows = wrong.count
-        model = loading.load(opened.source, settings.picture_size)
-        model.adapters.fuse(*adapters_of(settings))
+        model = loading.load(
+            opened.source, settings.picture_size, adapters_of(settings), asked_in=settings.mixed_precision
+        )  # fmt: skip
         _tell_of_model(model, settings, talk)
         entry.loaded_by, entry.drawn = model.loaded_by, bool(opened.references or opened.indexed)
         references = _open_references(opened, settings, wrong, talk, model.latents.drawn)

@@ -153,10 +153,13 @@ class Detection:
         return Judge(references, self.rule, parts, self.witnesses)
 
     def model(self) -> DiffusionModel:
-        """The model as it was detected on, with the adapter that it had."""
-        model = loading.load(self.source, self.settings.picture_size)
-        model.adapters.fuse(*adapters_of(self.settings))
-        return model
+        """The model as it was detected on, with the adapter that it had, to be trained."""
+        return loading.load(self.source, self.settings.picture_size, adapters_of(self.settings))
+
+    def asked_model(self) -> DiffusionModel:
+        """The same, only to be asked, in the precision of the detection."""
+        s = self.settings
+        return loading.load(self.source, s.picture_size, adapters_of(s), asked_in=s.mixed_precision)
 
     def require_same_model(self) -> None:
         """Raise MemfixError if the model, or the adapter on top of it, is not what it was."""

@@ -97,25 +97,29 @@ def training_demand(
     return Demand(held + each * changed, growth, 4 * model.count_weights())
 
 
-def sampling_demand(model: DiffusionModel, settings: DetectSettings) -> Demand:
-    """Of a detection, which samples whole batches."""
+def sampling_demand(model: DiffusionModel, settings: DetectSettings, on_gpu: bool) -> Demand:
+    """Of a detection, which samples whole batches, on a GPU or on a CPU."""
     guided, dtype = 2 if settings.guidance_scale > 1 else 1, autocast_dtype(settings.mixed_precision)
+    halves = on_gpu and dtype is not None
+    held = model.count_bytes(halves)
 
     def at_once(pictures: int) -> int:
-        denoised = model.denoiser.count_sampling(dtype, guided * pictures)
+        denoised = model.denoiser.count_sampling(dtype, guided * pictures, halves)
         return max(denoised, model.latents.count_decoding(dtype, pictures))
 
     grown = Growth(settings.batch_size, at_once(settings.batch_size), at_once(1))
-    return Demand(4 * model.count_weights(), lambda _: grown, 4 * model.count_weights())
+    return Demand(held, lambda _: grown, held)
 
 
-def attack_demand(model: DiffusionModel, settings: DetectSettings) -> Demand:
+def attack_demand(model: DiffusionModel, settings: DetectSettings, on_gpu: bool) -> Demand:
     """Of an attack that searches embeddings, while a re-check holds the original model and the new one."""
     dtype = autocast_dtype(settings.mixed_precision)
+    halves = on_gpu and dtype is not None
+    held = 2 * model.count_bytes(halves)
 
     @cache
     def growth(checkpointing: bool) -> Growth:
-        way = Way("prompt", dtype, checkpointing)
+        way = Way("prompt", dtype, checkpointing, halves)
         return Growth(BATCH, *(model.denoiser.count_pass(way, n) for n in (BATCH, 1)))
 
-    return Demand(2 * 4 * model.count_weights(), growth, 2 * 4 * model.count_weights())
+    return Demand(held, growth, held)

@@ -34,12 +34,13 @@ def outlook(settings: DetectSettings, images: int) -> dict[str, Any]:
     """
     if not is_here(settings):
         return {"model": settings.model, "model_here": False, "seconds_of_sampling": None}
-    model = loading.load(loading.source_of(settings), settings.picture_size)
+    model = loading.load(loading.source_of(settings), settings.picture_size, asked_in=settings.mixed_precision)
+    card = gpu_memory()
     height, width = model.latents.picture_size
     return {
         "model": settings.model, "model_here": True, "loaded_by": model.loaded_by, "device": str(device()),
         "picture_size": f"{width} × {height}", "weights": model.count_weights(),
-        **sampling_demand(model, settings).on(gpu_memory()).told,
+        **sampling_demand(model, settings, card is not None).on(card).told,
         "seconds_of_sampling": round(images * _seconds_per_image(model, settings, images)),
     }  # fmt: skip
 
@@ -47,10 +48,10 @@ def outlook(settings: DetectSettings, images: int) -> dict[str, Any]:
 def recheck_outlook(run: Run, settings: RecheckSettings) -> dict[str, Any]:
     """How much memory a re-check of a run takes: as it samples, and as attacks search embeddings, if they do."""
     detection = Detection.of(run)
-    model, card = detection.model(), gpu_memory()
-    found = sampling_demand(model, detection.settings).on(card).told
+    model, card = detection.asked_model(), gpu_memory()
+    found = sampling_demand(model, detection.settings, card is not None).on(card).told
     if any(attack.name.startswith("embedding") for attack in get_attacks(settings)):
-        attack = attack_demand(model, detection.settings).on(card).told
+        attack = attack_demand(model, detection.settings, card is not None).on(card).told
         found |= {f"attack_{name}": value for name, value in attack.items()}
     return found
 

@@ -46,7 +46,7 @@ def recheck(
     weights.require_as_trained(run)
     inputs, memory = inputs_of(weights, settings), sampling_memory(detection.settings, later=True)
     if overwrite:  # once what is to be checked has shown that it can be loaded
-        weights.load(detection, Talk(quiet=True))
+        weights.load(detection, Talk(quiet=True), detection.settings.mixed_precision)
         run.discard("recheck")
     with run.lock(), run.stage(RecheckStage, settings, inputs, argv) as entry, memory:
         if (run.path / "changes.jsonl").exists():
@@ -57,7 +57,7 @@ def recheck(
         prompts = [p for p in detection.prompts if p.id in sampled]
         if advice := precision_advice(detection.settings.mixed_precision):
             talk.warn(advice)
-        model = weights.load(detection, talk)
+        model = weights.load(detection, talk, detection.settings.mixed_precision)
         judge, edit, wordings = detection.judge(model), *weights.rewording(run)
         if edit is None and any(r.applied for r in run.read("rewordings.jsonl", Rewording)):
             talk.warn(
@@ -76,7 +76,7 @@ def recheck(
                 for done in check.sample(bare):
                     bar.at(done)
         attack = Attacks(detection, settings, judge, talk, AFTER)
-        attacked = attack(check.model, detection.model)
+        attacked = attack(check.model, detection.asked_model)
         entry.attacks = list(dict.fromkeys(r.attack for r in attacked if r.curve and r.version is Version.AFTER))
         trained = run.header.stages.unlearn
         if trained and trained.settings.adversarial_steps:

@@ -100,7 +100,8 @@ def _of_first_rank(
             clear(run)
         forget_peak_memory()
         sample = Sampler(model, detection.judge(model), detection.settings, talk)
-        pairs = gather(detection, entry, sample, method, own)
+        with model.denoiser.in_halves(detection.settings.mixed_precision):  # as a detection samples
+            pairs = gather(detection, entry, sample, method, own)
         latents = list(talk.track(encode_pairs(model, pairs), "Encoding pictures", len(pairs)))
         bank, apart = build_bank(model, pairs, latents), list[Path]()
         training = Training(run, sample, bank, method, settings, detection)

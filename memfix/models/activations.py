@@ -112,12 +112,15 @@ def passed(network: UNet2DConditionModel, way: Way, items: int) -> PassBytes:
     return PassBytes(kept, ledger.peak)
 
 
-def denoising(unet: UNet2DConditionModel, dtype: torch.dtype | None, items: int) -> int:
-    """The most bytes that a denoising step holds of so many items; guidance makes two of a picture."""
+def denoising(unet: UNet2DConditionModel, dtype: torch.dtype | None, items: int, halves: bool = False) -> int:
+    """The most bytes that a denoising step holds of so many items; guidance makes two of a picture.
+
+    halves: as in `Way`.
+    """
     network = _without_numbers(unet).eval()
     as_on_gpu(network)
     with FakeTensorMode(), torch.no_grad():
-        _fill(network, None)
+        _fill(network, dtype if halves else None)
         told = _told(network, items)
         ledger = _ledger(network, _tensors(told))
         with ledger, _computing_in(dtype):

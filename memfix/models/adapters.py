@@ -132,9 +132,13 @@ class Adapters:
         file = lora.file_of(path)
         bare, unet = lora.require_names(file, self._pipe.unet), self._pipe.unet
         try:
+            own = load_file(file)
+            held = lora.with_output_layers(own)
             with warnings.catch_warnings():  # peft warns of what _check_complete decides
                 warnings.simplefilter("ignore", RuntimeWarning)
-                if bare:
+                if len(held) > len(own):
+                    self._pipe.load_lora_weights(held)
+                elif bare:
                     unet.load_lora_adapter(file.parent, prefix=None, weight_name=file.name, use_safetensors=True)
                 else:
                     self._pipe.load_lora_weights(file.parent, weight_name=file.name, use_safetensors=True)
@@ -148,18 +152,19 @@ class Adapters:
         names = {part: names for part, names in self._pipe.get_list_adapters().items() if names}
         changed = {part: getattr(self._pipe, part) for part in names}
         name = next((name for own in names.values() for name in own), "")
-        self._check_complete(file, changed, name)
+        self._check_complete(file, held, changed, name)
         require_finite_weights(changed, str(file))
         return str(name)
 
     @staticmethod
-    def _check_complete(path: Path, changed: Mapping[str, nn.Module], name: str) -> None:
-        """Every weight of the file must have arrived: a loader that skips names would leave the model as it was.
+    def _check_complete(
+        path: Path, held: Mapping[str, torch.Tensor], changed: Mapping[str, nn.Module], name: str
+    ) -> None:  # fmt: skip
+        """Every weight that a file holds must have arrived: a loader that skips names would leave the model as it was.
 
         Counted, not compared by name, since adapters come under several naming schemes. What is left on the meta device
         has a layer that the file names, but no weights.
         """
-        held = load_file(path)
         for of_texts in (False, True):
             own = [v for key, v in held.items() if key.startswith(TEXT_PREFIXES) is of_texts]
             wanted, taken = sum(v.numel() for v in own if v.numel() > 1), 0

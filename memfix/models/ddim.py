@@ -48,8 +48,8 @@ def denoise(
 
 
 def _times(model: DiffusionModel, steps: int) -> Sequence[int]:
-    """Training timesteps, evenly spaced up to the last one."""
-    last = len(model.schedule) - 1
+    """Training timesteps, evenly spaced up to the last one that says something of the picture."""
+    last = model.schedule.last
     return [round(last * (i + 1) / steps) for i in range(steps)]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, cast
 
 import torch
@@ -15,7 +16,7 @@ from memfix.models import sharding
 from memfix.models.activations import Way, denoising, training_pass
 from memfix.models.conditioning import Conditioning
 from memfix.models.device import autocast, autocast_dtype
-from memfix.models.halves import frozen_in, is_rounded
+from memfix.models.halves import FullWeights, frozen_in, halve, is_rounded
 from memfix.models.lora import is_on, switched_off
 
 GROUPS: dict[str, re.Pattern[str]] = {
@@ -44,6 +45,8 @@ class Denoiser:
 
     def __init__(self, pipe: StableDiffusionPipeline) -> None:
         self._pipe = pipe
+        self._held: torch.dtype | None = None
+        self._full = FullWeights()
 
     @property
     def module(self) -> nn.Module:
@@ -79,13 +82,35 @@ class Denoiser:
         on_gpu = next(self.module.parameters()).is_cuda
         return frozen_in(self.module, autocast_dtype(mixed_precision) if on_gpu else None)
 
+    def hold_in(self, dtype: torch.dtype) -> None:
+        """Hold its weights from now on as autocast to this dtype rounds them. It is to be asked under that alone."""
+        self._held, self._full = dtype, halve(self.module, dtype)
+
+    @contextmanager
+    def in_full(self) -> Iterator[None]:
+        """Its weights in full precision for a while, however they are held. What is made of them there is undone."""
+        if self._held is None:
+            yield
+            return
+        dtype, self._held = self._held, None
+        self._full.put_back()
+        try:
+            yield
+        finally:
+            self._full.round_to(dtype)
+            self._held = dtype
+
+    def as_held(self) -> AbstractContextManager[Any]:
+        """The precision of arithmetic in which it can be asked: full, unless its weights are held in another one."""
+        return torch.autocast(self._pipe.device.type, self._held) if self._held else nullcontext()
+
     def count_pass(self, way: Way, items: int) -> int:
         """The most bytes that a pass of so many items holds beside its weights, trained in this way."""
         return training_pass(self._pipe.unet, way, items).peak
 
-    def count_sampling(self, dtype: torch.dtype | None, items: int) -> int:
-        """The same of a step of sampling, computed in this dtype."""
-        return denoising(self._pipe.unet, dtype, items)
+    def count_sampling(self, dtype: torch.dtype | None, items: int, halves: bool) -> int:
+        """The same of a step of sampling, computed in this dtype, with weights in `halves` where that rounds them."""
+        return denoising(self._pipe.unet, dtype, items, halves)
 
     def count_bytes(self, halves: bool) -> int:
         """Bytes of its weights in fp32, those that are frozen and rounded anyway in `halves` of it."""

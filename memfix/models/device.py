@@ -43,6 +43,11 @@ def autocast_dtype(mixed_precision: str) -> torch.dtype | None:
             return torch.bfloat16 if _fast_bf16() else None
 
 
+def held_dtype(mixed_precision: str) -> torch.dtype | None:
+    """The dtype in which weights that are only asked are held: that of arithmetic on a GPU; None for fp32."""
+    return autocast_dtype(mixed_precision) if device().type == "cuda" else None
+
+
 def precision_advice(mixed_precision: str) -> str:
     """What a user of this device should know of the precision that is asked for; empty where it is the best one."""
     kind = device().type

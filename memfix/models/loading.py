@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -22,9 +22,11 @@ from memfix.demo import DEMO, MODEL
 from memfix.errors import MemfixError
 from memfix.files import files_below, sha256, sha256_of
 from memfix.models import folders, single_file
-from memfix.models.device import device
+from memfix.models.course import sampler
+from memfix.models.device import device, held_dtype
 from memfix.models.distilled import require_plain_guidance
 from memfix.models.inversion import Inversion, add_embeddings
+from memfix.models.lora import Adapter
 from memfix.models.model import DiffusionModel
 from memfix.models.probe import LIKE_NOISE
 from memfix.models.xl import XLModel
@@ -36,6 +38,7 @@ FAMILIES: dict[type[Any], Callable[[Any], DiffusionModel]] = {
     StableDiffusionPipeline: DiffusionModel, StableDiffusionXLPipeline: XLModel,
 }  # fmt: skip
 """Class of a pipeline → what makes a model of it."""
+FEW = 10  # steps, of which the first one is looked at
 NAMES = "Give a diffusers folder, a .safetensors file or a hub id."
 NAMING = "-m MODEL, MEMFIX_MODEL, or model under [detect] in the file of --config"
 Size = Callable[[tuple[int, int]], tuple[int, int]]
@@ -116,8 +119,7 @@ def locate(
     if path.is_file():
         if path.suffix != folders.WEIGHT_FILES:
             raise MemfixError(f"{path} is not a model.", NAMES)
-        _require_parts(path, given)
-        return ModelSource.of(model, path, donors=given)
+        return ModelSource.of(model, path, donors=_donors_for(path, given))
     if path.is_dir():
         if not (path / folders.INDEX).is_file():
             raise MemfixError(
@@ -141,7 +143,7 @@ def source_of(settings: DetectSettings) -> ModelSource:
 
 def _donors(settings: DetectSettings) -> dict[str, str]:
     """Parts of the model that come from elsewhere → from where."""
-    return {part: donor for part in single_file.DONORS if (donor := getattr(settings, part))}
+    return {part: donor for part in single_file.DONORS if (donor := getattr(settings, part, None))}
 
 
 def _supported() -> list[str]:
@@ -158,12 +160,17 @@ def _donor(part: str, donor: Path) -> Path:
     return donor
 
 
-def _require_parts(file: Path, donors: Mapping[str, Path]) -> None:
-    """Raise MemfixError for a file that is no model to be used, or that lacks a part which nothing else gives."""
-    lacking = [part for part in single_file.contents(file).lacks if part not in donors]
-    if lacking:
-        flags = " and ".join(f"{single_file.donor_flag(part)} FOLDER_OR_FILE" for part in lacking)
+def _donors_for(file: Path, donors: Mapping[str, Path]) -> dict[str, Path]:
+    """Where each part of a file's model comes from that is not its own.
+
+    Raises MemfixError for a file that is no model to be used, or that lacks a part which nothing else gives.
+    """
+    lacks = single_file.contents(file).lacks
+    donors = single_file.with_second_encoder(donors, lacks)
+    if lacking := [part for part in lacks if part not in donors]:
+        flags = " and ".join(f"{flag} FOLDER_OR_FILE" for flag in dict.fromkeys(map(single_file.donor_flag, lacking)))
         raise MemfixError(f"{file} has no {' and no '.join(lacking)}.", f"Name where it comes from: {flags}.")
+    return donors
 
 
 def _download(model: str, revision: str | None, variant: str | None) -> Path:
@@ -185,11 +192,15 @@ def _download(model: str, revision: str | None, variant: str | None) -> Path:
         ) from None  # fmt: skip
 
 
-def load(source: ModelSource, size: Size = own_size) -> DiffusionModel:
-    """Load a model in fp32 on this process's device; autocast chooses the precision of its arithmetic.
+def load(
+    source: ModelSource, size: Size = own_size, adapters: Sequence[Path | Adapter] = (), asked_in: str = "no"
+) -> DiffusionModel:
+    """Load a model on this process's device, in fp32; autocast chooses the precision of its arithmetic.
 
-    size: the model's own height and width of pictures, in pixels → those that take their place. Raises MemfixError for
-    what cannot be loaded, is no model of a known kind, or has weights that are not numbers.
+    size: the model's own height and width of pictures, in pixels → those that take their place. adapters: what becomes
+    part of its weights. asked_in: the precision of arithmetic of a model that is only asked, never trained; a GPU then
+    holds the weights of its denoiser as that rounds them, and never all of them in fp32.
+    Raises MemfixError for what cannot be loaded, is no model of a known kind, or has weights that are not numbers.
     """
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
@@ -211,15 +222,20 @@ def load(source: ModelSource, size: Size = own_size) -> DiffusionModel:
     _check_noise(pipe, source.name)
     require_plain_guidance(pipe, source.name)
     pipe.set_progress_bar_config(disable=True)
-    pipe = pipe.to(device(), torch.float32)
+    dtype = held_dtype(asked_in)
+    pipe = pipe.to("cpu" if dtype else device(), torch.float32)
     add_embeddings(pipe, source.embeddings)
     for module in pipe.components.values():
         if isinstance(module, nn.Module):
             module.requires_grad_(False).eval()
     model = make(pipe)
     model.latents.resize(*size(model.latents.picture_size))
-    _check_prediction(model, source.name)
     model.require_finite_weights(source.name)
+    model.adapters.fuse(*adapters)
+    if dtype:
+        model.denoiser.hold_in(dtype)
+        pipe.to(device())
+    _check_prediction(model, source.name)
     return model
 
 
@@ -247,6 +263,20 @@ def _check_noise(pipe: Any, name: str) -> None:
             f"{' and '.join(PREDICTIONS)} are supported.",
             "If that is not what the model was trained for, correct scheduler/scheduler_config.json.",
         )
+    if config.get("prediction_type", "epsilon") == single_file.EPSILON and _begins_without_signal(pipe):
+        raise MemfixError(
+            f"The noise of {name} ends in noise alone (rescale_betas_zero_snr), and its {kind} begins there, where a "
+            f"network that predicts '{single_file.EPSILON}' says nothing of the picture: its pictures are no numbers.",
+            "Correct scheduler/scheduler_config.json: prediction_type if the model predicts "
+            f"'{single_file.V}', else rescale_betas_zero_snr.",
+        )
+
+
+def _begins_without_signal(pipe: Any) -> bool:
+    """Whether its sampler divides by the signal where there is none."""
+    signals = pipe.scheduler.alphas_cumprod
+    first = round(float(sampler(pipe, FEW).timesteps.max()))
+    return float(signals[min(first, len(signals) - 1)]) == 0
 
 
 def _check_prediction(model: DiffusionModel, name: str) -> None:

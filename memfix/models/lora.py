@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,10 @@ FIRST, SECOND = ".lora_A.", ".lora_B."  # the two factors of an adapter, which a
 HELD = "memfix_held"  # in a file's metadata: digests of the adapters that its weights are the sum of
 PEFT_PREFIX = "base_model.model."
 LENGTHS = ("lora_magnitude_vector", "dora_scale")  # of rows, which DoRA learns; as peft and as others name them
+KOHYA_TEXTS = re.compile(r"(?P<attention>(?P<encoder>lora_te\d?_).*_self_attn_)[qkv]_proj\.lora_down\.weight")
+OUT_PROJ = "out_proj"  # the last layer of an attention of CLIP
+BUNDLED = "bundle_emb."  # begins names of embeddings in a LoRA's file: bundle_emb.WORD.string_to_param.*
+MARKS = ("lora", "alpha", "dora")  # of which each name of a weight has one
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut", "proj_in", "proj_out"]
 
 
@@ -125,6 +129,22 @@ def opened_lora(file: Path) -> Iterator[Any]:
         ) from None
 
 
+def with_output_layers(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a LoRA with one more layer, which changes nothing, for each text encoder that needs it.
+
+    diffusers knows kohya's names of attention layers of texts by those of `out_proj`, and reads none without one.
+    """
+    added = dict[str, torch.Tensor]()
+    for key, down in state.items():
+        found = KOHYA_TEXTS.fullmatch(key)
+        if found and not any(name.startswith(found["encoder"]) and OUT_PROJ in name for name in {**state, **added}):
+            up = state[key.replace("lora_down", "lora_up")]
+            layer = f"{found['attention']}{OUT_PROJ}"
+            sides = {"lora_down.weight": down, "lora_up.weight": up, "alpha": torch.tensor(1.0)}
+            added |= {f"{layer}.{side}": torch.zeros_like(value) for side, value in sides.items()}
+    return {**state, **added}
+
+
 def require_names(file: Path, unet: nn.Module) -> bool:
     """Whether a file names layers of the UNet as the UNet itself does, without a prefix, as its own
     `save_lora_adapter` writes them.
@@ -139,6 +159,16 @@ def require_names(file: Path, unet: nn.Module) -> bool:
         raise MemfixError(
             f"{file} is a {other}, not a LoRA, and only LoRAs are supported.",
             "Build it into the model's weights with the tool that it was made for, and give memfix that model.",
+        )
+    if words := sorted({name.split(".")[1] for name in names if name.startswith(BUNDLED)}):
+        raise MemfixError(
+            f"{file} also holds embeddings of textual inversion ({', '.join(words)}), which no loader of LoRAs reads.",
+            "Save them as files of their own for --embedding, and the LoRA without them.",
+        )
+    if not any(word in name for name in names for word in MARKS):
+        raise MemfixError(
+            f"{file} is no LoRA: it holds {', '.join(sorted(names)[:2])}.",
+            "Give a LoRA of this model. An embedding of textual inversion is given to --embedding.",
         )
     if all(name.startswith(PEFT_PREFIX) for name in names):
         raise MemfixError(

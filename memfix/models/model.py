@@ -86,7 +86,8 @@ class DiffusionModel:
 
     def likeness_to_noise(self) -> float:
         """Correlation of its answer to pure noise with the noise; see `probe`."""
-        return likeness_to_noise(self._pipe, self.text.encode([""]))
+        with self.denoiser.as_held():
+            return likeness_to_noise(self._pipe, self.text.encode([""]))
 
     def frames(self, images: Sequence[Image.Image]) -> torch.Tensor | None:
         """What the denoiser is told of pictures beside their texts, as `Conditioning.time_ids`; None if it is not."""
@@ -99,6 +100,11 @@ class DiffusionModel:
     def count_weights(self) -> int:
         """How many numbers all of its weights are, adapters included."""
         return sum(p.numel() for module in self._parts.values() for p in module.parameters())
+
+    def count_bytes(self, halves: bool) -> int:
+        """Bytes of all of its weights as they are sampled, those of the denoiser in `halves` where these are held."""
+        denoiser = sum(p.numel() for p in self.denoiser.module.parameters())
+        return 4 * (self.count_weights() - denoiser) + self.denoiser.count_bytes(halves)
 
     def prepare_training(self, weights: str, rank: int, seed: int, dora: bool) -> None:
         """Get the denoiser ready to be trained: all of it ("full"), or a fresh adapter ("lora")."""
@@ -137,9 +143,11 @@ class DiffusionModel:
             if part is not self.denoiser.module:
                 part.to(place)
 
-    def without(self, edit: ContextEdit) -> AbstractContextManager[None]:
+    @contextmanager
+    def without(self, edit: ContextEdit) -> Iterator[None]:
         """The model for a while as it is without an edit that is built into it."""
-        return taken_off(self.denoiser.module, edit)
+        with self.denoiser.in_full(), taken_off(self.denoiser.module, edit):
+            yield
 
     def sampled_by(self, name: str) -> AbstractContextManager[None]:
         """The model for a while with another sampler: a row of `samplers.SAMPLERS`."""

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 from memfix.models.device import autocast_dtype, like_devices
-from memfix.models.model import DiffusionModel
+from memfix.models.model import DiffusionModel, Instead
 from memfix.records import Sample
 
 AHEAD = 2  # batches that a copy is given before its first one is looked at
@@ -38,27 +38,28 @@ def places_for(mixed_precision: str) -> list[torch.device]:
 
 
 def drawn_batches(
-    model: DiffusionModel, plan: Iterable[Sequence[Sample]], mixed_precision: str,
+    model: DiffusionModel, plan: Iterable[Sequence[Sample]], mixed_precision: str, instead: Instead | None = None,
     places: Sequence[torch.device] | None = None,
 ) -> Iterator[DrawnBatch]:  # fmt: skip
     """The batches of a plan with their pictures, in order, drawn in these places; see `places_for`.
 
-    Without a place batches are drawn one after the other, by the model itself.
+    Without a place batches are drawn one after the other, by the model itself. instead: as `DiffusionModel.sample` has
+    it.
     """
-    places = places_for(mixed_precision) if places is None else places
+    places, plan = places_for(mixed_precision) if places is None else places, list(plan)
     if not places:
         for batch in plan:
-            yield DrawnBatch(batch, model.sample(batch, mixed_precision))
+            yield DrawnBatch(batch, model.sample(batch, mixed_precision, instead))
         return
     with ExitStack() as stack:
-        copies = [model, *(copied(model, place) for place in places[1:])]
+        copies = [model, *(copied(model, place) for place in places[1 : len(plan)])]
         workers = [ThreadPoolExecutor(1) for _ in copies]
         for worker in workers:
             stack.callback(worker.shutdown, cancel_futures=True)
         waiting = deque[tuple[Sequence[Sample], Future[list[Image.Image]]]]()
         for i, batch in enumerate(plan):
             turn = i % len(copies)
-            waiting.append((batch, workers[turn].submit(copies[turn].sample, batch, mixed_precision)))
+            waiting.append((batch, workers[turn].submit(copies[turn].sample, batch, mixed_precision, instead)))
             if len(waiting) == AHEAD * len(copies):
                 samples, drawn = waiting.popleft()
                 yield DrawnBatch(samples, drawn.result())

@@ -31,6 +31,14 @@ class NoiseSchedule:
     def __len__(self) -> int:
         return len(self.signal_scale)
 
+    @property
+    def last(self) -> int:
+        """The last timestep at which an answer says something of the picture: of all of them, but for an ε under a
+        schedule that ends in noise alone, whose least errors hide it there."""
+        if self.prediction_type != "epsilon":
+            return len(self) - 1
+        return int((self.signal_scale >= LEAST_SIGNAL).nonzero().max())
+
     def noise(self, answer: torch.Tensor, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
         """The ε that an answer at noisy latents of one training timestep stands for, [n, C, h, w]."""
         return implied_noise(answer, noisy, *self._scales(timestep), self.prediction_type)

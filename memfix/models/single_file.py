@@ -5,7 +5,7 @@ The configuration of each family travels with memfix, in `configs/`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from diffusers.loaders.single_file_utils import (
 )
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from memfix.errors import MemfixError
 from memfix.models.latents import LatentSpace
@@ -38,9 +38,11 @@ FAILURES = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, Single
 """What diffusers raises for files that are no models, or not whole."""
 CONFIGS = Path(__file__).parent / "configs"
 V, EPSILON = "v_prediction", "epsilon"
+ENCODER, SECOND_ENCODER = "text_encoder", "text_encoder_2"
 FIRST_LAYER, CLASSES = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.label_emb.0.0.weight"
 VAE, CLIP, OPEN_CLIP = "first_stage_model.decoder.", "cond_stage_model.transformer.", "cond_stage_model.model."
-CLIP_OF_XL = "conditioner.embedders.0.transformer."
+CLIP_OF_XL, OPEN_CLIP_OF_XL = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
+XL_WIDTH = 2048  # of what its cross-attention reads, from both encoders
 FAMILY_OF_KIND = {"v1": "sd1", "v2": "sd2", "xl_base": "xl"}
 """What diffusers calls the kinds of files that are supported → family; it takes files of unknown kinds for v1."""
 LORA_WORDS = ("lora_down", "lora_up", "lora_A", "lora_B", "hada_", "lokr_")
@@ -64,7 +66,7 @@ class Contents(NamedTuple):
     side: int | None
     """Height and width of pictures in pixels, where the file says so."""
     lacks: tuple[str, ...]
-    """Parts of a model that are not in the file: `vae`, `text_encoder`."""
+    """Parts of a model that are not in the file: `vae`, `text_encoder`, `text_encoder_2`."""
     names: tuple[str, ...]
     """Of all weights."""
     zero_snr: bool = False
@@ -78,6 +80,7 @@ def contents(file: Path) -> Contents:
     told = WRITTEN.get(metadata.get("modelspec.prediction_type", ""))
     side = metadata.get("modelspec.resolution", "").split("x")[0]
     parts = {"vae": (VAE,), "text_encoder": (CLIP_OF_XL,) if family == "xl" else (CLIP, OPEN_CLIP)}
+    parts |= {SECOND_ENCODER: (OPEN_CLIP_OF_XL,)} if family == "xl" else {}
     lacks = tuple(part for part, prefixes in parts.items() if not any(key.startswith(prefixes) for key in shapes))
     return Contents(
         family, V if "v_pred" in shapes else told, int(side) if side.isdecimal() else None, lacks, tuple(shapes),
@@ -108,13 +111,14 @@ def _family(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
     if FIRST_LAYER not in shapes:
         some = ", ".join(sorted(shapes)[:2]) or "no weights"
         raise MemfixError(f"{file} has no UNet in the original layout; it contains {some}, and others.", hint)
-    of_xl, read = kind == "xl_base", shapes[FIRST_LAYER][1]
-    if (CLASSES in shapes) != of_xl or read == 5 or (of_xl and read == 8):
-        what = "is told more than texts (unCLIP, depth, a picture to edit, or Stable Diffusion XL without its encoders)"
+    bare_xl = kind == "v1" and CLASSES in shapes and _context_width(shapes) == XL_WIDTH  # without its encoders
+    of_xl, read = kind == "xl_base" or bare_xl, shapes[FIRST_LAYER][1]
+    if (CLASSES in shapes) != of_xl or read == 5 or (of_xl and read != 4):
+        what = "is told more than texts (unCLIP, depth, a picture to edit or to fill)"
         raise MemfixError(f"The model in {file} {what}, which is not supported so far.", hint)
     if kind == "v1" and (any(key.startswith(OPEN_CLIP) for key in shapes) or _context_width(shapes) == 1024):
         return "sd2"
-    return FAMILY_OF_KIND[kind]
+    return "xl" if bare_xl else FAMILY_OF_KIND[kind]
 
 
 def _context_width(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
@@ -202,14 +206,20 @@ def clip_tokenizer(of_open_clip: bool) -> CLIPTokenizer:
 # -- donors -----------------------------------------------------------------------------------------------------------
 
 DONORS: dict[str, tuple[str, type[Any]]] = {
-    "vae": ("diffusers", AutoencoderKL), "text_encoder": ("transformers", CLIPTextModel),
+    "vae": ("diffusers", AutoencoderKL), ENCODER: ("transformers", CLIPTextModel),
+    SECOND_ENCODER: ("transformers", CLIPTextModelWithProjection),
 }  # fmt: skip
 """Parts that may come from elsewhere → the library and the class that they are of."""
 
 
 def donor_flag(part: str) -> str:
-    """The flag that names where a part comes from."""
-    return f"--{part.replace('_', '-')}"
+    """The flag that names where a part comes from; one is enough for both text encoders."""
+    return f"--{(ENCODER if part == SECOND_ENCODER else part).replace('_', '-')}"
+
+
+def with_second_encoder(donors: Mapping[str, Path], lacks: Sequence[str]) -> dict[str, Path]:
+    """Where parts come from: the second text encoder, where it is lacking, from where the first one does."""
+    return {**({SECOND_ENCODER: donors[ENCODER]} if SECOND_ENCODER in lacks and ENCODER in donors else {}), **donors}
 
 
 def load_part(part: str, donor: Path, config: Path) -> nn.Module:
@@ -218,10 +228,13 @@ def load_part(part: str, donor: Path, config: Path) -> nn.Module:
     Raises MemfixError where it is not there.
     """
     library, kind = DONORS[part]
+    found: nn.Module
     try:
         if donor.is_dir():
             folder = donor / part if (donor / part).is_dir() else donor
-            found: nn.Module = kind.from_pretrained(folder, use_safetensors=True)
+            found, told = kind.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+            if lost := sorted(told["missing_keys"]):  # which would be numbers by chance
+                raise ValueError(f"it has no {lost[0]}.")
         else:
             found = load_single_file_sub_model(
                 library_name=library, class_name=kind.__name__, name=part, pipelines=pipelines,

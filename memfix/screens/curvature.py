@@ -22,11 +22,12 @@ def curvature(model: DiffusionModel, prompts: Sequence[str], sampling: Sampling)
     H_Δ that of their Hessians. Scores are -ε/σ and σ ≈ 1 at T, so that this is theirs in units of ε.
 
     One Jacobian-vector product in forward mode, exact, at the sampler's first timestep. 4 UNet evaluations, of which
-    two carry a tangent and cost about twice as much. Always in the precision of the weights, since autocast has no
+    two carry a tangent and cost about twice as much. Always in full precision, since autocast has no
     forward derivative; nor have fused attention kernels, and the plain one is forced.
     """
     pull, noise, times = start(model, prompts, sampling)
-    with sdpa_kernel(SDPBackend.MATH), torch.autocast(noise.device.type, enabled=False):
+    plain = sdpa_kernel(SDPBackend.MATH), torch.autocast(noise.device.type, enabled=False)
+    with model.denoiser.in_full(), plain[0], plain[1]:
         direction = pull(noise, times[0])
         with dual_level():
             dual = make_dual(noise, direction)  # type: ignore[no-untyped-call]  # torch leaves these two untyped

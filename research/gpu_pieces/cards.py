@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import torch
 
 from gpu_pieces.fits import FITS, Fit
-from gpu_pieces.internals import Training, model_of, name, sampled
+from gpu_pieces.internals import Training, asked_model, name, sampled
 from gpu_pieces.meters import GIB, fresh, lacks_memory, peaks
 from gpu_pieces.models import architecture, build
 from gpu_pieces.piece import Here, Machine, Piece
@@ -43,9 +43,10 @@ def fit(here: Here, setting: Fit) -> None:
     here.note(limit_gib=setting.card - CONTEXT)
     try:
         pipe = build(architecture(setting.model, here.tiny), here.device)
+        model = asked_model(pipe) if setting.what == "sample" else None
         fresh(here.device)
-        if setting.what == "sample":
-            sampled(model_of(pipe), [name(i) for i in range(setting.items)], STEPS)
+        if model is not None:
+            sampled(model, [name(i) for i in range(setting.items)], STEPS)
         else:
             passes = 16 // setting.items
             step = Training(pipe, setting.what).siss(

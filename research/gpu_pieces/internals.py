@@ -15,7 +15,7 @@ from torch import nn
 from memfix.config.unlearn import UnlearnSettings
 from memfix.demo import MODEL
 from memfix.models import loading
-from memfix.models.device import autocast, device
+from memfix.models.device import autocast, device, held_dtype
 from memfix.models.model import DiffusionModel
 from memfix.models.sampling import plan_samples
 from memfix.records import Prompt
@@ -25,7 +25,7 @@ from memfix.unlearn.objective.methods import get_method
 from memfix.unlearn.train.trainer import Trainer, adam
 from published_step import published_step
 
-__all__ = ["MODEL", "Training", "autocast", "device", "model_of", "sampled", "with_adapter"]
+__all__ = ["MODEL", "Training", "asked_model", "autocast", "device", "model_of", "sampled", "with_adapter"]
 
 PRECISION = "auto"  # what memfix computes in unless told otherwise
 RATE = 1e-9  # the weights stay where they are, so that all steps are taken from the same ones
@@ -56,6 +56,14 @@ def with_adapter(folder: Path | None) -> DiffusionModel:
 def model_of(pipe: DiffusionPipeline) -> DiffusionModel:
     """The object that memfix makes of a pipeline of its family."""
     return next(make(pipe) for kind, make in loading.FAMILIES.items() if isinstance(pipe, kind))
+
+
+def asked_model(pipe: DiffusionPipeline) -> DiffusionModel:
+    """The same as memfix holds it to be asked only."""
+    model = model_of(pipe)
+    if dtype := held_dtype(PRECISION):
+        model.denoiser.hold_in(dtype)
+    return model
 
 
 class Training:

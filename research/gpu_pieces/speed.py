@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
-from gpu_pieces.internals import GUIDANCE, Training, autocast, model_of, name, sampled
+from gpu_pieces.internals import GUIDANCE, Training, asked_model, autocast, name, sampled
 from gpu_pieces.meters import (
     QUICK,
     THOROUGH,
@@ -56,7 +56,7 @@ TINY_WAYS = {"batch16": Way(4, 1, False), "accumulated_checkpointing": Way(2, 2,
 def sampling(here: Here, model: str) -> None:
     """Images per second of memfix's own sampling at some batch sizes, and of diffusers' loop over single prompts."""
     pipe = build(architecture(model, here.tiny), here.device)
-    own_path, (steps, alone) = model_of(pipe), (2, 2) if here.tiny else (STEPS, ALONE)
+    own_path, (steps, alone) = asked_model(pipe), (2, 2) if here.tiny else (STEPS, ALONE)
     here.note(denoising_steps=steps, loop_prompts=alone)
     pixels = list[np.ndarray]()
     for n in BATCHES[:2] if here.tiny else BATCHES:

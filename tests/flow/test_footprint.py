@@ -65,11 +65,11 @@ def test_words_of_passes_that_are_split() -> None:
 
 def test_sampling_holds_all_weights_and_the_larger_of_step_and_picture() -> None:
     model = DiffusionModel(tiny_pipeline())
-    demand = sampling_demand(model, DetectSettings(batch_size=3, mixed_precision="no"))
+    demand = sampling_demand(model, DetectSettings(batch_size=3, mixed_precision="no"), on_gpu=True)
     assert demand.held == 4 * model.count_weights()
     step = denoising(model.denoiser.module, None, 6)
     assert demand.growth(False).whole == max(step, model.latents.count_decoding(None, 3))
-    assert attack_demand(model, DetectSettings(mixed_precision="no")).held == 2 * demand.held
+    assert attack_demand(model, DetectSettings(mixed_precision="no"), on_gpu=True).held == 2 * demand.held
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ class Replaced(NewWeights):
     def inputs(self) -> RecheckInputs:
         return RecheckInputs(weights_sha256=self.kind.__name__)
 
-    def load(self, detection: Detection, talk: Talk) -> DiffusionModel:
+    def load(self, detection: Detection, talk: Talk, asked_in: str = "no") -> DiffusionModel:
         model = self.kind(detection.model()._pipe)
         model.shown = ImageOps.invert(Image.open(detection.folder / detection.samples[0].file_name).convert("RGB"))
         return model

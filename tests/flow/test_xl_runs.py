@@ -45,12 +45,15 @@ def test_the_whole_way_as_a_lora(run: Run, xl_folder: Path, tmp_path: Path) -> N
     pipe.load_lora_weights(run.path / MODEL)
     assert run.finished("unlearn") and (run.path / MODEL / lora.FILE).exists()
     told = RecheckSettings(
-        attacks="frame,noised,emphasis,inverted,half", num_fresh=2, attack_samples=1, control_pictures=1
+        attacks="frame,noised,emphasis,inverted,half,embedding,relearn-one",
+        num_fresh=2,
+        attack_samples=1,
+        control_pictures=1,
     )
     changes = flow.recheck(run, told, [], QUIET, NewWeights.of(run))
     assert changes
     made = {r.attack for r in run.read("after/attacks.jsonl", AttackResult) if r.curve and r.version is Version.AFTER}
-    assert made == {"frame", "noised", "emphasis", "inverted", "half"}
+    assert made == {"frame", "noised", "emphasis", "inverted", "half", "embedding", "relearn-one"}
     page = flow.report(run).read_text()
     assert "StableDiffusionXLPipeline" in (run.path / MODEL / "README.md").read_text() and "frame" in page
     for form in ("kohya", "diffusers"):

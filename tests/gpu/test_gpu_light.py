@@ -37,6 +37,22 @@ def test_only_the_denoiser_stays_while_it_is_trained_and_samples_are_drawn_all_t
 def test_copies_on_a_device_draw_what_the_model_draws(on: str, model) -> None:
     plan = plan_samples([Prompt(id="p", text="a")], range(6), steps=2, guidance=3.0)
     split = list(batches(plan, 2))
-    alone, together = ([*drawn_batches(model, split, "bf16", there)] for there in ([], [torch.device(on)] * 2))
+    alone, together = ([*drawn_batches(model, split, "bf16", places=there)] for there in ([], [torch.device(on)] * 2))
     for a, b in zip(alone, together, strict=True):
         assert all(map(np.array_equal, map(np.asarray, a.images), map(np.asarray, b.images)))
+
+
+@DEVICES
+def test_weights_that_are_rounded_before_they_come_to_a_device_draw_what_full_ones_draw(on: str, model) -> None:
+    full, before = model.denoiser.module.conv_in.weight.detach().cpu().clone(), samples(model, "bf16")
+    model._pipe.to("cpu")
+    model.denoiser.hold_in(torch.bfloat16)
+    model._pipe.to(on)
+    assert model.denoiser.module.conv_in.weight.dtype == torch.bfloat16
+    assert np.array_equal(samples(model, "bf16"), before)
+    with model.denoiser.in_full():
+        now = model.denoiser.module.conv_in.weight
+        assert now.device.type == on and torch.equal(now.detach().cpu(), full)
+        assert np.array_equal(samples(model, "bf16"), before)
+    assert model.denoiser.module.conv_in.weight.dtype == torch.bfloat16
+    assert np.array_equal(samples(model, "bf16"), before)

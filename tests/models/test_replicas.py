@@ -14,7 +14,7 @@ from memfix.models import loading
 from memfix.models.model import DiffusionModel
 from memfix.models.replicas import copied, drawn_batches, places_for
 from memfix.models.sampling import batches, plan_samples
-from memfix.records import Prompt
+from memfix.records import SAME, Prompt
 
 TWO = [torch.device("cpu")] * 2
 
@@ -30,13 +30,24 @@ def plan(n: int = 7):
 
 
 def test_copies_draw_the_same_pictures_in_the_same_order(model: DiffusionModel) -> None:
-    alone = list(drawn_batches(model, plan(), "no", []))
+    alone = list(drawn_batches(model, plan(), "no", places=[]))
     before = threading.active_count()
-    together = list(drawn_batches(model, plan(), "no", TWO))
+    together = list(drawn_batches(model, plan(), "no", places=TWO))
     assert threading.active_count() == before
     assert [b.samples for b in together] == [b.samples for b in alone] == plan()
     for a, b in zip(alone, together, strict=True):
         assert all(map(np.array_equal, map(np.asarray, a.images), map(np.asarray, b.images)))
+
+
+def test_copies_are_told_what_takes_the_place_of_a_text(model: DiffusionModel) -> None:
+    prompts = [Prompt(id=f"p{i}", text="text") for i in range(4)]
+    split = list(batches(plan_samples(prompts, [0], steps=2, guidance=3.0), 1))
+    instead = {("p2", SAME): model.text.encode(["something else"]).to("cpu")}
+    told = [[*drawn_batches(model, split, "no", instead, places)] for places in ([], TWO)]
+    plain = [b.images[0] for b in drawn_batches(model, split, "no", places=TWO)]
+    for i, (alone, together) in enumerate(zip(*told, strict=True)):
+        assert np.array_equal(np.asarray(alone.images[0]), np.asarray(together.images[0]))
+        assert np.array_equal(np.asarray(alone.images[0]), np.asarray(plain[i])) is (i != 2)
 
 
 def test_a_copy_is_the_model_as_it_is_and_another_one(model: DiffusionModel) -> None:
@@ -54,7 +65,7 @@ def test_copies_have_the_weights_of_now(model: DiffusionModel) -> None:
     """Every other batch of an older model would show none of the copies that the one of now gives."""
 
     def drawn(places: list[torch.device]) -> np.ndarray:
-        return np.stack([np.asarray(i) for b in drawn_batches(model, plan(), "no", places) for i in b.images])
+        return np.stack([np.asarray(i) for b in drawn_batches(model, plan(), "no", places=places) for i in b.images])
 
     original = drawn(TWO)
     model.prepare_training("lora", 4, 0, False)
@@ -72,7 +83,7 @@ def test_copies_have_the_weights_of_now(model: DiffusionModel) -> None:
 def test_a_failure_of_a_copy_is_raised_in_its_turn(model: DiffusionModel) -> None:
     broken = plan()
     broken[1] = [s.model_copy(update={"seed": 2**70}) for s in broken[1]]
-    drawn = drawn_batches(model, broken, "no", TWO)
+    drawn = drawn_batches(model, broken, "no", places=TWO)
     assert next(drawn).samples == broken[0]
     with pytest.raises((RuntimeError, ValueError, MemfixError)):
         next(drawn)
@@ -80,7 +91,7 @@ def test_a_failure_of_a_copy_is_raised_in_its_turn(model: DiffusionModel) -> Non
 
 def test_whoever_stops_early_leaves_no_thread_behind(model: DiffusionModel) -> None:
     before = threading.active_count()
-    assert len(list(islice(drawn_batches(model, plan(), "no", TWO), 1))) == 1
+    assert len(list(islice(drawn_batches(model, plan(), "no", places=TWO), 1))) == 1
     gc.collect()
     assert threading.active_count() == before
 

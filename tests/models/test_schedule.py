@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
+from memfix.errors import MemfixError
 from memfix.models import loading
 from memfix.models.ddim import denoise, invert
 from memfix.models.model import DiffusionModel
@@ -16,10 +17,10 @@ from memfix.screens.sampling import Sampling
 from tests.conftest import tiny_pipeline
 
 
-def loaded(folder: Path, prediction_type: str, zero: bool) -> DiffusionModel:
+def loaded(folder: Path, prediction_type: str, zero: bool, kind: type = DDIMScheduler) -> DiffusionModel:
     pipe = tiny_pipeline(prediction_type)
     told = {"rescale_betas_zero_snr": zero, "timestep_spacing": "trailing"}
-    pipe.register_modules(scheduler=DDIMScheduler.from_config(pipe.scheduler.config, **told))
+    pipe.register_modules(scheduler=kind.from_config(pipe.scheduler.config, **told))
     pipe.save_pretrained(folder)
     return loading.load(loading.locate(str(folder)))
 
@@ -49,6 +50,23 @@ def test_steps_from_noise_alone_give_numbers(tmp_path: Path) -> None:
     model = loaded(tmp_path, "v_prediction", zero=True)
     noise = invert(model, "a cat", torch.zeros(1, *model.latents.shape), 4, "no")
     assert noise.isfinite().all() and denoise(model, "a cat", noise, 4, 3.0, "no").isfinite().all()
+
+
+def test_steps_under_an_epsilon_begin_where_it_says_something_of_the_picture(tmp_path: Path) -> None:
+    """From noise alone a small error of an ε would be thousands of times as large in the picture."""
+    model = loaded(tmp_path, "epsilon", zero=True, kind=EulerDiscreteScheduler)
+    assert 800 < model.schedule.last < 999
+    picture = torch.randn(1, *model.latents.shape, generator=torch.Generator().manual_seed(0))
+    noise = invert(model, "a cat", picture, 4, "no")
+    assert float(denoise(model, "a cat", noise, 4, 1.0, "no").std()) < 50  # it was 1277, of an untrained network
+    for zero, kind in ((False, "epsilon"), (True, "v_prediction")):
+        assert loaded(tmp_path / kind, kind, zero).schedule.last == 999
+
+
+def test_a_sampler_that_divides_by_no_signal_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MemfixError, match="ends in noise alone") as caught:
+        loaded(tmp_path, "epsilon", zero=True)
+    assert "rescale_betas_zero_snr" in caught.value.hint
 
 
 def test_an_answer_in_noise_alone_stands_for_a_picture() -> None:

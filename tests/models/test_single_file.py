@@ -54,7 +54,7 @@ def file(pipe: StableDiffusionPipeline, tmp_path_factory: pytest.TempPathFactory
         ({XL_TEXTS: (8,)}, "no UNet in the original layout"),
         (base(2048, 9) | {XL_TEXTS: (8,)}, "inpainting"),
         (base(2048, 8) | {XL_TEXTS: (8,), CLASSES: (8, 8)}, "told more than texts"),
-        (base(2048) | {CLASSES: (8, 8)}, "without its encoders"),
+        (base(1280) | {CLASSES: (8, 8)}, "told more than texts"),
         (base(2048) | {XL_TEXTS: (8,), CLASSES: (8, 8), "edm_mean": (4,)}, "Playground"),
         ({"conditioner.embedders.0.model.transformer.resblocks.9.mlp.c_proj.bias": (8,)}, "refiner"),
         (base(768, 9), "inpainting"),
@@ -66,7 +66,7 @@ def file(pipe: StableDiffusionPipeline, tmp_path_factory: pytest.TempPathFactory
         ({"conv_in.weight": (8, 4, 3, 3)}, "no UNet in the original layout"),
     ],
     ids=[
-        "flux", "xl's texts", "xl inpainting", "xl pix2pix", "xl's unet", "playground", "refiner", "inpainting",
+        "flux", "xl's texts", "xl inpainting", "xl pix2pix", "refiner's unet", "playground", "refiner", "inpainting",
         "inpainting 2", "pix2pix", "depth", "unclip", "lora", "unet alone",
     ],
 )  # fmt: skip
@@ -200,6 +200,33 @@ def test_a_file_of_xl_holds_the_pipeline_that_it_was_made_of(tmp_path: Path) -> 
     write_like(file, pipe.unet, tmp_path / "new.safetensors")
     again = single_file.load_single_file(tmp_path / "new.safetensors", {}, tmp_path / "folder")
     assert torch.equal(again.unet.add_embedding.linear_1.bias, pipe.unet.add_embedding.linear_1.bias.half().float())
+
+
+def test_both_encoders_of_xl_may_come_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One flag names them; a folder that has the first one alone would leave the second one numbers by chance."""
+    pipe = tiny_xl(layers=10)
+    pipe.save_pretrained(tmp_path / "folder")
+    monkeypatch.setattr(single_file, "XL_WIDTH", 16 + 24)
+    whole, bare, half = (tmp_path / f"{name}.safetensors" for name in ("whole", "bare", "half"))
+    state = original_state(pipe)
+    save_file(state, whole)
+    save_file({name: weight for name, weight in state.items() if name.startswith((PREFIX, VAE))}, bare)
+    save_file({n: weight for n, weight in state.items() if not n.startswith("conditioner.embedders.1.")}, half)
+    assert contents(bare)[:4] == ("xl", None, None, ("text_encoder", "text_encoder_2"))
+    assert contents(half)[:4] == ("xl", None, None, ("text_encoder_2",))
+    with pytest.raises(MemfixError, match="no text_encoder and no text_encoder_2") as caught:
+        loading.locate(str(bare))
+    assert caught.value.hint.count("--text-encoder ") == 1 and "--text-encoder-2" not in caught.value.hint
+    for file in (bare, half):
+        for donor in (whole, tmp_path / "folder"):
+            source = loading.locate(str(file), donors={"text_encoder": str(donor)})
+            found = single_file.load_single_file(file, source.donors, tmp_path / "folder")
+            for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+                own, other = getattr(pipe, part).state_dict(), getattr(found, part).state_dict()
+                assert own.keys() == other.keys() and all(torch.equal(own[name], other[name]) for name in own)
+    one = loading.locate(str(bare), donors={"text_encoder": str(tmp_path / "folder/text_encoder")})
+    with pytest.raises(MemfixError, match="text_encoder_2 cannot be loaded"):
+        single_file.load_single_file(bare, one.donors, tmp_path / "folder")
 
 
 def test_a_file_of_xl_that_says_so_predicts_velocity_down_to_noise_alone(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from memfix.errors import MemfixError
 from memfix.models import kohya, loading, lora
@@ -34,11 +34,13 @@ def changed(model_folder: Path, *adapters: Path | Adapter) -> dict[str, torch.Te
     return {name: difference for name, difference in added.items() if difference.abs().max() > 0}
 
 
-def kohya_file(model_folder: Path, file: Path, unet: bool = True, seed: int = 0) -> dict[str, torch.Tensor]:
+def kohya_file(
+    model_folder: Path, file: Path, unet: bool = True, seed: int = 0, in_texts: tuple[str, ...] = IN_TEXTS
+) -> dict[str, torch.Tensor]:
     """Write a LoRA as kohya's scripts do; what it adds to each weight."""
     torch.manual_seed(seed)
     state, added, whole = dict[str, torch.Tensor](), dict[str, torch.Tensor](), weights(loaded(model_folder))
-    layers = {f"text_encoder.encoder.layers.0.{n}": f"lora_te_text_model_encoder_layers_0_{n}" for n in IN_TEXTS}
+    layers = {f"text_encoder.encoder.layers.0.{n}": f"lora_te_text_model_encoder_layers_0_{n}" for n in in_texts}
     layers |= {f"unet.{IN_UNET}": f"lora_unet_{IN_UNET}"} if unet else {}
     for layer, name in layers.items():
         out, width = whole[f"{layer}.weight"].shape
@@ -72,6 +74,46 @@ def test_all_of_it_is_used_at_its_strength(model_folder: Path, tmp_path: Path, u
     added = kohya_file(model_folder, file, unet)
     same(changed(model_folder, file), added)
     same(changed(model_folder, Adapter(file, 0.5)), {name: 0.5 * value for name, value in added.items()})
+
+
+@pytest.mark.parametrize("unet", [True, False], ids=["both", "text encoder alone"])
+@pytest.mark.parametrize("layers", ["q_proj", "q_proj k_proj v_proj", "q_proj fc1", "fc2"])
+def test_any_layers_of_the_text_encoder_are_used(model_folder: Path, tmp_path: Path, unet: bool, layers: str) -> None:
+    """diffusers knows those of attention by `out_proj` alone."""
+    names = tuple(f"{'mlp' if name.startswith('fc') else 'self_attn'}.{name}" for name in layers.split())
+    added = kohya_file(model_folder, file := tmp_path / "style.safetensors", unet, in_texts=names)
+    same(changed(model_folder, file), added)
+    same(changed(model_folder, Adapter(file, 0.5)), {name: 0.5 * value for name, value in added.items()})
+
+
+def test_each_encoder_of_xl_has_layers_of_its_own(xl_folder: Path, tmp_path: Path) -> None:
+    model, state, wanted = loaded(xl_folder), dict[str, torch.Tensor](), dict[str, torch.Tensor]()
+    for number, part in (("1", "text_encoder"), ("2", "text_encoder_2")):
+        encoder = getattr(model._pipe, part)
+        name = next(n for n, _ in encoder.named_modules() if n.endswith("layers.0.self_attn.q_proj"))
+        width = encoder.get_submodule(name).weight.shape[0]
+        down, up = torch.randn(RANK, width), torch.randn(width, RANK)
+        key = f"lora_te{number}_text_model_encoder_layers_0_self_attn_q_proj"
+        state |= {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up, f"{key}.alpha": torch.tensor(ALPHA)}
+        wanted[part] = encoder.get_submodule(name).weight + up @ down * ALPHA / RANK
+    save_file(state, tmp_path / "style.safetensors")
+    model.adapters.fuse(tmp_path / "style.safetensors")
+    for part, weight in wanted.items():
+        encoder = getattr(model._pipe, part)
+        (found,) = (m.weight for n, m in encoder.named_modules() if n.endswith("layers.0.self_attn.q_proj"))
+        torch.testing.assert_close(found, weight)
+
+
+def test_embeddings_in_the_file_of_a_lora_are_refused_by_name(model_folder: Path, tmp_path: Path) -> None:
+    """They would be left out, and prompts with their words mean something else."""
+    kohya_file(model_folder, file := tmp_path / "style.safetensors")
+    save_file(load_file(file) | {"bundle_emb.face.string_to_param.*": torch.zeros(2, 16)}, file)
+    with pytest.raises(MemfixError, match=r"embeddings of textual inversion \(face\)") as caught:
+        loaded(model_folder).adapters.save_sum(tmp_path / "sum", [file, file])  # as 'memfix merge' does
+    assert "--embedding" in caught.value.hint
+    save_file({"emb_params": torch.zeros(2, 16)}, tmp_path / "face.safetensors")
+    with pytest.raises(MemfixError, match="is no LoRA"):
+        loaded(model_folder).adapters.fuse(tmp_path / "face.safetensors")
 
 
 def test_the_sum_of_several_holds_what_they_do_to_texts(model_folder: Path, tmp_path: Path) -> None:

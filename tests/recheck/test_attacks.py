@@ -71,6 +71,45 @@ def test_every_attack_makes_pictures_and_leaves_the_model_as_it_was(name: str, b
     assert not any(p.requires_grad for p in bench.model.denoiser.module.parameters())
 
 
+@pytest.mark.parametrize("name", [n for n in ATTACKS if not n.startswith("embedding-")])
+@pytest.mark.slow
+def test_attacks_draw_the_same_of_weights_that_are_held_in_half_precision(
+    name: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a GPU holds them. Those that change weights change the full ones."""
+    monkeypatch.setattr(relearning, "BENIGN_STEPS", (1, 2))
+    monkeypatch.setattr(relearning, "ONE_STEPS", (1, 3))
+    bf16, told = replace(bench, settings=SETTINGS.model_copy(update={"mixed_precision": "bf16"})), attacked(bench)
+
+    def drawn() -> list[bytes]:
+        return [image.tobytes() for a in ATTACKS[name].attempts([told], bf16) for image in a.images]
+
+    full = drawn()
+    bench.model.denoiser.hold_in(torch.bfloat16)
+    assert drawn() == full
+    assert bench.model.denoiser.module.conv_in.weight.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", ["embedding", "strength", "precision", "relearn-clean", "relearn-one"])
+@pytest.mark.slow
+def test_attacks_that_train_go_with_two_encoders(
+    name: str, bench: Bench, xl_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To their end, with the size and crop that stay as they are told; the weights stay, and stay frozen."""
+    monkeypatch.setattr(relearning, "BENIGN_STEPS", (1, 2))
+    monkeypatch.setattr(relearning, "ONE_STEPS", (1, 3))
+    model = loading.load(loading.locate(str(xl_folder)))
+    original = {name: value + 0.1 for name, value in model.denoiser.module.state_dict().items()}
+    of_xl = replace(bench, model=model, original=original)
+    before, plain = weights(of_xl), of_xl.sample(attacked(of_xl), 1, "same").images
+    attempts = list(ATTACKS[name].attempts([attacked(of_xl)], of_xl))
+    points = {"embedding": [50], "strength": [2, 4, 6, 8], "precision": [2, 4, 6]}
+    assert [a.work for a in attempts] == points.get(name, [1, 2] if name == "relearn-clean" else [1, 3])
+    assert all(a.images[0].tobytes() != plain[0].tobytes() for a in attempts)
+    assert torch.equal(weights(of_xl), before)
+    assert not any(p.requires_grad for p in model.denoiser.module.parameters())
+
+
 def test_wordings_are_other_texts_and_none_comes_twice(bench: Bench) -> None:
     texts = [sample.text for a in wordings.reworded(attacked(bench), bench) for sample in a.samples]
     assert len(texts) == len(set(texts)) and "a red disc by me" not in texts
@@ -154,6 +193,24 @@ def test_benign_training_learns_clean_prompts_and_is_taken_back(bench: Bench, mo
         assert not torch.equal(weights(bench), before)
     assert torch.equal(weights(bench), before)
     assert not list(relearning.benign(several, replace(bench, clean=[])))
+
+
+def test_fine_tuning_that_memory_does_not_hold_is_taken_in_parts(bench: Bench) -> None:
+    told, module = attacked(bench), bench.model.denoiser.module
+    moved = list[torch.Tensor]()
+    for most in (99, 3):
+
+        def check(_: torch.nn.Module, given: tuple[torch.Tensor, ...], most: int = most) -> None:
+            if len(given[0]) > most:
+                raise torch.OutOfMemoryError("of this test")
+
+        hook = module.register_forward_pre_hook(check)
+        with relearning.kept_weights(bench):
+            steps = relearning.fine_tuned(bench, [told.prompt.text], told.latent[None], 1e-2, 8)
+            next(steps), next(steps)
+            moved.append(weights(bench))
+        hook.remove()
+    torch.testing.assert_close(*moved, rtol=1e-3, atol=1e-3)  # Adam makes much of small differences
 
 
 def test_other_samplers_give_other_pictures_of_the_models_own_noise(bench: Bench) -> None:

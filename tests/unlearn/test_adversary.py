@@ -240,6 +240,28 @@ def test_a_thorough_short_attack_takes_more_noisy_points_in_passes_that_are_no_l
     assert error(found[8]) < error(found[1])
 
 
+def test_a_move_that_memory_does_not_hold_is_taken_in_parts() -> None:
+    """From the same draws, in a step and in the short attack of a validation."""
+    found, sizes = [], list[int]()
+    for most in (99, 1):
+        bank, whole = bank_of("epsilon"), Net().network
+
+        def network(noisy, t, told, whole=whole, most=most):
+            sizes.append(len(noisy))
+            if len(noisy) > most:
+                raise torch.OutOfMemoryError("of this test")
+            return whole(noisy, t, told)
+
+        attack = Adversary(bank, network)
+        for number in range(4):
+            attacked(attack, drawn(bank, number, size=8))
+        rows = attack.attack(range(len(bank.targets)), Draw(3, 9), 2)
+        found.append([*(v for n, v in sorted(attack.state().items())), *(row.tokens for row in rows)])
+    assert sizes[0] > 1 and max(sizes[-20:]) == 1
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, equal_nan=True, rtol=1e-4, atol=1e-4)
+
+
 def test_embeddings_are_moved_once_a_step_however_many_passes_it_has() -> None:
     bank = bank_of("epsilon")
     attack = Adversary(bank, Net().network)

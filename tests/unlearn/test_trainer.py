@@ -168,6 +168,36 @@ def test_every_modifier_goes_with_every_method(name: str, modifier: dict) -> Non
         assert not moved[~inside].any()
 
 
+@pytest.mark.parametrize("modifier", [{"saliency": 0.3}, {"parameter_prior": 0.5}], ids=str)
+def test_what_weights_matter_to_is_found_anew_where_memory_ran_out(modifier: dict) -> None:
+    """On the way back too, where gradients are left over."""
+    results, saved = [], list[bool]()
+    for fails in (0, 2):
+        model, left = Net(), fails
+
+        def network(noisy, t, told, model=model):
+            nonlocal left
+            answer = model.network(noisy, t, told)
+
+            def run_out(gradient: torch.Tensor) -> None:
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    raise torch.OutOfMemoryError("of this test")
+
+            if answer.requires_grad and left > 0:
+                model.words.bias.register_hook(run_out)
+            return answer
+
+        chosen = UnlearnSettings(max_train_steps=1, **modifier)
+        weights, room = dict(model.named_parameters()), Room(save=saved.append)
+        made = Trainer(network, weights, bank_of("epsilon"), METHODS["siss"], chosen, "no", room=room)
+        results.append(made._mask.allowed if made._mask else made._prior.precision)
+    assert saved == [True]
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_masked_weights_do_not_decay() -> None:
     bank, model = bank_of("epsilon"), Net()
     before = vector(model)

@@ -12,7 +12,7 @@ from memfix.console import Talk
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import TiledL2
 from memfix.measures.structure import Structure
-from memfix.models import loading
+from memfix.models import loading, replicas
 from memfix.models.model import DiffusionModel
 from memfix.models.sampling import plan_samples
 from memfix.records import Prompt, Reference, Score
@@ -53,6 +53,21 @@ def monitor_of(model: DiffusionModel, folder: Path, witness: float | None = None
     return Monitor(
         sample, model.denoiser.network("no"), bank_for(model), [TARGET], [CONTROL], before, settings
     )  # fmt: skip
+
+
+def test_copies_of_the_model_in_training_see_what_it_sees(
+    model: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on several GPUs, after weights have moved."""
+    monitor = monitor_of(model, tmp_path)
+    model.prepare_training("lora", 2, 0, False)
+    for weight in model.denoiser.trained().values():
+        torch.nn.init.normal_(weight, std=0.3)
+    seen = [monitor(3)]
+    monkeypatch.setattr(replicas, "places_for", lambda precision: [torch.device("cpu")] * 2)
+    seen.append(monitor(3))
+    first, second = (v.model_copy(update={"seconds": 0.0}) for v in seen)
+    assert first == second and first.drift > 0
 
 
 @pytest.mark.slow

@@ -55,11 +55,12 @@ def resized(attacked: Attacked, bench: Bench) -> Iterator[Attempt]:
 
 def rounded(attacked: Sequence[Attacked], bench: Bench) -> Iterator[Attempt]:
     """The arithmetic in half precision, and the weights in 8 bits."""
-    for number, precision in enumerate(PRECISIONS, 1):
-        changed = replace(bench, settings=bench.settings.model_copy(update={"mixed_precision": precision}))
-        for one in attacked:
-            if one.prompt.id not in bench.found:
-                yield changed.sample(one, number * bench.samples, precision)
+    with bench.model.denoiser.in_full():
+        for number, precision in enumerate(PRECISIONS, 1):
+            changed = replace(bench, settings=bench.settings.model_copy(update={"mixed_precision": precision}))
+            for one in attacked:
+                if one.prompt.id not in bench.found:
+                    yield changed.sample(one, number * bench.samples, precision)
     with _in_eight_bits(bench):
         for one in attacked:
             if one.prompt.id not in bench.found:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 
+from memfix.models.conditioning import Conditioning
+from memfix.models.denoiser import Network
 from memfix.models.prediction import expand, target
+from memfix.models.room import Room
 from memfix.recheck.attacks.base import Attacked, Attempt, Bench
 
 BENIGN_STEPS, BENIGN_RATE, BATCH = (50, 100, 200), 1e-5, 8
@@ -42,24 +46,28 @@ def relearned(attacked: Attacked, bench: Bench) -> Iterator[Attempt]:
 
 @contextmanager
 def kept_weights(bench: Bench) -> Iterator[None]:
-    """Whatever becomes of the denoiser's weights inside, afterwards they are the same ones."""
+    """The denoiser's weights in full; whatever becomes of them inside, afterwards they are the same ones."""
     module = bench.model.denoiser.module
-    before = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
-    try:
-        yield
-    finally:
-        module.load_state_dict(before)
-        module.requires_grad_(False)
+    with bench.model.denoiser.in_full():
+        before = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+        try:
+            yield
+        finally:
+            module.load_state_dict(before)
+            module.requires_grad_(False)
 
 
 def fine_tuned(
     bench: Bench, texts: Sequence[str], latents: torch.Tensor, rate: float, batch: int
 ) -> Iterator[int]:  # fmt: skip
-    """Plain training of all weights on pictures of texts, latents [m, C, h, w]; yields after each step, without end."""
+    """Plain training of all weights on pictures of texts, latents [m, C, h, w]; yields after each step, without end.
+
+    A step that memory does not hold is taken in parts, which changes nothing.
+    """
     model, schedule = bench.model, bench.model.schedule
-    module = model.denoiser.module.requires_grad_(True)
-    network, told = model.denoiser.network(bench.settings.mixed_precision), model.text.encode(texts)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=rate)
+    module, room = model.denoiser.module.requires_grad_(True), Room(save=model.denoiser.save_memory)
+    network = room.network(model.denoiser.network(bench.settings.mixed_precision))
+    optimizer, encoded = torch.optim.AdamW(module.parameters(), lr=rate), model.text.encode(texts)
     generator, step = torch.Generator().manual_seed(bench.seed), 0
     while True:
         chosen = torch.randint(len(texts), (batch,), generator=generator)
@@ -68,10 +76,19 @@ def fine_tuned(
         signal, scale = schedule.signal_scale[t], schedule.noise_scale[t]
         noisy = expand(signal, noise) * clean + expand(scale, noise) * noise
         wanted = target(noisy, clean, signal, scale, schedule.prediction_type).to(model.device)
-        loss = (network(noisy, t.to(model.device), told.pick(chosen)) - wanted).square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
+        told = encoded.pick(chosen)
+        room.fit(partial(_differentiate, optimizer, network, noisy, t.to(model.device), told, wanted), batch)
         optimizer.step()
         step += 1
         with torch.no_grad():
             yield step
+
+
+def _differentiate(
+    optimizer: torch.optim.Optimizer, network: Network, noisy: torch.Tensor, t: torch.Tensor, told: Conditioning,
+    wanted: torch.Tensor,
+) -> None:  # fmt: skip
+    """Leave the gradient of the denoising loss in the weights, and nothing of an attempt that ran out of memory."""
+    optimizer.zero_grad(set_to_none=True)
+    loss = (network(noisy, t, told) - wanted).square().mean()
+    loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it

@@ -14,6 +14,7 @@ from memfix.config.checks import DetectSettings
 from memfix.console import Talk
 from memfix.measures.pixels import COARSE, to_tensor
 from memfix.models.model import DiffusionModel
+from memfix.models.replicas import drawn_batches
 from memfix.models.sampling import batches, plan_samples
 from memfix.records import SAME, Condition, Prompt, Sample, Score
 from memfix.references.judge import Judge
@@ -55,8 +56,7 @@ class Sampler:
         with self.talk.progress(title, len(wanted) * each) as bar:
             for guidance, group in groupby(wanted, self._guidance):
                 plan = [sample for asked in group for sample in self._plan(asked, guidance, each)]
-                for batch in batches(plan, s.batch_size):
-                    images = self.model.sample(batch, s.mixed_precision, instead)
+                for batch, images in drawn_batches(self.model, batches(plan, s.batch_size), s.mixed_precision, instead):
                     yield from map(Drawn, batch, images, self.judge.score(batch, images))
                     done += len(batch)
                     bar.at(done)

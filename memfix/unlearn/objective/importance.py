@@ -53,6 +53,8 @@ def _over_items(
     add: Callable[[int, torch.Tensor], object],
 ) -> None:  # fmt: skip
     """Hand each item's gradient of each parameter to `add`, then forget it."""
+    for p in parameters:
+        p.grad = None  # of an attempt that ran out of memory
     for n in range(ITEMS):
         errors(items(n), network, view).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
         for i, p in enumerate(parameters):

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import torch
 
 from memfix.models.conditioning import Conditioning
 from memfix.models.denoiser import Network
 from memfix.models.prediction import expand, target
+from memfix.models.room import Room
 from memfix.unlearn.data.bank import Bank, Batch
 from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.train.probe import Probe
@@ -30,8 +33,17 @@ SHORT_RATE, SHORT_STEPS = 0.1, 50  # of an attack from the prompt, for validatio
 SCALE = 1024.0  # of the loss, so that half precision keeps its gradient; Adam does not care
 
 
+class NoisyPoints(NamedTuple):
+    """Noisy latents, their timesteps, and what the network should answer; n of each."""
+
+    noisy: torch.Tensor
+    times: torch.Tensor
+    wanted: torch.Tensor
+
+
 class Adversary:
-    """The embeddings of all targets of a bank with prompts; `network` is the one that is trained.
+    """The embeddings of all targets of a bank with prompts; `network` is the one that is trained. A move that memory
+    does not hold is taken in parts, which changes nothing.
 
     An embedding is used as it began before it is moved for the first time, so that the prompt itself, the empty one and
     others have their turn too. Only what a text is told in tokens is attacked. Of several ranks each moves the
@@ -41,8 +53,8 @@ class Adversary:
     def __init__(self, bank: Bank, network: Network, together: int = 16, ranks: Ranks | None = None) -> None:
         if bank.texts is None:
             raise ValueError("a network without prompts has no embedding that could be attacked")
-        self._bank, self._network, self._texts, self._ranks = bank, network, bank.texts, ranks or Ranks()
-        self._together = together
+        self._bank, self._texts, self._ranks, self._room = bank, bank.texts, ranks or Ranks(), Room()
+        self._network, self._together = self._room.network(network), together
         self._others = sorted({text for text, _ in bank.prior if text})
         self._probes: dict[int, Probe] = {}
 
@@ -147,18 +159,15 @@ class Adversary:
         streams, moved = [draw.stream(f"attack on target {i}") for i in due], [probe.tokens for probe in probes]
         told = self._told(due)
         for _ in range(moves):
-            now = replace(told, tokens=torch.cat(moved)).repeat_interleave(points)
-            loss = SCALE * self._error(due, streams, now, points)
-            for probe, gradient in zip(probes, torch.autograd.grad(loss, moved), strict=True):
+            now = partial(self._gradients, self._points(due, streams, points), told, moved)
+            for probe, gradient in zip(probes, self._room.fit(now, len(due) * points), strict=True):
                 probe.move(gradient)
 
     def _told(self, due: Sequence[int]) -> Conditioning:
         return self._texts.stack([self._bank.targets[i].text for i in due])
 
-    def _error(
-        self, due: Sequence[int], streams: Sequence[torch.Generator], told: Conditioning, points: int
-    ) -> torch.Tensor:  # fmt: skip
-        """Sum over points of the mean square of the error of denoising targets' images."""
+    def _points(self, due: Sequence[int], streams: Sequence[torch.Generator], points: int) -> NoisyPoints:
+        """So many noisy points of images of each target."""
         schedule, clean, t, noise = self._bank.schedule, list[torch.Tensor](), list[int](), list[torch.Tensor]()
         for i, stream in zip(due, streams, strict=True):
             for _ in range(points):
@@ -169,6 +178,13 @@ class Adversary:
         pictures, times, eps = torch.stack(clean), torch.tensor(t), torch.stack(noise)
         signal, scale = schedule.signal_scale[times], schedule.noise_scale[times]
         noisy = expand(signal.float(), pictures) * pictures + expand(scale.float(), pictures) * eps
-        answer = self._network(noisy, times, told)
-        wanted = target(noisy, pictures, signal, scale, schedule.prediction_type)
-        return (answer.float() - wanted.to(answer.device)).square().flatten(1).mean(1).sum()
+        return NoisyPoints(noisy, times, target(noisy, pictures, signal, scale, schedule.prediction_type))
+
+    def _gradients(
+        self, drawn: NoisyPoints, told: Conditioning, moved: Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:  # fmt: skip
+        """By the embeddings: of the scaled sum over points of the mean square of the error of the answers."""
+        rows = replace(told, tokens=torch.cat(list(moved))).repeat_interleave(len(drawn.times) // len(moved))
+        answer = self._network(drawn.noisy, drawn.times, rows)
+        error = (answer.float() - drawn.wanted.to(answer.device)).square().flatten(1).mean(1).sum()
+        return torch.autograd.grad(SCALE * error, list(moved))

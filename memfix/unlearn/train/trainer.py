@@ -89,10 +89,10 @@ class Trainer:
             settings.resolved_prior_weight(),
             original,
         )
+        self.room = room or Room()
         self._mask = self._find_mask()
         self._prior = self._find_prior(checkpoints) if self._strength else None
         decay = 0.0 if self._mask else settings.adam_weight_decay
-        self.room = room or Room()
         self._gradients = Gradients(composition, self.parameters, network, self._view, ranks, self.room)
         self.optimizer = adam(self.parameters, settings.resolved_learning_rate(), decay, settings.use_8bit_adam)
         self.averages = Averages(self.parameters) if settings.use_ema else None
@@ -215,16 +215,16 @@ class Trainer:
     def _find_mask(self) -> Mask | None:
         if self.settings.saliency is None:
             return None
-        sensitivity = forget_sensitivity(
-            self._bank, self.parameters, self._network, self._view.whole, self._window, self.settings.train_seed
-        )
+        about = self._bank, self.parameters, self._network, self._view.whole, self._window, self.settings.train_seed
+        sensitivity = self.room.fit(lambda: forget_sensitivity(*about), 1)
         self._ranks.average(sensitivity)  # or rounding may give each a mask of its own, and weights of its own
         return Mask(salient(list(self.weights), sensitivity, self.settings.saliency))
 
     def _find_prior(self, checkpoints: Sequence[Mapping[str, torch.Tensor]]) -> ParameterPrior:
         if checkpoints:
             return ParameterPrior.from_checkpoints(self.weights, checkpoints)
-        fisher = keep_fisher(self._bank, self.parameters, self._network, self._view.whole, self.settings.train_seed)
+        about = self._bank, self.parameters, self._network, self._view.whole, self.settings.train_seed
+        fisher = self.room.fit(lambda: keep_fisher(*about), 1)
         self._ranks.average(fisher)
         return ParameterPrior.from_fisher(self.parameters, with_first_factors(list(self.weights), fisher))
 

@@ -15,6 +15,7 @@ from memfix.measures.pixels import rms_difference
 from memfix.measures.quality import broken_share, detail_range
 from memfix.models.conditioning import Conditioning
 from memfix.models.denoiser import Network
+from memfix.models.replicas import drawn_batches
 from memfix.models.sampling import batches, plan_samples
 from memfix.records import SAME, Prompt, Score, Validation
 from memfix.unlearn.data.bank import Bank, Items
@@ -117,10 +118,12 @@ class Monitor:
         told = {(i, SAME): conditioning for i, conditioning in (instead or {}).items()}
         pictures: list[Image.Image] = []
         scores: list[Score] = []
-        with self._sample.model.together():
-            for batch in batches(plan, detected.batch_size):
-                pictures += self._sample.model.sample(batch, detected.mixed_precision, told)
-                scores += self._sample.judge.score(batch, pictures[-len(batch) :])
+        plans, precision, model = batches(plan, detected.batch_size), detected.mixed_precision, self._sample.model
+        rounded = "no" if self._settings.use_dora else precision  # DoRA reads frozen weights in full
+        with model.together(), model.denoiser.in_halves(rounded):
+            for batch, images in drawn_batches(model, plans, precision, told):
+                pictures += images
+                scores += self._sample.judge.score(batch, images)
         return pictures, scores
 
     @torch.no_grad()
