@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from memfix.config.checks import DetectSettings
-from memfix.detect.design import Design
-from memfix.detect.medoids import MATCHES, hold_against_medoid
+from memfix.detect.design import MATCHES, Design
+from memfix.detect.medoids import hold_against_medoid
 from memfix.detect.thumbnails import Thumbnails
 from memfix.detect.verdict import verdict_on, verdict_on_pair
 from memfix.files import errors_of
