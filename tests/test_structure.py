@@ -87,6 +87,20 @@ def test_the_command_line_starts_without_torch() -> None:
     subprocess.run([sys.executable, "-c", "import sys, memfix.cli; assert 'torch' not in sys.modules"], check=True)
 
 
+def test_a_report_needs_no_torch() -> None:
+    """Loading it takes longer than to report on a thousand pictures, and most of the memory."""
+    code = "import sys; from memfix import flow; flow.report; assert not {'torch', 'diffusers'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_stages_have_the_names_of_their_modules_in_whatever_order_these_are_loaded() -> None:
+    code = (
+        "import memfix.flow.report; from memfix import flow; from memfix.flow.report import report; "
+        "assert flow.report is report and callable(flow.detect) and callable(flow.detect)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_stages_do_not_import_each_other() -> None:
     for name, found in imports().items():
         stage = name.split(".")[1] if "." in name else ""

@@ -19,13 +19,13 @@ from memfix.files import errors_of
 from memfix.inputs.opening import open_image
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import COARSE, detail_of, to_tensor
-from memfix.measures.quality import MOST_BROKEN
 from memfix.models.model import DiffusionModel
 from memfix.models.replicas import drawn_batches
 from memfix.models.sampling import batches
+from memfix.quality import MOST_BROKEN
 from memfix.records import Kind, Label, Sample, Score, Verdict
+from memfix.references.groups import representatives
 from memfix.references.judge import BLANK, Finding, Judge
-from memfix.references.near_copies import representatives
 from memfix.references.parts import kind_of
 from memfix.run.folder import Run
 

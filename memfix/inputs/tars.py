@@ -54,8 +54,8 @@ def members(tar: Path, tally: Tally | None = None) -> Iterator[Member]:
                 stem, suffix = _parted(info.name)
                 is_text = suffix in SUFFIXES_BESIDE and content is Content.OTHER and info.size <= TEXT_LIMIT
                 if is_text and (file := archive.extractfile(info)):
-                    own = info.name[: -len(DOUBLE)] if info.name.lower().endswith(DOUBLE) else stem
-                    texts.setdefault(own, []).extend(_captions(file.read(), suffix))
+                    key = info.name[: -len(DOUBLE)] if info.name.lower().endswith(DOUBLE) else stem
+                    texts.setdefault(key, []).extend(_captions(file.read(), suffix))
     except (tarfile.TarError, OSError) as error:
         raise MemfixError(
             f"{tar} cannot be read as a tar: {error}.", "Replace the file; unpack .tar.gz first."
