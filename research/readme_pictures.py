@@ -27,7 +27,7 @@ COLUMNS = 100
 TALK = {"COLUMNS": str(COLUMNS), "FORCE_COLOR": "1", "TTY_INTERACTIVE": "0", "PYTHONUNBUFFERED": "1"}
 """Colours as on a terminal, both streams in their order, and each progress bar once."""
 
-PROGRESS = re.compile(r"\s*[\u2800-\u28ff]")  # rich's spinner
+PROGRESS = re.compile(r"\s.* [\d,]+/[\d,]+ left \S")  # a bar that ended
 LINE, CHARACTER, MARGIN = 19, 8.43, 18  # pixels of a line and a character of PAGE, and around its text
 REPORT = (1120, 1180)
 PAGE = """<!DOCTYPE html><meta charset="utf-8"><style>
@@ -58,10 +58,14 @@ def run(folder: Path, flags: list[str]) -> str:
 
 def as_page(said: str) -> tuple[str, int]:
     """What was said, as a page of the colours of a dark terminal, and how many lines it has."""
-    lines = [line for line in said.splitlines() if not PROGRESS.match(Text.from_ansi(line).plain)]
+    text = Text.from_ansi(said)
+    lines = [line for line in text.split("\n") if not PROGRESS.match(line.plain)]
+    lines = [
+        line for line, above in zip(lines, [None, *lines], strict=False) if line.plain or above is None or above.plain
+    ]
     console = Console(record=True, width=COLUMNS, file=StringIO())
     for line in lines:
-        console.print(Text.from_ansi(line), soft_wrap=True)
+        console.print(line, soft_wrap=True)
     return console.export_html(theme=MONOKAI, code_format=PAGE), len(lines)
 
 
