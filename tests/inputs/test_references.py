@@ -331,3 +331,14 @@ def test_masks_of_pictures_beside_them_are_no_training_images(tmp_path: Path) ->
     assert prompt.references == (str(tmp_path / "a.JPG"),) and tally.passed_over[PassedOver.MASK] == 2
     assert tally.passed_over[PassedOver.UNCAPTIONED] == 1
     assert len(read_references(str(tmp_path / "a-masklabel.png"), [])) == 1  # what is named is taken
+
+
+def test_a_text_file_names_a_picture_a_line(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    for i, name in enumerate(["a.png", "b c.png"]):
+        picture(i).save(tmp_path / "set" / name)
+    (tmp_path / "list.txt").write_text("set/a.png\n\nset\\b c.png\n")
+    assert [r.file_name for r in read_references(str(tmp_path / "list.txt"), [])] == ["set/a.png", "set/b c.png"]
+    (tmp_path / "list.txt").write_text("set/a.png\na red kite\n")  # a list of prompts is none of pictures
+    with pytest.raises(MemfixError, match=r"list\.txt:2: there is no reference image a red kite"):
+        read_references(str(tmp_path / "list.txt"), [])
