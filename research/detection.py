@@ -28,7 +28,7 @@ from memfix.config.checks import DetectSettings
 from memfix.config.layers import read_config, resolve
 from memfix.console import Talk, emit
 from memfix.demo import REFERENCES, SETTINGS, list_path
-from memfix.detect.medoids import MATCHES
+from memfix.detect.design import MATCHES
 from memfix.detect.similar import Trial
 from memfix.inputs.references import read_references
 from memfix.measures import PIXEL_MEASURES, get_measure

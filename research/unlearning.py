@@ -36,9 +36,9 @@ from memfix.detect.check import Check
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
 from memfix.flow.recheck import NewWeights
-from memfix.measures.quality import broken_share, detail_range
 from memfix.models import loading
 from memfix.models.sampling import plan_samples
+from memfix.quality import broken_share, detail_range
 from memfix.recheck.outcomes import change, file_difference
 from memfix.records import (
     FRESH,

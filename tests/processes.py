@@ -19,7 +19,16 @@ from memfix.cli import main
 
 ENVIRONMENT = {"COLUMNS": "160", "OMP_NUM_THREADS": "1"}
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["memfix.cli", "memfix.flow", "memfix.screens.folder", "scipy.stats"])
+_context.set_forkserver_preload(
+    [
+        "memfix.cli",
+        "memfix.flow.run",
+        "memfix.flow.attack",
+        "memfix.flow.export",
+        "memfix.screens.folder",
+        "scipy.stats",
+    ]
+)
 
 
 def memfix(

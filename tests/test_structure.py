@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import memfix
 
 PACKAGE = Path(memfix.__file__).parent
@@ -85,6 +87,30 @@ def test_imports_of_folders_form_a_dag() -> None:
 
 def test_the_command_line_starts_without_torch() -> None:
     subprocess.run([sys.executable, "-c", "import sys, memfix.cli; assert 'torch' not in sys.modules"], check=True)
+
+
+@pytest.mark.parametrize("words", ["--help", "detect --help", "unlearn --help-all", "list runs", "list presets"])
+def test_what_is_asked_first_is_answered_without_the_libraries_of_models(words: str) -> None:
+    code = (
+        f"import sys; sys.argv = ['memfix', *{words.split()}]\nfrom memfix.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "assert not {'torch', 'diffusers', 'transformers', 'numpy'} & {*sys.modules}, 'loaded'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_report_needs_no_torch() -> None:
+    """Loading it takes longer than to report on a thousand pictures, and most of the memory."""
+    code = "import sys; from memfix import flow; flow.report; assert not {'torch', 'diffusers'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_stages_have_the_names_of_their_modules_in_whatever_order_these_are_loaded() -> None:
+    code = (
+        "import memfix.flow.report; from memfix import flow; from memfix.flow.report import report; "
+        "assert flow.report is report and callable(flow.detect) and callable(flow.detect)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_stages_do_not_import_each_other() -> None:

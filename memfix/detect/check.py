@@ -11,23 +11,24 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from memfix.config.checks import DetectSettings
-from memfix.detect.design import Design
-from memfix.detect.medoids import MATCHES, hold_against_medoid
+from memfix.detect.design import MATCHES, Design
+from memfix.detect.medoids import hold_against_medoid
 from memfix.detect.thumbnails import Thumbnails
 from memfix.detect.verdict import verdict_on, verdict_on_pair
-from memfix.files import errors_of
+from memfix.files import errors_of, sha256
 from memfix.inputs.opening import open_image
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import COARSE, detail_of, to_tensor
-from memfix.measures.quality import MOST_BROKEN
 from memfix.models.model import DiffusionModel
 from memfix.models.replicas import drawn_batches
 from memfix.models.sampling import batches
-from memfix.records import Kind, Label, Sample, Score, Verdict
+from memfix.quality import MOST_BROKEN
+from memfix.records import DrawnPicture, Kind, Label, Sample, Score, Verdict
+from memfix.references.groups import representatives
 from memfix.references.judge import BLANK, Finding, Judge
-from memfix.references.near_copies import representatives
 from memfix.references.parts import kind_of
 from memfix.run.folder import Run
+from memfix.run.written import DRAWN, require_drawn
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,10 @@ class Check:
         listed = {s.file_name for s in run.read(f"{self.folder}/metadata.jsonl", Sample)}
         scored = {s.file_name for s in run.read(self.scores_file, Score)} if self.judge else listed
         planned = {s.file_name for s in plan}
+        drawn_before = {d.file_name: d.sha256 for d in run.read(f"{self.folder}/{DRAWN}", DrawnPicture)}
         done = {name for name in scored & planned if (folder / name).is_file()}
+        for name in sorted(done & drawn_before.keys()):
+            require_drawn(folder / name, drawn_before[name])
         folder.mkdir(exist_ok=True)
         yield len(done)
         left = list(batches(plan, self.settings.batch_size, done))
@@ -75,6 +79,8 @@ class Check:
             for sample, image in new:
                 with errors_of(folder / sample.file_name):
                     image.save(folder / sample.file_name, compress_level=1)
+            written = [DrawnPicture(file_name=s.file_name, sha256=sha256([folder / s.file_name])) for s in samples]
+            run.append(f"{self.folder}/{DRAWN}", written)
             self.thumbnails.add([s.file_name for s in samples], images)
             run.append(f"{self.folder}/metadata.jsonl", [s for s in samples if s.file_name not in listed])
             if self.judge:

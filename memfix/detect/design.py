@@ -28,6 +28,9 @@ from memfix.findings import DesignRecord
 from memfix.records import Label
 from memfix.stats import clopper_pearson
 
+MATCHES = 2
+"""Other samples that one must be near-identical to where there are no references; two alike may be chance."""
+
 
 class Operating(NamedTuple):
     """What a design does at one true share of copies: probabilities of the three verdicts, mean number of samples."""

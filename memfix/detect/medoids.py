@@ -13,14 +13,13 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
+from memfix.detect.design import MATCHES
 from memfix.measures import PIXEL_MEASURES
 from memfix.measures.base import Measure
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import detail
 from memfix.records import Reference, Sample, Score
 from memfix.references.in_memory import farthest
-
-MATCHES = 2  # other samples that must be near-identical to one before it stands in; two alike may be chance
 
 
 class MedoidFinding(NamedTuple):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from memfix.config.checks import DetectSettings
 from memfix.console import Talk, counted
-from memfix.errors import MemfixError
+from memfix.detect.design import MATCHES
+from memfix.errors import ExitCode, MemfixError
 from memfix.findings import SourceRecord
 from memfix.inputs.prompts import NOT_THERE, is_a_prompt, read_prompts
 from memfix.inputs.references import index_folder, read_references
@@ -40,7 +41,8 @@ class Sources:
 
     @classmethod
     def read(cls, prompt_list: str, settings: DetectSettings, wrong: WrongRows) -> Sources:
-        """Read all of them. Raises MemfixError where one that was named holds nothing, or all of it is left out."""
+        """Read all of them. Raises MemfixError where one that was named holds nothing, or all of it is left out,
+        and where nothing could be found without training images."""
         of_prompts, of_controls, of_references = Tally(), Tally(), Tally()
         prompts = read_prompts(prompt_list, limit=settings.limit, wrong=wrong, tally=of_prompts)
         limit = settings.limit if len(prompts) == settings.limit else None
@@ -56,6 +58,8 @@ class Sources:
                 f"The prompts name training images, and none of them is there: {first}.",
                 "Without any, samples could only be compared with each other: correct the paths, or give --references.",
             )
+        if not references and not index:
+            _require_comparable(settings)
         named = prompt_list, settings.controls or "", settings.references or ""
         tallies = of_prompts, of_controls, of_references
         return cls(
@@ -105,6 +109,23 @@ def _counted(index: Path, tally: Tally) -> Container[str]:
     for row in store.unreadable():
         tally.pass_over(PassedOver.UNINDEXED, f"{row.file_name}, which {row.reason}")
     return store
+
+
+def _require_comparable(settings: DetectSettings) -> None:
+    """Refuse what makes no sense where samples can only be compared with each other: no copy could be found."""
+    if settings.false_alarm_rate is not None or settings.first_look is not None:
+        raise MemfixError(
+            "--false-alarm-rate and --first-look need training images to compare with.",
+            "Give --references, or leave them out.",
+            ExitCode.USAGE,
+        )
+    if settings.num_samples <= MATCHES:
+        raise MemfixError(
+            f"No training image was given, and {counted(settings.num_samples, 'sample')} of a prompt cannot show that "
+            f"the model draws the same again and again: a copy is what {MATCHES} other samples are alike to.",
+            f"Give --references, or --num-samples of {MATCHES + 1} at least; 16 tell more.",
+            ExitCode.USAGE,
+        )
 
 
 def _missing(wrong: WrongRows, tally: Tally) -> str:

@@ -71,12 +71,6 @@ def settle_rule(
     if given:
         rule = CopyRule(measure, given.value, given.source, given.name or None)
     if references is None:
-        if rate is not None or settings.first_look is not None:
-            raise MemfixError(
-                "--false-alarm-rate and --first-look need training images to compare with.",
-                "Give --references, or leave them out.",
-                ExitCode.USAGE,
-            )
         return rule, None
     unrelated = background(references)
     if rate is not None:

@@ -25,8 +25,8 @@ from memfix.recheck.attacks.base import Attack, Attacked, Bench
 from memfix.recheck.attacks.runner import AttackRunner, Front
 from memfix.recheck.attacks.table import ATTACKS, get_attacks
 from memfix.records import Arm, AttackResult, Label, Prompt, Role, Version
+from memfix.references.groups import representatives
 from memfix.references.judge import Judge
-from memfix.references.near_copies import representatives
 from memfix.run.folder import Run
 from memfix.run.inputs import RecheckInputs
 from memfix.world import ALONE, World

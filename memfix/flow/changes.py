@@ -10,7 +10,7 @@ from memfix.detect.verdict import dispute
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
 from memfix.measures.copy_rule import CopyRule
-from memfix.measures.quality import broken_share, detail_range
+from memfix.quality import broken_share, detail_range
 from memfix.recheck.attacks.compare import what_attacks_say
 from memfix.recheck.damage import Seen, harm, harm_of_model, measure_damage
 from memfix.recheck.outcomes import Copies, Evidence, file_difference, outcome

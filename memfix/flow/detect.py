@@ -120,7 +120,7 @@ def detect(
             entry.known_copies = known_copies(references, rule, [w.rule for w in witnesses], model.latents.drawn)
             _tell_of_errors(rule, entry, talk)
         _tell_of_small_pictures(opened, min(model.latents.picture_size), talk)
-        prompts = [p.model_copy(update={"cut_tokens": model.text.cut_tokens(p.text)}) for p in opened.prompts]
+        prompts = [_with_cut_tokens(model, p) for p in opened.prompts]
         for p in prompts:
             if p.cut_tokens:
                 talk.warn(f"{p.source}: the prompt is {p.cut_tokens} tokens too long; the model does not see its end.")
@@ -142,6 +142,12 @@ def detect(
         run.save()
         run.write(f"{BEFORE}/verdicts.jsonl", found)  # last: with it, all that the header says of it is there
     return run
+
+
+def _with_cut_tokens(model: DiffusionModel, prompt: Prompt) -> Prompt:
+    """A prompt with the tokens that the model does not see; the same one where there are none, as a list is long."""
+    cut = model.text.cut_tokens(prompt.text)
+    return prompt.model_copy(update={"cut_tokens": cut}) if cut else prompt
 
 
 def _changeable(run: Run) -> frozenset[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from memfix.flow.new_weights import NewWeights
 from memfix.report import build, card, html
 from memfix.run.folder import Run
+from memfix.run.inputs import RecheckInputs
 from memfix.run.outputs import MODEL
 
 
@@ -17,9 +17,19 @@ def report(run: Run, out: Path | None = None) -> Path:
     """
     run.require_intact("detect", "unlearn", "recheck")
     rechecked, has_own = run.header.stages.recheck, run.finished("unlearn") and (run.path / MODEL).is_dir()
-    own = rechecked is not None and has_own and rechecked.inputs.of_same_weights(NewWeights.of(run).inputs)
+    own = rechecked is not None and has_own and rechecked.inputs.of_same_weights(_own_weights(run))
     result = build.build(run)
     build.write_report(out or run.path, result)
     if has_own:
         card.write_card(out or run.path / MODEL, result, own)
     return html.write_page(out or run.path, result, run.path)
+
+
+def _own_weights(run: Run) -> RecheckInputs:
+    """What identifies the weights that the run's unlearning made, which are what they were when it ended."""
+    made = run.header.stages.unlearn
+    if made and made.weights_sha256:
+        return RecheckInputs(weights_sha256=made.weights_sha256, config_sha256=made.config_sha256)
+    from memfix.flow.new_weights import NewWeights  # of a run of an earlier time, whose header does not tell
+
+    return NewWeights.of(run).inputs

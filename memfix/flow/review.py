@@ -15,9 +15,9 @@ from memfix.errors import ExitCode, MemfixError
 from memfix.files import sha256
 from memfix.flow.changes import UNWORDED, what_changed
 from memfix.flow.detection import Detection
-from memfix.measures.quality import MOST_BROKEN, broken_share, detail_range
+from memfix.quality import MOST_BROKEN, broken_share, detail_range
 from memfix.records import FRESH, SAME, AttackResult, Change, Label, Review, Role, Score, Verdict
-from memfix.references.near_copies import representatives
+from memfix.references.groups import representatives
 from memfix.run.folder import Run, now
 from memfix.run.outputs import AFTER, BEFORE, REVIEWS
 

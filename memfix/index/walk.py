@@ -10,7 +10,7 @@ from memfix.errors import MemfixError
 from memfix.files import files_below, printable
 from memfix.index.rows import Row
 from memfix.inputs import embedded, tables
-from memfix.inputs.contents import Content, Known, content_of, is_hidden
+from memfix.inputs.contents import Content, Known, content_of, is_hidden, is_mask
 from memfix.inputs.folders import is_missing, passed_over_as, required
 from memfix.inputs.references import read_references
 from memfix.inputs.tally import PassedOver, Tally
@@ -50,6 +50,8 @@ def _file(file: Path, path: str, name: str, tally: Tally) -> Iterator[Row]:
         return
     if reason := _unread(known):
         yield Row(name, path, stat.st_size, stat.st_mtime_ns, reason=reason)
+    elif known.content is Content.PICTURE and is_mask(file):
+        tally.pass_over(PassedOver.MASK, name)
     elif known.content is Content.PICTURE:
         yield Row(name, path, stat.st_size, stat.st_mtime_ns)
     elif known.content is Content.TAR:

@@ -7,7 +7,9 @@ import json
 from memfix.inputs import columns
 
 JSON = ".json"
-SUFFIXES_BESIDE = (".txt", ".caption", JSON)
+SUFFIXES_BESIDE = (".txt", ".caption", ".cap", JSON)
+DOUBLE = ".caption.txt"
+"""A name of a caption that ends twice: of 4.png in 4.caption.txt."""
 TEXT_LIMIT = 1 << 20  # bytes of such a file
 
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from posixpath import normpath
 
 from memfix.inputs import columns, tables
-from memfix.inputs.beside import JSON, SUFFIXES_BESIDE, TEXT_LIMIT, texts_in
+from memfix.inputs.beside import DOUBLE, JSON, SUFFIXES_BESIDE, TEXT_LIMIT, texts_in
 from memfix.inputs.contents import HEAD, by_head
 from memfix.inputs.encoded import require_no_encoded
 from memfix.inputs.paths import existing, spellings
@@ -125,8 +125,8 @@ def beside(picture: Path, wrong: WrongRows, tally: Tally | None = None) -> list[
 
 
 def _files_beside(picture: Path) -> list[Path]:
-    """Where the caption of a.png may be: in a.txt, a.png.txt, or A.TXT as some systems write it."""
-    suffixes = [written for suffix in SUFFIXES_BESIDE for written in (suffix, suffix.upper())]
+    """Where the caption of a.png may be: in a.txt, a.png.txt, a.caption.txt, or a.TXT as some systems write it."""
+    suffixes = [written for suffix in (*SUFFIXES_BESIDE, DOUBLE) for written in (suffix, suffix.upper())]
     return [file for s in suffixes for file in (picture.with_suffix(s), picture.with_name(picture.name + s))]
 
 

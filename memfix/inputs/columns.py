@@ -35,6 +35,7 @@ TEXT_OR_URL = {*TEXT, *URL}
 GROUND_TRUTH = ("overfit_type", "type")
 HASH = ("sha256", "md5")
 PARAPHRASE_COLUMN = re.compile(r"(?:text|prompt|caption|paraphrase)[ _-]?(\d{1,6})")
+RENAME = "Rename one of them."
 PICTURE_ENDING = r"\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)(?:#\d+)?"
 PICTURE_FILE = re.compile(rf"\S+{PICTURE_ENDING}", re.IGNORECASE)
 """The name of a picture, and the number of its caption as Flickr8k writes it: 1.jpg#0."""
@@ -51,6 +52,23 @@ class WrongCellError(Exception):
 def normal(name: Any) -> str:
     """A column name as this module compares it."""
     return str(name).strip().lower()
+
+
+def object_of(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises WrongCellError if it says two things under one name, as `normal` sees it."""
+    found = dict(pairs)
+    if twice := named_twice([normal(name) for name, _ in pairs]):
+        first, *others = (cell for name, cell in pairs if normal(name) == twice)
+        if any(other != first for other in others):
+            raise WrongCellError(f"names the column '{twice}' twice")
+    return found
+
+
+def named_twice(names: Sequence[str]) -> str:
+    """The first of these normal names that is there twice and is one that this module reads; or nothing."""
+    if len({*names}) == len(names):
+        return ""
+    return next((name for name in names if names.count(name) > 1 and known(name)), "")
 
 
 def known(name: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 import tarfile
 import zipfile
 import zlib
@@ -63,6 +64,9 @@ UNPACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2
 TGA_FOOTER = b"TRUEVISION-XFILE.\0"
 TGA_HEADER = 18
 
+MASK = re.compile(r"(.+)-(?:mask|cond)label\.png", re.IGNORECASE)
+"""What OneTrainer weighs the loss of a picture with, or gives the network beside it: nobody wants it drawn."""
+
 SIDE_FILES = {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"}
 SIDE_FOLDERS = {"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 
@@ -94,6 +98,19 @@ def is_hidden(path: str) -> bool:
         or any(part in SIDE_FOLDERS for part in parts)
         or bool(parts and parts[-1].lower() in SIDE_FILES)
     )
+
+
+def masked_by(name: str) -> str:
+    """The path, without its suffix, of the picture that a file is the mask of by its name; nothing if it is none."""
+    named = MASK.fullmatch(name)
+    return named[1] if named else ""
+
+
+def is_mask(path: Path) -> bool:
+    """Whether a file is called the mask of a picture that is beside it."""
+    stem = masked_by(path.name)
+    endings = (written for suffix in SUFFIXES for written in (suffix, suffix.upper()))
+    return bool(stem) and any(path.with_name(stem + ending).is_file() for ending in endings)
 
 
 def by_name(name: str) -> Known | None:

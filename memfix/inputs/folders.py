@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from memfix.errors import MemfixError
 from memfix.files import Found, files_below
-from memfix.inputs.contents import Content, Known, content_of, is_hidden
+from memfix.inputs.contents import Content, Known, content_of, is_hidden, is_mask
 from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
 
-BESIDE_PICTURES = {".txt", ".caption", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet"}
+BESIDE_PICTURES = {".txt", ".caption", ".cap", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet"}
 PASSED_OVER = {Content.FOREIGN: PassedOver.FOREIGN, Content.CLOSED: PassedOver.CLOSED}
 
 
@@ -43,7 +43,9 @@ def parts(folder: Path, wrong: WrongRows, tally: Tally) -> Iterator[Holder]:
         except OSError as error:
             wrong.add_picture(str(path), f"cannot be read: {error.strerror}", "Restore what is there, or remove it.")
             continue
-        if known.content in {Content.PICTURE, Content.TAR, Content.TABLE}:
+        if known.content is Content.PICTURE and is_mask(path):
+            tally.pass_over(PassedOver.MASK, str(path))
+        elif known.content in {Content.PICTURE, Content.TAR, Content.TABLE}:
             yield Holder(found.path, path, known.content)
         elif known.content is Content.PACKED:
             wrong.add_picture(str(path), "is an archive of pictures", "Unpack it, or remove it.")

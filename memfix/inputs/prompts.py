@@ -82,13 +82,14 @@ def read_prompts(
             f"{label(source)} contains no prompt{left_out}.",
             "Write one prompt per line, or give pictures with captions (a.txt beside a.png, or metadata.jsonl).",
         )
-    return [
-        Prompt(
-            id=id_of(row.text, role), text=row.text, role=role, source=row.source,
-            references=row.references, urls=row.urls, ground_truth=row.ground_truth,
-        )
-        for row in merged.values()
-    ]  # fmt: skip
+    return [_prompt(row, role) for row in merged.values()]
+
+
+def _prompt(row: PromptRow, role: Role) -> Prompt:
+    """A row as a prompt; what it does not say is not given, since a record remembers what it was given."""
+    more = {"references": row.references, "urls": row.urls, "ground_truth": row.ground_truth}
+    said = {name: value for name, value in more.items() if value}
+    return Prompt(id=id_of(row.text, role), text=row.text, role=role, source=row.source, **said)
 
 
 def id_of(text: str, role: Role = Role.PROMPT) -> str:

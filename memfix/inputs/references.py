@@ -15,7 +15,7 @@ from memfix.inputs.contents import Content, content_of
 from memfix.inputs.folders import parts, passed_over_as, required
 from memfix.inputs.opening import open_image
 from memfix.inputs.paths import OUTSIDE, as_path, existing, leads_out
-from memfix.inputs.tables import Held, held_in
+from memfix.inputs.tables import Held, form, held_in, lines
 from memfix.inputs.tally import PassedOver, Tally, listed
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Reference
@@ -28,11 +28,11 @@ def read_references(
     """Every reference of a run, each once: those of `source`, then the prompts' own.
 
     `source` is a folder of images, tars and parquet tables with images (sorted by name; captions from the table of an
-    imagefolder, or from beside each image), one of these, or a table whose rows name one or several images. Pictures
-    are known by their content, and none is decoded. Of an index, see `index_folder`, none is listed: it may hold too
-    many. `wrong` says what becomes of wrong rows of a table, `flag` is what a hint names, `taken` holds the names in an
-    index, which the prompts' own must not get, and `tally` counts what was seen. Raises MemfixError where `source`
-    gives no reference. Without one, there may be none at all.
+    imagefolder, or from beside each image), one of these, a table whose rows name one or several images, or a text file
+    with a path a line. Pictures are known by their content, and none is decoded. Of an index, see `index_folder`, none
+    is listed: it may hold too many. `wrong` says what becomes of wrong rows of a table, `flag` is what a hint names,
+    `taken` holds the names in an index, which the prompts' own must not get, and `tally` counts what was seen. Raises
+    MemfixError where `source` gives no reference. Without one, there may be none at all.
     """
     found: dict[str, Reference] = {}
     tally, wrong = tally or Tally(), wrong or WrongRows()
@@ -149,7 +149,8 @@ def _in_tar(tar: Path, label: str, tally: Tally) -> Iterator[Reference]:
 
 def _in_table(table: Path, root: Path, wrong: WrongRows, tally: Tally) -> Iterator[Reference]:
     root, names = root.resolve(), set[str]()
-    for line, name, text in named_images(table, wrong, tally):
+    named = named_images(table, wrong, tally) if form(table) else _lines(table, wrong)
+    for line, name, text in named:
         path = existing(table, name, near=True)
         if path is None:
             missing(wrong, table, line, name)
@@ -160,6 +161,11 @@ def _in_table(table: Path, root: Path, wrong: WrongRows, tally: Tally) -> Iterat
         file_name = Path(path).relative_to(root).as_posix() if below else _free_name(path, names.__contains__)
         names.add(file_name)
         yield Reference(file_name=file_name, path=path, text=text)
+
+
+def _lines(listed: Path, wrong: WrongRows) -> Iterator[tuple[int, str, str]]:
+    """A picture a line, as `named_images` tells those of a table."""
+    return ((number, text.strip(), "") for number, text in lines(listed, wrong) if text.strip())
 
 
 def _free_name(path: str, taken: Callable[[str], bool]) -> str:

@@ -73,8 +73,8 @@ def separated_rows(path: Path, numbered: Iterable[Line], wrong: WrongRows) -> It
             if names:
                 yield record.line, dict(zip(names, record.cells, strict=True))
             names = names or columns.renamed([columns.normal(cell) for cell in record.cells])
-            if twice := next((name for name in names if columns.known(name) and names.count(name) > 1), None):
-                raise MemfixError(f"{path}:{record.line} names the column '{twice}' twice.", "Rename one of them.")
+            if twice := columns.named_twice(names):
+                raise MemfixError(f"{path}:{record.line} names the column '{twice}' twice.", columns.RENAME)
         elif any(cell.strip() for cell in record.cells[len(names) :]):
             wrong.add(f"{path}:{record.line}", "has more cells than there are columns", "Put quotes around its text.")
         else:

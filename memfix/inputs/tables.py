@@ -152,7 +152,10 @@ def _jsonl(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
         if not text.strip():
             continue
         try:
-            item = json.loads(text)
+            item = json.loads(text, object_pairs_hook=columns.object_of)
+        except columns.WrongCellError as error:
+            wrong.add(f"{path}:{number}", str(error), columns.RENAME)
+            continue
         except json.JSONDecodeError as error:
             wrong.add(f"{path}:{number}", f"is not JSON: {error.msg} at column {error.colno}", "Correct the line.")
             continue
@@ -165,7 +168,9 @@ def _jsonl(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
 def _json(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
     try:
         with errors_of(path), binary(path) as file:
-            data = json.loads(file.read().decode("utf-8-sig"))
+            data = json.loads(file.read().decode("utf-8-sig"), object_pairs_hook=columns.object_of)
+    except columns.WrongCellError as error:
+        raise MemfixError(f"{path} {error}.", columns.RENAME) from None
     except UnicodeDecodeError as error:
         raise MemfixError(f"{path} is not UTF-8 text (byte {error.start}).", "Save it as UTF-8.") from None
     except json.JSONDecodeError as error:
@@ -224,6 +229,8 @@ def _parquet_file(path: Path) -> Iterator[Any]:
 def _parquet(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
     """Columns of texts that are read, or told of; pictures inside the table are `file_name`s: their addresses."""
     with _parquet_file(path) as file:
+        if twice := columns.named_twice([columns.normal(name) for name in file.schema_arrow.names]):
+            raise MemfixError(f"{path} names the column '{twice}' twice.", columns.RENAME)
         texts = [f.name for f in file.schema_arrow if _is_text(f.type)]
         names = [name for name in texts if columns.known(columns.normal(name))]
         names += [name for name in texts if name not in names and columns.OTHER_TEXT.fullmatch(columns.normal(name))]

@@ -16,6 +16,7 @@ class PassedOver(StrEnum):
 
     HIDDEN = "hidden and side files"
     CAPTIONS = "texts and tables beside pictures"
+    MASK = "masks of pictures beside them"
     OTHER = "files that are no pictures"
     FOREIGN = "pictures of formats that memfix does not read"
     CLOSED = "archives and databases that memfix cannot look into"

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from memfix.errors import MemfixError
-from memfix.inputs.beside import SUFFIXES_BESIDE, TEXT_LIMIT, texts_in
-from memfix.inputs.contents import Content, Known, content_in, is_hidden
+from memfix.inputs.beside import DOUBLE, SUFFIXES_BESIDE, TEXT_LIMIT, texts_in
+from memfix.inputs.contents import Content, Known, content_in, is_hidden, masked_by
 from memfix.inputs.tally import PassedOver, Tally
 
 ADDRESS = re.compile(r"(?s)(.+)#(\d+)\+(\d+)")
@@ -54,12 +54,17 @@ def members(tar: Path, tally: Tally | None = None) -> Iterator[Member]:
                 stem, suffix = _parted(info.name)
                 is_text = suffix in SUFFIXES_BESIDE and content is Content.OTHER and info.size <= TEXT_LIMIT
                 if is_text and (file := archive.extractfile(info)):
-                    texts.setdefault(stem, []).extend(_captions(file.read(), suffix))
+                    key = info.name[: -len(DOUBLE)] if info.name.lower().endswith(DOUBLE) else stem
+                    texts.setdefault(key, []).extend(_captions(file.read(), suffix))
     except (tarfile.TarError, OSError) as error:
         raise MemfixError(
             f"{tar} cannot be read as a tar: {error}.", "Replace the file; unpack .tar.gz first."
         ) from None
+    pictures = {_parted(name)[0] for name, _ in found}
     for name, address in found:
+        if (masked := masked_by(name)) and masked in pictures:
+            tally.pass_over(PassedOver.MASK, name)
+            continue
         own = next(filter(None, map(texts.get, _stems(name))), [])
         yield Member(PurePosixPath(name).name, address, tuple(dict.fromkeys(own)))
 

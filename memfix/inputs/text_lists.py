@@ -24,7 +24,7 @@ TABLE = "Give a table that says what is what: .csv, .tsv or .jsonl."
 MARKS_TAKEN_OFF = "numbers of lines, or quotes around them, were taken off"
 CUT_OPTIONS = "options of another tool were cut off"
 OPTIONS = {
-    "n", "w", "h", "d", "l", "s", "am", "of", "ct", "g", "t", "nf", "ar",  # sd-scripts
+    "n", "w", "h", "d", "l", "s", "am", "of", "ct", "g", "t", "nf", "ar", "ss", "fs", "cn", "f", "i",  # sd-scripts
     "prompt", "negative_prompt", "negative-prompt", "steps", "seed", "width", "height", "cfg_scale", "cfg-scale",
     "sampler", "sampler_name", "sampler_index", "scheduler", "sd_model", "outpath_samples", "outpath_grids",
     "prompt_for_display", "styles", "seed_resize_from_h", "seed_resize_from_w", "subseed", "subseed_strength",

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from memfix.measures.quality import MOST_BROKEN
+from memfix.quality import MOST_BROKEN
 from memfix.records import Damage
 
 MOST_CHANGED = 0.8  # of what two seeds of the original model differ by, from the same noise

@@ -74,6 +74,13 @@ class Sample(Record):
     guidance: float
 
 
+class DrawnPicture(Record):
+    """A picture of a stage that has not ended, as it was drawn."""
+
+    file_name: Inside
+    sha256: str
+
+
 class Kind(Word):
     """What the copies of a prompt have in common with the references (the words of Webster 2023)."""
 

@@ -8,7 +8,6 @@ common. Knows nothing of files.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import TiledL2
 from memfix.records import Reference
 from memfix.references.forest import Forest
+from memfix.references.groups import representatives as representatives  # for those who look for it here
 
 ROWS, COLUMNS = 512, 4096  # of one block of comparisons: 8 MiB
 STORED_ROWS, STORED_COLUMNS = 1024, 8192  # of one that is read from an index: 32 MiB
@@ -86,16 +86,6 @@ def grouped(references: Sequence[Reference], groups: Iterable[Ids]) -> list[Refe
     """The references, each with the file name of the first member of its group; groups hold places in `references`."""
     first = {int(i): references[int(members[0])].file_name for members in groups for i in members}
     return [r.model_copy(update={"group": first.get(i, "")}) for i, r in enumerate(references)]
-
-
-def representatives(references: Iterable[Reference]) -> dict[str, str]:
-    """File name → the file name that stands for its group, its own if it is alone."""
-    return {r.file_name: r.group or r.file_name for r in references}
-
-
-def sizes(references: Iterable[Reference]) -> Counter[str]:
-    """Number of members by the name that stands for the group; 1 for those that are alone."""
-    return Counter(representatives(references).values())
 
 
 def thumbnails(pixels: torch.Tensor) -> Iterator[bytes]:

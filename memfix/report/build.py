@@ -8,7 +8,7 @@ from pathlib import Path
 
 from memfix.errors import MemfixError
 from memfix.files import write_atomic
-from memfix.measures.quality import broken_share, detail_range
+from memfix.quality import broken_share, detail_range
 from memfix.records import (
     Arm,
     AttackResult,
@@ -24,7 +24,7 @@ from memfix.records import (
     Verdict,
     Version,
 )
-from memfix.references.near_copies import representatives, sizes
+from memfix.references.groups import representatives, sizes
 from memfix.report.next_steps import NextStep, next_step
 from memfix.report.schema import Disputed, Picture, PromptEntry, Report, ReportedRun, Summary, VerdictNumbers
 from memfix.report.sections import told

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from memfix.errors import MemfixError
-from memfix.files import TEMPORARY, errors_of
+from memfix.files import TEMPORARY, errors_of, sha256
 
 DIGEST_ENDING = ".written"
+DRAWN = ".drawn.jsonl"
+"""In a folder of samples: the digest of each picture, written before the picture counts as done."""
 
 
 class Written:
@@ -65,10 +67,20 @@ class Written:
                 os.truncate(file, int(size))
 
 
+def require_drawn(picture: Path, digest: str) -> None:
+    """Raise MemfixError where a picture is not what was drawn."""
+    if sha256([picture]) != digest:
+        raise MemfixError(
+            f"{picture} is not what was drawn before the interruption.",
+            "Restore it, or delete it so that the stage draws it again.",
+        )
+
+
 def forget_all(run: Path) -> None:
     """Remove the digests of a stage that has ended, since its seal has others."""
-    for beside in run.rglob(f".*{DIGEST_ENDING}"):
-        beside.unlink()
+    for name in (f".*{DIGEST_ENDING}", DRAWN):
+        for beside in run.rglob(name):
+            beside.unlink()
 
 
 def _beside(file: Path) -> Path:

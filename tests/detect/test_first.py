@@ -9,6 +9,7 @@ from memfix.config.checks import DetectSettings
 from memfix.console import Talk
 from memfix.detect.check import Check
 from memfix.detect.first import FirstCheck
+from memfix.errors import MemfixError
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
 from memfix.measures.copy_rule import CopyRule
@@ -135,3 +136,17 @@ def test_a_check_that_goes_on_draws_only_what_is_missing(make: Make) -> None:
     assert make(ALL)(PROMPTS) == whole
     assert lost.read_bytes() == content
     assert others.stat().st_mtime_ns == before
+
+
+def test_a_picture_that_is_edited_before_its_stage_ends_is_refused(make: Make) -> None:
+    """Else its score would be of another picture than the one that the run shows."""
+    first = make(ALL)
+    found, folder = first(PROMPTS), first.run.path / "before"
+    edited, other = sorted(folder.glob("*.png"))[:2]
+    drawn = edited.read_bytes()
+    edited.write_bytes(other.read_bytes())
+    with pytest.raises(MemfixError, match=f"{edited.name} is not what was drawn before the interruption") as caught:
+        make(ALL)(PROMPTS)
+    assert "delete it" in caught.value.hint
+    edited.unlink()
+    assert make(ALL)(PROMPTS) == found and edited.read_bytes() == drawn

@@ -8,7 +8,7 @@ import pytest
 from memfix.config.checks import DetectSettings
 from memfix.console import Talk
 from memfix.detect.sources import SourceName, Sources, in_words
-from memfix.errors import MemfixError
+from memfix.errors import ExitCode, MemfixError
 from memfix.index.build import build
 from memfix.index.store import Store
 from memfix.inputs.tally import PassedOver
@@ -104,3 +104,15 @@ def test_training_images_that_are_not_compared_with_are_told_of(
     assert "1 picture without a caption in" in told() and "--limit" not in told()
     assert "With --limit 1 only training images of these prompts are compared with." in told(limit=1)
     assert "Warning" not in told(tmp_path, limit=1)
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_too_few_samples_to_compare_with_each_other_are_refused(tmp_path: Path, samples: int) -> None:
+    """Two others must be alike: with fewer samples every prompt would be clean, or have no score at all."""
+    (tmp_path / "p.txt").write_text("a cat\n")
+    with pytest.raises(MemfixError, match="No training image was given") as caught:
+        read(tmp_path / "p.txt", num_samples=samples)
+    assert caught.value.exit_code == ExitCode.USAGE and "--num-samples of 3" in caught.value.hint
+    assert len(read(tmp_path / "p.txt", num_samples=3).prompts) == 1
+    picture(0).save(tmp_path / "a.png")
+    assert len(read(tmp_path / "p.txt", tmp_path / "a.png", num_samples=samples).references) == 1

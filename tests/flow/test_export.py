@@ -20,6 +20,7 @@ from memfix.run.folder import Run
 from tests.conftest import tiny_pipeline
 from tests.detected import FEW, detected_run
 from tests.original_layout import original_state, save_original
+from tests.processes import memfix
 
 QUIET = Talk(quiet=True)
 
@@ -109,3 +110,19 @@ def test_a_file_in_the_layout_of_the_users_own(
     (tmp_path / "own.safetensors").write_bytes((tmp_path / "new.safetensors").read_bytes())
     with pytest.raises(MemfixError, match="weights of the model changed"):
         flow.export(run, "checkpoint", tmp_path / "again.safetensors", QUIET)
+
+
+@pytest.mark.slow
+def test_unlearn_leaves_a_copy_where_training_scripts_do(
+    model_folder: Path, reference_folder: Path, tmp_path: Path
+) -> None:
+    run, out = detected_run(tmp_path, model_folder, reference_folder), tmp_path / "out"
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in FEW.items()]
+    words = ["unlearn", str(run), "--lora", "--rank=2", *flags, "--output_dir", str(out)]
+    assert f"{out} as well." in memfix(*words, cwd=tmp_path).stdout
+    made = {file.relative_to(run / "model"): file.read_bytes() for file in (run / "model").rglob("*") if file.is_file()}
+    assert {file.relative_to(out): file.read_bytes() for file in out.rglob("*") if file.is_file()} == made
+    pipeline = StableDiffusionPipeline.from_pretrained(model_folder)
+    pipeline.load_lora_weights(str(out))
+    assert pipeline.get_active_adapters()
+    assert "exists already" in memfix(*words, cwd=tmp_path, code=2).stderr

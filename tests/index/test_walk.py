@@ -137,3 +137,11 @@ def test_a_single_file_is_a_source(tmp_path: Path) -> None:
     table(tmp_path / "y.parquet", [3])
     assert [row.path.partition("#")[0] for row in walk_source(tmp_path / "x.tar")] == ["x.tar", "x.tar"]
     assert [row.path for row in walk_source(tmp_path / "y.parquet")] == ["y.parquet#image:1+0"]
+
+
+def test_masks_of_pictures_beside_them_are_counted(tmp_path: Path) -> None:
+    for i, name in enumerate(["a.png", "a-masklabel.png"]):
+        picture(i).save(tmp_path / name)
+    tally = Tally()
+    assert [row.file_name for row in walk_source(tmp_path, tally)] == ["a.png"]
+    assert tally.passed_over[PassedOver.MASK] == 1

@@ -104,7 +104,9 @@ def test_a_link_in_a_folder_is_not_outside_of_it(tmp_path: Path) -> None:
     assert not read(folder)[1].altered
 
 
-@pytest.mark.parametrize("name", ["a.TXT", "a.png.txt", "a.png.caption", "a.JSON"])
+@pytest.mark.parametrize(
+    "name", ["a.TXT", "a.png.txt", "a.png.caption", "a.JSON", "a.cap", "a.caption.txt", "a.png.CAP"]
+)
 def test_other_names_of_captions(tmp_path: Path, name: str) -> None:
     text = '{"text": "a cat"}' if name.endswith("JSON") else "a cat"
     assert read(folder_of(tmp_path, ["a.png"], {name: text}))[0] == {"a cat": ["a.png"]}

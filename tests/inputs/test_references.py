@@ -13,6 +13,7 @@ from memfix.index.build import build
 from memfix.index.store import Store
 from memfix.inputs.captions import captions
 from memfix.inputs.opening import open_image
+from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import index_folder, read_references
 from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
@@ -315,3 +316,29 @@ def test_paths_of_windows_and_urls_of_files(tmp_path: Path) -> None:
     (tmp_path / "cells.csv").write_text("image,text\n\"{'bytes': None, 'path': 'my images/d.png'}\",x\n")
     for name in ("cells.jsonl", "cells.csv"):
         assert [r.file_name for r in read_references(str(tmp_path / name), [])] == ["my images/d.png"]
+
+
+def test_masks_of_pictures_beside_them_are_no_training_images(tmp_path: Path) -> None:
+    """OneTrainer's: a-masklabel.png beside a.jpg. Without that picture it is one itself."""
+    for i, name in enumerate(["a.JPG", "a-masklabel.png", "a-condlabel.png", "alone-masklabel.png"]):
+        picture(i).save(tmp_path / name)
+    (tmp_path / "a.txt").write_text("a cat")
+    tally = Tally()
+    assert [r.file_name for r in read_references(str(tmp_path), [], tally=tally)] == ["a.JPG", "alone-masklabel.png"]
+    assert tally.passed_over[PassedOver.MASK] == 2
+    tally = Tally()
+    (prompt,) = read_prompts(str(tmp_path), tally=tally)
+    assert prompt.references == (str(tmp_path / "a.JPG"),) and tally.passed_over[PassedOver.MASK] == 2
+    assert tally.passed_over[PassedOver.UNCAPTIONED] == 1
+    assert len(read_references(str(tmp_path / "a-masklabel.png"), [])) == 1  # what is named is taken
+
+
+def test_a_text_file_names_a_picture_a_line(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    for i, name in enumerate(["a.png", "b c.png"]):
+        picture(i).save(tmp_path / "set" / name)
+    (tmp_path / "list.txt").write_text("set/a.png\n\nset\\b c.png\n")
+    assert [r.file_name for r in read_references(str(tmp_path / "list.txt"), [])] == ["set/a.png", "set/b c.png"]
+    (tmp_path / "list.txt").write_text("set/a.png\na red kite\n")  # a list of prompts is none of pictures
+    with pytest.raises(MemfixError, match=r"list\.txt:2: there is no reference image a red kite"):
+        read_references(str(tmp_path / "list.txt"), [])

@@ -428,3 +428,21 @@ def test_a_further_column_of_texts_in_a_parquet_table_is_told(tmp_path: Path) ->
     tally = Tally()
     (prompt,) = read_prompts(str(tmp_path / "p.parquet"), tally=tally)
     assert prompt.text == "a cat" and tally.altered == {UNREAD_COLUMN: 1}
+
+
+TWICE = '{"Text": "a cat", "text": "a dog"}', '{"text": "a cat", "text": "a dog"}'
+
+
+@pytest.mark.parametrize("row", TWICE)
+def test_a_row_that_says_two_things_under_one_name_is_refused(tmp_path: Path, row: str) -> None:
+    same = '{"Text": "an owl", "text": "an owl", "Note": 1, "note": 2}'
+    (tmp_path / "p.jsonl").write_text(f"{same}\n{row}\n")
+    with pytest.raises(MemfixError, match=r"p\.jsonl:2 names the column 'text' twice"):
+        read_prompts(str(tmp_path / "p.jsonl"))
+    assert [p.text for p in read_prompts(str(tmp_path / "p.jsonl"), wrong=WrongRows(skip=True))] == ["an owl"]
+    (tmp_path / "p.json").write_text(f"[{same}, {row}]")
+    with pytest.raises(MemfixError, match=r"p\.json names the column 'text' twice"):
+        read_prompts(str(tmp_path / "p.json"))
+    pq.write_table(pa.table({"Text": ["a cat"], "text": ["a dog"]}), tmp_path / "p.parquet")
+    with pytest.raises(MemfixError, match=r"p\.parquet names the column 'text' twice"):
+        read_prompts(str(tmp_path / "p.parquet"))

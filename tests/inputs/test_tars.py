@@ -165,3 +165,15 @@ def test_all_captions_of_a_picture_count(tmp_path: Path) -> None:
     tar = write(tmp_path / "x.tar", [("1.png", png(0)), ("1.txt", b"a cat"), ("1.json", more)])
     assert [m.texts for m in members(tar)] == [("a cat", "a red cat")]
     assert [p.text for p in read_prompts(str(tar))] == ["a cat", "a red cat"]
+
+
+def test_masks_and_captions_that_end_twice(tmp_path: Path) -> None:
+    tar = write(tmp_path / "x.tar", [
+        ("d/4.png", png(0)), ("d/4-masklabel.png", png(1)), ("d/4.caption.txt", b"a cat"), ("d/5.png", png(2)),
+        ("d/5.cap", b"a dog"), ("e/4-masklabel.png", png(3)),
+    ])  # fmt: skip
+    tally = Tally()
+    assert [(m.name, m.texts) for m in members(tar, tally)] == [
+        ("4.png", ("a cat",)), ("5.png", ("a dog",)), ("4-masklabel.png", ()),
+    ]  # fmt: skip
+    assert tally.passed_over[PassedOver.MASK] == 1 and tally.passed_over[PassedOver.CAPTIONS] == 2

@@ -21,6 +21,9 @@ def write(folder: Path, text: str, name: str = "p.txt") -> str:
 
 
 OPTIONS = [
+    ("a girl, solo --w 1024 --d 42 --s 28 --l 5 --ss euler_a --n lowres, bad anatomy", "a girl, solo"),
+    ("TOK, a portrait --w 1024 --d 42 --s 30 --l 4.0 --fs 2.2 --n blurry", "TOK, a portrait"),
+    ("a cat on a chair --w 1024 --h 1024 --d 42 --cn images/canny_a.png --am 0.8", "a cat on a chair"),
     ("a grey owl, ink --n blurry, bad hands --w 512 --h 768 --d 1 --l 7.5 --s 28", "a grey owl, ink"),
     ("a grey owl --n bad", "a grey owl"),
     ('--prompt "a grey owl" --negative_prompt "blur" --steps 20', "a grey owl"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from memfix.measures.quality import MOST_BROKEN
+from memfix.quality import MOST_BROKEN
 from memfix.recheck import damage
 from memfix.recheck.damage import (
     LEAST_DISTANCE,

@@ -25,10 +25,10 @@ from memfix.measures.embedding import Embedding
 from memfix.measures.structure import Structure
 from memfix.records import Prompt, Sample, Score
 from memfix.references.background import background
+from memfix.references.groups import sizes
 from memfix.references.in_memory import HeldReferences
 from memfix.references.indexed import IndexedReferences
 from memfix.references.judge import Judge
-from memfix.references.near_copies import sizes
 from memfix.references.reference_set import ReferenceSet, fingerprint, open_references
 from memfix.world import ALONE
 from tests.conftest import picture

@@ -19,8 +19,9 @@ from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import to_tensor
 from memfix.records import Reference
 from memfix.references import near_copies as module
+from memfix.references.groups import representatives, sizes
 from memfix.references.in_memory import HeldReferences
-from memfix.references.near_copies import COLOUR, grouped, near_copies, representatives, siblings, sizes
+from memfix.references.near_copies import COLOUR, grouped, near_copies, siblings
 from tests.conftest import picture
 
 COSINE = Embedding(Pixels(), 0.95, 0.1, "a test")

@@ -11,7 +11,7 @@ from memfix.config.checks import LATER_SETTINGS, DetectSettings, RecheckSettings
 from memfix.errors import MemfixError
 from memfix.files import digest
 from memfix.findings import BackgroundRecord, KnownCopies
-from memfix.records import Prompt
+from memfix.records import Prompt, Score
 from memfix.run.folder import Run, slug
 from memfix.run.header import DetectStage, RecheckStage
 from memfix.run.inputs import DetectInputs, RecheckInputs
@@ -272,3 +272,15 @@ def test_an_edited_header_is_refused(tmp_path: Path) -> None:
             Run.open(run.path)
     (run.path / HEADER).write_text(json.dumps(told))  # laid out otherwise, it says the same
     Run.open(run.path)
+
+
+def test_what_is_no_number_is_read_as_it_was_written(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "r")
+    score = Score(
+        file_name="a.png", prompt_id="p", seed=0, reference="b.png", copy_=False, detail=0.1,
+        measures={"tiled_l2": float("inf"), "ssim": float("nan")},
+    )  # fmt: skip
+    run.write("scores.jsonl", [score])
+    run.append("scores.jsonl", [score])
+    for found in run.read("scores.jsonl", Score):
+        assert found.measures["tiled_l2"] == float("inf") and found.measures["ssim"] != found.measures["ssim"]

@@ -7,10 +7,11 @@ import pytest
 
 from memfix.config.checks import RecheckSettings
 from memfix.errors import MemfixError
-from memfix.records import Prompt
+from memfix.records import DrawnPicture, Prompt
 from memfix.run.folder import Run
 from memfix.run.header import RecheckStage
 from memfix.run.inputs import RecheckInputs
+from memfix.run.written import DRAWN
 
 NAME = "after/p.jsonl"
 
@@ -78,3 +79,12 @@ def test_a_file_that_was_written_anew_is_known_as_that(tmp_path: Path) -> None:
         raise RuntimeError
     (run.path / "after/.p.jsonl.written.tmp").write_text("")  # of a kill
     assert go_on(Run.open(run.path)) == ["p3", "p4"]
+
+
+def test_digests_end_with_the_stage(run: Run) -> None:
+    with run.stage(RecheckStage, RecheckSettings(), RecheckInputs(weights_sha256="a"), []):
+        run.append(f"after/{DRAWN}", [DrawnPicture(file_name="a.png", sha256="0")])
+        assert {file.name for file in (run.path / "after").glob(".*")} == {
+            DRAWN, f".{DRAWN}.written", ".p.jsonl.written",
+        }  # fmt: skip
+    assert not [*run.path.rglob(".*.written"), *run.path.rglob(DRAWN)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from memfix.measures.quality import broken_share, detail_range
+from memfix.quality import broken_share, detail_range
 from memfix.records import Score
 
 
