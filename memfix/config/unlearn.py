@@ -279,7 +279,8 @@ class UnlearnSettings(Settings):
     report_to: Annotated[tuple[str, ...], SEVERAL] = Field(
         (),
         description="Also hand the numbers of each step to these trackers, which must be installed: tensorboard (into "
-        "logs/ of the run), wandb, or another one that accelerate knows. training.jsonl has them in any case.",
+        "logs/ of the run), wandb, another one that accelerate knows, or all that are installed (all). training.jsonl "
+        "has them in any case.",
     )
 
     validation_steps: int = Field(

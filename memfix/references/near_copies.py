@@ -22,7 +22,6 @@ from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import TiledL2
 from memfix.records import Reference
 from memfix.references.forest import Forest
-from memfix.references.groups import representatives as representatives  # for those who look for it here
 
 ROWS, COLUMNS = 512, 4096  # of one block of comparisons: 8 MiB
 STORED_ROWS, STORED_COLUMNS = 1024, 8192  # of one that is read from an index: 32 MiB

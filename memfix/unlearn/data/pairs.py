@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from memfix.records import Label, Pair, Prompt, Reference, Role, Score, Side, Verdict
-from memfix.references.near_copies import representatives
+from memfix.references.groups import representatives
 from memfix.variants.wordings import beginnings
 
 

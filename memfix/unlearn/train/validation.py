@@ -12,11 +12,11 @@ from PIL import Image
 
 from memfix.config.unlearn import UnlearnSettings
 from memfix.measures.pixels import rms_difference
-from memfix.measures.quality import broken_share, detail_range
 from memfix.models.conditioning import Conditioning
 from memfix.models.denoiser import Network
 from memfix.models.replicas import drawn_batches
 from memfix.models.sampling import batches, plan_samples
+from memfix.quality import broken_share, detail_range
 from memfix.records import SAME, Prompt, Score, Validation
 from memfix.unlearn.data.bank import Bank, Items
 from memfix.unlearn.data.draws import Draw
