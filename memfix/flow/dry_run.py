@@ -10,6 +10,7 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.flow.detection import Detection
 from memfix.flow.footprint import training_demand
+from memfix.flow.more_steps import MORE_STEPS, goes_on
 from memfix.flow.pairs import GATHERED, INSTEAD, KEEP, PAIRS, found_pairs, own_pictures
 from memfix.flow.trackers import check_trackers
 from memfix.flow.training import CHECKPOINTS, begun
@@ -89,12 +90,15 @@ def inputs(own: dict[str, list[Reference]]) -> UnlearnInputs:
     return UnlearnInputs.model_validate({name: fingerprint(pictures) for name, pictures in own.items()})
 
 
-def changeable(run: Run) -> frozenset[str]:
+def changeable(run: Run, goes_on: bool) -> frozenset[str]:
     """Settings and inputs of which an unlearning that was begun may be given other values without losing anything.
 
-    Before the pictures are gathered that is all of them, before the first step those of the training.
+    Before the pictures are gathered that is all of them, before the first step those of the training, and the number of
+    steps of one that ended and `goes_on`.
     """
     every = frozenset(UnlearnSettings.model_fields)
+    if goes_on:
+        return MORE_STEPS
     if (run.path / MODEL).exists() or begun(run):
         return frozenset()
     return every - GATHERED if (run.path / PAIRS).exists() else every | GIVEN
@@ -114,7 +118,7 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
     own, found = own_pictures(settings), detection.memorized(Role.PROMPT)
     settings = settled(method, settings, len(found)) if found else settings
     if not overwrite:
-        run.check_same(UnlearnStage, settings, inputs(own), changeable(run))
+        run.check_same(UnlearnStage, settings, inputs(own), changeable(run, goes_on(run, settings, given)))
     if not found:
         return {"memorized_prompts": 0}
     written = [] if overwrite else run.read(PAIRS, Pair)

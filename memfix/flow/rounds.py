@@ -6,15 +6,12 @@ from collections.abc import Sequence
 
 from memfix.config.checks import RecheckSettings
 from memfix.console import Talk, counted
-from memfix.files import remove_folder
+from memfix.flow.more_steps import unfinish
 from memfix.flow.training import ADVERSARIAL, TRAINING, Phase
 from memfix.records import Change, Outcome, Role, Round, Validation
 from memfix.run.folder import Run
 from memfix.run.header import UnlearnStage
-from memfix.run.outputs import MODEL
 from memfix.unlearn.train.steering import steer
-
-REWORDINGS = ("rewordings.jsonl", "rewording.safetensors")
 
 
 def open_again(run: Run, changes: Sequence[Change], most: int, talk: Talk) -> bool:
@@ -46,12 +43,8 @@ def open_again(run: Run, changes: Sequence[Change], most: int, talk: Talk) -> bo
     with run.lock():
         stage = run.header.stages.unlearn
         assert stage is not None
-        stage.status, stage.seal, stage.counts = "started", {}, {}
         stage.rounds = [*stage.rounds, round_]
-        run.save()
-        remove_folder(run.path / MODEL)  # from here on the unlearning is one that was interrupted
-        for name in REWORDINGS:
-            (run.path / name).unlink(missing_ok=True)
+        unfinish(run, stage)
     run.discard("recheck")
     run.append(phase.validations, [validation])
     return True

@@ -11,6 +11,7 @@ from memfix.errors import ExitCode, MemfixError
 from memfix.flow import dry_run
 from memfix.flow.detection import Detection
 from memfix.flow.memory import sampling_memory
+from memfix.flow.more_steps import goes_on, open_for_more
 from memfix.flow.new_weights import NewWeights
 from memfix.flow.pairs import gather, own_pictures, rewording
 from memfix.flow.training import CHECKPOINTS, Training, clear, follow
@@ -71,20 +72,25 @@ def unlearn(
         follow(ranks, detection.model(), method, settings, dry_run.precision_of(settings, detection.settings))
         return False
     detection.require_unchanged()
-    _of_first_rank(detection, settings, method, argv, talk, ranks, overwrite)
+    more = not overwrite and goes_on(run, settings, given)
+    _of_first_rank(detection, settings, method, argv, talk, ranks, overwrite, more)
     return True
 
 
 def _of_first_rank(
     detection: Detection, settings: UnlearnSettings, method: Method, argv: list[str], talk: Talk, ranks: Ranks,
-    overwrite: bool,
+    overwrite: bool, more: bool,
 ) -> None:  # fmt: skip
     run, own = detection.run, own_pictures(settings)
     inputs = dry_run.inputs(own)
     model = dry_run.open_model(detection, settings) if overwrite else None
     if overwrite:  # now that nothing speaks against what takes its place
         run.discard("unlearn", "recheck")
-    free = dry_run.changeable(run)
+    free = dry_run.changeable(run, more)
+    if more:
+        run.check_same(UnlearnStage, settings, inputs, free)
+        model = dry_run.open_model(detection, settings)
+        open_for_more(run)
     memory = sampling_memory(detection.settings, later=True)
     with run.lock(), run.stage(UnlearnStage, settings, inputs, argv, free) as entry, memory:
         if (run.path / MODEL).exists():
@@ -96,7 +102,7 @@ def _of_first_rank(
         model = model or dry_run.open_model(detection, settings)
         if advice := precision_advice(dry_run.precision_of(settings, detection.settings)):
             talk.warn(advice)
-        if free:
+        if free and not more:
             clear(run)
         forget_peak_memory()
         sample = Sampler(model, detection.judge(model), detection.settings, talk)
