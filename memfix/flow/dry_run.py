@@ -16,6 +16,7 @@ from memfix.flow.trackers import check_trackers
 from memfix.flow.training import CHECKPOINTS, begun
 from memfix.flow.watching import LOOKING
 from memfix.flow.weights import check_adds_up
+from memfix.models.denoiser import BACKWARD
 from memfix.models.device import gpu_memory
 from memfix.models.model import DiffusionModel
 from memfix.records import Pair, Reference, Role, Side
@@ -31,7 +32,6 @@ from memfix.unlearn.objective.modifiers import parameter_group
 from memfix.unlearn.reading import PRIOR_ITEMS, check_settings, kinds_used, prior_strength, settings_of, settled
 from memfix.unlearn.train.adversary import MOVES, POINTS
 from memfix.unlearn.train.checkpoint import LATEST, chosen_step
-from memfix.unlearn.train.trainer import BACKWARD
 from memfix.variants.table import VARIANT_KINDS
 
 GIVEN = frozenset({KEEP, INSTEAD})

@@ -149,7 +149,8 @@ class ClosedLoop(Watch):
         if heading.cooling:
             return heading.cooling[1]
         cost = self._monitor.evaluations(len(heading.looked), heading.each)
-        return last + (every or max(LEAST_INTERVAL, math.ceil(cost / (LOOKING * self._trainer.evaluations()))))
+        step = self._trainer.evaluations(len(heading.active))
+        return last + (every or max(LEAST_INTERVAL, math.ceil(cost / (LOOKING * step))))
 
     def _validate(self, looked: Sequence[str], each: int) -> None:
         try:

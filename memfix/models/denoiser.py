@@ -19,6 +19,7 @@ from memfix.models.device import autocast, autocast_dtype
 from memfix.models.halves import FullWeights, frozen_in, halve, is_rounded
 from memfix.models.lora import is_on, switched_off
 
+BACKWARD = 2  # passes forward that a pass backward takes as long as
 GROUPS: dict[str, re.Pattern[str]] = {
     "all": re.compile(""),
     "cross-attention": re.compile(r"(^|\.)attn2\."),

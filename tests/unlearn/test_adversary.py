@@ -262,6 +262,19 @@ def test_a_move_that_memory_does_not_hold_is_taken_in_parts() -> None:
         torch.testing.assert_close(a, b, equal_nan=True, rtol=1e-4, atol=1e-4)
 
 
+def test_moves_count_as_what_a_step_costs() -> None:
+    bank, model = bank_of("epsilon"), Net()
+    taken = parts(model)
+    attack = Adversary(bank, taken[0])
+    settings = UnlearnSettings(max_train_steps=3, prior_batch_size=2, train_batch_size=4, siss_mode="bernoulli")
+    plain, against = (Trainer(*taken, bank, METHODS["siss"], settings, "no", adversary=a) for a in (None, attack))
+    attacked(attack, drawn(bank, 0))  # embeddings are used as they began
+    seen = model.seen
+    attacked(attack, drawn(bank, 1))
+    assert against.evaluations(2) - plain.evaluations(2) == 3 * (model.seen - seen) == 3 * 2 * MOVES
+    assert against.evaluations(1) - plain.evaluations(1) == 3 * MOVES
+
+
 def test_embeddings_are_moved_once_a_step_however_many_passes_it_has() -> None:
     bank = bank_of("epsilon")
     attack = Adversary(bank, Net().network)

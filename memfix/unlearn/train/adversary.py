@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 
 from memfix.models.conditioning import Conditioning
-from memfix.models.denoiser import Network
+from memfix.models.denoiser import BACKWARD, Network
 from memfix.models.prediction import expand, target
 from memfix.models.room import Room
 from memfix.unlearn.data.bank import Bank, Batch
@@ -85,6 +85,10 @@ class Adversary:
             one = torch.eye(len(due), dtype=torch.bool)
             found += [told.pick(one[i]) for i in range(len(due))]
         return found
+
+    def evaluations(self, targets: int) -> int:
+        """How often a step asks the network about an item to move the embeddings of so many targets."""
+        return targets * MOVES * POINTS * (1 + BACKWARD)
 
     def state(self) -> dict[str, torch.Tensor]:
         """All embeddings with what Adam knows of each, to be written into a checkpoint."""

@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from memfix.models.denoiser import BACKWARD
 from memfix.records import Validation
 from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.train.adversary import SHORT_STEPS, Adversary
-from memfix.unlearn.train.trainer import BACKWARD
 from memfix.unlearn.train.validation import Monitor
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
-from memfix.models.denoiser import Network
+from memfix.models.denoiser import BACKWARD, Network
 from memfix.models.device import autocast_dtype, memory_for, tf32
 from memfix.models.room import Room
 from memfix.records import Step
@@ -33,7 +33,6 @@ from memfix.unlearn.train.gradients import Gradients
 from memfix.unlearn.train.ranks import Ranks
 
 ALONE = Ranks()
-BACKWARD = 2  # passes forward that a pass backward takes as long as
 LOSS_SCALE, LEAST_SCALE = 2.0**16, 2.0**-16  # of losses in fp16; powers of two leave all digits alone
 
 
@@ -117,12 +116,14 @@ class Trainer:
             return self.step
         return self.cooling[1] if self.cooling else self.settings.max_train_steps
 
-    def evaluations(self) -> int:
-        """About how often this rank asks a network about an item in a step; a pass backward counts as two forward."""
+    def evaluations(self, targets: int) -> int:
+        """About how often this rank asks a network about an item in a step in which the images of so many targets are
+        forgotten; a pass backward counts as two forward."""
         s, mixture = self.settings, self._composition.mixture(self.settings.mixture)
         prior = 0 if mixture == 1 else s.prior_batch_size
         held = prior + round((1 - mixture) * self._bank.reworded * s.train_batch_size) if self.original else 0
-        return s.gradient_accumulation_steps * ((1 + BACKWARD) * (s.train_batch_size + prior) + held)
+        against = self.adversary.evaluations(min(round(mixture * s.train_batch_size), targets)) if self.adversary else 0
+        return s.gradient_accumulation_steps * ((1 + BACKWARD) * (s.train_batch_size + prior) + held) + against
 
     def finish(self) -> None:
         """Turn the weights into what is to be saved: their moving averages, if these are kept."""
