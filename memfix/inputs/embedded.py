@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from memfix.inputs import columns
 from memfix.inputs.contents import Content, by_bytes, by_name
 from memfix.inputs.encoded import is_encoded
+from memfix.inputs.seeming import seems_to_name, texts_inside
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,10 +76,30 @@ def encoded_columns(file: ParquetFile) -> list[str]:
     return [name for name in names if any(is_encoded(i.decode("latin-1")) for i in _first_items(file, name))]
 
 
+def naming_columns(file: ParquetFile) -> list[str]:
+    """The columns of texts, also in lists and cells of cells, that begin with what seems to name pictures."""
+    names = [field.name for field in file.schema_arrow if _has_text(field.type) and not _has_bytes(field.type)]
+    return [name for name in names if any(map(seems_to_name, _first_texts(file, name)))]
+
+
+def _first_texts(file: ParquetFile, column: str) -> Iterator[str]:
+    try:
+        for item in _first_items(file, column):
+            yield from texts_inside(item.decode("latin-1") if isinstance(item, bytes) else item)
+    except UnicodeDecodeError:  # its other columns are read without it
+        return
+
+
+def _has_text(kind: pa.DataType) -> bool:
+    inner = [kind.field(i).type for i in range(kind.num_fields)]
+    return _is_text(kind) or any(map(_has_text, inner))
+
+
 def _is_text(kind: pa.DataType) -> bool:
     import pyarrow.types as types
 
-    return bool(types.is_string(kind) or types.is_large_string(kind))
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def _has_bytes(kind: pa.DataType) -> bool:

@@ -109,7 +109,7 @@ def _in_folder(root: Path, wrong: WrongRows, tally: Tally) -> Iterator[Reference
     tables = {name for name, of in held.items() if of.pictures}
     only_tables = all(part.content is Content.TABLE for part in found) and not tables  # which may name pictures
     pictures = [part.name for part in found if part.content is Content.PICTURE]
-    texts = all_captions(root, pictures, wrong) if pictures else {}
+    texts = all_captions(root, pictures, wrong, tally) if pictures else {}
     for name, path, content in found:
         if content is Content.TAR:
             yield from _in_broken_tar(path, name, wrong, tally)

@@ -236,8 +236,9 @@ def _parquet(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
         names += [name for name in texts if name not in names and columns.OTHER_TEXT.fullmatch(columns.normal(name))]
         if not any(columns.normal(name) in columns.TEXT for name in names):
             names += [f.name for f in file.schema_arrow if _is_text_inside(f.type)]
-        names += [name for name in embedded.encoded_columns(file) if name not in names]
         pictures = embedded.picture_columns(file)
+        others = (*embedded.encoded_columns(file), *embedded.naming_columns(file))
+        names += [name for name in dict.fromkeys(others) if name not in (*names, *pictures)]
         number = 0
         for batch in _batches(file, names, pictures):
             for i in range(batch.num_rows):

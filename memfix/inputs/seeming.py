@@ -1,0 +1,36 @@
+"""What seems to be the name of a picture, and the texts inside a cell that may be one. Opens nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from memfix.inputs import columns
+from memfix.inputs.contents import FOREIGN_SUFFIXES, SUFFIXES
+
+LIKE_DOMAINS = {".ai", ".ps", ".im"}
+ENDINGS = "|".join(re.escape(suffix) for suffix in sorted((SUFFIXES | FOREIGN_SUFFIXES) - LIKE_DOMAINS))
+NAME = re.compile(rf"[^\n]{{0,500}}[^\s/\\](?:{ENDINGS})(?:#\d+)?", re.IGNORECASE)
+"""What seems to be the name of a picture, also with spaces in it."""
+
+AROUND = " \t\r\n\"'[](){},;"
+DEPTH = 6  # cells in cells that are looked into
+
+
+def seems_to_name(text: str) -> bool:
+    """Whether a text seems to be the name of a picture."""
+    return NAME.fullmatch(text.strip(AROUND)) is not None
+
+
+def texts_inside(cell: Any, depth: int = DEPTH) -> Iterator[str]:
+    """The texts in a cell, in lists and objects too, also where these are written as JSON or Python text."""
+    if isinstance(cell, str):
+        inner = columns.written(cell) if depth else None
+        if inner is None:
+            yield cell.strip()
+        else:
+            yield from texts_inside(inner, depth - 1)
+    elif depth and isinstance(cell, Mapping | Sequence) and not isinstance(cell, bytes | bytearray):
+        for item in cell.values() if isinstance(cell, Mapping) else cell:
+            yield from texts_inside(item, depth - 1)
