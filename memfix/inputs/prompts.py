@@ -188,8 +188,8 @@ def stream(path: Path, wrong: WrongRows, images: bool = True, tally: Tally | Non
         return
     if form is tables.Table.SEPARATED and path.suffix.lower() not in tables.SUFFIXES:
         tally.alter(AS_TABLE, str(path))
-    if form is tables.Table.PARQUET and images and tables.held_in(path) == (False, True):
-        tally.pass_over(PassedOver.UNREAD, str(path))
+    if images and form is tables.Table.PARQUET:
+        tables.count_unread(path, tables.held_in(path), tally)
     for number, cells in tables.rows(path, wrong):
         place = f"{path}:{number}"
         try:
@@ -289,7 +289,10 @@ def _in_folder(folder: Path, wrong: WrongRows, tally: Tally, images: bool) -> It
         elif path not in listed and tables.has_texts(path):
             yield from stream(path, wrong, images, tally)
         else:
-            tally.pass_over(PassedOver.CAPTIONS, str(path))
+            held = tables.Held() if path in listed else tables.held_in(path)
+            tables.count_unread(path, held, tally)
+            if not held.unread:
+                tally.pass_over(PassedOver.CAPTIONS, str(path))
 
 
 def _beside(picture: Path, name: str, wrong: WrongRows, tally: Tally) -> Iterator[PromptRow]:

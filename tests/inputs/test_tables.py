@@ -336,6 +336,7 @@ ENCODED = base64.b64encode(png(0)).decode()
 PICTURES_AS_TEXT = [
     ENCODED, f"data:image/png;base64,{ENCODED}", [ENCODED, ENCODED], {"bytes": ENCODED, "path": None}, repr(png(0)),
     base64.urlsafe_b64encode(png(0)).decode(), f'["{ENCODED}"]', str({"bytes": png(0), "path": "a.png"}),
+    json.dumps({"image": {"data": ENCODED}}), {"all": [{"view": ENCODED}]},
 ]  # fmt: skip
 
 
