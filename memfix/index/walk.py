@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from memfix.errors import MemfixError
@@ -57,9 +57,11 @@ def _file(file: Path, path: str, name: str, tally: Tally) -> Iterator[Row]:
     elif known.content is Content.TAR:
         yield from _members(file, path, name, stat, tally)
     elif held.pictures:
-        yield from _table_rows(file, path, name, stat)
+        yield from _table_rows(file, path, name, stat, held.unread)
+    elif held.unread:
+        yield Row(name, path, stat.st_size, stat.st_mtime_ns, reason=_columns_unread(held.unread))
     else:
-        tally.pass_over(PassedOver.UNREAD if held.other_bytes else passed_over_as(name), name)
+        tally.pass_over(passed_over_as(name), name)
 
 
 def _unread(known: Known) -> str:
@@ -67,6 +69,10 @@ def _unread(known: Known) -> str:
     if known.content is Content.FOREIGN:
         return f"is {known.format}, a format that memfix does not read"
     return f"is an {known.content}" if known.content in {Content.PACKED, Content.CLOSED} else ""
+
+
+def _columns_unread(columns: Sequence[str]) -> str:
+    return f"has columns that may hold pictures and are not read: {', '.join(columns)}"
 
 
 def _members(tar: Path, path: str, name: str, stat: os.stat_result, tally: Tally) -> Iterator[Row]:
@@ -82,8 +88,11 @@ def _members(tar: Path, path: str, name: str, stat: os.stat_result, tally: Tally
         yield Row(f"{name}/{member}", f"{path}#{place}", size, stat.st_mtime_ns, text=reference.text)
 
 
-def _table_rows(table: Path, path: str, name: str, stat: os.stat_result) -> Iterator[Row]:
-    """The pictures in a table, column by column; what it names and does not hold is counted in one row."""
+def _table_rows(table: Path, path: str, name: str, stat: os.stat_result, columns: Sequence[str]) -> Iterator[Row]:
+    """The pictures in a table, column by column; what it names and does not hold, or is not read, is told in one row.
+
+    `columns` are those that are not read.
+    """
     wrong, rows, elsewhere = WrongRows(skip=True), list[Row](), 0
     try:
         for reference in read_references(str(table), [], wrong):
@@ -96,7 +105,9 @@ def _table_rows(table: Path, path: str, name: str, stat: os.stat_result) -> Iter
     except MemfixError as error:
         yield Row(name, path, stat.st_size, stat.st_mtime_ns, reason=error.message.removeprefix(f"{table} "))
         return
+    reasons = [_columns_unread(columns)] if columns else []
     if unread := elsewhere + wrong.count + wrong.pictures:
-        reason = f"has {unread:,} rows without a picture in them; what they name is not looked for"
-        yield Row(name, path, stat.st_size, stat.st_mtime_ns, reason=reason)
+        reasons.append(f"has {unread:,} rows without a picture in them; what they name is not looked for")
+    if reasons:
+        yield Row(name, path, stat.st_size, stat.st_mtime_ns, reason="; it ".join(reasons))
     yield from sorted(rows, key=lambda row: row.key)

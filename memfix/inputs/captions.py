@@ -14,6 +14,7 @@ from memfix.inputs import columns, tables
 from memfix.inputs.beside import DOUBLE, JSON, SUFFIXES_BESIDE, TEXT_LIMIT, texts_in
 from memfix.inputs.contents import HEAD, by_head
 from memfix.inputs.encoded import require_no_encoded
+from memfix.inputs.further import further_pictures
 from memfix.inputs.paths import existing, spellings
 from memfix.inputs.tally import Tally
 from memfix.inputs.wrong_rows import WrongRows
@@ -22,6 +23,7 @@ REPEATED_FOLDER = re.compile(r"\d+_(.+)")
 """The folder of sd-scripts: how often a pass takes its pictures, and the caption of those that have none."""
 
 NOTHING_SAID = b" \t\xef\xbb\xbf"  # with a byte order mark
+UNREAD_COLUMN = "rows with a column of texts or of pictures that is not read"
 FURTHER_MISSING = "names in a further column of images are not those of files"
 FIRST_LINE = "of a caption of several lines the first one was taken, which sd-scripts trains on unless it has wildcards"
 OF_FOLDER = "captions that are the name of the folder, which sd-scripts trains on where a picture has none"
@@ -29,19 +31,19 @@ OF_FOLDER = "captions that are the name of the folder, which sd-scripts trains o
 
 def captions(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """Captions of some pictures of a folder, by their names in it; what is wrong with the tables says nothing."""
-    return _captions(folder, set(names), WrongRows(skip=True), whole=False)
+    return _captions(folder, set(names), WrongRows(skip=True), Tally(), whole=False)
 
 
-def all_captions(folder: Path, names: Iterable[str], wrong: WrongRows) -> dict[str, str]:
+def all_captions(folder: Path, names: Iterable[str], wrong: WrongRows, tally: Tally) -> dict[str, str]:
     """The same of all pictures that there are: entries of tables whose picture is missing go to `wrong` too."""
-    return _captions(folder, set(names), wrong, whole=True)
+    return _captions(folder, set(names), wrong, tally, whole=True)
 
 
-def _captions(folder: Path, names: Set[str], wrong: WrongRows, whole: bool) -> dict[str, str]:
+def _captions(folder: Path, names: Set[str], wrong: WrongRows, tally: Tally, whole: bool) -> dict[str, str]:
     found: dict[str, str] = {}
     for table in _tables(folder, names):
         place = table.parent.relative_to(folder).as_posix()
-        for line, name, text in named_images(table, wrong):
+        for line, name, text in named_images(table, wrong, tally):
             own = next((n for s in spellings(name) if (n := normpath(f"{place}/{s}")) in names), None)
             path, root = None if own else existing(table, name), folder.resolve()
             if path and Path(path).is_relative_to(root):
@@ -71,24 +73,28 @@ def _tables(folder: Path, names: Iterable[str]) -> Iterator[Path]:
 
 
 def named_images(table: Path, wrong: WrongRows, tally: Tally | None = None) -> Iterator[tuple[int, str, str]]:
-    """Line, image as written, and caption, for every image that a table names; of further columns, if it is there."""
+    """Line, image as written, and caption, for every image that a table names; of further columns, if it is there.
+
+    What is not there, and columns that are not read, go to `tally`.
+    """
     tally = tally or Tally()
     for line, cells in tables.rows(table, wrong):
         try:
             require_no_encoded(cells)
+            more = further_pictures(table, cells)
             names = [*columns.images(cells), *columns.perhaps(cells)]
             text = next(iter(columns.texts(cells, required=False)), "")
         except columns.WrongCellError as error:
             wrong.add(f"{table}:{line}", str(error), f"See the columns {', '.join(columns.IMAGE[:4])}.")
             continue
-        if not names and not columns.further(cells):
+        if not names and not more.pictures and not more.missing:
             urls = " but URLs; 'memfix fetch' makes files of them" if columns.urls(cells) else ""
             wrong.add(f"{table}:{line}", f"names no image file{urls}", f"Name it in a column {columns.IMAGE[0]}.")
-        for name in columns.further(cells):
-            if existing(table, name) is not None:
-                names.append(name)
-            else:
-                tally.alter(FURTHER_MISSING, f"{name} ({table}:{line})")
+        for name in more.missing:
+            tally.alter(FURTHER_MISSING, f"{name} ({table}:{line})")
+        if more.unread:
+            tally.alter(UNREAD_COLUMN, f"column '{more.unread}' ({table}:{line})")
+        names += more.pictures
         for name in names:
             yield line, name, text
 

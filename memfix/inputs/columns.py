@@ -34,6 +34,9 @@ PARAPHRASES = ("paraphrases", "paraphrase", "rephrased")
 TEXT_OR_URL = {*TEXT, *URL}
 GROUND_TRUTH = ("overfit_type", "type")
 HASH = ("sha256", "md5")
+SAID = {*TEXT, *URL, *PARAPHRASES, *GROUND_TRUTH, *HASH}
+"""Columns in which nothing is looked for but what they are called."""
+
 PARAPHRASE_COLUMN = re.compile(r"(?:text|prompt|caption|paraphrase)[ _-]?(\d{1,6})")
 RENAME = "Rename one of them."
 PICTURE_ENDING = r"\.(?:png|jpe?g|jfif|webp|avif|jp2|bmp|gif|tiff?)(?:#\d+)?"
@@ -157,10 +160,9 @@ def perhaps(cells: Cells) -> list[str]:
 
 
 def further(cells: Cells) -> list[str]:
-    """Paths in further columns, which name other images, or the same one otherwise."""
-    taken = {_file_part(path) for path in images(cells)}
-    others = (path for name in (*IMAGE, IMAGE_NAME) for path in _if_any(cells, name))
-    return list(dict.fromkeys(path for path in others if _file_part(path) not in taken))
+    """Paths in the columns of images behind the first one that holds any."""
+    first = images(cells)
+    return list(dict.fromkeys(p for name in (*IMAGE, IMAGE_NAME) for p in _if_any(cells, name) if p not in first))
 
 
 def _if_any(cells: Cells, name: str) -> list[str]:
@@ -171,21 +173,28 @@ def _if_any(cells: Cells, name: str) -> list[str]:
         return []
 
 
-def _file_part(path: str) -> str:
-    return path.replace("\\", "/").rpartition("/")[2]
-
-
-def unread(cells: Cells) -> str:
-    """The first column that seems to hold another text, or the name of a picture, and is not read; or nothing."""
+def unread_text(cells: Cells) -> str:
+    """The first column that seems to hold another text and is not read; or nothing."""
     first = next((name for name in TEXT if name in cells and _texts(cells, name)), "")
     said = {*texts(cells, required=False)}
     for name, cell in cells.items():
-        if isinstance(cell, str) and name != first:
+        if isinstance(cell, str) and name != first and cell.strip():
             is_text = name in TEXT or (not known(name) and OTHER_TEXT.fullmatch(name) and " " in cell.strip())
-            is_picture = not known(name) and name != PERHAPS and PICTURE_FILE.fullmatch(cell.strip())
-            if cell.strip() and ((is_text and clean(cell) not in said) or is_picture):
+            if is_text and clean(cell) not in said:
                 return name
     return ""
+
+
+def written(cell: str) -> Any:
+    """The list or the object that a text is in JSON or in Python; None if it is none."""
+    text = cell.strip()
+    if text[:1] + text[-1:] not in {"[]", "{}"}:
+        return None
+    try:
+        found = _literal(text)
+    except _GluedError:
+        return None
+    return found if isinstance(found, list | tuple | dict) else None
 
 
 def unfolded(cells: Cells, depth: int = 2) -> Cells:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from memfix.inputs import columns
 from memfix.inputs.contents import Content, by_bytes, by_name
 from memfix.inputs.encoded import is_encoded
+from memfix.inputs.seeming import seems_to_name, texts_inside
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,23 +63,43 @@ def _single(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if listed else kind
 
 
-def other_bytes(file: ParquetFile) -> list[str]:
-    """The columns with bytes somewhere in their cells, or pictures as text, that are not read as pictures."""
+def unread_columns(file: ParquetFile) -> list[str]:
+    """The columns that may hold pictures and are not read: with bytes or levels of grey somewhere in their cells."""
     read = picture_columns(file)
-    unread = [field.name for field in file.schema_arrow if field.name not in read and _has_bytes(field.type)]
+    unread = [f.name for f in file.schema_arrow if f.name not in read and (_has_bytes(f.type) or _has_levels(f.type))]
     return unread + encoded_columns(file)
 
 
 def encoded_columns(file: ParquetFile) -> list[str]:
     """The columns of text that begin with pictures as text."""
     names = [field.name for field in file.schema_arrow if _is_text(field.type)]
-    return [name for name in names if any(is_encoded(i.decode("latin-1")) for i in _first_items(file, name))]
+    return [name for name in names if any(map(is_encoded, _first_texts(file, name)))]
+
+
+def naming_columns(file: ParquetFile) -> list[str]:
+    """The columns of texts, also in lists and cells of cells, that begin with what seems to name pictures."""
+    names = [field.name for field in file.schema_arrow if _has_text(field.type) and not _has_bytes(field.type)]
+    return [name for name in names if any(map(seems_to_name, _first_texts(file, name)))]
+
+
+def _first_texts(file: ParquetFile, column: str) -> Iterator[str]:
+    try:
+        for item in _first_items(file, column):
+            text = item.decode("latin-1") if isinstance(item, bytes) else item
+            yield from (text, *texts_inside(text)) if isinstance(text, str) else texts_inside(text)
+    except UnicodeDecodeError:  # its other columns are read without it
+        return
+
+
+def _has_text(kind: pa.DataType) -> bool:
+    return _is_text(kind) or any(map(_has_text, _inner(kind)))
 
 
 def _is_text(kind: pa.DataType) -> bool:
     import pyarrow.types as types
 
-    return bool(types.is_string(kind) or types.is_large_string(kind))
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def _has_bytes(kind: pa.DataType) -> bool:
@@ -86,15 +107,34 @@ def _has_bytes(kind: pa.DataType) -> bool:
 
     if types.is_dictionary(kind):
         return _has_bytes(kind.value_type)
-    inner = [kind.field(i).type for i in range(kind.num_fields)]
-    return _is_bytes(kind) or types.is_binary_view(kind) or any(map(_has_bytes, inner))
+    return _is_bytes(kind) or any(map(_has_bytes, _inner(kind)))
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
     import pyarrow.types as types
 
     kind = _single(kind)
-    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    forms = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
+    return any(is_form(kind) for is_form in forms)
+
+
+def _has_levels(kind: pa.DataType, depth: int = 0) -> bool:
+    """Whether cells are lists of bytes as numbers, or of lists of lists of numbers, as arrays are kept in a table."""
+    import pyarrow.types as types
+
+    if depth and types.is_uint8(kind):
+        return True
+    if types.is_integer(kind) or types.is_floating(kind):
+        return depth > 2
+    depth = depth + 1 if _single(kind) is not kind else 0
+    return any(_has_levels(inner, depth) for inner in _inner(kind))
+
+
+def _inner(kind: pa.DataType) -> list[pa.DataType]:
+    """The types of the cells in a cell."""
+    kind = getattr(kind, "storage_type", kind)
+    return [kind.field(i).type for i in range(kind.num_fields)]
 
 
 def _begins_with_pictures(file: ParquetFile, column: str) -> bool:

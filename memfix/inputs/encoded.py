@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from memfix.inputs.columns import Cells, WrongCellError
 from memfix.inputs.contents import Content, by_head
+from memfix.inputs.seeming import texts_inside
 
 ENCODED = re.compile(
     r"""[\s\["']*(?:data:image/|(?:\{'bytes': )?b["'](?:\\x89PNG|\\xff\\xd8\\xff|RIFF|GIF8))""", re.IGNORECASE
@@ -21,9 +22,10 @@ BASE64 = re.compile(r"""[\s\["']*([A-Za-z0-9+/_-]{64,4096})([^A-Za-z0-9+/_-]?)""
 def require_no_encoded(cells: Cells) -> None:
     """Raise WrongCellError, naming the column, where a row holds a picture as text, which is not read."""
     for name, cell in cells.items():
-        items = cell if isinstance(cell, list) else [cell]
-        held = (item.get("bytes") if isinstance(item, Mapping) else item for item in items)
-        if any(isinstance(item, str) and is_encoded(item) for item in held):
+        if not isinstance(cell, str | list | Mapping):
+            continue
+        written = cell if isinstance(cell, str) else ""
+        if is_encoded(written) or any(map(is_encoded, texts_inside(cell))):
             raise WrongCellError(
                 f"holds a picture as text (base64) in column '{name}': write it into a file, and name that"
             )

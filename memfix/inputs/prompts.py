@@ -15,6 +15,7 @@ from memfix.inputs import captions, columns, tables, tars
 from memfix.inputs.contents import SUFFIXES, TAR, Content, content_of
 from memfix.inputs.encoded import require_no_encoded
 from memfix.inputs.folders import parts
+from memfix.inputs.further import Further, further_pictures
 from memfix.inputs.paths import OUTSIDE, as_path, existing, leads_out, names_something
 from memfix.inputs.references import index_folder
 from memfix.inputs.standard_input import DASH, STDIN
@@ -37,7 +38,6 @@ TAKEN_OUT = re.compile(r"\{prompt\}|<(?:lora|lyco|hypernet):[^<>]*>", re.IGNOREC
 """The place for a prompt in a style, and what a web UI loads for it."""
 
 WAS_TAKEN_OUT = "places for a prompt in a style, and names of LoRAs, were taken out"
-UNREAD_COLUMN = "rows with a column of texts or of pictures that is not read"
 KEPT_OPTIONS = "texts of a table that hold options of another tool, which stay"
 LIST_SUFFIXES = {*tables.SUFFIXES, *tables.NO_LISTS, *SUFFIXES, TAR, ".txt", ".text", ".list", ".lst", ".gz"}
 
@@ -188,23 +188,26 @@ def stream(path: Path, wrong: WrongRows, images: bool = True, tally: Tally | Non
         return
     if form is tables.Table.SEPARATED and path.suffix.lower() not in tables.SUFFIXES:
         tally.alter(AS_TABLE, str(path))
-    if form is tables.Table.PARQUET and images and tables.held_in(path) == (False, True):
-        tally.pass_over(PassedOver.UNREAD, str(path))
+    if images and form is tables.Table.PARQUET:
+        tables.count_unread(path, tables.held_in(path), tally)
     for number, cells in tables.rows(path, wrong):
         place = f"{path}:{number}"
         try:
             texts = columns.texts(cells)
             names, perhaps, urls = _pictures(path, cells) if images else ([], [], ())
+            more = further_pictures(path, cells) if images else Further([], [])
         except columns.WrongCellError as error:
             wrong.add(place, str(error), HINT)
             continue
         if not texts:
             tally.pass_over(PassedOver.EMPTY, place)
-        if images and (name := columns.unread(cells)):
-            tally.alter(UNREAD_COLUMN, f"column '{name}' ({place})")
+        if images and (name := columns.unread_text(cells) or more.unread):
+            tally.alter(captions.UNREAD_COLUMN, f"column '{name}' ({place})")
         if any(holds_options(text) for text in texts):
             tally.alter(KEPT_OPTIONS, place)
-        references = (*_files(path, number, names, wrong, tally), *_perhaps(path, perhaps, place, tally))
+        beside = [*perhaps, *more.pictures, *more.missing]
+        files = [*_files(path, number, names, wrong, tally), *_perhaps(path, beside, place, tally)]
+        references = tuple(dict.fromkeys(files))
         for text in texts:
             row = PromptRow(number, text, references, urls, columns.ground_truth(cells), place)
             yield from _without_place(row, tally)
@@ -229,7 +232,7 @@ def _pictures(path: Path, cells: columns.Cells) -> tuple[list[str], list[str], t
     published = path.suffix.lower() not in tables.SUFFIXES
     return (
         [] if published else names,
-        [*columns.perhaps(cells), *columns.further(cells), *(names if published else [])],
+        [*columns.perhaps(cells), *(names if published else [])],
         urls,
     )
 
@@ -250,10 +253,12 @@ def _perhaps(path: Path, names: Sequence[str], place: str, tally: Tally) -> Iter
     """Those of these images that are there; the others are counted."""
     for name in names:
         file = existing(path, name, near=True)
-        if file is not None:
-            yield file
-        else:
+        if file is None:
             tally.alter(NOT_THERE, f"{name} ({place})")
+            continue
+        if leads_out(path, name, file):
+            tally.alter(OUTSIDE, f"{file} ({place})")
+        yield file
 
 
 def _in_tar(path: Path, tally: Tally) -> Iterator[PromptRow]:
@@ -284,7 +289,10 @@ def _in_folder(folder: Path, wrong: WrongRows, tally: Tally, images: bool) -> It
         elif path not in listed and tables.has_texts(path):
             yield from stream(path, wrong, images, tally)
         else:
-            tally.pass_over(PassedOver.CAPTIONS, str(path))
+            held = tables.Held() if path in listed else tables.held_in(path)
+            tables.count_unread(path, held, tally)
+            if not held.unread:
+                tally.pass_over(PassedOver.CAPTIONS, str(path))
 
 
 def _beside(picture: Path, name: str, wrong: WrongRows, tally: Tally) -> Iterator[PromptRow]:

@@ -15,7 +15,7 @@ from memfix.inputs.contents import Content, content_of
 from memfix.inputs.folders import parts, passed_over_as, required
 from memfix.inputs.opening import open_image
 from memfix.inputs.paths import OUTSIDE, as_path, existing, leads_out
-from memfix.inputs.tables import Held, form, held_in, lines
+from memfix.inputs.tables import Held, Table, count_unread, form, held_in, lines
 from memfix.inputs.tally import PassedOver, Tally, listed
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Reference
@@ -100,26 +100,29 @@ def _listed(root: Path, wrong: WrongRows, flag: str, tally: Tally) -> Iterator[R
                 "Unpack an archive; convert pictures to PNG or JPEG.",
             )
         case _:
+            if form(root) is Table.PARQUET:
+                count_unread(root, held_in(root), tally)
             yield from _in_table(root, root.parent, wrong, tally)
 
 
 def _in_folder(root: Path, wrong: WrongRows, tally: Tally) -> Iterator[Reference]:
     found = list(parts(root, wrong, tally))
     held = {part.name: _held(part.path, wrong) for part in found if part.content is Content.TABLE}
-    tables = {name for name, of in held.items() if of.pictures}
+    tables = {name for name in held if held[name].pictures}
     only_tables = all(part.content is Content.TABLE for part in found) and not tables  # which may name pictures
     pictures = [part.name for part in found if part.content is Content.PICTURE]
-    texts = all_captions(root, pictures, wrong) if pictures else {}
+    texts = all_captions(root, pictures, wrong, tally) if pictures else {}
     for name, path, content in found:
+        of = held.get(name, Held())
+        count_unread(path, of, tally)
         if content is Content.TAR:
             yield from _in_broken_tar(path, name, wrong, tally)
         elif content is Content.PICTURE:
             yield Reference(file_name=name, path=str(path.resolve()), text=texts.get(name, ""))
         elif only_tables or name in tables:
             yield from _in_table(path, root, wrong, tally)
-        else:
-            unread = name in held and held[name].other_bytes
-            tally.pass_over(PassedOver.UNREAD if unread else passed_over_as(name), str(path))
+        elif not of.unread:
+            tally.pass_over(passed_over_as(name), str(path))
 
 
 def _held(table: Path, wrong: WrongRows) -> Held:

@@ -18,6 +18,7 @@ from memfix.inputs import columns, embedded, separated
 from memfix.inputs.contents import Content, by_head, is_hidden
 from memfix.inputs.json_lists import list_in, row_of
 from memfix.inputs.standard_input import binary
+from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.text_lists import LINES_THAT_SHOW, Form, form_of
 from memfix.inputs.wrong_rows import WrongRows
 
@@ -201,16 +202,22 @@ def has_texts(path: Path) -> bool:
 
 
 class Held(NamedTuple):
-    """Whether a parquet table has pictures in it, and bytes that are not read as any."""
+    """Whether a parquet table has pictures in it, and its columns that may hold some and are not read."""
 
     pictures: bool = False
-    other_bytes: bool = False
+    unread: tuple[str, ...] = ()
 
 
 def held_in(path: Path) -> Held:
     """What a parquet table has in it. Raises MemfixError if it cannot be read."""
     with _parquet_file(path) as file:
-        return Held(bool(embedded.picture_columns(file)), bool(embedded.other_bytes(file)))
+        return Held(bool(embedded.picture_columns(file)), tuple(embedded.unread_columns(file)))
+
+
+def count_unread(path: Path, held: Held, tally: Tally) -> None:
+    """Count the columns of a table that may hold pictures and are not read."""
+    for column in held.unread:
+        tally.pass_over(PassedOver.UNREAD, f"column '{column}' of {path}")
 
 
 @contextmanager
@@ -236,8 +243,9 @@ def _parquet(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
         names += [name for name in texts if name not in names and columns.OTHER_TEXT.fullmatch(columns.normal(name))]
         if not any(columns.normal(name) in columns.TEXT for name in names):
             names += [f.name for f in file.schema_arrow if _is_text_inside(f.type)]
-        names += [name for name in embedded.encoded_columns(file) if name not in names]
         pictures = embedded.picture_columns(file)
+        others = (*embedded.encoded_columns(file), *embedded.naming_columns(file))
+        names += [name for name in dict.fromkeys(others) if name not in (*names, *pictures)]
         number = 0
         for batch in _batches(file, names, pictures):
             for i in range(batch.num_rows):

@@ -20,7 +20,7 @@ class PassedOver(StrEnum):
     OTHER = "files that are no pictures"
     FOREIGN = "pictures of formats that memfix does not read"
     CLOSED = "archives and databases that memfix cannot look into"
-    UNREAD = "tables with bytes that memfix does not take for pictures"
+    UNREAD = "columns of tables that may hold pictures and are not read"
     LINKED = "links and sparse files in a tar"
     LARGE = "files in a tar that are too large for a picture"
     AGAIN = "pictures that were there already"

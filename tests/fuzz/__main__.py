@@ -1,4 +1,4 @@
-"""Hours of fuzzing: python -m tests.fuzz --minutes 60 --seed 7. Failing cases are written to the current folder."""
+"""Hours of fuzzing: python -m tests.fuzz --minutes 60 --seed 7. Failing cases are kept in a temporary folder."""
 
 import argparse
 import tempfile
@@ -21,6 +21,7 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     deadline, number, failed = time.monotonic() + 60 * given.minutes, given.seed << 32, 0
+    kept = Path(tempfile.gettempdir()) / "memfix-fuzz"
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         for name in ("chain", "references", "read"):
@@ -40,8 +41,9 @@ def main() -> None:
                 name = f"edit of {edit_and_look(run, number)}"
             except Exception:
                 failed += 1
-                Path(f"fuzz-{number}-{Path(name).name}").write_bytes(case)
-                print(f"{name}, case {number}:\n{traceback.format_exc()}", flush=True)
+                kept.mkdir(exist_ok=True)
+                (kept / f"{number}-{Path(name).name}").write_bytes(case)
+                print(f"{name}, case {number}, in {kept}:\n{traceback.format_exc()}", flush=True)
     print(f"{number - (given.seed << 32):,} cases of readers and as many edits of a run; {failed} failed.")
     raise SystemExit(failed > 0)
 

@@ -1,5 +1,6 @@
 """Pictures inside parquet tables, as the datasets library writes them."""
 
+import base64
 import os
 from collections.abc import Sequence
 from io import BytesIO
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from memfix.errors import MemfixError
+from memfix.index.walk import walk_source
 from memfix.inputs.embedded import container as table_of
 from memfix.inputs.embedded import is_pictures, leaves, named
 from memfix.inputs.inside import container, read
@@ -223,3 +225,69 @@ def test_a_table_under_another_name_is_read(table: Path, tmp_path: Path) -> None
         other.write_bytes(table.read_bytes())
         assert len(read_references(str(other), [])) == len(read_prompts(str(other))) == 5
     assert len(read_references(str(tmp_path / "other"), [])) == 15
+
+
+def test_bytes_of_every_kind_of_column_are_pictures(tmp_path: Path) -> None:
+    for i, kind in enumerate([pa.large_binary(), pa.binary(len(png(0))), pa.binary_view()]):
+        pq.write_table(pa.table({"picture": pa.array([png(0)], kind)}), tmp_path / f"{i}.parquet")
+    pq.write_table(pa.table({"picture": pa.array([png(0)] * 2).dictionary_encode()}), tmp_path / "3.parquet")
+    found = read_references(str(tmp_path), [])
+    assert [r.file_name for r in found] == [
+        *(f"{i}.parquet#picture:1+0" for i in range(4)), "3.parquet#picture:2+0"
+    ]  # fmt: skip
+    assert all(open_image(r.path).tobytes() == picture(0).tobytes() for r in found)
+
+
+def levels(kind: pa.DataType) -> pa.Array:
+    return pa.array([[[[0, 9, 255]]]], pa.list_(pa.list_(pa.list_(kind))))
+
+
+NOT_READ = {
+    "in a struct": pa.array([{"image": {"bytes": png(1), "path": None}}], pa.struct([("image", IMAGE)])),
+    "of other names": pa.array([{"data": png(1)}], pa.struct([("data", pa.binary())])),
+    "lists of lists": pa.array([[[png(1)]]], pa.list_(pa.list_(pa.binary()))),
+    "in messages": pa.array([[{"role": "user", "image": {"bytes": png(1), "path": None}}]]),
+    "heic": pa.array([b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"]),
+    "levels": levels(pa.uint8()), "numbers": levels(pa.int64()), "fractions": levels(pa.float32()),
+    "bytes as numbers": pa.array([[*png(1)]], pa.list_(pa.uint8())),
+    "base64": pa.array([base64.b64encode(png(1)).decode()]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", NOT_READ)
+def test_a_column_that_may_hold_pictures_beside_one_that_does_is_told(tmp_path: Path, form: str) -> None:
+    file = write(tmp_path / "a.parquet", [{"bytes": png(0), "path": None}], second=NOT_READ[form])
+    for reader in (lambda path, tally: read_references(path, [], WrongRows(skip=True), tally=tally),
+                 lambda path, tally: read_prompts(path, wrong=WrongRows(skip=True), tally=tally)):  # fmt: skip
+        for source in (file, tmp_path):
+            tally = Tally()
+            if form != "base64":  # which makes a wrong row
+                assert len(reader(str(source), tally)) == 1
+            else:
+                with pytest.raises(MemfixError, match="holds a picture as text"):
+                    reader(str(source), tally)
+            assert tally.passed_over[PassedOver.UNREAD] == 1
+            assert form == "base64" or "column 'second'" in tally.warnings()[0]
+    reasons = [row.reason for row in walk_source(tmp_path) if row.reason]
+    assert len(reasons) == 1 and "not read" in reasons[0]
+
+
+@pytest.mark.parametrize("form", NOT_READ)
+def test_such_a_column_alone_beside_a_picture_is_told(tmp_path: Path, form: str) -> None:
+    pq.write_table(pa.table({"second": NOT_READ[form]}), tmp_path / "a.parquet")
+    picture(0).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("a disc")
+    for reader in (lambda tally: read_references(str(tmp_path), [], tally=tally),
+                 lambda tally: read_prompts(str(tmp_path), tally=tally)):  # fmt: skip
+        tally = Tally()
+        assert len(reader(tally)) == 1 and tally.passed_over[PassedOver.UNREAD] == 1
+    assert [bool(row.reason) for row in walk_source(tmp_path)] == [True, False]
+
+
+def test_columns_of_numbers_are_no_pictures(tmp_path: Path) -> None:
+    more = {"embedding": [[0.5, 0.25]], "tokens": [[1, 2]], "box": [[[0.0, 1.0], [2.0, 3.0]]], "seed": [7]}
+    tally = Tally()
+    assert read_references(
+        str(write(tmp_path / "a.parquet", [{"bytes": png(0), "path": None}], **more)), [], tally=tally
+    )
+    assert not tally.passed_over

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from memfix.errors import MemfixError
-from memfix.inputs.captions import FURTHER_MISSING
+from memfix.inputs.captions import FURTHER_MISSING, UNREAD_COLUMN
 from memfix.inputs.columns import WrongCellError, as_list, urls
-from memfix.inputs.prompts import KEPT_OPTIONS, NOT_THERE, UNREAD_COLUMN, list_file, read_prompts, stream
+from memfix.inputs.prompts import KEPT_OPTIONS, NOT_THERE, list_file, read_prompts, stream
 from memfix.inputs.references import read_references
 from memfix.inputs.tables import lines
 from memfix.inputs.tally import PassedOver, Tally
@@ -336,6 +336,7 @@ ENCODED = base64.b64encode(png(0)).decode()
 PICTURES_AS_TEXT = [
     ENCODED, f"data:image/png;base64,{ENCODED}", [ENCODED, ENCODED], {"bytes": ENCODED, "path": None}, repr(png(0)),
     base64.urlsafe_b64encode(png(0)).decode(), f'["{ENCODED}"]', str({"bytes": png(0), "path": "a.png"}),
+    json.dumps({"image": {"data": ENCODED}}), {"all": [{"view": ENCODED}]},
 ]  # fmt: skip
 
 
