@@ -72,8 +72,7 @@ def used_files(folder: Path, variant: str | None) -> UsedFiles:
 
     Raises MemfixError for what cannot be read.
     """
-    parts = {name for name, value in read_index(folder).items() if _is_part(name, value)}
-    there = [folder / INDEX, *(file for part in sorted(parts) for file in _readable(folder, part))]
+    there = [folder / INDEX, *(file for part in sorted(parts_of(folder)) for file in _readable(folder, part))]
     weights = {file.relative_to(folder).as_posix(): file for file in there if file.suffix == WEIGHT_FILES}
     try:
         used, _ = variant_compatible_siblings(list(weights), variant) if weights else ([], [])
@@ -119,8 +118,11 @@ def variant_of(names: list[str], variant: str | None) -> str | None:
     return "fp16" if "fp16" in found else found[0] if found else None
 
 
-def _is_part(name: str, value: Any) -> bool:
-    return isinstance(value, list) and value[:1] != [None] and name not in UNUSED and not name.startswith("_")
+def parts_of(folder: Path) -> dict[str, list[Any]]:
+    """The parts that have a say in what a model draws → the library and the class that the index names for each."""
+    index = read_index(folder).items()
+    listed = {name: value for name, value in index if name not in UNUSED and not name.startswith("_")}
+    return {name: value for name, value in listed.items() if isinstance(value, list) and value[:1] != [None]}
 
 
 def _readable(folder: Path, part: str) -> Iterator[Path]:

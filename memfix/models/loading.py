@@ -21,7 +21,7 @@ from memfix.config.checks import DetectSettings
 from memfix.demo import DEMO, MODEL
 from memfix.errors import MemfixError
 from memfix.files import files_below, sha256, sha256_of
-from memfix.models import folders, single_file
+from memfix.models import folders, parts, single_file
 from memfix.models.course import sampler
 from memfix.models.device import device, held_dtype
 from memfix.models.distilled import require_plain_guidance
@@ -143,7 +143,7 @@ def source_of(settings: DetectSettings) -> ModelSource:
 
 def _donors(settings: DetectSettings) -> dict[str, str]:
     """Parts of the model that come from elsewhere → from where."""
-    return {part: donor for part in single_file.DONORS if (donor := getattr(settings, part, None))}
+    return {part: donor for part in parts.DONORS if (donor := getattr(settings, part, None))}
 
 
 def _supported() -> list[str]:
@@ -155,7 +155,7 @@ def _donor(part: str, donor: Path) -> Path:
     if not donor.exists() or donor.suffix in PICKLES:
         raise MemfixError(
             f"There is no {part} at {donor}.",
-            f"Give {single_file.donor_flag(part)} a folder of diffusers that has it, or a .safetensors file.",
+            f"Give {parts.donor_flag(part)} a folder of diffusers that has it, or a .safetensors file.",
         )
     return donor
 
@@ -166,9 +166,9 @@ def _donors_for(file: Path, donors: Mapping[str, Path]) -> dict[str, Path]:
     Raises MemfixError for a file that is no model to be used, or that lacks a part which nothing else gives.
     """
     lacks = single_file.contents(file).lacks
-    donors = single_file.with_second_encoder(donors, lacks)
+    donors = parts.with_second_encoder(donors, lacks)
     if lacking := [part for part in lacks if part not in donors]:
-        flags = " and ".join(f"{flag} FOLDER_OR_FILE" for flag in dict.fromkeys(map(single_file.donor_flag, lacking)))
+        flags = " and ".join(f"{flag} FOLDER_OR_FILE" for flag in dict.fromkeys(map(parts.donor_flag, lacking)))
         raise MemfixError(f"{file} has no {' and no '.join(lacking)}.", f"Name where it comes from: {flags}.")
     return donors
 
@@ -208,7 +208,7 @@ def load(
     try:
         single = source.path.is_file()
         pipe = single_file.load_single_file(source.path, source.donors) if single else _of_folder(source)
-    except single_file.FAILURES as error:
+    except parts.FAILURES as error:
         raise MemfixError(
             f"Model {source.name} cannot be loaded: {str(error).splitlines()[0]}",
             "Weights must be safetensors in the diffusers layout; 'memfix doctor' shows the installed versions.",
@@ -240,11 +240,12 @@ def load(
 
 
 def _of_folder(source: ModelSource) -> Any:
-    parts = {part: single_file.load_part(part, donor, source.path) for part, donor in source.donors.items()}
+    given = {part: parts.load_part(part, donor, source.path) for part, donor in source.donors.items()}
+    own = parts.load_parts(source.path, source.variant, given)
     checked = folders.read_index(source.path).get("_class_name") == StableDiffusionPipeline.__name__
     without = {"safety_checker": None, "requires_safety_checker": False} if checked else {}
     return DiffusionPipeline.from_pretrained(
-        source.path, variant=source.variant, use_safetensors=True, **without, **parts
+        source.path, variant=source.variant, use_safetensors=True, **without, **own, **given
     )  # fmt: skip
 
 

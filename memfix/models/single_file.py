@@ -5,40 +5,27 @@ The configuration of each family travels with memfix, in `configs/`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-    pipelines,
-)
-from diffusers.loaders.single_file import load_single_file_sub_model
-from diffusers.loaders.single_file_utils import (
-    SingleFileComponentError,
-    infer_diffusers_model_type,
-    load_single_file_checkpoint,
-)
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import infer_diffusers_model_type
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from memfix.errors import MemfixError
 from memfix.models.latents import LatentSpace
-from memfix.models.original import GIVE_WHOLE, unet_names
+from memfix.models.original import unet_names
+from memfix.models.parts import SECOND_ENCODER, load_part, require_whole, without_numbers
 from memfix.models.probe import LIKE_NOISE, likeness_to_noise
 from memfix.models.text import TextReader
 from memfix.models.xl import XLReader
 
-FAILURES = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, SingleFileComponentError)
-"""What diffusers raises for files that are no models, or not whole."""
 CONFIGS = Path(__file__).parent / "configs"
 V, EPSILON = "v_prediction", "epsilon"
-ENCODER, SECOND_ENCODER = "text_encoder", "text_encoder_2"
 FIRST_LAYER, CLASSES = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.label_emb.0.0.weight"
 VAE, CLIP, OPEN_CLIP = "first_stage_model.decoder.", "cond_stage_model.transformer.", "cond_stage_model.model."
 CLIP_OF_XL, OPEN_CLIP_OF_XL = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
@@ -159,7 +146,9 @@ def _build(file: Path, found: Contents, prediction: str, donors: Mapping[str, Pa
     parts = {part: load_part(part, donor, config) for part, donor in donors.items()}
     kind = StableDiffusionXLPipeline if found.family == "xl" else StableDiffusionPipeline
     pipe: Any = kind.from_single_file(file, config=str(config), local_files_only=True, **own, **parts)
-    _require_whole(file, {name: m for name, m in pipe.components.items() if isinstance(m, nn.Module)})
+    for name, part in pipe.components.items():
+        if isinstance(part, nn.Module):
+            require_whole(file, name, without_numbers(part))
     scheduled: dict[str, Any] = {"prediction_type": prediction}
     if found.zero_snr and "rescale_betas_zero_snr" in pipe.scheduler.config:
         scheduled |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
@@ -167,17 +156,6 @@ def _build(file: Path, found: Contents, prediction: str, donors: Mapping[str, Pa
     if found.side:
         pipe.unet.register_to_config(sample_size=found.side // pipe.vae_scale_factor)
     return pipe
-
-
-def _require_whole(file: Path, parts: Mapping[str, nn.Module]) -> None:
-    """Raise MemfixError where a weight was not in the file: it was left without numbers."""
-    for name, part in parts.items():
-        if lost := [key for key, weight in part.state_dict().items() if weight.is_meta]:
-            raise MemfixError(
-                f"{len(lost)} weights of the part {name} are not in {file}, among them {lost[0]}.",
-                f"Give a whole file, or name a donor: {donor_flag(name)}." if name in DONORS else
-                GIVE_WHOLE,
-            )  # fmt: skip
 
 
 def _tokenizers(family: str) -> dict[str, CLIPTokenizer]:
@@ -201,52 +179,3 @@ def clip_tokenizer(of_open_clip: bool) -> CLIPTokenizer:
         vocab=vocabulary, merges=merges, model_max_length=77, bos_token=start, eos_token=end, unk_token=end,
         pad_token=pad,
     )  # fmt: skip
-
-
-# -- donors -----------------------------------------------------------------------------------------------------------
-
-DONORS: dict[str, tuple[str, type[Any]]] = {
-    "vae": ("diffusers", AutoencoderKL), ENCODER: ("transformers", CLIPTextModel),
-    SECOND_ENCODER: ("transformers", CLIPTextModelWithProjection),
-}  # fmt: skip
-"""Parts that may come from elsewhere → the library and the class that they are of."""
-
-
-def donor_flag(part: str) -> str:
-    """The flag that names where a part comes from; one is enough for both text encoders."""
-    return f"--{(ENCODER if part == SECOND_ENCODER else part).replace('_', '-')}"
-
-
-def with_second_encoder(donors: Mapping[str, Path], lacks: Sequence[str]) -> dict[str, Path]:
-    """Where parts come from: the second text encoder, where it is lacking, from where the first one does."""
-    return {**({SECOND_ENCODER: donors[ENCODER]} if SECOND_ENCODER in lacks and ENCODER in donors else {}), **donors}
-
-
-def load_part(part: str, donor: Path, config: Path) -> nn.Module:
-    """A part of a model from a folder of its own, from a diffusers model, or from one file.
-
-    Raises MemfixError where it is not there.
-    """
-    library, kind = DONORS[part]
-    found: nn.Module
-    try:
-        if donor.is_dir():
-            folder = donor / part if (donor / part).is_dir() else donor
-            found, told = kind.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
-            if lost := sorted(told["missing_keys"]):  # which would be numbers by chance
-                raise ValueError(f"it has no {lost[0]}.")
-        else:
-            found = load_single_file_sub_model(
-                library_name=library, class_name=kind.__name__, name=part, pipelines=pipelines,
-                checkpoint=load_single_file_checkpoint(donor), is_pipeline_module=False,
-                cached_model_config_path=str(config), local_files_only=True,
-            )  # fmt: skip
-    except torch.OutOfMemoryError:
-        raise
-    except FAILURES as error:
-        raise MemfixError(
-            f"The part {part} cannot be loaded from {donor}: {str(error).splitlines()[0]}",
-            f"Give {donor_flag(part)} a folder of diffusers that has it, or a .safetensors file.",
-        ) from None
-    _require_whole(donor, {part: found})
-    return found
