@@ -12,6 +12,7 @@ from memfix.detect.thumbnails import Thumbnails
 from memfix.errors import MemfixError
 from memfix.files import digest_of_many, sha256
 from memfix.index.store import Store
+from memfix.inputs.opening import open_image
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
 from memfix.measures.base import Measure
@@ -160,6 +161,13 @@ class Detection:
         """The same, only to be asked, in the precision of the detection."""
         s = self.settings
         return loading.load(self.source, s.picture_size, adapters_of(s), asked_in=s.mixed_precision)
+
+    def drawn_size(self, own: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the pictures that it drew; a model's `own` ones if it drew none."""
+        if not self.samples:
+            return own
+        width, height = open_image(self.folder / self.samples[0].file_name).size
+        return height, width
 
     def require_same_model(self) -> None:
         """Raise MemfixError if the model, or the adapter on top of it, is not what it was."""

@@ -85,12 +85,17 @@ class NewWeights:
         return [adapter for adapter in adapters_of(detection.settings) if adapter.digest not in held]
 
     def load(self, detection: Detection, talk: Talk, asked_in: str = "no") -> DiffusionModel:
-        """The model that has these weights, on top of the adapter that the detection had; see `loading.load`."""
+        """The model that has these weights, on top of the adapter that the detection had; see `loading.load`.
+
+        It draws pictures of the detection's size, whatever another model's own is: at another one nothing is the same
+        noise, and copies may stay away.
+        """
         for adapter in (below := self.below(detection)):
             talk.say(f"The adapter of the detection, {adapter.path}, is put on the model as well, below these weights.")
         words = detection.source.embeddings
         source = self.source.knowing(words) if self.source else detection.source
-        model = loading.load(source, detection.settings.picture_size, [*below, *self.adapters], asked_in)
+        size = detection.drawn_size if self.source else detection.settings.picture_size
+        model = loading.load(source, size, [*below, *self.adapters], asked_in)
         if self.source and (doubt := model.doubt()):
             talk.warn(doubt)
         return model

@@ -1,5 +1,6 @@
 """Which weights a re-check takes, and what else is on the model: on a tiny pipeline, with an adapter below."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -105,3 +106,14 @@ def test_a_merged_adapter_is_not_put_on_the_one_that_it_holds(
     torch.testing.assert_close(
         weights(NewWeights.of(run, [tmp_path / "both"]).load(detection, QUIET)), weights(wanted), atol=1e-5, rtol=1e-4
     )
+
+
+def test_another_model_draws_at_the_size_of_the_detection(unlearned: Path, model_folder: Path, tmp_path: Path) -> None:
+    """A fine-tune that was saved with a larger size of its own is asked at the one at which its base copied."""
+    larger = Path(shutil.copytree(model_folder, tmp_path / "larger"))
+    config = json.loads((larger / "unet/config.json").read_text())
+    (larger / "unet/config.json").write_text(json.dumps(config | {"sample_size": 2 * config["sample_size"]}))
+    detection = Detection.of(Run.open(unlearned))
+    drawn = detection.asked_model().latents.picture_size
+    assert loading.load(loading.locate(str(larger))).latents.picture_size == (2 * drawn[0], 2 * drawn[1])
+    assert NewWeights.of(detection.run, model=larger).load(detection, QUIET).latents.picture_size == drawn
