@@ -1,5 +1,7 @@
 """How a closed loop goes on, by validations made by hand."""
 
+from collections import Counter
+
 import pytest
 
 from memfix.config.unlearn import UnlearnSettings
@@ -89,9 +91,24 @@ def test_after_steps_at_a_height_the_first_look_at_all_ends_nothing() -> None:
     ending = steer([first, seen(10, samples=16, p1=0, p2=0)], SETTINGS, TARGETS, before=40).ending
     assert ending is not None and ending.good and ending.step == 10
     some = steer([seen(0, samples=4, p1=0, p2=3)], SETTINGS, TARGETS, before=40)
-    assert some.ending is None and some.rate == 1 and some.active == ("p2",)
+    assert some.looked == ("p2",)
+    assert some.ending is None and some.rate == 1 and some.active == ("p1", "p2")
     clean = [seen(0, samples=4, p1=0, p2=3), seen(20, samples=4, p2=0)]
     assert steer(clean, SETTINGS, TARGETS, before=40).cooling == (20, 35)
+
+
+def test_against_an_attack_what_is_forgotten_is_held_with_half_of_the_turns() -> None:
+    ten = [f"p{i}" for i in range(10)]
+
+    def active(copying: list[str], before: int) -> tuple[str, ...]:
+        look = seen(0, samples=4, **{i: int(i in copying) for i in ten})
+        return steer([look], SETTINGS, ten, before).active
+
+    three = Counter(active(["p1", "p4", "p7"], before=40))
+    assert three == {i: 2 if i in ("p1", "p4", "p7") else 1 for i in ten}  # 6 turns of theirs, 7 of the others
+    assert Counter(active(["p3"], before=40)) == {i: 9 if i == "p3" else 1 for i in ten}
+    assert active(ten, before=40) == tuple(ten)
+    assert active(["p1", "p4", "p7"], before=0) == ("p1", "p4", "p7")  # without an attack they are left alone
 
 
 def test_a_look_at_all_that_sees_no_pictures_is_no_success() -> None:

@@ -16,7 +16,8 @@ different numbers of steps. So training begins at a low rate, and validations te
   their samples take shape again.
 
 Where adversarial steps follow, none of this last part is done before them: they begin with a look at all targets, and
-end with it.
+end with it. In these, a target that gives no copies is not left alone but held, for what one embedding no longer brings
+back the next one may: half of the draws are of those that copy, half of the others.
 
 The heading follows from the validations alone, so that an interrupted training goes on as if it had not been.
 """
@@ -44,10 +45,10 @@ Reason = Literal["forgotten", "no pictures", "damage limit", "all steps"]
 class Heading(NamedTuple):
     """How training goes on after a validation.
 
-    `rate` is a factor of the learning rate, `active` are the ids of the targets that are unlearned further, none where
-    steps only keep, `looked` of those that the next validation looks at, with `each` samples, a single one while
-    nearly all copy. `back` is the step whose weights are taken up again first, since those of now are damaged. Between
-    the steps of `cooling` the rate falls to 0.
+    `rate` is a factor of the learning rate, `active` are the ids of the targets that are unlearned further, one that
+    has more turns than others as many times, none where steps only keep, `looked` of those that the next validation
+    looks at, with `each` samples, a single one while nearly all copy. `back` is the step whose weights are taken up
+    again first, since those of now are damaged. Between the steps of `cooling` the rate falls to 0.
     """
 
     rate: float
@@ -123,23 +124,30 @@ def steer(
             best = now
     if best is None:
         raise ValueError("no validation of the weights that training begins with")
-    active = tuple(i for i in targets if state.clean[i] < enough)
+    left = tuple(i for i in targets if state.clean[i] < enough)
     last = validations[-1].step
     ending = None
-    handed_over = bool(settings.adversarial_steps) and not active
+    handed_over = bool(settings.adversarial_steps) and not left
     if (state.confirmed or handed_over) and back is None:
         ending = _ending("clean", best, last, targets, enough, ())
     elif state.setbacks >= MOST_SETBACKS:
         ending = _ending("rolled back", best, last, targets, enough, state.lost)
     elif last >= most:
         ending = _ending("all steps", best, last, targets, enough, state.lost)
-    copying = sum(state.shares[i] for i in active) > STAY * len(active)
+    copying = sum(state.shares[i] for i in left) > STAY * len(left)
+    held = tuple(i for i in targets if i not in left) if before else ()
     few = 1 if copying else each  # that nearly all still copy is seen with fewer
     return Heading(
-        rate=state.rate, active=active or (() if state.keeping else tuple(targets)), looked=active or tuple(targets),
-        each=few if active else CONFIRMING * each, back=back, cooling=None if active else state.cooling,
+        rate=state.rate, active=_in_turns(left, held) or (() if state.keeping else tuple(targets)),
+        looked=left or tuple(targets), each=few if left else CONFIRMING * each, back=back,
+        cooling=None if left else state.cooling,
         kept=best.validation.step, ending=ending,
     )  # fmt: skip
+
+
+def _in_turns(left: tuple[str, ...], held: tuple[str, ...]) -> tuple[str, ...]:
+    """Targets that are `left` to forget, and those that are `held` meanwhile, about as many turns for either."""
+    return (*held, *left * max(1, round(len(held) / len(left)))) if left else ()
 
 
 def _begun(targets: Sequence[str], before: int) -> _State:
