@@ -69,8 +69,8 @@ CLOSED_ARCHIVES = (
     b"SQLite format 3\0", b"\x93NUMPY", b"MATLAB 5.0", b"MATLAB 7.3", b"\x1f\x9d", b"LZIP", b"FEA1", b"Obj\x01", b"ORC",
     b"\x0a\x23\xd7\xce", b"PK\x07\x08",
 )  # fmt: skip
-"""7-Zip, RAR, Zstandard, LZ4, Arrow, HDF5, SQLite, NumPy, MATLAB, compress, lzip, Feather, Avro, ORC, RecordIO, and a zip
-in parts"""
+"""7-Zip, RAR, Zstandard, LZ4, Arrow, HDF5, SQLite, NumPy, MATLAB, compress, lzip, Feather, Avro, ORC, RecordIO, and a
+zip in parts"""
 
 UNPACKED: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"\x5d\0\0": lzma.open,
