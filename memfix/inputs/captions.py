@@ -89,7 +89,11 @@ def named_images(table: Path, wrong: WrongRows, tally: Tally | None = None) -> I
             continue
         if not names and not more.pictures and not more.missing:
             urls = " but URLs; 'memfix fetch' makes files of them" if columns.urls(cells) else ""
-            wrong.add(f"{table}:{line}", f"names no image file{urls}", f"Name it in a column {columns.IMAGE[0]}.")
+            wrong.add(
+                f"{table}:{line}",
+                f"names no image file{urls}",
+                f"Name it in a column {columns.IMAGE[0]}, or drop the row.",
+            )
         for name in more.missing:
             tally.alter(FURTHER_MISSING, f"{name} ({table}:{line})")
         if more.unread:

@@ -68,10 +68,10 @@ def object_of(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def named_twice(names: Sequence[str]) -> str:
-    """The first of these normal names that is there twice and is one that this module reads; or nothing."""
+    """The first of these normal names that is there twice, and is read, or that of a picture; or nothing."""
     if len({*names}) == len(names):
         return ""
-    return next((name for name in names if names.count(name) > 1 and known(name)), "")
+    return next((n for n in names if names.count(n) > 1 and (known(n) or PICTURE_FILE.fullmatch(n))), "")
 
 
 def known(name: str) -> bool:

@@ -5,7 +5,7 @@ Knows nothing of files; `path` only names one in an error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,7 +32,7 @@ def list_in(path: Path, data: Any) -> list[Any]:
         return data
     cells = {columns.normal(k): v for k, v in data.items()} if isinstance(data, dict) else {}
     lists = {name: cell for name, cell in cells.items() if isinstance(cell, list)}
-    if (captions := _coco(lists)) is not None:
+    if (captions := _coco(path, lists)) is not None:
         return captions
     for wanted in (_has_text, _has_url, _is_known):
         fitting = [
@@ -41,7 +41,7 @@ def list_in(path: Path, data: Any) -> list[Any]:
             if any(isinstance(item, dict) and wanted(_row(item)) for item in islice(items, FIRST_ITEMS))
         ]
         if fitting:
-            return list(chain.from_iterable(fitting))
+            return [*chain.from_iterable(fitting), *_pictures_beside(fitting, lists)]
     if any(isinstance(cells.get(name), str) for name in columns.TEXT):
         return [data]
     held = {name: _column(cell) for name, cell in cells.items() if columns.known(name)}
@@ -81,21 +81,50 @@ def _is_known(cells: columns.Cells) -> bool:
     return any(columns.known(name) for name in cells)
 
 
-def _coco(lists: Mapping[str, list[Any]]) -> list[dict[str, Any]] | None:
-    """The captions of COCO, each with the picture and the URLs of its image; None if this is something else."""
+def _pictures_beside(taken: list[list[Any]], lists: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """The rows of other lists that name a picture, which have no text."""
+    for items in lists.values():
+        if not any(items is other for other in taken):
+            for item in items:
+                if isinstance(item, dict) and _row(item).keys() & {*columns.IMAGE}:
+                    yield {columns.TEXT[0]: None, **item}
+
+
+def _coco(path: Path, lists: Mapping[str, list[Any]]) -> list[dict[str, Any]] | None:
+    """The captions of COCO, each with the picture and the URLs of its image, then the images without one.
+
+    None if this is something else. Raises MemfixError where two images have one id.
+    """
     images, annotations = lists.get("images"), lists.get("annotations")
     if images is None or annotations is None or not all(isinstance(i, dict) for i in (*images, *annotations)):
         return None
     if not any("caption" in a and "image_id" in a for a in islice(annotations, FIRST_ITEMS)):
         return None
-    by_id = {image["id"]: image for image in images if "id" in image}
-    rows = []
+    by_id = _by_id(path, images)
+    rows, told = [], set[str]()
     for annotation in annotations:
-        image = by_id.get(annotation.get("image_id"), {})
-        found = {columns.TEXT[0]: annotation.get("caption"), columns.PERHAPS: image.get("file_name")}
-        url = next((image[name] for name in COCO_URLS if image.get(name)), None)
-        rows.append(found | ({columns.URL[0]: url} if url else {}))
-    return rows
+        own = str(annotation.get("image_id"))
+        told.add(own)
+        image = by_id.get(own, {"file_name": f"of the image {own}"} if by_id else {})
+        rows.append(_coco_row(image, annotation.get("caption")))
+    return rows + [_coco_row(image, None) for image in images if str(image.get("id")) not in told]
+
+
+def _by_id(path: Path, images: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The images of COCO by their ids, which may be numbers in one list and texts in the other."""
+    found: dict[str, dict[str, Any]] = {}
+    for image in (image for image in images if "id" in image):
+        first = found.setdefault(str(image["id"]), image)
+        if first.get("file_name") != image.get("file_name"):
+            names = f"{first.get('file_name')} and {image.get('file_name')}"
+            raise MemfixError(f"{path} has two images of the id {image['id']}: {names}.", "Give each an id of its own.")
+    return found
+
+
+def _coco_row(image: Mapping[str, Any], caption: Any) -> dict[str, Any]:
+    url = next((image[name] for name in COCO_URLS if image.get(name)), None)
+    found = {columns.TEXT[0]: caption, columns.PERHAPS: image.get("file_name")}
+    return found | ({columns.URL[0]: url} if url else {})
 
 
 def _by_picture(data: Mapping[str, Any]) -> list[dict[str, Any]]:

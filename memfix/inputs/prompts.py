@@ -199,8 +199,6 @@ def stream(path: Path, wrong: WrongRows, images: bool = True, tally: Tally | Non
         except columns.WrongCellError as error:
             wrong.add(place, str(error), HINT)
             continue
-        if not texts:
-            tally.pass_over(PassedOver.EMPTY, place)
         if images and (name := columns.unread_text(cells) or more.unread):
             tally.alter(captions.UNREAD_COLUMN, f"column '{name}' ({place})")
         if any(holds_options(text) for text in texts):
@@ -208,6 +206,8 @@ def stream(path: Path, wrong: WrongRows, images: bool = True, tally: Tally | Non
         beside = [*perhaps, *more.pictures, *more.missing]
         files = [*_files(path, number, names, wrong, tally), *_perhaps(path, beside, place, tally)]
         references = tuple(dict.fromkeys(files))
+        if not texts:
+            tally.pass_over(PassedOver.UNCAPTIONED if references else PassedOver.EMPTY, place)
         for text in texts:
             row = PromptRow(number, text, references, urls, columns.ground_truth(cells), place)
             yield from _without_place(row, tally)

@@ -4,14 +4,19 @@ import bz2
 import gzip
 import io
 import lzma
+import pickle
+import struct
 import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from memfix.inputs.contents import HEAD, Content, by_bytes, by_head, content_of, is_hidden
+from memfix.inputs.references import read_references
+from memfix.inputs.tally import PassedOver, Tally
 from tests.conftest import picture
 from tests.inputs.test_tars import png
 from tests.inputs.test_tars import write as write_tar
@@ -95,7 +100,11 @@ def test_what_may_hold_pictures(tmp_path: Path) -> None:
 
 MEMBERS = [
     ("in/a.parquet", b"", Content.PACKED), ("a.tar", b"", Content.PACKED), ("in/0001", png(0), Content.PACKED),
-    ("more.zip", b"", Content.PACKED), ("latents.npy", b"", Content.OTHER), ("0001", b"a cat", Content.OTHER),
+    ("octopus.jpg_large", png(0), Content.PACKED), ("img.bin", png(0), Content.PACKED),
+    ("a.dat", encoded("BMP"), Content.PACKED), ("b", encoded("TGA"), Content.PACKED),
+    ("c", b"8BPS\0\1", Content.PACKED),
+    ("more.dat", gzip.compress(png(0), mtime=0), Content.PACKED), ("archive/data.pkl", b"\x80\2}q", Content.CLOSED),
+    ("more.zip", b"", Content.OTHER), ("latents.npy", b"", Content.OTHER), ("0001", b"a cat", Content.OTHER),
     ("__MACOSX/._a.png", b"", Content.OTHER),
 ]  # fmt: skip
 
@@ -162,3 +171,66 @@ def test_the_head_is_enough_to_tell_a_picture() -> None:
         known = by_head(encoded(kind)[:HEAD])
         assert kind == "BMP" or (known and known.content is Content.PICTURE)
     assert Image.MAX_IMAGE_PIXELS
+
+
+def saved(array: np.ndarray, how: str) -> bytes:
+    data = io.BytesIO()
+    match how:
+        case "npz":
+            np.savez(data, images=array)
+        case "packed":
+            np.savez_compressed(data, images=array)
+        case _:
+            pickle.dump({"data": array}, data, protocol=int(how))
+    return data.getvalue()
+
+
+IDX = struct.pack(">IIII", 0x803, 2, 8, 8) + bytes(128)
+RECORD = struct.pack("<Q", 5) + b"abcd" + b"12345" + b"abcd"
+PIXELS = np.zeros((2, 8, 8, 3), np.uint8)
+CLOSED = {
+    "data_batch_1": saved(PIXELS, "2"), "old": saved(PIXELS, "0"), "new": saved(PIXELS, "4"),
+    "mnist.pkl.gz": gzip.compress(saved(PIXELS, "3"), mtime=0), "train-images-idx3-ubyte": IDX,
+    "train-images-idx3-ubyte.gz": gzip.compress(IDX, mtime=0), "pathmnist.npz": saved(PIXELS, "npz"),
+    "train": saved(PIXELS.astype(np.float32), "packed"), "train-00000-of-01024": RECORD, "records": RECORD * 5,
+    "posters-train.tfrecord-00000-of-00001": RECORD, "packed.gz": gzip.compress(RECORD, mtime=0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_data_sets_of_numbers_are_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(CLOSED[name])
+    assert content_of(tmp_path / name).content is Content.CLOSED
+    tally = Tally()
+    picture(0).save(tmp_path / "a.png")
+    assert len(read_references(str(tmp_path), [], tally=tally)) == 1
+    assert tally.passed_over == {PassedOver.CLOSED: 1} and tally.warnings()
+
+
+def test_latents_and_labels_are_no_pictures() -> None:
+    latents = io.BytesIO()
+    np.savez(latents, latents=np.zeros((4, 8, 8), np.float32), original_size=np.array([512, 512]))
+    assert found(latents.getvalue()) is Content.OTHER
+    assert found(struct.pack(">II", 0x801, 8) + bytes(8)) is Content.OTHER
+
+
+def test_pictures_are_found_in_packings_of_any_kind() -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("1.png", png(0))
+    for data in (
+        gzip.compress(encoded("BMP"), mtime=0), gzip.compress(encoded("TGA"), mtime=0),
+        gzip.compress(gzip.compress(png(0), mtime=0), mtime=0), lzma.compress(png(0), lzma.FORMAT_ALONE),
+        gzip.compress(packed.getvalue(), mtime=0), b"#!/bin/sh\nexit\n" + packed.getvalue(),
+    ):  # fmt: skip
+        assert found(data) is Content.PACKED
+    assert found(b"PK\7\x08" + packed.getvalue()) is Content.CLOSED
+
+
+@pytest.mark.parametrize("kind", ["ICO", "PCX", "SGI", "ICNS", "IM", "XBM", "MSP", "DDS", "EPS", "PDF"])
+def test_foreign_pictures_are_told_under_any_name(kind: str) -> None:
+    data = io.BytesIO()
+    picture(0, 64).convert("1" if kind in {"XBM", "MSP"} else "RGB").save(data, kind)
+    assert found(data.getvalue()) is Content.FOREIGN
+    for head in (b"P7\nWIDTH 2\n", b"SIMPLE  =      T", b"\0" * 128 + b"DICM", b"\x59\xa6\x6a\x95", b"farbfeld"):
+        assert found(head + b"\0" * 99) is Content.FOREIGN

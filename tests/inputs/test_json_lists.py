@@ -10,7 +10,8 @@ from memfix.errors import MemfixError
 from memfix.inputs.json_lists import list_in, row_of
 from memfix.inputs.links import read_links
 from memfix.inputs.prompts import NOT_THERE, read_prompts
-from memfix.inputs.tally import Tally
+from memfix.inputs.references import read_references
+from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
 from tests.conftest import picture
 
@@ -141,3 +142,52 @@ def test_a_caption_of_kohya_has_its_tags_behind_it(tmp_path: Path) -> None:
 def test_names_of_classes_are_no_prompts(tmp_path: Path) -> None:
     with pytest.raises(MemfixError, match="contains no list of prompts"):
         read_prompts(write(tmp_path, {"classes": ["cat", "dog"], "labels": {"a": 0, "b": 1}}))
+
+
+def coco(images: list[Any], annotations: list[Any]) -> dict[str, Any]:
+    named = [{"id": number, "file_name": name} for number, name in images]
+    return {"images": named, "annotations": [{"image_id": n, "caption": text} for n, text in annotations]}
+
+
+def test_images_of_coco_without_a_caption_are_references(tmp_path: Path) -> None:
+    for i, name in enumerate(["a.png", "b.png"]):
+        picture(i).save(tmp_path / name)
+    path = write(tmp_path, coco([(1, "a.png"), (2, "b.png")], [(1, "an owl")]))
+    assert [(r.file_name, r.text) for r in read_references(path, [])] == [("a.png", "an owl"), ("b.png", "")]
+    tally = Tally()
+    (owl,) = read_prompts(path, tally=tally)
+    assert owl.references == (str(tmp_path / "a.png"),) and tally.passed_over == {PassedOver.UNCAPTIONED: 1}
+
+
+def test_ids_of_coco_are_one_picture_each(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "a.png")
+    path = write(tmp_path, coco([("5", "a.png")], [(5, "an owl")]))
+    assert read_prompts(path)[0].references == (str(tmp_path / "a.png"),)
+    for read in (read_prompts, lambda path: read_references(path, [])):
+        with pytest.raises(MemfixError, match=r"two images of the id 5: a\.png and b\.png"):
+            read(write(tmp_path, coco([(5, "a.png"), ("5", "b.png")], [(5, "an owl")])))
+    path, tally = write(tmp_path, coco([(1, "a.png")], [(7, "an owl")])), Tally()
+    assert read_prompts(path, tally=tally)[0].references == () and tally.altered == {NOT_THERE: 1}
+
+
+def test_pictures_in_a_list_beside_that_of_texts_are_references(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "a.png")
+    path = write(tmp_path, {"prompts": [{"prompt": "an owl"}], "files": [{"file_name": "a.png"}]})
+    assert [r.file_name for r in read_references(path, [], WrongRows(skip=True))] == ["a.png"]
+    tally = Tally()
+    assert [p.text for p in read_prompts(path, tally=tally)] == ["an owl"]
+    assert tally.passed_over == {PassedOver.UNCAPTIONED: 1}
+
+
+def test_a_picture_that_has_two_captions_under_one_key_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"a.png": "an owl", "a.png": "a cat"}')
+    with pytest.raises(MemfixError, match=r"names the column 'a\.png' twice"):
+        read_prompts(str(tmp_path / "p.json"))
+
+
+def test_a_row_with_a_picture_and_without_a_text_is_a_picture_without_a_caption(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "a.png")
+    (tmp_path / "p.csv").write_text("text,image\nan owl,\n,a.png\n,\n")
+    tally = Tally()
+    assert len(read_prompts(str(tmp_path / "p.csv"), tally=tally)) == 1
+    assert tally.passed_over == {PassedOver.UNCAPTIONED: 1}
