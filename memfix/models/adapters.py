@@ -5,6 +5,7 @@ Several LoRAs are one, exactly: the sum of low-rank changes is a low-rank change
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -133,15 +134,16 @@ class Adapters:
         bare, unet = lora.require_names(file, self._pipe.unet), self._pipe.unet
         try:
             own = load_file(file)
-            held = lora.with_output_layers(own)
+            held = lora.with_output_layers(lora.with_strengths(file, own))
+            as_it_is = held.keys() == own.keys()
+            told: Any = {"weight_name": file.name, "use_safetensors": True} if as_it_is else {}
+            given: Any = file.parent if as_it_is else dict(held)  # a file has metadata, which the loaders read
             with warnings.catch_warnings():  # peft warns of what _check_complete decides
                 warnings.simplefilter("ignore", RuntimeWarning)
-                if len(held) > len(own):
-                    self._pipe.load_lora_weights(held)
-                elif bare:
-                    unet.load_lora_adapter(file.parent, prefix=None, weight_name=file.name, use_safetensors=True)
+                if bare:
+                    unet.load_lora_adapter(given, prefix=None, **told)
                 else:
-                    self._pipe.load_lora_weights(file.parent, weight_name=file.name, use_safetensors=True)
+                    self._pipe.load_lora_weights(given, **told)
         except torch.OutOfMemoryError:
             raise
         except (LookupError, ValueError, SafetensorError, RuntimeError, OSError) as error:
@@ -153,6 +155,8 @@ class Adapters:
         changed = {part: getattr(self._pipe, part) for part in names}
         name = next((name for own in names.values() for name in own), "")
         self._check_complete(file, held, changed, name)
+        if not (as_it_is and lora.tells_its_scale(file)):
+            _check_strengths(file, changed, name)
         require_finite_weights(changed, str(file))
         return str(name)
 
@@ -176,6 +180,18 @@ class Adapters:
                 raise MemfixError(
                     f"Of {wanted:,} weights{where} in {path} only {taken:,} were taken up.",
                     "Give the model it was made for, and check the diffusers and peft versions with 'memfix doctor'.",
+                )
+
+
+def _check_strengths(path: Path, changed: Mapping[str, nn.Module], name: str) -> None:
+    """Every layer must have arrived at full strength, since no alphas were left to be read."""
+    for part, module in changed.items():
+        for layer, own in module.named_modules():
+            strength = getattr(own, "scaling", {}).get(name, 1)
+            if not math.isclose(strength, 1):
+                raise MemfixError(
+                    f"The layer {layer} of {part} takes up {path} at {strength:g} times its strength.",
+                    "Check the diffusers and peft versions with 'memfix doctor'.",
                 )
 
 

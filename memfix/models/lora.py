@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import LoraConfig
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -33,6 +34,12 @@ LENGTHS = ("lora_magnitude_vector", "dora_scale")  # of rows, which DoRA learns;
 KOHYA_TEXTS = re.compile(r"(?P<attention>(?P<encoder>lora_te\d?_).*_self_attn_)[qkv]_proj\.lora_down\.weight")
 OUT_PROJ = "out_proj"  # the last layer of an attention of CLIP
 BUNDLED = "bundle_emb."  # begins names of embeddings in a LoRA's file: bundle_emb.WORD.string_to_param.*
+ALPHA = ".alpha"
+FACTORS = (
+    (".lora_down.weight", ".lora_up.weight"), (".lora_A.weight", ".lora_B.weight"), (".down.weight", ".up.weight"),
+    (".lora.down.weight", ".lora.up.weight"),
+)  # fmt: skip
+"""How the two factors of a layer are named, behind its name or that of its adapter."""
 MARKS = ("lora", "alpha", "dora")  # of which each name of a weight has one
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut", "proj_in", "proj_out"]
 
@@ -111,6 +118,12 @@ def is_dora(file: Path) -> bool:
         return any(part in key for key in found.keys() for part in LENGTHS)  # noqa: SIM118  # a handle, no dict
 
 
+def tells_its_scale(file: Path) -> bool:
+    """Whether the metadata of an adapter's file has its configuration, as diffusers writes it."""
+    with opened_lora(file) as found:
+        return LORA_ADAPTER_METADATA_KEY in (found.metadata() or {})
+
+
 def changes_texts(file: Path) -> bool:
     """Whether an adapter changes the text encoder too, by any of the names that its layers go by."""
     with opened_lora(file) as found:
@@ -140,9 +153,26 @@ def with_output_layers(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Ten
         if found and not any(name.startswith(found["encoder"]) and OUT_PROJ in name for name in {**state, **added}):
             up = state[key.replace("lora_down", "lora_up")]
             layer = f"{found['attention']}{OUT_PROJ}"
-            sides = {"lora_down.weight": down, "lora_up.weight": up, "alpha": torch.tensor(1.0)}
+            sides = {"lora_down.weight": down, "lora_up.weight": up}
             added |= {f"{layer}.{side}": torch.zeros_like(value) for side, value in sides.items()}
     return {**state, **added}
+
+
+def with_strengths(file: Path, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a LoRA that needs no alphas: the second factor of each layer holds alpha / rank, as the tools that
+    write them have it, and a layer without alpha is taken at full strength.
+
+    diffusers gives layers of several ranks or alphas one strength. Raises MemfixError for an alpha of no layer.
+    """
+    found = {key: value for key, value in state.items() if not key.endswith(ALPHA)}
+    for key in state.keys() - found.keys():
+        layer = key.removesuffix(ALPHA)
+        sides = next(((layer + a, layer + b) for a, b in FACTORS if layer + a in found and layer + b in found), None)
+        if sides is None:
+            raise MemfixError(f"LoRA {file} has a strength of no layer: {key}.", "Give a LoRA of this model.")
+        down, up = sides
+        found[up] = found[up].float() * (float(state[key]) / len(found[down]))
+    return found
 
 
 def require_names(file: Path, unet: nn.Module) -> bool:
@@ -176,7 +206,7 @@ def require_names(file: Path, unet: nn.Module) -> bool:
             "Load it with peft, and save it by the pipeline's save_lora_weights or the UNet's save_lora_adapter.",
         )
     layers = {name for name, _ in unet.named_modules()}
-    return all(re.split(r"\.lora_", name)[0] in layers for name in names)
+    return all(re.split(r"\.lora_", name.removesuffix(ALPHA))[0] in layers for name in names)
 
 
 def add(unet: UNet2DConditionModel, rank: int, seed: int = 0, dora: bool = False) -> None:
