@@ -12,6 +12,7 @@ from memfix.detect.thumbnails import Thumbnails
 from memfix.errors import MemfixError
 from memfix.files import digest_of_many, sha256
 from memfix.index.store import Store
+from memfix.inputs.opening import open_image
 from memfix.inputs.references import read_references
 from memfix.measures import get_measure
 from memfix.measures.base import Measure
@@ -155,6 +156,13 @@ class Detection:
     def model(self) -> DiffusionModel:
         """The model as it was detected on, with the adapter that it had, to be trained."""
         return loading.load(self.source, self.settings.picture_size, adapters_of(self.settings))
+
+    def drawn_size(self, own: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of its pictures: those of other weights are of this size too, whatever their files say."""
+        if not self.samples:
+            return self.settings.picture_size(own)
+        drawn = open_image(self.folder / self.samples[0].file_name)
+        return drawn.height, drawn.width
 
     def asked_model(self) -> DiffusionModel:
         """The same, only to be asked, in the precision of the detection."""
