@@ -32,7 +32,7 @@ def unet_names(file: Path, names: Iterable[str], unet: nn.Module) -> dict[str, s
     found = {old: new for new, old in told.items() if new in unet.state_dict()}
     if left := sorted(name for name in names if name.startswith(PREFIX) and name not in found):
         raise MemfixError(
-            f"{len(left)} weights of the UNet in {file} are of none of its layers: {left[0]}.", GIVE_WHOLE
+            f"{len(left)} weights of the UNet in {file} are in none of its layers: {left[0]}.", GIVE_WHOLE
         )
     if lost := set(unet.state_dict()) - set(found.values()):
         raise MemfixError(f"{len(lost)} weights of the UNet are not in {file}, among them {min(lost)}.", GIVE_WHOLE)
