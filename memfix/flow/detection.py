@@ -157,17 +157,17 @@ class Detection:
         """The model as it was detected on, with the adapter that it had, to be trained."""
         return loading.load(self.source, self.settings.picture_size, adapters_of(self.settings))
 
+    def drawn_size(self, own: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of its pictures: those of other weights are of this size too, whatever their files say."""
+        if not self.samples:
+            return self.settings.picture_size(own)
+        drawn = open_image(self.folder / self.samples[0].file_name)
+        return drawn.height, drawn.width
+
     def asked_model(self) -> DiffusionModel:
         """The same, only to be asked, in the precision of the detection."""
         s = self.settings
         return loading.load(self.source, s.picture_size, adapters_of(s), asked_in=s.mixed_precision)
-
-    def drawn_size(self, own: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the pictures that it drew; a model's `own` ones if it drew none."""
-        if not self.samples:
-            return own
-        width, height = open_image(self.folder / self.samples[0].file_name).size
-        return height, width
 
     def require_same_model(self) -> None:
         """Raise MemfixError if the model, or the adapter on top of it, is not what it was."""

@@ -94,8 +94,7 @@ class NewWeights:
             talk.say(f"The adapter of the detection, {adapter.path}, is put on the model as well, below these weights.")
         words = detection.source.embeddings
         source = self.source.knowing(words) if self.source else detection.source
-        size = detection.drawn_size if self.source else detection.settings.picture_size
-        model = loading.load(source, size, [*below, *self.adapters], asked_in)
+        model = loading.load(source, detection.drawn_size, [*below, *self.adapters], asked_in)
         if self.source and (doubt := model.doubt()):
             talk.warn(doubt)
         return model

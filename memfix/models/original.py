@@ -15,6 +15,8 @@ from memfix.errors import MemfixError
 from memfix.files import atomic_file, sort_metadata
 
 GIVE_WHOLE = "Give a whole file of the same kind."
+PREFIX = "model.diffusion_model."
+"""Begins the names of the UNet."""
 OLD_AVERAGES = "model_ema."
 """A second copy of the old UNet that trainers keep, which holds all that was unlearned."""
 
@@ -23,10 +25,15 @@ def unet_names(file: Path, names: Iterable[str], unet: nn.Module) -> dict[str, s
     """Name in a file → name in the UNet, of each of its weights.
 
     The converter of diffusers says so: it is given names in the place of weights. Raises MemfixError where a weight
-    of the UNet is not in the file.
+    of the UNet is not in the file, and where one in the file would be passed over.
     """
+    names = list(names)
     told = convert_ldm_unet_checkpoint({name: name for name in names}, unet.config)
     found = {old: new for new, old in told.items() if new in unet.state_dict()}
+    if left := sorted(name for name in names if name.startswith(PREFIX) and name not in found):
+        raise MemfixError(
+            f"{len(left)} weights of the UNet in {file} are in none of its layers: {left[0]}.", GIVE_WHOLE
+        )
     if lost := set(unet.state_dict()) - set(found.values()):
         raise MemfixError(f"{len(lost)} weights of the UNet are not in {file}, among them {min(lost)}.", GIVE_WHOLE)
     return found

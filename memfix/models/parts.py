@@ -6,7 +6,7 @@ One that lacks a weight is refused by name: loaders fill it with numbers by chan
 from __future__ import annotations
 
 import importlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ DONORS: dict[str, tuple[str, type[Any]]] = {
 }  # fmt: skip
 """Parts that may come from elsewhere → the library and the class that they are of."""
 LIBRARIES = {"diffusers", "transformers"}
+SCALE_WORDS = ("scale_weight", "weight_scale", "scale_input", "input_scale", "scaled_fp8", "comfy_quant", "absmax")
+"""In the names of what quantized weights are multiplied with."""
 ADDED = "lora"  # in the names of weights that an adapter adds
 
 
@@ -53,6 +55,15 @@ def require_whole(source: Path, part: str, lost: Sequence[str]) -> None:
         )
 
 
+def require_unscaled(source: Path, names: Iterable[str]) -> None:
+    """Raise MemfixError for weights that are quantized with scales of their own, which loaders pass over."""
+    if scaled := next((name for name in names if any(word in name for word in SCALE_WORDS)), None):
+        raise MemfixError(
+            f"{source} has quantized weights, which are to be multiplied with a scale; one is {scaled}.",
+            "Give the model in fp16, bf16 or fp32: other weights than its own would be looked at.",
+        )
+
+
 def without_numbers(part: nn.Module) -> list[str]:
     """Weights that a single file did not have: diffusers leaves them on the meta device."""
     return [name for name, weight in part.state_dict().items() if weight.is_meta]
@@ -69,9 +80,11 @@ def load_part(part: str, donor: Path, config: Path) -> nn.Module:
         if donor.is_dir():
             folder = donor / part if (donor / part).is_dir() else donor
             return _load_folder(part, kind, folder, None)
+        held = load_single_file_checkpoint(donor)
+        require_unscaled(donor, held)
         found = load_single_file_sub_model(
             library_name=library, class_name=kind.__name__, name=part, pipelines=pipelines,
-            checkpoint=load_single_file_checkpoint(donor), is_pipeline_module=False,
+            checkpoint=held, is_pipeline_module=False,
             cached_model_config_path=str(config), local_files_only=True,
         )  # fmt: skip
     except torch.OutOfMemoryError:
@@ -107,6 +120,7 @@ def _load_folder(part: str, kind: Any, folder: Path, variant: str | None) -> nn.
     found: nn.Module
     found, told = kind.from_pretrained(folder, variant=variant, use_safetensors=True, output_loading_info=True)
     require_whole(folder, part, told["missing_keys"])
+    require_unscaled(folder, told["unexpected_keys"])
     if added := sorted(name for name in told["unexpected_keys"] if ADDED in name):
         raise MemfixError(
             f"The part {part} in {folder} holds an adapter beside its weights, which loaders pass over: {added[0]}.",

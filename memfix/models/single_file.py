@@ -19,7 +19,7 @@ from transformers import CLIPTokenizer
 from memfix.errors import MemfixError
 from memfix.models.latents import LatentSpace
 from memfix.models.original import unet_names
-from memfix.models.parts import SECOND_ENCODER, load_part, require_whole, without_numbers
+from memfix.models.parts import SECOND_ENCODER, load_part, require_unscaled, require_whole, without_numbers
 from memfix.models.probe import LIKE_NOISE, likeness_to_noise
 from memfix.models.text import TextReader
 from memfix.models.xl import XLReader
@@ -63,6 +63,7 @@ class Contents(NamedTuple):
 def contents(file: Path) -> Contents:
     """Look at a file's header. Raises MemfixError, which says what the file is, where that is no model to be used."""
     shapes, metadata = _header(file)
+    require_unscaled(file, shapes)
     family = _family(file, shapes)
     told = WRITTEN.get(metadata.get("modelspec.prediction_type", ""))
     side = metadata.get("modelspec.resolution", "").split("x")[0]

@@ -11,6 +11,7 @@ from memfix import flow
 from memfix.config.checks import RecheckSettings
 from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
+from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
 from memfix.records import AttackResult, Version
 from memfix.run.folder import Run
@@ -48,3 +49,13 @@ def test_a_run_keeps_to_its_size(
     if weights == "full" and made is not tiny_xl:
         saved = StableDiffusionPipeline.from_pretrained(run.path / MODEL).unet.config.sample_size
         assert saved == [size[1] // 2, size[0] // 2]
+
+
+def test_other_weights_draw_pictures_of_the_size_of_the_detection(tmp_path: Path, reference_folder: Path) -> None:
+    """Saved by another tool under another size, they would copy nothing at it."""
+    tiny_pipeline().save_pretrained(tmp_path / "original")
+    tiny_pipeline(latent_size=16).save_pretrained(tmp_path / "other")
+    run = Run.open(detected_run(tmp_path, tmp_path / "original", reference_folder))
+    detection = Detection.of(run)
+    model = NewWeights.of(run, model=tmp_path / "other").load(detection, QUIET)
+    assert model.latents.picture_size == detection.model().latents.picture_size == (16, 16)

@@ -94,6 +94,16 @@ def test_an_adapter_that_lies_beside_the_weights_of_a_part_is_not_passed_over(tm
         loading.load(loading.locate(str(tmp_path)))
 
 
+def test_quantized_weights_in_a_folder_are_refused(model_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(model_folder, tmp_path / "m"))
+    rewrite(
+        weights_of(folder, "unet"),
+        lambda state: state | {first_of_a_layer(state).replace("weight", "weight_scale"): torch.ones(1)},
+    )
+    with pytest.raises(MemfixError, match=r"quantized weights, .*weight_scale"):
+        loading.load(loading.locate(str(folder)))
+
+
 def test_names_that_older_versions_wrote_are_those_of_the_weights(model_folder: Path, tmp_path: Path) -> None:
     """As Stable Diffusion 1.5 was published: `text_model.`, the numbers of positions, the VAE's attention."""
     folder = Path(shutil.copytree(model_folder, tmp_path / "m"))

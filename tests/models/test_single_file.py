@@ -170,6 +170,29 @@ def test_a_file_that_is_not_whole_names_what_it_lacks(file: Path, model_folder: 
         single_file.load_single_file(tmp_path / "m.safetensors", {}, model_folder)
 
 
+@pytest.mark.parametrize("scale", ["scale_weight", "weight_scale"])
+@pytest.mark.parametrize("part", [PREFIX, VAE, CLIP])
+def test_weights_that_need_a_scale_are_refused(
+    file: Path, model_folder: Path, tmp_path: Path, part: str, scale: str
+) -> None:
+    """As ComfyUI writes scaled fp8: without the scales the network is another one, and copies nothing."""
+    state, scaled = load_file(file), tmp_path / "scaled.safetensors"
+    layer = next(name for name, w in state.items() if name.startswith(part) and name.endswith(".weight") and w.ndim > 1)
+    state[layer] = (state[layer] / 0.01).to(torch.float8_e4m3fn)
+    save_file(state | {layer.removesuffix("weight") + scale: torch.tensor(0.01)}, scaled)
+    for model, donors in ((scaled, {}), (file, {} if part == PREFIX else {"vae": scaled, "text_encoder": scaled})):
+        if model == scaled or donors:
+            with pytest.raises(MemfixError, match=f"quantized weights, .*{scale}"):
+                single_file.load_single_file(model, donors, model_folder)
+
+
+def test_weights_of_no_layer_are_named(file: Path, model_folder: Path, tmp_path: Path) -> None:
+    extra = f"{PREFIX}middle_block.7.weight"
+    save_file(load_file(file) | {extra: torch.ones(2)}, tmp_path / "more.safetensors")
+    with pytest.raises(MemfixError, match=f"1 weights of the UNet in .* are in none of its layers: {extra}"):
+        single_file.load_single_file(tmp_path / "more.safetensors", {}, model_folder)
+
+
 def test_the_text_encoder_of_stable_diffusion_2_is_read(
     pipe: StableDiffusionPipeline, model_folder: Path, tmp_path: Path
 ) -> None:
