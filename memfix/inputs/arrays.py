@@ -7,7 +7,7 @@ import math
 import re
 from typing import IO
 
-PICKLES = re.compile(rb"\x80[\x02-\x05][}\](cXU\x8a\x95KJN]|\((?:dp|lp)\d*\n|c(?:numpy|copy_reg|_codecs)", re.DOTALL)
+PICKLED = re.compile(rb"\x80[\x02-\x05][}\](cXU\x8a\x95KJN]|\((?:dp|lp)\d*\n|c(?:numpy|copy_reg|_codecs)", re.DOTALL)
 NUMPY = b"\x93NUMPY"
 HEADER_OF_NUMPY = re.compile(rb"\{.*?\}", re.DOTALL)
 IDX_SIZES = {0x08: 1, 0x09: 1, 0x0B: 2, 0x0C: 4, 0x0D: 4, 0x0E: 8}
@@ -20,7 +20,7 @@ RECORDS_THAT_SHOW = 3
 
 def is_array_file(head: bytes, file: IO[bytes], size: int) -> bool:
     """Whether a file of so many bytes that begins like this is a pickle, or IDX or TFRecord. Raises OSError."""
-    return PICKLES.match(head) is not None or _is_idx(head, size) or _is_records(head, file, size)
+    return PICKLED.match(head) is not None or _is_idx(head, size) or _is_records(head, file, size)
 
 
 def may_be_pictures(head: bytes) -> bool:

@@ -22,6 +22,9 @@ SEPARATORS = "\t;,|"
 MOST_LINES = 200
 """Lines of one row; a quote that is open for longer was never closed."""
 
+SEPARATOR = re.compile(r"sep=([\t;,|])", re.IGNORECASE)
+"""The first line that Excel writes."""
+
 QUOTED = re.compile(r'\s*"((?:[^"]|"")*)"\s*')
 QUOTED_OR_NOT = re.compile(r'(?:^|\t)(\s*"(?:[^"]|"")*"\s*(?=\t|$)|[^\t]*)')
 NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?(?:[eE][-+]?\d+)?")
@@ -52,8 +55,15 @@ def separated_rows(path: Path, numbered: Iterable[Line], wrong: WrongRows) -> It
     head = next((line for line in source if line[1].strip()), None)
     if head is None:
         return
+    named, separator = SEPARATOR.fullmatch(head[1].strip()), ""
+    while head and (named or _is_comment(head[1])):
+        separator = named[1] if named else separator
+        head = next((line for line in source if line[1].strip()), None)
+        named = None
+    if head is None:
+        return
     source.give_back([head])
-    separator = max(SEPARATORS, key=head[1].count)
+    separator = separator or max(SEPARATORS, key=head[1].count)
     read = _tsv if path.suffix.lower() != ".csv" and separator == "\t" else _csv
     before, names, is_quoted = RawRow(0, []), list[str](), bool(QUOTED.fullmatch(head[1]))
     while True:
@@ -80,6 +90,12 @@ def separated_rows(path: Path, numbered: Iterable[Line], wrong: WrongRows) -> It
         else:
             before = record
             yield record.line, dict(zip(names, record.cells, strict=False))
+
+
+def _is_comment(first: str) -> bool:
+    """Whether a line above the names of columns is a comment: none of these is in it."""
+    cells = first.lstrip("# ").split(max(SEPARATORS, key=first.count))
+    return first.startswith("#") and not any(columns.known(columns.normal(c.strip().strip('"'))) for c in cells)
 
 
 class _WrongRowError(Exception):

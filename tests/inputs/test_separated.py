@@ -114,3 +114,13 @@ def test_names_of_columns_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text('"text" x,url\na,b\n')
     with pytest.raises(MemfixError, match=r"l\.csv:1 is not a row of a table"):
         read_prompts(str(tmp_path / "l.csv"), wrong=WrongRows(skip=True))
+
+
+@pytest.mark.parametrize(
+    "above", ["# of 2024\n", "#made by a tool, with commas\n# twice\n", "sep=;\n", "SEP=;\n# x\n", ""]
+)
+def test_what_stands_above_the_names_of_columns_is_none(tmp_path: Path, above: str) -> None:
+    (tmp_path / "p.csv").write_text(f"{above}id;text\n1;an owl, asleep\n")
+    assert [p.text for p in read_prompts(str(tmp_path / "p.csv"))] == ["an owl, asleep"]
+    (tmp_path / "p.csv").write_text("#;text\n1;an owl\n")
+    assert [p.text for p in read_prompts(str(tmp_path / "p.csv"))] == ["an owl"]
