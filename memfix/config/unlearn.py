@@ -274,7 +274,7 @@ class UnlearnSettings(Settings):
     resume_from_checkpoint: str = Field(
         "latest",
         description="Checkpoint that an unfinished training goes on from: 'latest', the number of a step, or a folder "
-        "such as checkpoint-4.",
+        "such as checkpoint-4. Given with a higher --max-train-steps, an open loop that has ended goes on, too.",
     )
     report_to: Annotated[tuple[str, ...], SEVERAL] = Field(
         (),
