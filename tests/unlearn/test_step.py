@@ -122,13 +122,13 @@ def test_a_step_under_a_prior_of_checkpoints() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["siss", "naive", "anchor"])
 def test_a_step_with_prior_items_held_to_the_model(name: str, kind: str) -> None:
-    """What prior items are held to is the answer of the model before it moved."""
+    """What prior items and reworded keep pictures are held to are answers of the model before it moved."""
     model, bank = Net(), bank_of(kind)
     settings = UnlearnSettings(**SMALL, max_grad_norm=1e9, prior_target="model")
     batch, _, found = step(model, name, bank, settings, held=frozen(model, "no"), change=moved)
     other = Net()
     moved(other)
-    naive, unmoved = Naive(other, batch, kind, settings, bank), Net().double()
+    naive, unmoved = Naive(other, batch, kind, settings, bank, Net()), Net().double()
 
     def prior() -> torch.Tensor:
         total, items = torch.zeros((), dtype=torch.float64), batch.prior
