@@ -23,7 +23,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--prior-batch-size", "8", "--learning-rate", "7e-4", "--timestep-min", "500", "--reword",
         "--attacks", "noised", "--control-pictures", "2", "--attack-samples", "2",
     ]  # fmt: skip
-    memfix(*command, cwd=work)
+    done = memfix(*command, cwd=work, code=None)
+    assert done.returncode in (0, 4), done.stderr  # so short a training may leave a prompt damaged, and says so
     return work / "run"
 
 
