@@ -12,7 +12,7 @@ from memfix.console import Talk
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import Ssim
 from memfix.models import loading
-from memfix.records import SAME, Pair, Reference, Sample, Score, Side
+from memfix.records import SAME, Pair, Reference, Sample, Score, Side, WitnessScore
 from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
 from memfix.unlearn.data.keep_images import Kept, keep_variants
@@ -84,6 +84,29 @@ def test_variants_are_kept_where_they_are_no_copies(sampler: Scripted, tmp_path:
         ("p1", "shorten", 6, 4, 2, 0), ("p2", "shorten", 6, 0, 6, 0),
     ]  # fmt: skip
     assert kept(sampler, tmp_path / "none", keep_variants=0) == Kept()
+
+
+def test_a_wording_that_a_witness_accuses_is_no_model_of_what_to_show(sampler: Scripted, tmp_path: Path) -> None:
+    """Training would hold the prompt to its answers, and so teach the very picture that is to be forgotten."""
+    accusing = WitnessScore(value=0.9, reference="r.png", copy_=True)
+
+    class Disputed(Scripted):
+        def __call__(self, wanted: Sequence[Asked], each: int, title: str) -> Iterator[Drawn]:
+            for drawn in super().__call__(wanted, each, title):
+                accused = drawn.sample.condition == "shorten0" and drawn.sample.seed == 0
+                yield drawn._replace(
+                    score=drawn.score.model_copy(update={"witnesses": {"structure": accusing}})
+                    if accused
+                    else drawn.score
+                )
+
+    disputing = Disputed(sampler.model, sampler.judge, sampler.settings, sampler.talk)
+    given = UnlearnSettings.model_validate({"keep_variants": 3, "keep_enough": 1, "variant_kinds": "shorten"})
+    made = keep_variants(
+        disputing, forget(), lambda s: not s.accused, given, get_kinds("shorten"), tmp_path / "variants"
+    )
+    assert {p.wording for p in made.pairs if "shorten0" in p.path} == {None}
+    assert {p.wording for p in made.pairs if "shorten1" in p.path} == {"owl", "cat"}
 
 
 def test_ways_are_tried_until_there_is_enough(sampler: Scripted, tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def keep_variants(
     """Keep images, in `folder`, for targets whose own samples are all but copies: non-copies of variants of the prompt.
 
     One kind after the other, for the targets that still have fewer than `keep_enough`; a kind is tried whole. A wording
-    that gave a copy is not told of the others: what it makes of a picture may lean to the copied one.
+    that gave a copy, or a disputed sample, is not told of the others: what it makes of a picture may lean to the copied
+    one.
     """
     made = Kept()
     if not (kinds and settings.keep_variants):
@@ -51,7 +52,7 @@ def keep_variants(
         for drawn, image, score in sample(listed, settings.keep_variants, title):
             i, which = drawn.prompt_id, (drawn.prompt_id, drawn.condition)
             kept = distinct(score)
-            if score.copy_:
+            if score.copy_ or score.accused:
                 copied.add(which)
             counts[i]["kept" if kept else "copies" if score.copy_ else "near_copies"] += 1
             if kept:
