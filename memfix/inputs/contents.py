@@ -259,6 +259,7 @@ def _in_zip(file: IO[bytes], depth: int) -> Content:
                     held = _more(held, _member(archive, info, depth))
                     if held is Content.PACKED:
                         break
+    # zipfile raises any of these for archives that are broken, encrypted, or packed in a way that it does not know
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zlib.error):
         return Content.CLOSED  # broken, or kept from us
     return held
