@@ -5,10 +5,11 @@
 FOLDER keeps a detection, a training and a re-check for each erasure, so that an interrupted study goes on. One line an
 erasure is added to `erasures.jsonl` among the results; `--table` prints them as the table in `unlearning_runs.md`.
 
-The prompts are those of the half on which no setting was chosen. The first two trainings are what everyone gets who asks
-for nothing else: the closed loop. The others are those of plain.toml, which was found on the bundled model; another
-method has its own defaults in it, and is not tuned any further. The contrasts leave the weights alone (the prompts' embeddings are moved, at the time of inference) or set some of them to 0 (those that matter
-most to the training images and least to other pictures).
+The prompts are those of the half on which no setting was chosen. The first two trainings are what everyone gets who
+asks for nothing else: the closed loop. The others are those of plain.toml, which was found on the bundled model;
+another method has its own defaults in it, and is not tuned any further. The contrasts leave the weights alone (the
+prompts' embeddings are moved, at the time of inference) or set some of them to 0 (those that matter most to the
+training images and least to other pictures).
 """
 
 from __future__ import annotations
