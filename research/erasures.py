@@ -72,7 +72,7 @@ def pruned(detection: Detection, model: DiffusionModel, pairs: Run) -> Diffusion
     """
     found = written_pairs(pairs)
     bank = build_bank(model, found, list(encode_pairs(model, found)))
-    model.prepare_training("full", 1, 0)
+    model.prepare_training("full", 1, 0, dora=False)
     weights = {name: p for name, p in model.denoiser.trained().items() if p.ndim > 1}
     network, parameters = model.denoiser.network("no"), list(weights.values())
     view, window = View(bank.schedule.prediction_type), (0, len(bank.schedule))
