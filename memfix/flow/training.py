@@ -202,7 +202,9 @@ class Training:
         targets = [prompts[i] for i in self._ids()]
         clean = {v.prompt_id for v in detection.verdicts if v.verdict is Label.CLEAN and v.samples}
         unharmed = [p for p in detection.prompts if p.id in clean]
+        kept = dict.fromkeys(text for text, _ in self.bank.prior if text)
         controls = [p for p in unharmed if p.role is Role.CONTROL] or unharmed
+        controls = controls or [Prompt(id=f"prior{n:04d}", text=text) for n, text in enumerate(kept, 1)]
         if not controls:
             sample.talk.warn(
                 "No control or other prompt is clean, so validation sees other pictures suffer only in samples of the "
