@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from memfix.console import counted
 from memfix.files import errors_of
 from memfix.records import Pair, Score, Side
 from memfix.unlearn.data.sampler import Asked, Sampler
 
 EACH = 2  # pictures of a prompt
+NAMED = 3  # prompts that a warning names
 ORDINARY = (
     "a photo of a dog", "a cat on a windowsill", "a bowl of fruit on a wooden table", "a red car on a street",
     "a mountain lake in the morning", "a portrait of an old man", "a woman with a hat, oil painting",
@@ -46,9 +48,11 @@ def prior_pictures(
             made.append(
                 Pair(side=Side.KEEP, path=str(path), text=drawn.text, prompt_id=drawn.prompt_id, origin="prior")
             )
-    for text, reference in copied.items():
+    if copied:
+        named = "; ".join(f"'{text}' of {reference}" for text, reference in list(copied.items())[:NAMED])
+        further = f"; {len(copied) - NAMED} more" if len(copied) > NAMED else ""
         sample.talk.warn(
-            f"'{text}' is not in the prompt list, and gives a copy of {reference}, or what a witness takes for one. "
-            "Detect with it in the list to unlearn that as well."
+            f"{counted(len(copied), 'prompt')} that the list does not have gave copies, or what a witness takes for "
+            f"them: {named}{further}. They are not kept. Detect with them in the list to unlearn them as well."
         )
     return [pair for pair in made if pair.text not in copied]
