@@ -29,10 +29,13 @@ from memfix.config.layers import read_config, resolve
 from memfix.console import Talk, emit
 from memfix.demo import REFERENCES, SETTINGS, list_path
 from memfix.detect.design import MATCHES
+from memfix.detect.medoids import hold_against_medoid
 from memfix.detect.similar import Trial
-from memfix.inputs.references import read_references
+from memfix.flow.detection import Detection
+from memfix.inputs.opening import open_image
 from memfix.measures import PIXEL_MEASURES, get_measure
 from memfix.measures.base import Measure
+from memfix.measures.copy_rule import CopyRule
 from memfix.measures.weights import Wanted
 from memfix.models import loading
 from memfix.records import Kind, Label, Prompt, Role, Sample, Score, Verdict
@@ -41,7 +44,6 @@ from memfix.run.folder import Run
 from memfix.screens import get_screen
 from memfix.screens.sampling import Sampling
 from memfix.screens.skipping import Skipping
-from memfix.unlearn.objective.methods import surrogate
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
@@ -58,6 +60,10 @@ CASCADES: dict[str, dict[str, int]] = {
     "screen, early looks, neighbours": {"first_look": 4},
 }
 SCREEN, MOST = "fine_detail", 16  # UNet evaluations of a screen; research/screens.py has the longer ones
+
+
+Scorer = Callable[[list[Image.Image]], float]
+"""From the samples of a prompt to a score."""
 
 
 def prompts() -> dict[str, str]:
@@ -87,12 +93,12 @@ def detect(folder: Path, groups: Iterable[str], **more: Any) -> tuple[Run, float
     given = {"model": "demo", "references": "demo", "controls": "controls", **more}
     settings = resolve(DetectSettings, given, read_config(SETTINGS)["detect"])
     run = flow.detect(str(listed), settings, folder, folder.parent, ["benchmark"], Talk())
-    return run, float(run.header.stages.detect.timings["seconds"])
+    return run, Detection.of(run).stage.timings["seconds"]
 
 
 def evaluations(run: Run) -> int:
     """UNet evaluations that a detection took, for prompts of the list."""
-    settings = DetectSettings.model_validate(run.settings("detect"))
+    settings = Detection.of(run).settings
     own = {p.id for p in run.read("prompts.jsonl", Prompt) if p.role is Role.PROMPT}
     drawn = sum(s.prompt_id in own for s in run.read("before/metadata.jsonl", Sample))
     screened = 2 * settings.screen_seeds * len(own) if settings.screen else 0
@@ -101,13 +107,22 @@ def evaluations(run: Run) -> int:
     return screened + aimed + 2 * drawn * settings.num_inference_steps
 
 
+def samples_of(run: Run) -> dict[str, list[Sample]]:
+    """Prompt id → its samples."""
+    found: dict[str, list[Sample]] = {}
+    for sample in Detection.of(run).samples:
+        found.setdefault(sample.prompt_id, []).append(sample)
+    return found
+
+
+def pictures(run: Run, samples: Iterable[Sample]) -> list[Image.Image]:
+    return [open_image(run.path / "before" / s.file_name) for s in samples]
+
+
 def columns(run: Run) -> dict[str, tuple[dict[str, float], float]]:
     """Score → (value of each prompt, seconds a prompt beyond sampling); higher is more suspicious."""
-    samples: dict[str, list[Sample]] = {}
-    for sample in run.read("before/metadata.jsonl", Sample):
-        samples.setdefault(sample.prompt_id, []).append(sample)
-    images = {i: [Image.open(run.path / "before" / s.file_name) for s in own] for i, own in samples.items()}
-    references = [Image.open(r.path) for r in read_references("demo", [])]
+    images = {i: pictures(run, own) for i, own in samples_of(run).items()}
+    references = [open_image(r.path) for r in Detection.of(run).references]
     descriptor = get_measure("sscd", Wanted(sscd="demo"))
     table: dict[str, tuple[dict[str, float], float]] = {}
     for m in (descriptor, *PIXEL_MEASURES.values()):
@@ -117,13 +132,13 @@ def columns(run: Run) -> dict[str, tuple[dict[str, float], float]]:
     return table
 
 
-def timed(images: dict[str, list[Image.Image]], score: Callable[[list], float]) -> tuple[dict[str, float], float]:
+def timed(images: dict[str, list[Image.Image]], score: Scorer) -> tuple[dict[str, float], float]:
     started = time.perf_counter()
     values = {i: score(own) for i, own in images.items()}
     return values, (time.perf_counter() - started) / len(images)
 
 
-def nearest(m: Measure, references: list[Image.Image], over: Callable = np.max) -> Callable[[list], float]:
+def nearest(m: Measure, references: list[Image.Image], over: Callable[[np.ndarray], Any] = np.max) -> Scorer:
     """The measure of each sample to its nearest reference, over the samples of a prompt."""
     sign = 1 if m.higher_is_closer else -1
     search = PIXEL_MEASURES["tiled_l2"] if m.name == "ssim" else m
@@ -175,17 +190,13 @@ def verdicts(run: Run) -> dict[str, Verdict]:
 
 
 def without_references(run: Run, groups: dict[str, str]) -> dict[str, int]:
-    """Prompts found memorized from their samples alone, by group; the measure is that of the run."""
-    m, threshold = get_measure("ssim"), get_measure("ssim").threshold
+    """Prompts found memorized from their samples alone, by group, by the measure of the run and its own threshold."""
+    rule = CopyRule.default(Detection.of(run).measure)
     text = {p.id: p.text for p in run.read("prompts.jsonl", Prompt)}
-    samples: dict[str, list[Sample]] = {}
-    for sample in run.read("before/metadata.jsonl", Sample):
-        samples.setdefault(sample.prompt_id, []).append(sample)
     found = dict.fromkeys(groups.values(), 0)
-    for i, own in samples.items():
+    for i, own in samples_of(run).items():
         if text[i] in groups:
-            images = [Image.open(run.path / "before" / s.file_name) for s in own]
-            found[groups[text[i]]] += any(s.copy_ for s in surrogate(own, images, m, threshold).scores)
+            found[groups[text[i]]] += any(s.copy_ for s in hold_against_medoid(own, pictures(run, own), rule).scores)
     return found
 
 
@@ -236,7 +247,7 @@ def main() -> None:
         )[0]
         for name, more in CASCADES.items()
     }
-    settings = DetectSettings.model_validate(full.settings("detect"))
+    settings = Detection.of(full).settings
     each = 2 * settings.num_samples * settings.num_inference_steps
     sampling = seconds / len(full.read("prompts.jsonl", Prompt))
     rows = [

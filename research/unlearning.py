@@ -35,15 +35,14 @@ from memfix.demo import LISTS, SETTINGS, list_path
 from memfix.detect.check import Check
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
-from memfix.flow.recheck import NewWeights
+from memfix.flow.new_weights import NewWeights
 from memfix.models import loading
 from memfix.models.sampling import plan_samples
-from memfix.quality import broken_share, detail_range
-from memfix.recheck.outcomes import change, file_difference
+from memfix.quality import MOST_BROKEN, broken_share, detail_range
+from memfix.recheck.outcomes import file_difference
 from memfix.records import (
     FRESH,
     Label,
-    Outcome,
     Prompt,
     Rewording,
     Role,
@@ -249,19 +248,20 @@ def figures(run: Run) -> dict[str, Any]:
     planted = kinds()
     for p in targets:
         own = [s for s in scores if s.prompt_id == p.id]
-        found = change(p, before[p.id], after[p.id], own, 0.0, detail)
+        broken = broken_share(own, detail)
         group = groups.setdefault(planted.get(p.text, GROUPS[3]), dict.fromkeys(
             ("prompts", "success", "useful", "copies", "samples", "broken", "shown"), 0
         ))  # fmt: skip
         group["prompts"] += 1
-        mitigated = found.outcome is Outcome.MITIGATED
-        group["success"] += mitigated
-        group["useful"] += mitigated and sum(shown[p.id]) >= len(own) / 2
-        group["copies"] += found.copies_fresh
-        group["samples"] += found.samples_fresh
-        group["broken"] += round(found.broken * len(own))
+        rid = after[p.id].verdict is Label.CLEAN and broken <= MOST_BROKEN
+        group["success"] += rid
+        group["useful"] += rid and sum(shown[p.id]) >= len(own) / 2
+        group["copies"] += sum(s.copy_ for s in own)
+        group["samples"] += len(own)
+        group["broken"] += round(broken * len(own))
         group["shown"] += sum(shown[p.id])
     unlearning, taken = run.header.stages.unlearn, run.read("training.jsonl", Step)
+    assert unlearning, "figures are those of new weights"
     kept = [s for s in old if s.prompt_id in controls]
     rare = run.read(f"{BEFORE_UNSEEN}/scores.jsonl", Score)
     return {
