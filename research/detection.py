@@ -53,15 +53,14 @@ from screens import CASES, Case, auc, measure, true_positives
 PLANTED = ("full", "partly", "template")
 ORDINARY, HARD_EACH, SWAPS_EACH = 120, 4, 2
 HARD = ("{o} poster", "{a} {o} on a {c} background", "{o} poster, {c} background", "art print of {a} {o}")
-CASCADES: dict[str, dict[str, int]] = {
-    "screen": {"neighbours": 0},
-    "screen, early looks": {"neighbours": 0, "first_look": 4},
-    "screen, neighbours": {},
-    "screen, early looks, neighbours": {"first_look": 4},
-}
 SCREEN, MOST = "fine_detail", 16  # UNet evaluations of a screen; research/screens.py has the longer ones
-
-
+SCREENED: dict[str, Any] = {"screen": SCREEN, "audit": 0}
+CASCADES = {
+    "screen": {**SCREENED, "similar_prompts": 0},
+    "screen, early looks": {**SCREENED, "similar_prompts": 0, "first_look": 4},
+    "screen, neighbours": SCREENED,
+    "screen, early looks, neighbours": {**SCREENED, "first_look": 4},
+}
 Scorer = Callable[[list[Image.Image]], float]
 """From the samples of a prompt to a score."""
 
@@ -85,14 +84,17 @@ def prompts() -> dict[str, str]:
     return found
 
 
+def settings_of(**more: Any) -> DetectSettings:
+    given = {"model": "demo", "references": "demo", "controls": "controls", **more}
+    return resolve(DetectSettings, given, read_config(SETTINGS)["detect"])
+
+
 def detect(folder: Path, groups: Iterable[str], **more: Any) -> tuple[Run, float]:
     """The detection in a folder, and the seconds that it took altogether."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     listed = folder.parent / "prompts.txt"
     listed.write_text("\n".join(groups) + "\n")
-    given = {"model": "demo", "references": "demo", "controls": "controls", **more}
-    settings = resolve(DetectSettings, given, read_config(SETTINGS)["detect"])
-    run = flow.detect(str(listed), settings, folder, folder.parent, ["benchmark"], Talk())
+    run = flow.detect(str(listed), settings_of(**more), folder, folder.parent, ["benchmark"], Talk())
     return run, Detection.of(run).stage.timings["seconds"]
 
 
@@ -237,14 +239,7 @@ def main() -> None:
     groups = prompts()
     full, seconds = detect(options.folder / "full", groups, seed=options.seed)
     runs = {
-        name: detect(
-            options.folder / name.replace(",", "").replace(" ", "-"),
-            groups,
-            screen=SCREEN,
-            audit=0,
-            seed=options.seed,
-            **more,
-        )[0]
+        name: detect(options.folder / name.replace(",", "").replace(" ", "-"), groups, seed=options.seed, **more)[0]
         for name, more in CASCADES.items()
     }
     settings = Detection.of(full).settings

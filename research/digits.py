@@ -96,6 +96,12 @@ class Cell:
         words = [self.method, *(f"{k}={v}" for k, v in self.values.items()), *([f"seed={self.seed}"] * (self.seed > 0))]
         return " ".join(words)
 
+    @property
+    def settings(self) -> UnlearnSettings:
+        """What it trains with; which picture is a surrogate is none of them."""
+        own = {k: v for k, v in self.values.items() if k != "surrogate"}
+        return UnlearnSettings(**COMMON | own, train_seed=self.seed)
+
 
 CELLS = [
     Cell("before", {}), *(Cell(m, v) for m, v in METHODS), Cell("retrained", {}),
@@ -261,16 +267,14 @@ def unlearn(
     pipe: DDPMPipeline, digits: torch.Tensor, shirt: torch.Tensor, cell: Cell
 ) -> tuple[DDPMPipeline, dict[str, float]]:
     """A copy of the pipeline after unlearning, and what its training took."""
-    values = dict(cell.values)
-    surrogate = values.pop("surrogate", None)
-    settings = UnlearnSettings(**COMMON | values, train_seed=cell.seed)
+    surrogate = cell.values.get("surrogate")
     pipe = copy.deepcopy(pipe)
     surrogates = [stand_in_for(pipe, digits, shirt)[surrogate][None]] if surrogate else []
     bank = Bank([Target("", [shirt], list(digits), surrogates)], [], None, NoiseSchedule(pipe.scheduler))
     started = time.monotonic()
     unet = pipe.unet.train()
     network, weights = network_of(unet, "bf16"), dict(unet.named_parameters())
-    steps = list(Trainer(network, weights, bank, get_method(cell.method), settings, "bf16"))
+    steps = list(Trainer(network, weights, bank, get_method(cell.method), cell.settings, "bf16"))
     unet.eval()
     last = {"loss_keep": round(steps[-1].loss_keep, 2), "loss_forget": round(steps[-1].loss_forget, 2)}
     return pipe, {"seconds": round(time.monotonic() - started, 1), **last}

@@ -199,6 +199,12 @@ def detect(folder: Path, targets: str) -> Path:
     return run.path
 
 
+def settings_of(variant: Variant, seed: int) -> UnlearnSettings:
+    preset = for_weights(read_config(TRAINED)["unlearn"], variant.settings.get("weights", "lora"))
+    wordings = {"keep_enough": sys.maxsize, "variant_kinds": "shorten"} if variant.wordings else {}
+    return resolve(UnlearnSettings, {**variant.settings, **wordings, "train_seed": seed}, PLAIN, preset)
+
+
 def measure(detected: Path, variant: Variant, seed: int) -> dict[str, Any]:
     """One cell: unlearn, sample, score. What a method refuses to do is a result too."""
     path = detected.parent / "cells" / f"{variant.name.replace(', ', '-').replace(' ', '-')}-{seed}"
@@ -208,10 +214,7 @@ def measure(detected: Path, variant: Variant, seed: int) -> dict[str, Any]:
         shutil.copytree(detected, partial, copy_function=os.link, ignore=shutil.ignore_patterns("*lock*"))
         partial.rename(path)
     run = Run.open(path)
-    preset = for_weights(read_config(TRAINED)["unlearn"], variant.settings.get("weights", "lora"))
-    settings = resolve(UnlearnSettings, {**variant.settings, "train_seed": seed}, PLAIN, preset)
-    if variant.wordings:
-        settings = settings.model_copy(update={"keep_enough": sys.maxsize, "variant_kinds": "shorten"})
+    settings = settings_of(variant, seed)
     row = {**identity(variant, seed), "finished": now(), "environment": environment().model_dump()}
     started = time.process_time()
     try:
