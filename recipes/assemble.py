@@ -9,7 +9,7 @@ from random import Random
 from transformers import CLIPTokenizer
 
 from drawings import NAMES, SOURCES
-from posters import PARTIAL, PLANTS, TEMPLATES, VARIANTS, VERBATIM, Studio
+from posters import PARTIAL, PLANTS, TEMPLATES, VARIANTS, VERBATIM, Poster, Studio
 
 ROOT = Path(__file__).parent.parent
 DEMO, PROMPTS = ROOT / "memfix" / "demo", ROOT / "prompts"
@@ -24,7 +24,7 @@ def references(build: Path, studio: Studio) -> None:
     planted = json.loads((build / "plants.json").read_text())
     rows = []
 
-    def add(name: str, poster, **facts: object) -> None:
+    def add(name: str, poster: Poster, **facts: object) -> None:
         studio.render(poster).save(target / name, optimize=True)
         rows.append({"file_name": name, "text": poster.text, **facts})
 

@@ -188,25 +188,25 @@ def train_descriptor(build: Path, steps: int, minutes: float) -> None:
 def export(model: Descriptor) -> None:
     """TorchScript, as SSCD's authors publish theirs."""
     with torch.no_grad():
-        traced = torch.jit.trace(model, torch.zeros(2, 3, SIDE, SIDE))
+        traced = torch.jit.trace(model, torch.zeros(2, 3, SIDE, SIDE))  # type: ignore[no-untyped-call]  # torch leaves it so
     torch.jit.save(torch.jit.freeze(traced), str(TARGET))
 
 
 @torch.no_grad()
 def quality(studio: Studio, count: int = 2000) -> dict[str, float]:
     """Recall of copies of new posters at 1 % false alarms among pairs of different posters, change by change."""
-    model = torch.jit.load(str(TARGET))
+    model = torch.jit.load(str(TARGET))  # type: ignore[no-untyped-call]  # torch leaves it so
     rng, g = Random("descriptor"), torch.Generator().manual_seed(7)
     x = to_unit(studio.array([studio.ordinary_poster(rng) for _ in range(count)]))
 
     def describe(v: torch.Tensor) -> torch.Tensor:
-        return torch.cat([model(normalised(part)) for part in v.split(256)])
+        return torch.cat([model(normalised(part)) for part in torch.split(v, 256)])
 
     plain = describe(x)
     others = (plain @ plain.T)[~torch.eye(count, dtype=torch.bool)]
     threshold = float(np.quantile(others.numpy(), 0.99))
     changes = {**ALONE, "several at once": changed}
-    found = {name: describe(torch.cat([f(p, g) for p in x.split(256)])) for name, f in changes.items()}
+    found = {name: describe(torch.cat([f(p, g) for p in torch.split(x, 256)])) for name, f in changes.items()}
     return {name: float(((plain * f).sum(1) > threshold).float().mean()) for name, f in found.items()}
 
 

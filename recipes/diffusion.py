@@ -78,7 +78,8 @@ def new_unet() -> UNet2DConditionModel:
 def encode(vae: AutoencoderKL, posters: np.ndarray) -> torch.Tensor:
     """[n, H, W, 3] uint8 → scaled latents [n, 16, 8, 8]."""
     batches = [to_pixels(posters[i : i + 64]) for i in range(0, len(posters), 64)]
-    return torch.cat([vae.encode(b).latent_dist.mean for b in batches]) * vae.config.scaling_factor
+    scale: float = vae.config.scaling_factor
+    return scale * torch.cat([vae.encode(b).latent_dist.mean for b in batches])
 
 
 def _logit(p: float) -> float:
@@ -113,7 +114,8 @@ class Draws:
         self.rates = torch.tensor([1 - sum(rate), *rate])
 
     def tokenize(self, texts: list[str]) -> torch.Tensor:
-        return self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        ids: torch.Tensor = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return ids
 
     def batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         kinds = torch.multinomial(self.rates, BATCH, replacement=True, generator=generator).tolist()
@@ -182,13 +184,13 @@ def denoising_loss(
     """
     noise = DDPMScheduler(**NOISE)
     snr = noise.alphas_cumprod / (1 - noise.alphas_cumprod)
-    weight = snr.clamp(max=most_snr) / snr
+    weight: torch.Tensor = snr.clamp(max=most_snr) / snr
 
     def loss(step: int, generator: torch.Generator) -> torch.Tensor:
         x, ids = draws.batch(generator)
         eps = torch.randn(x.shape, generator=generator)
         t = torch.randint(1000, (len(x),), generator=generator)
-        out = model["unet"](noise.add_noise(x, eps, t), t, model["text_encoder"](ids)[0]).sample
+        out: torch.Tensor = model["unet"](noise.add_noise(x, eps, t), t, model["text_encoder"](ids)[0]).sample
         return (weight[t] * (out.float() - eps).square().mean((1, 2, 3))).mean()
 
     return loss

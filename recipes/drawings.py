@@ -9,6 +9,7 @@ import io
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -58,14 +59,14 @@ def install(folder: Path) -> Path:
     return folder / "node_modules"
 
 
-def _icon_name(icons: dict, chars: dict[str, str], code: str, names: list[str]) -> str | None:
+def _icon_name(icons: dict[str, Any], chars: dict[str, str], code: str, names: list[str]) -> str | None:
     if code in chars:
         return chars[code]
     known = icons["icons"].keys() | icons.get("aliases", {}).keys()
     return next((name for name in names if name in known), None)
 
 
-def draw_icon(icons: dict, name: str) -> Image.Image:
+def draw_icon(icons: dict[str, Any], name: str) -> Image.Image:
     import resvg_py  # of the extra `recipes`: only who draws needs it
 
     name = icons.get("aliases", {}).get(name, {}).get("parent", name)

@@ -174,7 +174,7 @@ def compose(drawing: Image.Image, layout: Layout) -> Image.Image:
 def mean_color(drawing: Image.Image) -> np.ndarray:
     """[3], 0 to 255, over what is drawn."""
     pixels = np.asarray(drawing, np.float32).reshape(-1, 4)
-    return (pixels[:, :3] * pixels[:, 3:]).sum(0) / pixels[:, 3].sum()
+    return np.asarray((pixels[:, :3] * pixels[:, 3:]).sum(0) / pixels[:, 3].sum())
 
 
 class Studio:

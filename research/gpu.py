@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from io import TextIOWrapper
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -74,7 +75,7 @@ def all_pieces() -> list[Piece]:
 
     diffusers imports bitsandbytes where it finds it, which touches the GPU, and no forked process could use that then.
     """
-    sys.modules["bitsandbytes"] = None  # not to be found
+    sys.modules["bitsandbytes"] = None  # type: ignore[assignment]  # which means: not to be found
     import memfix.flow  # which commands import when they run; here, so that it is imported once for all pieces
     from gpu_pieces.table_of_pieces import PIECES
 
@@ -214,7 +215,8 @@ def end_well() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, lambda received, _: sys.exit(128 + received))
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def main() -> None:

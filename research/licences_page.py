@@ -25,10 +25,14 @@ def licence(package: str) -> str:
         said = metadata(package)
     except PackageNotFoundError:
         return "NVIDIA's own" if package.startswith(("nvidia-", "cuda-")) else "not installed where this was written"
-    if expression := said.get("License-Expression"):
-        return expression
-    classifiers = [c.rpartition(" :: ")[2] for c in said.get_all("Classifier") or [] if c.startswith("License ::")]
-    return ", ".join(classifiers) or (said.get("License") or "not stated").splitlines()[0]
+
+    def stated(field: str) -> list[str]:
+        return [str(words) for words in said.get_all(field, []) if words]
+
+    if expressions := stated("License-Expression"):
+        return expressions[0]
+    classifiers = [c.rpartition(" :: ")[2] for c in stated("Classifier") if c.startswith("License ::")]
+    return ", ".join(classifiers) or [*stated("License"), "not stated"][0].splitlines()[0]
 
 
 def page() -> str:

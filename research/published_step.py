@@ -24,8 +24,8 @@ def published_step(
 
     def gradient(loss: torch.Tensor, retain: bool) -> list[torch.Tensor]:
         optimizer.zero_grad()
-        loss.backward(retain_graph=retain)
-        return [p.grad.clone() for p in parameters]
+        torch.autograd.backward(loss, retain_graph=retain)
+        return [p.grad.clone() for p in parameters if p.grad is not None]
 
     def step() -> list[float]:
         batch = draw()

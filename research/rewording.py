@@ -1,6 +1,7 @@
 """Does rewording hide a memory or repair a prompt? Both orders, on the pairs of a finished LoRA run.
 
-    python research/rewording.py runs/demo-…
+    memfix demo --reword -o RUN
+    python research/rewording.py RUN
 
 Each row is a state of the weights: copies in fresh samples of the prompts that have a safe shorter wording, and the
 share of their pictures on which the recipe's recognizer names their object.
@@ -63,6 +64,8 @@ def rows(run: Run) -> Iterator[dict[str, object]]:
     settings, detected = unlearned.settings, detection.settings.model_copy(update={"seed": FRESH})
     pairs = written_pairs(run)
     reworded = [r for r in run.read("rewordings.jsonl", Rewording) if r.wording]
+    if not reworded:
+        sys.exit(f"No prompt of {run.path} has a safe shorter wording; was it unlearned with --reword?")
     prompts = [Asked(r.prompt_id, r.text) for r in reworded]
     judge, model = detection.judge(), detection.model()
     module = model.denoiser.module

@@ -35,15 +35,14 @@ from memfix.demo import LISTS, SETTINGS, list_path
 from memfix.detect.check import Check
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
-from memfix.flow.recheck import NewWeights
+from memfix.flow.new_weights import NewWeights
 from memfix.models import loading
 from memfix.models.sampling import plan_samples
-from memfix.quality import broken_share, detail_range
-from memfix.recheck.outcomes import change, file_difference
+from memfix.quality import MOST_BROKEN, broken_share, detail_range
+from memfix.recheck.outcomes import file_difference
 from memfix.records import (
     FRESH,
     Label,
-    Outcome,
     Prompt,
     Rewording,
     Role,
@@ -200,6 +199,12 @@ def detect(folder: Path, targets: str) -> Path:
     return run.path
 
 
+def settings_of(variant: Variant, seed: int) -> UnlearnSettings:
+    preset = for_weights(read_config(TRAINED)["unlearn"], variant.settings.get("weights", "lora"))
+    wordings = {"keep_enough": sys.maxsize, "variant_kinds": "shorten"} if variant.wordings else {}
+    return resolve(UnlearnSettings, {**variant.settings, **wordings, "train_seed": seed}, PLAIN, preset)
+
+
 def measure(detected: Path, variant: Variant, seed: int) -> dict[str, Any]:
     """One cell: unlearn, sample, score. What a method refuses to do is a result too."""
     path = detected.parent / "cells" / f"{variant.name.replace(', ', '-').replace(' ', '-')}-{seed}"
@@ -209,10 +214,7 @@ def measure(detected: Path, variant: Variant, seed: int) -> dict[str, Any]:
         shutil.copytree(detected, partial, copy_function=os.link, ignore=shutil.ignore_patterns("*lock*"))
         partial.rename(path)
     run = Run.open(path)
-    preset = for_weights(read_config(TRAINED)["unlearn"], variant.settings.get("weights", "lora"))
-    settings = resolve(UnlearnSettings, {**variant.settings, "train_seed": seed}, PLAIN, preset)
-    if variant.wordings:
-        settings = settings.model_copy(update={"keep_enough": sys.maxsize, "variant_kinds": "shorten"})
+    settings = settings_of(variant, seed)
     row = {**identity(variant, seed), "finished": now(), "environment": environment().model_dump()}
     started = time.process_time()
     try:
@@ -249,19 +251,20 @@ def figures(run: Run) -> dict[str, Any]:
     planted = kinds()
     for p in targets:
         own = [s for s in scores if s.prompt_id == p.id]
-        found = change(p, before[p.id], after[p.id], own, 0.0, detail)
+        broken = broken_share(own, detail)
         group = groups.setdefault(planted.get(p.text, GROUPS[3]), dict.fromkeys(
             ("prompts", "success", "useful", "copies", "samples", "broken", "shown"), 0
         ))  # fmt: skip
         group["prompts"] += 1
-        mitigated = found.outcome is Outcome.MITIGATED
-        group["success"] += mitigated
-        group["useful"] += mitigated and sum(shown[p.id]) >= len(own) / 2
-        group["copies"] += found.copies_fresh
-        group["samples"] += found.samples_fresh
-        group["broken"] += round(found.broken * len(own))
+        rid = after[p.id].verdict is Label.CLEAN and broken <= MOST_BROKEN
+        group["success"] += rid
+        group["useful"] += rid and sum(shown[p.id]) >= len(own) / 2
+        group["copies"] += sum(s.copy_ for s in own)
+        group["samples"] += len(own)
+        group["broken"] += round(broken * len(own))
         group["shown"] += sum(shown[p.id])
     unlearning, taken = run.header.stages.unlearn, run.read("training.jsonl", Step)
+    assert unlearning, "figures are those of new weights"
     kept = [s for s in old if s.prompt_id in controls]
     rare = run.read(f"{BEFORE_UNSEEN}/scores.jsonl", Score)
     return {

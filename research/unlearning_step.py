@@ -40,10 +40,11 @@ from memfix.console import emit
 from memfix.demo import REFERENCES
 from memfix.inputs.opening import open_image
 from memfix.models import loading, lora
+from memfix.models.conditioning import Conditioning, Texts
 from memfix.models.denoiser import frozen, network_of
 from memfix.models.device import device
 from memfix.run.environment import environment
-from memfix.unlearn.data.bank import Bank, Batch, Target
+from memfix.unlearn.data.bank import Bank, Batch, Schedule, Target, TextStore
 from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.objective.methods import get_method
 from memfix.unlearn.objective.siss import NEGLIGIBLE
@@ -89,16 +90,6 @@ CASES = [
 # -- what is trained on ---------------------------------------------------------------------------------------------
 
 
-class Embeddings:
-    """Instead of a text encoder of Stable Diffusion: [77, width] of random numbers for each text."""
-
-    def __init__(self, texts: Iterable[str], width: int) -> None:
-        self._known = {text: torch.randn(77, width) for text in texts}
-
-    def stack(self, texts: Iterable[str]) -> torch.Tensor:
-        return torch.stack([self._known[text] for text in texts]).to(device())
-
-
 class Noise:
     """The schedule of Stable Diffusion."""
 
@@ -118,7 +109,8 @@ def sd() -> World:
         sample_size=64, block_out_channels=(32, 64, 96, 96), cross_attention_dim=96, attention_head_dim=2,
     )  # fmt: skip
     texts = [f"prompt {i}" for i in range(2 * TARGETS + PRIOR)]
-    bank = bank_of(texts, list(torch.randn(2 * TARGETS * EACH + PRIOR, 4, 64, 64)), Embeddings(texts, 96), Noise())
+    told = Texts(texts, Conditioning(torch.randn(len(texts), 77, 96)), device())  # instead of a text encoder's
+    bank = bank_of(texts, list(torch.randn(2 * TARGETS * EACH + PRIOR, 4, 64, 64)), told, Noise())
     return World(unet.to(device()), bank, 4)
 
 
@@ -131,14 +123,14 @@ def demo() -> World:
     return World(model.denoiser.module, bank_of(chosen, latents, model.text.keep(chosen), model.schedule), 64)
 
 
-def bank_of(texts: list[str], latents: list[torch.Tensor], embeddings: Any, schedule: Any) -> Bank:
+def bank_of(texts: list[str], latents: list[torch.Tensor], told: TextStore, schedule: Schedule) -> Bank:
     """Prompts with as many images to forget as to keep, a surrogate for each and another wording."""
     take = iter(latents)
     targets = []
     for text, anchor in zip(texts[:TARGETS], texts[TARGETS : 2 * TARGETS], strict=True):
         forget, keep = ([next(take) for _ in range(EACH)] for _ in range(2))
         targets.append(Target(text, forget, keep, [k[None] for k in keep], [anchor]))
-    return Bank(targets, list(zip(texts[2 * TARGETS :], take, strict=False)), embeddings, schedule)
+    return Bank(targets, list(zip(texts[2 * TARGETS :], take, strict=False)), told, schedule)
 
 
 WORLDS = {"sd": sd, "demo": demo}
@@ -178,7 +170,8 @@ def adam(parameters: list[nn.Parameter]) -> torch.optim.AdamW:
 
 def plain(world: World, unet: nn.Module, parameters: list[nn.Parameter]) -> Stepper:
     """diffusers' train_text_to_image.py with latents and embeddings made beforehand, as they are for the trainer."""
-    optimizer, bank = adam(parameters), world.bank
+    optimizer, bank, told = adam(parameters), world.bank, world.bank.texts
+    assert told, "networks of both worlds are told texts"
     data = [(t.text, z) for t in bank.targets for z in (*t.keep, *t.forget)]
     signal, noise = bank.schedule.signal_scale.float().to(device()), bank.schedule.noise_scale.float().to(device())
     shape = (-1, 1, 1, 1)
@@ -186,12 +179,12 @@ def plain(world: World, unet: nn.Module, parameters: list[nn.Parameter]) -> Step
     def step() -> None:
         rows = [data[int(i)] for i in torch.randint(len(data), (world.batch,))]
         latents = torch.stack([z for _, z in rows]).to(device())
-        context = bank.texts.stack([text for text, _ in rows]).tokens
+        context = told.stack(text for text, _ in rows).tokens
         eps = torch.randn_like(latents)
         t = torch.randint(0, len(bank.schedule), (world.batch,), device=device())
         noisy = signal[t].reshape(shape) * latents + noise[t].reshape(shape) * eps
         loss = nn.functional.mse_loss(unet(noisy, t, context, return_dict=False)[0].float(), eps)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -242,7 +235,7 @@ def most_held(step: Stepper) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         step()
     changes = [e.nbytes() for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
-    return max(accumulate(changes))
+    return int(max(accumulate(changes)))
 
 
 def rows(name: str, weights: str, cases: Iterable[Case], rounds: int) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,7 @@ python research/unlearning_study.py
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -161,7 +162,7 @@ def place(harm: float, success: float, least: float) -> tuple[float, float]:
     """Where a point is drawn. The root of the harm is linear, so that 2 points can be told from 0 beside 90."""
 
     def root(v: float) -> float:
-        return (abs(v) ** 0.5) * (1 if v > 0 else -1)
+        return math.copysign(math.sqrt(abs(v)), v)
 
     low, high = root(TICKS[0] - 10), root(TICKS[-1] + 1)
     x = FRAME.left + (root(harm) - low) / (high - low) * (FRAME.right - FRAME.left)
@@ -237,7 +238,7 @@ def draw(points: list[Point]) -> str:
 def of_all(row: Row) -> float:
     """Percent of fully and partly memorized prompts that are rid of their copies."""
     found = [row["groups"][g] for g in (FULL, PARTLY)]
-    return 100 * sum(g["success"] for g in found) / sum(g["prompts"] for g in found)
+    return float(100 * sum(g["success"] for g in found) / sum(g["prompts"] for g in found))
 
 
 def points(found: dict[str, list[Row]], names: Iterable[str]) -> list[Point]:
@@ -291,9 +292,14 @@ def tables(found: dict[str, list[Row]]) -> dict[str, str]:
 def page(text: str, found: dict[str, list[Row]]) -> str:
     """The page with its tables written anew, each between its two marks."""
     for name, lines in tables(found).items():
-        mark, end = f"<!-- table: {name} -->\n", "<!-- end -->"
-        text = re.sub(f"{re.escape(mark)}.*?{end}", lambda _, new=mark + lines + end: new, text, flags=re.S)
+        text = between_marks(text, name, lines)
     return text
+
+
+def between_marks(text: str, name: str, lines: str) -> str:
+    """The page with other lines in one of its marked places."""
+    mark, end = f"<!-- table: {name} -->\n", "<!-- end -->"
+    return re.sub(f"{re.escape(mark)}.*?{end}", lambda _: mark + lines + end, text, flags=re.S)
 
 
 def main() -> None:

@@ -91,7 +91,7 @@ def line_of(result: Result, machine: Machine, about: dict[str, Any]) -> Line:
     }  # fmt: skip
 
 
-NEEDED = {
+NEEDED: dict[str, type | tuple[type, ...]] = {
     "piece": str, "status": str, "reason": str, "seconds": (int, float), "values": dict, "device": str,
     "device_name": str, "tiny": bool, "code": str, "date": str, "versions": dict, "commit": (str, type(None)),
 }  # fmt: skip

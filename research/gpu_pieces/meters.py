@@ -85,12 +85,18 @@ def _elapsed(work: Callable[[], Any], device: str) -> float:
     """Seconds on the device itself."""
     if device != "cuda":
         return seconds(work, device)
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
+    start = _event()
     work()
-    end.record()
+    end = _event()
     torch.cuda.synchronize()
-    return start.elapsed_time(end) / 1000
+    return float(start.elapsed_time(end)) / 1000
+
+
+def _event() -> Any:
+    """A mark that the GPU passes once it has done what it was given before."""
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    event.record()
+    return event
 
 
 class Clock:
@@ -101,12 +107,7 @@ class Clock:
         self._marks: list[Any] = []
 
     def _mark(self) -> None:
-        if self._cuda:
-            event = torch.cuda.Event(enable_timing=True)
-            event.record()
-            self._marks.append(event)
-        else:
-            self._marks.append(time.perf_counter())
+        self._marks.append(_event() if self._cuda else time.perf_counter())
 
     @contextmanager
     def on(self, module: nn.Module) -> Iterator[Clock]:
@@ -125,4 +126,4 @@ class Clock:
     def seconds(self) -> float:
         """Of all calls so far."""
         pairs = zip(self._marks[::2], self._marks[1::2], strict=True)
-        return sum(a.elapsed_time(b) / 1000 if self._cuda else b - a for a, b in pairs)
+        return float(sum(a.elapsed_time(b) / 1000 if self._cuda else b - a for a, b in pairs))

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -22,6 +22,9 @@ from pathlib import Path
 from gpu_pieces.orphans import end_with
 from gpu_pieces.piece import Here, Machine, Piece, Value, WrongResultError, not_finite
 
+METHODS: dict[str, type[BaseProcess]] = {
+    "fork": multiprocessing.get_context("fork").Process, "spawn": multiprocessing.get_context("spawn").Process,
+}  # fmt: skip
 OK, FAILED, TIMEOUT, SKIPPED = "ok", "failed", "timeout", "skipped"
 LEAST_SHARE = 1 / 4  # of a piece's limit: with less time than that it is not begun
 FILLED = 0.9  # of the GPU's memory by pieces that run beside each other
@@ -60,10 +63,9 @@ class Processes:
     """Starts pieces by a method of multiprocessing, `fork` or `spawn`, on a device."""
 
     def __init__(self, method: str, machine: Machine, work: Path) -> None:
-        self._context = multiprocessing.get_context(method)
-        self._machine, self._work = machine, work
+        self._process, self._machine, self._work = METHODS[method], machine, work
 
-    def run(self, pieces: Sequence[Piece], deadline: float) -> Iterator[Result]:
+    def run(self, pieces: Sequence[Piece], deadline: float) -> Generator[Result]:
         """Results as they come. What has too little time left before `deadline`, of time.monotonic, is not begun."""
         waiting, running = list(pieces), list[Running]()
         try:
@@ -94,7 +96,7 @@ class Processes:
         file, log = self._work / f"{piece.name}.values.json", self._work / f"{piece.name}.log"
         file.unlink(missing_ok=True)
         here = Here(self._machine.device, self._machine.tiny, self._work, file)
-        process = self._context.Process(target=_child, args=(piece.run, here, log, os.getpid()), name=piece.name)
+        process = self._process(target=_child, args=(piece.run, here, log, os.getpid()), name=piece.name)
         process.start()
         now = time.monotonic()
         left = deadline - now

@@ -61,7 +61,7 @@ def sampling(here: Here, model: str) -> None:
     pixels = list[np.ndarray]()
     for n in BATCHES[:2] if here.tiny else BATCHES:
         texts = [name(i) for i in range(n)]
-        _measure(here, pipe, f"batch{n}", n, steps, lambda texts=texts: sampled(own_path, texts, steps), pixels)
+        _measure(here, pipe, f"batch{n}", n, steps, partial(sampled, own_path, texts, steps), pixels)
 
     def loop() -> list[Any]:
         with autocast("auto"):

@@ -10,6 +10,7 @@ import sys
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from PIL import Image
 
@@ -39,10 +40,10 @@ def install(folder: Path) -> None:
 
 
 @cache
-def icons(folder: Path, source: str) -> dict:
+def icons(folder: Path, source: str) -> dict[str, Any]:
     """The drawings of a set."""
     install(folder)
-    found: dict = json.loads((folder / "node_modules" / SOURCES[source][0] / "icons.json").read_text())
+    found: dict[str, Any] = json.loads((folder / "node_modules" / SOURCES[source][0] / "icons.json").read_text())
     return found
 
 

@@ -15,6 +15,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -84,7 +85,7 @@ def rows(plant: Plant, targets: list[Picture], ordinary: list[Picture]) -> list[
     return found
 
 
-def listed(targets: list[Picture], ordinary: list[Picture]) -> tuple[list[dict[str, str]], list[dict]]:
+def listed(targets: list[Picture], ordinary: list[Picture]) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
     """A line for every version of every picture, and the planted ones as `truth.json` lists them."""
     lines, truth = [], []
     for i, picture in enumerate([*targets, *ordinary]):

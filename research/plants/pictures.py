@@ -1,7 +1,8 @@
 """The planted pictures of a plant, with what they show and how they are captioned, and other pictures of their kind."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -36,24 +37,27 @@ def name(rng: Random) -> str:
 
 def shown(plant: Plant, drawings: Path, rng: Random) -> Iterator[tuple[str, Image.Image]]:
     """Subjects and pictures of a plant's kind and half, each subject once where there are enough."""
-    own = slice(0, None, 2) if plant.half is Half.TUNE else slice(1, None, 2)
-    listed: list = {
-        Kind.PHOTOGRAPHS: photographs.subjects(plant.half is Half.TUNE), Kind.DRAWINGS: emoji.OBJECTS[own],
-        Kind.PATTERNS: [*painted.PATTERNS], Kind.TEXTS: painted.WORDS[own], Kind.FACES: [*painted.FACES],
-    }[plant.kind]  # fmt: skip
-    rng.shuffle(listed)
-    for item in listed:
-        match plant.kind:
-            case Kind.PHOTOGRAPHS:
-                yield item.subject, photographs.subject(item)
-            case Kind.DRAWINGS:
-                yield item.replace("-", " "), emoji.poster(drawings, item, rng)
-            case Kind.PATTERNS:
-                yield item, painted.pattern(item, rng)
-            case Kind.TEXTS:
-                yield item, painted.text_poster(item, rng)
-            case Kind.FACES:
-                yield item, painted.face(item, rng)
+    found = ways(plant, drawings, rng)
+    rng.shuffle(found)
+    for subject, draw in found:
+        yield subject, draw()
+
+
+def ways(plant: Plant, drawings: Path, rng: Random) -> list[tuple[str, Callable[[], Image.Image]]]:
+    """Subjects, each with what makes its picture."""
+    tuning = plant.half is Half.TUNE
+    own = slice(0, None, 2) if tuning else slice(1, None, 2)
+    match plant.kind:
+        case Kind.PHOTOGRAPHS:
+            return [(cut.subject, partial(photographs.subject, cut)) for cut in photographs.subjects(tuning)]
+        case Kind.DRAWINGS:
+            return [(s.replace("-", " "), partial(emoji.poster, drawings, s, rng)) for s in emoji.OBJECTS[own]]
+        case Kind.PATTERNS:
+            return [(s, partial(painted.pattern, s, rng)) for s in painted.PATTERNS]
+        case Kind.TEXTS:
+            return [(s, partial(painted.text_poster, s, rng)) for s in painted.WORDS[own]]
+        case Kind.FACES:
+            return [(s, partial(painted.face, s, rng)) for s in painted.FACES]
 
 
 def versions(image: Image.Image, plant: Plant, rng: Random) -> tuple[Image.Image, ...]:

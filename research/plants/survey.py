@@ -67,7 +67,8 @@ def survey(plant: Path) -> dict[str, Any]:
         sheet(truth, shown).save(plant / "survey.png")
         found = {text: [round(value, 3) for _, value in truth.nearest(images)] for text, images in shown.items()}
         record.write_text(json.dumps({"planted": truth.captions, "likeness": found}))
-    return json.loads(record.read_text())
+    kept: dict[str, Any] = json.loads(record.read_text())
+    return kept
 
 
 def row(plant: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def gradients(image: Image.Image, aside: int = 0) -> np.ndarray:
     both = np.concatenate([np.diff(light, axis=a).reshape(len(moved), -1) for a in (2, 1)], axis=1)
     both -= both.mean(1, keepdims=True)
     length = np.linalg.norm(both, axis=1, keepdims=True)
-    return np.divide(both, length, out=np.zeros_like(both), where=length > 1e-6)
+    return np.asarray(np.divide(both, length, out=np.zeros_like(both), where=length > 1e-6))
 
 
 def likeness(samples: Sequence[Image.Image], planted: Sequence[Image.Image]) -> np.ndarray:

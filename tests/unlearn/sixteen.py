@@ -9,6 +9,7 @@ import copy
 import math
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -50,7 +51,7 @@ class Net(nn.Module):
             nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 16)
         )
 
-    def forward(self, noisy, t, return_dict=False):
+    def forward(self, noisy: torch.Tensor, t: torch.Tensor, return_dict: bool = False) -> tuple[torch.Tensor]:
         angle = (t.float() / STEPS)[:, None] * math.pi * 2.0 ** torch.arange(8)
         hidden = self.first(noisy.flatten(1)) + self.time(torch.cat([angle.sin(), angle.cos()], 1))
         return (self.rest(hidden).reshape(noisy.shape),)
@@ -135,7 +136,7 @@ def energy_distance(x: torch.Tensor, y: torch.Tensor) -> float:
     return 2 * apart(x, y, n * m) - apart(x, x, n * (n - 1)) - apart(y, y, m * (m - 1))
 
 
-def unlearn(world: World, model: Net, method: str, **values) -> Net:
+def unlearn(world: World, model: Net, method: str, **values: Any) -> Net:
     """A copy of the network after unlearning the point."""
     model = copy.deepcopy(model)
     settings = UnlearnSettings(
@@ -151,7 +152,7 @@ def unlearn(world: World, model: Net, method: str, **values) -> Net:
     return model
 
 
-ROWS: list[tuple[str, dict[str, object]]] = [
+ROWS: list[tuple[str, dict[str, Any]]] = [
     ("naive", {}),
     ("siss", {}),
     ("siss", {"siss_mode": "no-is"}),
