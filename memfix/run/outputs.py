@@ -105,6 +105,13 @@ def _told(entry: Stage) -> str:
     return digest(json.dumps(told, sort_keys=True))
 
 
+def lines_of(run: Path, stage: str) -> list[Path]:
+    """The files of lines that a stage writes, as far as they are there. What people say is theirs, and no stage's."""
+    names = dict.fromkeys((*OUTPUTS.get(stage, ()), *SEALED[stage], *UNREAD[stage]))
+    found = [run / name for name in names if name.endswith(".jsonl") and name != REVIEWS and (run / name).is_file()]
+    return found + [file for name in names if (run / name).is_dir() for file in (run / name).rglob("*.jsonl")]
+
+
 def list_of(stage: str) -> str:
     """The file that lists what a stage left behind."""
     return f"{stage}.sha256"
