@@ -78,7 +78,9 @@ def changed(run: Path, stage: str, entry: Stage, names: Iterable[str]) -> list[s
 def _leave_out_later_fields(told: dict[str, Any]) -> None:
     """Take out of what a header says of a stage the fields that runs of an earlier time do not have, where they
     hold nothing: the digests that such runs were sealed with are without them."""
-    later = ("witnesses", "known_copies", "sources", "drawn", "rounds", "weights_sha256", "config_sha256")
+    later = (
+        "witnesses", "known_copies", "sources", "drawn", "rounds", "weights_sha256", "config_sha256", "sampling_doubt",
+    )  # fmt: skip
     for name in later:
         if name in told and not told[name]:
             del told[name]
