@@ -16,7 +16,7 @@ from memfix.inputs.contents import HEAD, by_head
 from memfix.inputs.encoded import require_no_encoded
 from memfix.inputs.further import further_pictures
 from memfix.inputs.paths import existing, spellings
-from memfix.inputs.tally import Tally
+from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
 
 REPEATED_FOLDER = re.compile(r"\d+_(.+)")
@@ -87,7 +87,9 @@ def named_images(table: Path, wrong: WrongRows, tally: Tally | None = None) -> I
         except columns.WrongCellError as error:
             wrong.add(f"{table}:{line}", str(error), f"See the columns {', '.join(columns.IMAGE[:4])}.")
             continue
-        if not names and not more.pictures and not more.missing:
+        if not names and cells.get(columns.IMAGE[0]) == []:
+            tally.pass_over(PassedOver.NO_PICTURE, f"{table}:{line}")
+        elif not names and not more.pictures and not more.missing:
             urls = " but URLs; 'memfix fetch' makes files of them" if columns.urls(cells) else ""
             wrong.add(
                 f"{table}:{line}",

@@ -291,3 +291,22 @@ def test_columns_of_numbers_are_no_pictures(tmp_path: Path) -> None:
         str(write(tmp_path / "a.parquet", [{"bytes": png(0), "path": None}], **more)), [], tally=tally
     )
     assert not tally.passed_over
+
+
+@pytest.mark.parametrize("kind", [IMAGE, pa.binary()])
+def test_rows_without_a_picture_are_counted(tmp_path: Path, kind: pa.DataType) -> None:
+    held = {"bytes": png(1), "path": None} if kind is IMAGE else png(1)
+    table, tally = write(tmp_path / "a.parquet", [None, held], kind), Tally()
+    assert [r.text for r in read_references(str(table), [], tally=tally)] == ["disc 1"]
+    assert tally.passed_over == {PassedOver.NO_PICTURE: 1}
+    assert [len(p.references) for p in read_prompts(str(table))] == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["", "#", "a#b:1+0.c", "100%", "%23", "a.b", "é"])
+def test_columns_may_have_any_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({name: pa.array([png(0), png(1)], pa.binary()), "text": ["disc 0", "disc 1"]}), path)
+    references = read_references(str(path), [])
+    assert [r.text for r in references] == ["disc 0", "disc 1"]
+    assert [read(r.path) for r in references] == [png(0), png(1)]
+    assert [container(r.path) for r in references] == [path.resolve()] * 2
