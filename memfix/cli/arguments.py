@@ -44,7 +44,7 @@ OTHER_FLAGS: Mapping[str, str] = {
     ),
     "noise-offset": "noise is drawn as the model's schedule has it",
     "prediction-type": "it is read from the model",
-    **dict.fromkeys(("revision", "variant"), "'hf download MODEL --revision …' makes a folder for -m"),
+    **dict.fromkeys(("revision", "variant"), "the model is that of 'memfix detect', which has the flag"),
     "cache-dir": "set HF_HOME",
 }
 """Flags of training scripts of diffusers that memfix has not: what to use instead, or why there is nothing."""

@@ -87,9 +87,10 @@ def named_images(table: Path, wrong: WrongRows, tally: Tally | None = None) -> I
         except columns.WrongCellError as error:
             wrong.add(f"{table}:{line}", str(error), f"See the columns {', '.join(columns.IMAGE[:4])}.")
             continue
-        if not names and cells.get(columns.IMAGE[0]) == []:
-            tally.pass_over(PassedOver.NO_PICTURE, f"{table}:{line}")
-        elif not names and not more.pictures and not more.missing:
+        if not names and not more.pictures and not more.missing:
+            if cells.get(columns.IMAGE[0]) == [] and not columns.urls(cells):
+                tally.pass_over(PassedOver.NO_PICTURE, f"{table}:{line}")
+                continue
             urls = " but URLs; 'memfix fetch' makes files of them" if columns.urls(cells) else ""
             wrong.add(
                 f"{table}:{line}",

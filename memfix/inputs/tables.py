@@ -259,7 +259,10 @@ def _parquet(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
                     wrong.add(f"{path}:{number}", f"is not UTF-8 text (byte {error.start})", "Write it as UTF-8.")
                     continue
                 held = [a for name in pictures for a in embedded.named(path, name, number, cells.pop(name))]
-                yield TableRow(number, row_of(cells) | ({columns.IMAGE[0]: held} if pictures else {}))
+                row = row_of(cells)
+                if held or (pictures and not row.get(columns.IMAGE[0])):
+                    row |= {columns.IMAGE[0]: held}
+                yield TableRow(number, row)
 
 
 def _batches(file: Any, names: list[str], pictures: list[str]) -> Iterator[Any]:
