@@ -14,7 +14,7 @@ from memfix.errors import ExitCode, MemfixError
 
 UNSET = "A variable of the shell may be unset. Give a value, or leave it out."
 
-ONE_PICTURE = "memfix does not crop or mirror pictures: each is shown whole, at the size of the model"
+NO_CROPS = "memfix does not crop or mirror pictures: each is shown whole, at the size of the model"
 ADAM = "AdamW runs with the values that PyTorch has"
 OTHER_FLAGS: Mapping[str, str] = {
     **dict.fromkeys(("adam-beta1", "adam-beta2", "adam-epsilon"), f"{ADAM}; only --adam-weight-decay can be set"),
@@ -25,7 +25,7 @@ OTHER_FLAGS: Mapping[str, str] = {
     "validation-epochs": "an unlearning is counted in steps: --validation-steps",
     "num-validation-samples": "it is called --num-validation-images",
     "dataloader-num-workers": "pictures are encoded once before the training, so nothing is loaded during it",
-    **dict.fromkeys(("center-crop", "random-flip", "image-interpolation-mode"), ONE_PICTURE),
+    **dict.fromkeys(("center-crop", "random-flip", "image-interpolation-mode"), NO_CROPS),
     **dict.fromkeys(("lora-alpha", "lora-dropout"), "a LoRA is scaled by its rank, without dropout: see --rank"),
     "lora-rank": "it is called --rank",
     "lr": "it is called --learning-rate",

@@ -24,7 +24,7 @@ OPTIONS = {
 OPTION = re.compile(r"(?:^|\s)--([a-zA-Z][\w-]*)(?=[\s=]|$)")
 VALUE = re.compile(r"""[ =]\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\S+(?:\s+(?!--)\S+)*)""")
 LIKE_A_VALUE = re.compile(r"""\s*(?:$|--|=|["']|-?\d)""")
-DASH = re.compile(rf"\s+[—–](?=(?:{'|'.join(sorted(OPTIONS, key=len, reverse=True))})\s+-?\d)", re.IGNORECASE)
+LONG_DASH = re.compile(rf"\s+[—–](?=(?:{'|'.join(sorted(OPTIONS, key=len, reverse=True))})\s+-?\d)", re.IGNORECASE)
 """What phones make of two dashes."""
 
 SHORT_OPTIONS = re.compile(r"(?:\s+-(?:[sSnWHCfUvc]\s?-?\d[\d.,:]*|A\s?[a-z]\w+|[gGt]))+$")
@@ -36,7 +36,7 @@ MOST_OPTIONS = 300
 
 def without_options(text: str) -> str:
     """A prompt without the options of another tool behind it. Raises WrongLineError where that is not clear."""
-    text = DASH.sub(" --", text)
+    text = LONG_DASH.sub(" --", text)
     found = list(OPTION.finditer(text))
     known = [option[1].lower() in OPTIONS for option in found]
     if found and any(known):

@@ -47,7 +47,7 @@ def _joined(text: str) -> str:
     return BETWEEN.sub(",", columns.clean(text)).lstrip(" ,.;:|-").rstrip(" ,;:|-")
 
 
-def merge(first: PromptRow, again: PromptRow) -> PromptRow:
+def with_pictures_of(first: PromptRow, again: PromptRow) -> PromptRow:
     """A row with the pictures of another one that has the same text."""
     return first._replace(
         references=_union(first.references, again.references),

@@ -17,7 +17,7 @@ from memfix.inputs.further import Further, further_pictures
 from memfix.inputs.line_options import holds_options
 from memfix.inputs.no_prompts import NO_VALUES
 from memfix.inputs.paths import OUTSIDE, as_path, existing, leads_out, names_something
-from memfix.inputs.prompt_rows import PromptRow, merge, without_place
+from memfix.inputs.prompt_rows import PromptRow, with_pictures_of, without_place
 from memfix.inputs.references import index_folder
 from memfix.inputs.standard_input import DASH, STDIN
 from memfix.inputs.tally import PassedOver, Tally, listed
@@ -58,7 +58,7 @@ def read_prompts(
                 tally.use()
             else:
                 tally.pass_over(PassedOver.REPEATED, row.source)
-            merged[row.text] = merge(known, row) if known else row
+            merged[row.text] = with_pictures_of(known, row) if known else row
     if not merged:
         counts = listed(tally.passed_over)
         left_out = f" that can be read; {wrong.first[0]}" if wrong.first else f": {counts}" if counts else ""

@@ -41,7 +41,7 @@ OPENS_JSON = re.compile(r"""\[\s*(?:"(?:[^"\\]|\\.)*"\s*,\s*)+|\{\s*"[^"]*"\s*:\
 """A first line of JSON that goes on below."""
 
 YAML_KEY = re.compile(r"\s*(?:[\w-]+:(?:\s|$)|- |$)")
-NUMBER = re.compile(r"\d{1,6}\s")
+BARE_NUMBER = re.compile(r"\d{1,6}\s")
 IDENTIFIER = re.compile(r"[A-Za-z_][\w .-]{0,30}|")
 
 NumberedLine = tuple[int, str]
@@ -120,7 +120,7 @@ def prompt_lines(
             tally.alter(CUT_OPTIONS, f"{path}:{number}")
         elif may_hold_options(prompt):
             tally.alter(PERHAPS_OPTIONS, f"{path}:{number}")
-        if (was_first and text.lower() in OTHER_HEADS) or may_be_none(prompt) or (counted and NUMBER.match(text)):
+        if (was_first and text.lower() in OTHER_HEADS) or may_be_none(prompt) or (counted and BARE_NUMBER.match(text)):
             tally.alter(PERHAPS_NONE, f"{path}:{number}")
         yield Line(number, prompt)
 
@@ -161,7 +161,7 @@ def _may_name_columns(first: str) -> bool:
 def _count_lines(begin: Sequence[str]) -> bool:
     """Whether most lines begin with a number that nothing sets apart from the text."""
     texts = [text for text in map(str.strip, begin) if text]
-    return len(texts) > 1 and 2 * sum(bool(NUMBER.match(text)) for text in texts) > len(texts)
+    return len(texts) > 1 and 2 * sum(bool(BARE_NUMBER.match(text)) for text in texts) > len(texts)
 
 
 def _separator(first: str) -> str:

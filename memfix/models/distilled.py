@@ -11,7 +11,7 @@ from memfix.errors import MemfixError
 FEW_STEPS, SLIGHT_GUIDANCE = 12, 2.0
 """More than that is not what such a model was made for."""
 
-LEAST_STEPS = 4
+ORDINARY_STEPS = 4
 """In fewer, a model that was not distilled draws hardly anything."""
 
 
@@ -38,7 +38,7 @@ def own_sampling(pipe: Any, name: str) -> Distillation | None:
 
 def hardly_drawn(steps: int, guidance: float) -> str:
     """Why samples of a model that was not distilled are not what its users see; empty where nothing speaks for that."""
-    few, unguided = steps < LEAST_STEPS, guidance <= 1
+    few, unguided = steps < ORDINARY_STEPS, guidance <= 1
     if not few and not unguided:
         return ""
     drawn = f"in {steps} step{'s' * (steps > 1)}" * few + " and " * (few and unguided) + "without guidance" * unguided
