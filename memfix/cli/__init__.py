@@ -28,10 +28,10 @@ from memfix.cli import (
     screen,
     unlearn,
 )
-from memfix.cli.short_help import ShortHelp
+from memfix.cli.short_help import Commands, ShortHelp
 
 app = typer.Typer(
-    name="memfix", no_args_is_help=True, add_completion=True, rich_markup_mode="rich",
+    name="memfix", cls=Commands, no_args_is_help=True, add_completion=True, rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Find prompts that make a Stable Diffusion model reproduce training images, unlearn them, and prove it.",
 )  # fmt: skip

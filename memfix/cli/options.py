@@ -125,8 +125,11 @@ def _table(stage: type[Settings]) -> str:
 
 
 def runs_root() -> Path:
-    """Where runs go that are given no folder: $MEMFIX_RUNS, else ./runs."""
-    return Path(os.environ.get("MEMFIX_RUNS", "runs"))
+    """Where runs go that are given no folder: $MEMFIX_RUNS, else ./runs. Raises MemfixError where that is empty."""
+    root = os.environ.get("MEMFIX_RUNS", "runs")
+    if not root.strip():
+        raise MemfixError("MEMFIX_RUNS is empty.", "Name a folder in it, or unset it.", ExitCode.USAGE)
+    return Path(root)
 
 
 def _plain_type(annotation: Any) -> Any:

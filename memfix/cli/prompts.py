@@ -6,11 +6,17 @@ from typing import Annotated
 
 import typer
 
+from memfix.cli.arguments import Command
 from memfix.cli.options import Call, command
+from memfix.cli.short_help import Commands
 from memfix.console import emit
 from memfix.download.published import BASE, PUBLISHED, fetch_list, get_published
 
-app = typer.Typer(no_args_is_help=True, help="List published prompt lists, memorized and ordinary, and download them.")
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    help="List published prompt lists, memorized and ordinary, and download them.",
+)
 
 
 @command()
@@ -51,5 +57,5 @@ def get(
     call.talk.say(f"Next: memfix detect {target}", "hint")
 
 
-app.command("list")(list_)
-app.command("get")(get)
+app.command("list", cls=Command)(list_)
+app.command("get", cls=Command)(get)

@@ -7,15 +7,16 @@ import textwrap
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperGroup
 
+from memfix.cli.arguments import Command
 from memfix.cli.usual import EXAMPLES, is_usual
 
 WHOLE_HELP = "memfix.help_all"
 WIDEST = 100  # columns of a line that one still likes to read
 
 
-class ShortHelp(TyperCommand):
+class ShortHelp(Command):
     """A command whose help leaves out what few need, and breaks no flag on a narrow terminal."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -30,6 +31,21 @@ class ShortHelp(TyperCommand):
         blocks += [_told(_word(p), p) for p in words]
         blocks += [_told(_names(p), p) for p in told if p not in words and is_usual(name, str(p.name))]
         blocks.append("\n".join(["Examples:", *(f"  {line}" for line in EXAMPLES[name])]))
+        formatter.write("\n\n".join(blocks) + "\n")
+
+
+class Commands(TyperGroup):
+    """Commands whose help breaks no name on a narrow terminal."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the flags, and each command with the first sentence of what it does."""
+        commands = [self.commands[name] for name in self.list_commands(ctx)]
+        told = [
+            (f"{c.name}", f"{' '.join(str(c.help or '').split()).partition('. ')[0].rstrip('.')}.") for c in commands
+        ]
+        blocks = [_wrapped(f"Usage: {ctx.command_path} COMMAND"), _wrapped(" ".join(str(self.help).split()))]
+        blocks += [_told(_names(p), p) for p in self.get_params(ctx)]
+        blocks.append("\n".join(["Commands:", *(f"  {name}\n{_wrapped(text, 6)}" for name, text in told)]))
         formatter.write("\n\n".join(blocks) + "\n")
 
 

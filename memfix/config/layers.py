@@ -71,7 +71,7 @@ def resolve(stage: type[S], *layers: Mapping[str, Any]) -> S:
     merged: dict[str, Any] = {}
     for layer in reversed(layers):
         merged |= {k: v for k, v in layer.items() if v is not None}
-    if empty := next((k for k, v in merged.items() if isinstance(v, str) and not v.strip()), None):
+    if empty := next((k for k, v in merged.items() if _is_empty(v)), None):
         hint = "Give a value or leave it out. A variable of the shell may be unset."
         raise MemfixError(f"Setting '{empty}' is empty.", hint, ExitCode.USAGE)
     try:
@@ -88,6 +88,13 @@ def resolve(stage: type[S], *layers: Mapping[str, Any]) -> S:
             _describe(stage, str(first["loc"][0])),
             ExitCode.USAGE,
         ) from None
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a value is a text that says nothing, or has such a one among others."""
+    if isinstance(value, list | tuple):
+        return any(map(_is_empty, value))
+    return isinstance(value, str) and not value.strip()
 
 
 def _describe(stage: type[Settings], name: str) -> str:

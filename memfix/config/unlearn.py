@@ -21,6 +21,9 @@ class Adversarial(NamedTuple):
 MOST_ROUNDS = 3  # of the draws per prompt, in a closed loop
 LEAST_STEPS = 35  # of the optimizer, as in the SISS paper: few large steps go astray
 ADVERSARIAL_VALUES = Adversarial()
+STAYS = ("constant", "constant_with_warmup")
+"""Schedulers of the learning rate that leave it where it is after its warmup; scripts of diffusers have both words."""
+
 FEW_DRAWS = 50  # per prompt; with fewer, a good part of the prompts hardly changes
 
 
@@ -82,8 +85,10 @@ class UnlearnSettings(Settings):
         "on the bundled model. They take 2.5 times as long as other steps.",
     )
     lr_warmup_steps: int = Field(5, ge=0, description="Steps over which the learning rate rises from 0 to its value.")
-    lr_scheduler: Literal["constant", "cosine"] = Field(
-        "constant", description="What the learning rate does after its warmup: it stays, or falls to 0 along a cosine."
+    lr_scheduler: Literal["constant", "constant_with_warmup", "cosine", "linear"] = Field(
+        "constant",
+        description="What the learning rate does after its warmup: it stays (constant, which is constant_with_warmup "
+        "here), or falls to 0 along a cosine or a line. A closed loop finds it as it goes.",
     )
     train_batch_size: int = Field(16, ge=2, description="Items of the forget/keep mixture per pass.")
     prior_batch_size: int = Field(
@@ -285,8 +290,8 @@ class UnlearnSettings(Settings):
     report_to: Annotated[tuple[str, ...], SEVERAL] = Field(
         (),
         description="Also hand the numbers of each step to these trackers, which must be installed: tensorboard (into "
-        "logs/ of the run), wandb, another one that accelerate knows, or all that are installed (all). training.jsonl "
-        "has them in any case.",
+        "logs/ of the run), wandb, another one that accelerate knows, all that are installed (all), or none. "
+        "training.jsonl has them in any case.",
     )
 
     validation_steps: int = Field(

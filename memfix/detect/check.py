@@ -67,8 +67,8 @@ class Check:
         scored = {s.file_name for s in run.read(self.scores_file, Score)} if self.judge else listed
         planned = {s.file_name for s in plan}
         drawn_before = {d.file_name: d.sha256 for d in run.read(f"{self.folder}/{DRAWN}", DrawnPicture)}
-        done = {name for name in scored & planned if (folder / name).is_file()}
-        for name in sorted(done & drawn_before.keys()):
+        done = {name for name in scored & planned & drawn_before.keys() if (folder / name).is_file()}
+        for name in sorted(done):
             require_drawn(folder / name, drawn_before[name])
         folder.mkdir(exist_ok=True)
         yield len(done)

@@ -72,6 +72,12 @@ class Sources:
         self.tallies[SourceName.REFERENCES].use(-count)
         self.tallies[SourceName.REFERENCES].pass_over(PassedOver.BROKEN, count=count)
 
+    def count_frames(self, count: int, first: str) -> str:
+        """Take note that references have so many further frames, which are not compared: what to warn of."""
+        tally = self.tallies[SourceName.REFERENCES]
+        tally.pass_over(PassedOver.FRAMES, first, count)
+        return tally.warning(PassedOver.FRAMES) if count else ""
+
     def records(self) -> dict[str, SourceRecord]:
         """What a run writes down of each source that there is."""
         found = {name.value: tally.record(self.named[name]) for name, tally in self.tallies.items()}

@@ -99,7 +99,7 @@ def detect(
         model = loading.load(
             opened.source, settings.picture_size, adapters_of(settings), asked_in=settings.mixed_precision
         )  # fmt: skip
-        _tell_of_model(model, settings, talk)
+        entry.sampling_doubt = _tell_of_model(model, settings, talk)
         entry.loaded_by, entry.drawn = model.loaded_by, bool(opened.references or opened.indexed)
         references = _open_references(opened, settings, wrong, talk, model.latents.drawn)
         if not opened.indexed:  # an index is read as samples are compared, so that its end is soon enough
@@ -212,8 +212,9 @@ def witness_measures(
     return found
 
 
-def _tell_of_model(model: DiffusionModel, settings: DetectSettings, talk: Talk) -> None:
-    """What is drawn, so that a wrong size is seen; a warning where the model may not predict what it says."""
+def _tell_of_model(model: DiffusionModel, settings: DetectSettings, talk: Talk) -> str:
+    """What is drawn, so that a wrong size is seen; a warning where the model may not predict what it says. Returns why
+    samples are not what users of the model see, or nothing."""
     height, width = model.latents.picture_size
     talk.say(f"It draws pictures of {width} × {height} pixels (width × height).")
     if advice := precision_advice(settings.mixed_precision):
@@ -222,8 +223,10 @@ def _tell_of_model(model: DiffusionModel, settings: DetectSettings, talk: Talk) 
         talk.say(f"{len(gpus)} GPUs sample beside each other.")
     if doubt := model.doubt():
         talk.warn(doubt)
-    if told := model.ill_sampled(settings.model, settings.num_inference_steps, settings.guidance_scale):
+    told = model.ill_sampled(settings.model, settings.num_inference_steps, settings.guidance_scale)
+    if told:
         talk.warn(told)
+    return told
 
 
 def _tell_of_small_pictures(opened: Opened, side: int, talk: Talk) -> None:
@@ -281,4 +284,6 @@ def _open_references(
         talk.warn(line)
     wrong.pictures += broken.pictures
     opened.read.count_broken(broken.pictures)
+    if further := opened.read.count_frames(broken.frames, broken.first_frames):
+        talk.warn(further)
     return found

@@ -9,7 +9,6 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.files import remove_folder
 from memfix.run.folder import Run
-from memfix.run.header import UnlearnStage
 from memfix.run.outputs import MODEL
 
 MORE_STEPS = frozenset({"max_train_steps"})
@@ -40,16 +39,13 @@ def goes_on(run: Run, settings: UnlearnSettings, given: Iterable[str]) -> bool:
 def open_for_more(run: Run) -> None:
     """Make a finished unlearning one that goes on from its checkpoints. Raises MemfixError if what it left changed."""
     with run.lock():
-        stage = run.header.stages.unlearn
-        assert stage is not None
         run.require_intact("unlearn")
-        unfinish(run, stage)
+        unfinish(run)
 
 
-def unfinish(run: Run, stage: UnlearnStage) -> None:
+def unfinish(run: Run) -> None:
     """Make of a finished unlearning one that was interrupted before its weights were written. Hold the lock."""
-    stage.status, stage.seal, stage.counts = "started", {}, {}
-    run.save()
+    run.unfinish("unlearn")
     remove_folder(run.path / MODEL)
     for name in REWORDINGS:
         (run.path / name).unlink(missing_ok=True)

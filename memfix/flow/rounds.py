@@ -44,7 +44,7 @@ def open_again(run: Run, changes: Sequence[Change], most: int, talk: Talk) -> bo
         stage = run.header.stages.unlearn
         assert stage is not None
         stage.rounds = [*stage.rounds, round_]
-        unfinish(run, stage)
+        unfinish(run)
     run.discard("recheck")
     run.append(phase.validations, [validation])
     return True

@@ -23,6 +23,9 @@ LOGS = "logs"
 ALL = "all"
 """As in training scripts: every tracker that is installed."""
 
+NO_TRACKER = "none"
+"""As there: no tracker."""
+
 
 def check_trackers(names: Sequence[str]) -> None:
     """Raise MemfixError for a tracker that is not known, or not installed."""
@@ -30,10 +33,12 @@ def check_trackers(names: Sequence[str]) -> None:
     if ALL in names and not get_available_trackers():
         raise MemfixError("--report-to all: no tracker is installed.", "pip install tensorboard", ExitCode.USAGE)
     for name in names:
-        if name == ALL:
+        if name == ALL or names == (NO_TRACKER,):
             continue
+        if name == NO_TRACKER:
+            raise MemfixError("--report-to none stands alone.", "Leave out the other trackers.", ExitCode.USAGE)
         if name not in known:
-            hint = did_you_mean(name, [*known, ALL])
+            hint = did_you_mean(name, [*known, ALL, NO_TRACKER])
             raise MemfixError(f"--report-to knows no tracker '{name}'.", hint, ExitCode.USAGE)
         if not is_installed(name):
             raise MemfixError(f"--report-to {name}: it is not installed.", f"pip install {name}", ExitCode.USAGE)
@@ -51,7 +56,7 @@ def is_installed(name: str) -> bool:
 
 def _expanded(names: Sequence[str]) -> list[str]:
     """The trackers that names mean, each once."""
-    meant = [[name] if name != ALL else _words(get_available_trackers()) for name in names]
+    meant = [[name] if name != ALL else _words(get_available_trackers()) for name in names if name != NO_TRACKER]
     return list(dict.fromkeys(chain.from_iterable(meant)))
 
 

@@ -16,7 +16,7 @@ from memfix.inputs.contents import HEAD, by_head
 from memfix.inputs.encoded import require_no_encoded
 from memfix.inputs.further import further_pictures
 from memfix.inputs.paths import existing, spellings
-from memfix.inputs.tally import Tally
+from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
 
 REPEATED_FOLDER = re.compile(r"\d+_(.+)")
@@ -88,6 +88,9 @@ def named_images(table: Path, wrong: WrongRows, tally: Tally | None = None) -> I
             wrong.add(f"{table}:{line}", str(error), f"See the columns {', '.join(columns.IMAGE[:4])}.")
             continue
         if not names and not more.pictures and not more.missing:
+            if cells.get(columns.IMAGE[0]) == [] and not columns.urls(cells):
+                tally.pass_over(PassedOver.NO_PICTURE, f"{table}:{line}")
+                continue
             urls = " but URLs; 'memfix fetch' makes files of them" if columns.urls(cells) else ""
             wrong.add(
                 f"{table}:{line}",

@@ -24,7 +24,10 @@ PERHAPS = "image if it is there"
 """Where this package puts images that a list names although people publish it without them: COCO, Flickr8k, kohya."""
 IMAGE_NAME, COMMENT = "image_name", "comment"  # Flickr30k: the names of a picture and of its text
 NUMBERS = ("comment_number", "id", "index", "seed")
-BESIDE_TEXT = {IMAGE_NAME, *NUMBERS, "negative_prompt", "name", "category", "label", "split"}
+BESIDE_TEXT = {
+    IMAGE_NAME, *NUMBERS, "negative_prompt", "negative prompt", "name", "category", "label", "split", "steps", "width",
+    "height", "cfg_scale", "cfg scale", "guidance_scale", "sampler", "score",
+}  # fmt: skip
 """Names of columns that, beside a text, tell that a line names columns; nothing is read of these."""
 
 OTHER_TEXT = re.compile(r"(?!neg)\w*(?:caption|prompt|alt_?text)(?:_\w+)?")

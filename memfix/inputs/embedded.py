@@ -16,6 +16,7 @@ from itertools import accumulate, islice
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
 from memfix.inputs import columns
 from memfix.inputs.contents import Content, by_bytes, by_name
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
-ADDRESS = re.compile(r"(?s)(.+)#(.+):(\d+)\+(\d+)")
+ADDRESS = re.compile(r"(?s)(.+)#([^#]*):(\d+)\+(\d+)")
 ROWS = 16  # read at once, with their pictures
 BEHIND = 64 << 20  # bytes of rows that are kept behind the last one: several threads do not read in strict order
 BUFFER = 1 << 20  # bytes read ahead: a row group is not loaded as a whole, but page by page
@@ -179,10 +180,15 @@ def named(table: Path, column: str, row: int, cell: Any) -> list[str]:
         if not item:
             continue
         if not isinstance(item, dict) or item.get("bytes", b"not read") is not None:
-            found.append(f"{table.resolve()}#{column}:{row}+{place}")
+            found.append(f"{table.resolve()}#{_written(column)}:{row}+{place}")
         elif item.get("path"):
             found.append(str(item["path"]))
     return found
+
+
+def _written(column: str) -> str:
+    """The name of a column as addresses have it: what parts an address may be in it."""
+    return column.replace("%", "%25").replace("#", "%23")
 
 
 def container(address: str) -> Path | None:
@@ -204,7 +210,7 @@ def read(address: str) -> bytes | None:
     match = ADDRESS.fullmatch(address)
     if match is None or Path(address).is_file():
         return None
-    path, column, row, place = Path(match[1]), match[2], int(match[3]), int(match[4])
+    path, column, row, place = Path(match[1]), unquote(match[2]), int(match[3]), int(match[4])
     stat = path.stat()
     try:
         with _lock:

@@ -16,7 +16,9 @@ from memfix.inputs.columns import PICTURE_ENDING
 LEAST_LINES = 2
 """Lines that make a list."""
 
-LINE_NUMBER = re.compile(r"[(\[]?(\d{1,6})(?:[.):\]]\)?|\s-)\s+(?=\S)")
+LINE_NUMBER = re.compile(
+    rf"[(\[]?(\d{{1,6}})(?:(?:[.):\]]\)?|\s?-)\s+(?=\S)|(?!{PICTURE_ENDING})[.)](?=[^\W\d]))", re.IGNORECASE
+)
 IN_QUOTES = re.compile(r"""(["'])((?:(?!\1).)+)\1,?""")
 CELL = re.compile(r'"((?:[^"]|"")*)",?')
 """A cell of CSV, which may have quotes inside of it."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
@@ -58,15 +58,35 @@ def _identified(file: str | Path | IO[bytes]) -> Image.Image:
 
 def open_image(path: str | Path) -> Image.Image:
     """Decode a picture, a file or in one, as training sees it: see `as_rgb`. Raises MemfixError, naming the file."""
+    return open_first(path).image
+
+
+class FirstFrame(NamedTuple):
+    """What training sees of a picture, and how many further frames or pages the file has."""
+
+    image: Image.Image
+    further: int
+
+
+def open_first(path: str | Path) -> FirstFrame:
+    """The same with the number of frames that are left out."""
     held: bytes | None = None
     try:
         held = inside.read(str(path))
         with undecoded(path if held is None else BytesIO(held)) as image:
-            return as_rgb(image)
+            return FirstFrame(as_rgb(image), _further_frames(image))
     except UNREADABLE as error:
         raise MemfixError(
             f"{path} cannot be read as a picture: {_why(error, path, held)}.", "Replace the file, or remove it."
         ) from None
+
+
+def _further_frames(image: Image.Image) -> int:
+    """How many frames a picture has behind the first one, as far as they can be counted."""
+    try:
+        return int(getattr(image, "n_frames", 1)) - 1
+    except BROKEN:  # behind a first frame that is sound
+        return 1
 
 
 def _why(error: BaseException, path: str | Path, held: bytes | None) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from memfix.demo import LISTS, list_path
 from memfix.errors import ExitCode, MemfixError
@@ -16,11 +14,14 @@ from memfix.inputs.contents import SUFFIXES, TAR, Content, content_of
 from memfix.inputs.encoded import require_no_encoded
 from memfix.inputs.folders import parts
 from memfix.inputs.further import Further, further_pictures
+from memfix.inputs.line_options import holds_options
+from memfix.inputs.no_prompts import NO_VALUES
 from memfix.inputs.paths import OUTSIDE, as_path, existing, leads_out, names_something
+from memfix.inputs.prompt_rows import PromptRow, with_pictures_of, without_place
 from memfix.inputs.references import index_folder
 from memfix.inputs.standard_input import DASH, STDIN
 from memfix.inputs.tally import PassedOver, Tally, listed
-from memfix.inputs.text_lists import holds_options, prompt_lines
+from memfix.inputs.text_lists import odd_text, prompt_lines
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Role
 
@@ -30,27 +31,10 @@ HINT = f"One of these columns must hold the text: {', '.join(columns.TEXT)}; and
 COMMAND_LINE = "command line"
 ID_DIGITS = 16  # so that no two texts of a list of a million share an id
 NOT_THERE = "prompts whose picture is not there"
-NO_TEXT = " ,.;:-=*_~+|"
-"""What says nothing: what is left of a style, or a row that parts others."""
-
 AS_TABLE = "lists under the name of a text file were read as tables"
-TAKEN_OUT = re.compile(r"\{prompt\}|<(?:lora|lyco|hypernet):[^<>]*>", re.IGNORECASE)
-"""The place for a prompt in a style, and what a web UI loads for it."""
-
-WAS_TAKEN_OUT = "places for a prompt in a style, and names of LoRAs, were taken out"
 KEPT_OPTIONS = "texts of a table that hold options of another tool, which stay"
+ODD_CAPTION = "captions that hold what may be a comment, options or markup were taken whole, as a training takes them"
 LIST_SUFFIXES = {*tables.SUFFIXES, *tables.NO_LISTS, *SUFFIXES, TAR, ".txt", ".text", ".list", ".lst", ".gz"}
-
-
-class PromptRow(NamedTuple):
-    """One text of a list. `references` are absolute paths of files that exist, or addresses; `urls` as written."""
-
-    line: int
-    text: str
-    references: tuple[str, ...] = ()
-    urls: tuple[str, ...] = ()
-    ground_truth: str = ""
-    source: str = ""
 
 
 def read_prompts(
@@ -74,7 +58,7 @@ def read_prompts(
                 tally.use()
             else:
                 tally.pass_over(PassedOver.REPEATED, row.source)
-            merged[row.text] = _merge(known, row) if known else row
+            merged[row.text] = with_pictures_of(known, row) if known else row
     if not merged:
         counts = listed(tally.passed_over)
         left_out = f" that can be read; {wrong.first[0]}" if wrong.first else f": {counts}" if counts else ""
@@ -184,7 +168,7 @@ def stream(path: Path, wrong: WrongRows, images: bool = True, tally: Tally | Non
     form = tables.form(path)
     if form is None:
         for number, text in prompt_lines(path, tables.first_lines(path), tables.lines(path, wrong), wrong, tally):
-            yield from _without_place(PromptRow(number, text, source=f"{path}:{number}"), tally)
+            yield from without_place(PromptRow(number, text, source=f"{path}:{number}"), tally)
         return
     if form is tables.Table.SEPARATED and path.suffix.lower() not in tables.SUFFIXES:
         tally.alter(AS_TABLE, str(path))
@@ -193,7 +177,7 @@ def stream(path: Path, wrong: WrongRows, images: bool = True, tally: Tally | Non
     for number, cells in tables.rows(path, wrong):
         place = f"{path}:{number}"
         try:
-            texts = columns.texts(cells)
+            texts = _texts(cells)
             names, perhaps, urls = _pictures(path, cells) if images else ([], [], ())
             more = further_pictures(path, cells) if images else Further([], [])
         except columns.WrongCellError as error:
@@ -210,18 +194,15 @@ def stream(path: Path, wrong: WrongRows, images: bool = True, tally: Tally | Non
             tally.pass_over(PassedOver.UNCAPTIONED if references else PassedOver.EMPTY, place)
         for text in texts:
             row = PromptRow(number, text, references, urls, columns.ground_truth(cells), place)
-            yield from _without_place(row, tally)
+            yield from without_place(row, tally)
 
 
-def _without_place(row: PromptRow, tally: Tally) -> Iterator[PromptRow]:
-    """A row without what is no text: what a style itself says is what can be asked."""
-    text = columns.clean(TAKEN_OUT.sub(" ", row.text)) if TAKEN_OUT.search(row.text) else row.text
-    if text != row.text:
-        tally.alter(WAS_TAKEN_OUT, row.source)
-    if text.strip(NO_TEXT):
-        yield row._replace(text=text)
-    else:
-        tally.pass_over(PassedOver.EMPTY, row.source)
+def _texts(cells: columns.Cells) -> list[str]:
+    """The texts of a row. Raises WrongCellError where one is what programs write for none."""
+    texts = columns.texts(cells)
+    if nothing := next((text for text in texts if text.lower() in NO_VALUES), None):
+        raise columns.WrongCellError(f"says nothing in place of its prompt ({nothing})")
+    return texts
 
 
 def _pictures(path: Path, cells: columns.Cells) -> tuple[list[str], list[str], tuple[str, ...]]:
@@ -266,7 +247,7 @@ def _in_tar(path: Path, tally: Tally) -> Iterator[PromptRow]:
         if not texts:
             tally.pass_over(PassedOver.UNCAPTIONED, f"{path}:{name}")
         for text in texts:
-            yield PromptRow(number, text, (address,), source=f"{path}:{name}")
+            yield _as_trained(PromptRow(number, text, (address,), source=f"{path}:{name}"), tally)
 
 
 def _in_folder(folder: Path, wrong: WrongRows, tally: Tally, images: bool) -> Iterator[PromptRow]:
@@ -301,16 +282,11 @@ def _beside(picture: Path, name: str, wrong: WrongRows, tally: Tally) -> Iterato
     if not texts:
         tally.pass_over(PassedOver.UNCAPTIONED, name)
     for text in texts:
-        yield PromptRow(1, text, (str(picture.resolve()),), source=str(picture))
+        yield _as_trained(PromptRow(1, text, (str(picture.resolve()),), source=str(picture)), tally)
 
 
-def _merge(first: PromptRow, again: PromptRow) -> PromptRow:
-    return first._replace(
-        references=_union(first.references, again.references),
-        urls=_union(first.urls, again.urls),
-        ground_truth=first.ground_truth or again.ground_truth,
-    )
-
-
-def _union(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*first, *second)))
+def _as_trained(row: PromptRow, tally: Tally) -> PromptRow:
+    """The caption of a picture as it stands, which is what was trained on; what is odd in it is told."""
+    if odd_text(row.text):
+        tally.alter(ODD_CAPTION, row.source)
+    return row

@@ -13,7 +13,7 @@ from memfix.inputs import tars
 from memfix.inputs.captions import all_captions, missing, named_images
 from memfix.inputs.contents import Content, content_of
 from memfix.inputs.folders import parts, passed_over_as, required
-from memfix.inputs.opening import open_image
+from memfix.inputs.opening import open_first
 from memfix.inputs.paths import OUTSIDE, as_path, existing, leads_out
 from memfix.inputs.tables import Held, Table, count_unread, form, held_in, lines
 from memfix.inputs.tally import PassedOver, Tally, listed
@@ -179,15 +179,18 @@ def _free_name(path: str, taken: Callable[[str], bool]) -> str:
 
 
 def opened(references: Iterable[Reference], wrong: WrongRows | None) -> Iterator[tuple[Reference, Image.Image]]:
-    """Each reference with its picture. What cannot be read goes to `wrong`; without it, that is an error."""
+    """Each reference with its picture, of several frames the first one. What cannot be read goes to `wrong`, and how
+    many further frames there are; without it, the first is an error."""
     for reference in references:
         try:
-            image = open_image(reference.path)
+            image, further = open_first(reference.path)
         except MemfixError as error:
             if wrong is None:
                 raise
             wrong.add_picture(reference.path, *_why(error, reference.path))
             continue
+        if wrong and further:
+            wrong.add_frames(reference.path, further)
         yield reference, image
 
 

@@ -89,7 +89,8 @@ def separated_rows(path: Path, numbered: Iterable[Line], wrong: WrongRows) -> It
             wrong.add(f"{path}:{record.line}", "has more cells than there are columns", "Put quotes around its text.")
         else:
             before = record
-            yield record.line, dict(zip(names, record.cells, strict=False))
+            missing = [""] * (len(names) - len(record.cells))  # a row that ends early has nothing in its last columns
+            yield record.line, dict(zip(names, [*record.cells, *missing], strict=False))
 
 
 def _is_comment(first: str) -> bool:

@@ -139,7 +139,10 @@ def metadata_below(folder: Path) -> list[Path]:
 def lines(path: Path, wrong: WrongRows) -> Iterator[tuple[int, str]]:
     """Numbered lines of a UTF-8 file, with or without byte order mark, line ends kept."""
     with errors_of(path), binary(path) as file:
-        for number, raw in enumerate(file, 1):
+        head = file.read(TEXT_HEAD)
+        of_old_mac = b"\r" in head.rstrip(b"\r") and b"\n" not in head
+        file.seek(0)
+        for number, raw in enumerate(file.read().split(b"\r") if of_old_mac else file, 1):
             try:
                 text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -256,7 +259,10 @@ def _parquet(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
                     wrong.add(f"{path}:{number}", f"is not UTF-8 text (byte {error.start})", "Write it as UTF-8.")
                     continue
                 held = [a for name in pictures for a in embedded.named(path, name, number, cells.pop(name))]
-                yield TableRow(number, row_of(cells) | ({columns.IMAGE[0]: held} if held else {}))
+                row = row_of(cells)
+                if held or (pictures and not row.get(columns.IMAGE[0])):
+                    row |= {columns.IMAGE[0]: held}
+                yield TableRow(number, row)
 
 
 def _batches(file: Any, names: list[str], pictures: list[str]) -> Iterator[Any]:

@@ -22,6 +22,7 @@ class PassedOver(StrEnum):
     CLOSED = "archives and databases that memfix cannot look into"
     UNREAD = "columns of tables that may hold pictures and are not read"
     LINKED = "links and sparse files in a tar"
+    FRAMES = "further frames and pages of pictures, of which the first is compared"
     LARGE = "files in a tar that are too large for a picture"
     AGAIN = "pictures that were there already"
     BROKEN = "pictures that are missing or broken"
@@ -29,6 +30,7 @@ class PassedOver(StrEnum):
     WRONG = "wrong rows"
     REPEATED = "texts that were there already"
     EMPTY = "rows without a text"
+    NO_PICTURE = "rows without a picture"
     COMMENT = "comments and names of columns"
     UNCAPTIONED = "pictures without a caption"
 
@@ -38,6 +40,7 @@ LOUD = (
     PassedOver.CLOSED,
     PassedOver.UNREAD,
     PassedOver.LINKED,
+    PassedOver.FRAMES,
     PassedOver.LARGE,
     PassedOver.UNINDEXED,
 )
@@ -91,9 +94,12 @@ class Tally:
             source=source, seen=seen, used=self.used, passed_over=passed_over, altered=dict(self.altered)
         )
 
+    def warning(self, why: PassedOver) -> str:
+        """What the user must know of what was passed over for one reason."""
+        return f"Passed over: {listed({why: self.passed_over[why]})}, {self.first[why]} among them."
+
     def warnings(self) -> list[str]:
         """What the user must know: what may be a training image and is not compared, and what was altered."""
-        told = {str(why): self.passed_over[why] for why in LOUD if self.passed_over[why]}
-        lines = [f"Passed over: {listed({why: count})}, {self.first[why]} among them." for why, count in told.items()]
+        lines = [self.warning(why) for why in LOUD if self.passed_over[why]]
         altered = [f"{how} ({count:,}), {self.first[how]} among them." for how, count in self.altered.items()]
         return lines + [line[0].upper() + line[1:] for line in altered]

@@ -1,4 +1,7 @@
-"""What becomes of a row that cannot be read, and of a picture that is missing or broken. Knows nothing of formats."""
+"""What becomes of a row that cannot be read, and of a picture that is missing, broken or more than one.
+
+Knows nothing of formats.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,10 @@ class WrongRows:
         self.count = 0
         self.pictures = 0
         """Pictures that are left out; a prompt that names one stays, without it."""
+        self.frames = 0
+        """Frames and pages behind the first one of a picture, which alone is used."""
+        self.first_frames = ""
+        """The first picture that has some."""
         self.first: list[str] = []
         """The first rows, each as 'file:line what is wrong'; a file of a million wrong rows must not fill memory."""
         self.first_pictures: list[str] = []
@@ -35,6 +42,11 @@ class WrongRows:
         self.pictures += 1
         if len(self.first_pictures) < KEPT:
             self.first_pictures.append(f"{place} {problem}")
+
+    def add_frames(self, place: str, count: int) -> None:
+        """Take note that so many frames of a picture are not used."""
+        self.frames += count
+        self.first_frames = self.first_frames or (place if count else "")
 
     def told(self) -> list[str]:
         """Lines for the user: the first wrong rows and pictures, and how many there are beyond them."""

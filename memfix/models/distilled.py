@@ -11,6 +11,9 @@ from memfix.errors import MemfixError
 FEW_STEPS, SLIGHT_GUIDANCE = 12, 2.0
 """More than that is not what such a model was made for."""
 
+ORDINARY_STEPS = 4
+"""In fewer, a model that was not distilled draws hardly anything."""
+
 
 class Distillation(NamedTuple):
     """A kind of it, by the word that its models have in their names, and what they are sampled with."""
@@ -31,6 +34,18 @@ def own_sampling(pipe: Any, name: str) -> Distillation | None:
     """How a model is distilled, as the last part of its name or its sampler says; None where neither does."""
     words, sampler = re.split(r"[^a-z]+", PurePath(name).name.lower()), type(pipe.scheduler).__name__
     return next((kind for kind in DISTILLATIONS if kind.sampler == sampler or kind.word in words), None)
+
+
+def hardly_drawn(steps: int, guidance: float) -> str:
+    """Why samples of a model that was not distilled are not what its users see; empty where nothing speaks for that."""
+    few, unguided = steps < ORDINARY_STEPS, guidance <= 1
+    if not few and not unguided:
+        return ""
+    drawn = f"in {steps} step{'s' * (steps > 1)}" * few + " and " * (few and unguided) + "without guidance" * unguided
+    return (
+        f"Samples are drawn {drawn}, as hardly anyone samples such a model: copies that its users see may be missed. "
+        "Give --num-inference-steps 50 --guidance-scale 7.5, or what its users take."
+    )
 
 
 def require_plain_guidance(pipe: Any, name: str) -> None:

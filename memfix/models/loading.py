@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,9 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import list_repo_files
+from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.utils import logging as hub_logging
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
@@ -30,7 +33,7 @@ from memfix.models.lora import Adapter
 from memfix.models.model import DiffusionModel
 from memfix.models.probe import LIKE_NOISE
 from memfix.models.xl import XLModel
-from memfix.offline import is_offline
+from memfix.offline import can_be_reached, is_offline
 
 PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
 PREDICTIONS = (single_file.EPSILON, single_file.V)
@@ -174,22 +177,42 @@ def _donors_for(file: Path, donors: Mapping[str, Path]) -> dict[str, Path]:
 
 
 def _download(model: str, revision: str | None, variant: str | None) -> Path:
+    """The folder of the cache that a model of the hub lies in, fetched into it where there is a network."""
+    _silence_libraries()
+    here = is_offline() or not can_be_reached(ENDPOINT)
     try:
-        index = DiffusionPipeline.load_config(model, revision=revision)
-        folders.require_supported(model, index, _supported(), None)
-        variant = variant if is_offline() else folders.variant_of(list_repo_files(model, revision=revision), variant)
-        return Path(DiffusionPipeline.download(model, revision=revision, variant=variant, use_safetensors=True))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*local_dir_use_symlinks.*")  # which diffusers still passes on
+            index = DiffusionPipeline.load_config(model, revision=revision, local_files_only=here)
+            folders.require_supported(model, index, _supported(), None)
+            variant = variant if here else folders.variant_of(list_repo_files(model, revision=revision), variant)
+            found = DiffusionPipeline.download(
+                model, revision=revision, variant=variant, use_safetensors=True, local_files_only=here
+            )
+        return Path(found)
     except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError, ValueError) as error:
         if is_offline():
             raise MemfixError(
                 f"Model {model} is not on this machine, and memfix is offline.",
                 f"Leave out --offline, so that it is downloaded, or name a model that is here by {NAMING}.",
             ) from None
+        if here:
+            raise MemfixError(
+                f"Model {model} is not on this machine, and {ENDPOINT} cannot be reached.",
+                "Check the network, or HTTPS_PROXY. A model that is here (a folder of save_pretrained, or a "
+                f".safetensors file) is named by {NAMING}.",
+            ) from None
         raise MemfixError(
             f"Model {model} could not be fetched from the hub: {str(error).splitlines()[0]}",
             f"Check the name (another one is named by {NAMING}), the network and HF_TOKEN, or give a local folder; "
             f"a relative one is looked for in {Path.cwd()}.",
         ) from None  # fmt: skip
+
+
+def _silence_libraries() -> None:
+    """Let memfix alone speak to the user."""
+    for library in (diffusers_logging, transformers_logging, hub_logging):
+        library.set_verbosity_error()
 
 
 def load(
@@ -202,8 +225,8 @@ def load(
     holds the weights of its denoiser as that rounds them, and never all of them in fp32.
     Raises MemfixError for what cannot be loaded, is no model of a known kind, or has weights that are not numbers.
     """
+    _silence_libraries()
     for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
         library.disable_progress_bar()
     try:
         single = source.path.is_file()

@@ -19,7 +19,7 @@ from memfix.models.context import ContextEdit, taken_off
 from memfix.models.course import Course, sampler
 from memfix.models.denoiser import Denoiser
 from memfix.models.device import autocast
-from memfix.models.distilled import FEW_STEPS, SLIGHT_GUIDANCE, own_sampling
+from memfix.models.distilled import FEW_STEPS, SLIGHT_GUIDANCE, hardly_drawn, own_sampling
 from memfix.models.finite import require_finite, require_finite_weights
 from memfix.models.latents import LatentSpace, generators
 from memfix.models.probe import LIKE_NOISE, likeness_to_noise
@@ -76,7 +76,9 @@ class DiffusionModel:
     def ill_sampled(self, name: str, steps: int, guidance: float) -> str:
         """Why samples of these steps and guidance are not what its users see; empty where nothing speaks for that."""
         kind = own_sampling(self._pipe, name)
-        if kind is None or (steps <= FEW_STEPS and guidance <= SLIGHT_GUIDANCE):
+        if kind is None:
+            return hardly_drawn(steps, guidance)
+        if steps <= FEW_STEPS and guidance <= SLIGHT_GUIDANCE:
             return ""
         return (
             f"{name} looks like a model that was distilled to be sampled in few steps ({kind.word}). With "

@@ -92,7 +92,10 @@ def headline(report: Report) -> tuple[str, str, str]:
         if s.not_sampled:
             sampled = count_of("None", s.prompts - s.not_sampled, "sampled prompt")
             return "warn", f"{sampled} is memorized.", f"{_others(s)}Nothing was unlearned."
-        return "good", f"{count_of('None', s.prompts, 'prompt')} is memorized.", "Nothing was unlearned."
+        nothing = f"{count_of('None', s.prompts, 'prompt')} is memorized."
+        if doubt := report.run.stages.detect.sampling_doubt if report.run.stages.detect else "":
+            return "warn", nothing, f"This says little. {doubt} Nothing was unlearned."
+        return "good", nothing, "Nothing was unlearned."
     if not report.run.unlearned and s.mitigated is None:
         return (
             "bad",

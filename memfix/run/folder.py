@@ -34,9 +34,9 @@ from memfix.records import Record
 from memfix.run.environment import environment
 from memfix.run.header import SCHEMA_VERSION, STAGE_NAMES, Header, S, Session, Status, checksum
 from memfix.run.inputs import Inputs
-from memfix.run.outputs import ATTACKED, HEADER, OUTPUTS, SEALED, changed, seal
+from memfix.run.outputs import ATTACKED, HEADER, OUTPUTS, SEALED, changed, lines_of, seal
 from memfix.run.seal import Overlay, first_names
-from memfix.run.written import Written, forget_all
+from memfix.run.written import Written, drop_unnoted, forget_all, require_notes
 
 AMENDED = f".amended{TEMPORARY}"
 LITTER = re.compile(r"\.lock|\.run\.json\..*")  # all that a folder holds whose run was killed before it had a header
@@ -236,12 +236,18 @@ class Run:
         that ended before, nothing is recorded; raises MemfixError where what it left behind changed.
         """
         name = STAGE_NAMES[stage]
-        entry = self.check_same(stage, settings, inputs, free) or stage(settings=settings, inputs=inputs)
+        begun = self.check_same(stage, settings, inputs, free)
+        entry = begun or stage(settings=settings, inputs=inputs)
         self.require_intact(name)
         if self.finished(name):  # and is neither begun again nor written anew
             yield entry
             return
+        if begun and self.header.history:  # runs of an earlier time have none
+            require_notes(self.path, name)
+        self._written.begin(self.path)
         self._written.require(self.path)
+        if self.header.history:
+            drop_unnoted(lines_of(self.path, name))
         entry.settings, entry.inputs, entry.argv = settings, inputs, argv
         entry.status, entry.started, entry.seal, entry.counts = "started", now(), {}, {}
         setattr(self.header.stages, name, entry)
@@ -255,7 +261,6 @@ class Run:
             yield entry
             entry.timings.setdefault("seconds", round(time.monotonic() - started, 2))
             seal(Overlay(self.path), name, entry)
-            forget_all(self.path)
             status = "finished"
         except KeyboardInterrupt:
             status = "cancelled"
@@ -264,6 +269,17 @@ class Run:
             entry.status = session.status = self.header.status = status
             entry.ended = session.ended = now()
             self.save()
+            if status == "finished":
+                forget_all(self.path)
+
+    def unfinish(self, stage: str) -> None:
+        """Make of a stage that ended one that was interrupted, and that goes on from what is there. Hold the lock."""
+        self._written.begin(self.path)
+        for file in lines_of(self.path, stage):
+            self._written.note(file)
+        entry = self.header.stages.begun()[stage]
+        entry.status, entry.seal, entry.counts = "started", {}, {}
+        self.save()
 
     # -- lines --------------------------------------------------------------------------------------------------
 

@@ -100,6 +100,10 @@ class DetectStage(Stage):
     loaded_by: str | None = Field(
         None, description="class of diffusers that loads the model, as the model card tells; none before it is loaded"
     )
+    sampling_doubt: str = Field(
+        "",
+        description="why samples are not what users of the model see, so that copies may be missed; empty if they are",
+    )
     design: DesignRecord | None = Field(
         None,
         description="after how many samples a prompt was judged, and by how many copies; none before it is settled",

@@ -78,7 +78,9 @@ def changed(run: Path, stage: str, entry: Stage, names: Iterable[str]) -> list[s
 def _leave_out_later_fields(told: dict[str, Any]) -> None:
     """Take out of what a header says of a stage the fields that runs of an earlier time do not have, where they
     hold nothing: the digests that such runs were sealed with are without them."""
-    later = ("witnesses", "known_copies", "sources", "drawn", "rounds", "weights_sha256", "config_sha256")
+    later = (
+        "witnesses", "known_copies", "sources", "drawn", "rounds", "weights_sha256", "config_sha256", "sampling_doubt",
+    )  # fmt: skip
     for name in later:
         if name in told and not told[name]:
             del told[name]
@@ -103,6 +105,13 @@ def _told(entry: Stage) -> str:
     _leave_out_later_fields(told)
     told["settings"] = {k: v for k, v in told["settings"].items() if k not in entry.settings.free}
     return digest(json.dumps(told, sort_keys=True))
+
+
+def lines_of(run: Path, stage: str) -> list[Path]:
+    """The files of lines that a stage writes, as far as they are there. What people say is theirs, and no stage's."""
+    names = dict.fromkeys((*OUTPUTS.get(stage, ()), *SEALED[stage], *UNREAD[stage]))
+    found = [run / name for name in names if name.endswith(".jsonl") and name != REVIEWS and (run / name).is_file()]
+    return found + [file for name in names if (run / name).is_dir() for file in (run / name).rglob("*.jsonl")]
 
 
 def list_of(stage: str) -> str:

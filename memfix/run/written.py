@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,21 @@ DIGEST_ENDING = ".written"
 DRAWN = ".drawn.jsonl"
 """In a folder of samples: the digest of each picture, written before the picture counts as done."""
 
+LEDGER = ".written"
+"""In a run, while a stage has not ended: that there are such digests, so that a copy without them is told from a kill
+before the first one."""
+
 
 class Written:
     """The digests of the files of one run, as one process writes them."""
 
     def __init__(self) -> None:
         self._totals: dict[Path, tuple[int, Any]] = {}
+
+    def begin(self, run: Path) -> None:
+        """Before a stage writes anything: from here on its lines have digests."""
+        with errors_of(run / LEDGER):
+            (run / LEDGER).touch()
 
     def note(self, file: Path) -> None:
         """Take down what a file holds now; of one that only grew since, only its end is read."""
@@ -67,6 +77,23 @@ class Written:
                 os.truncate(file, int(size))
 
 
+def require_notes(run: Path, stage: str) -> None:
+    """Raise MemfixError where all digests of an interrupted stage are gone: nothing that it wrote can be believed."""
+    if not (run / LEDGER).exists() and not any(run.rglob(f".*{DIGEST_ENDING}")):
+        raise MemfixError(
+            f"{run} lacks the hidden files that say what its {stage} stage wrote before the interruption.",
+            "Copy them too (cp -a, rsync without --exclude), or make that stage anew: detect in a new run, or unlearn "
+            "or recheck with --overwrite.",
+        )
+
+
+def drop_unnoted(files: Iterable[Path]) -> None:
+    """Remove lines that have no digest, as those of a kill between the two have: they are made anew."""
+    for file in files:
+        if not _beside(file).exists():
+            file.unlink()
+
+
 def require_drawn(picture: Path, digest: str) -> None:
     """Raise MemfixError where a picture is not what was drawn."""
     if sha256([picture]) != digest:
@@ -78,7 +105,7 @@ def require_drawn(picture: Path, digest: str) -> None:
 
 def forget_all(run: Path) -> None:
     """Remove the digests of a stage that has ended, since its seal has others."""
-    for name in (f".*{DIGEST_ENDING}", DRAWN):
+    for name in (f".*{DIGEST_ENDING}", DRAWN, LEDGER):
         for beside in run.rglob(name):
             beside.unlink()
 

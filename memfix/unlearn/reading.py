@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 import torch
 from torch import nn
 
-from memfix.config.unlearn import UnlearnSettings
+from memfix.config.unlearn import STAYS, UnlearnSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.unlearn.objective import terms
 from memfix.unlearn.objective.methods import METHODS, Method, window
@@ -111,7 +111,7 @@ def check_settings(method: Method, settings: UnlearnSettings, given: Iterable[st
             raise _useless(name, "it is for a LoRA, but all weights are trained", "--lora")
         if name in VALIDATION_SETTINGS and not (settings.closed or settings.validation_steps):
             raise _useless(name, "there is no validation during training", "--validation-steps")
-        if name == "lr_scheduler" and settings.closed:
+        if name == "lr_scheduler" and settings.closed and settings.lr_scheduler not in STAYS:
             raise _useless(name, "a closed loop finds the learning rate as it goes", "--loop open")
 
 

@@ -116,3 +116,11 @@ def test_too_few_samples_to_compare_with_each_other_are_refused(tmp_path: Path, 
     assert len(read(tmp_path / "p.txt", num_samples=3).prompts) == 1
     picture(0).save(tmp_path / "a.png")
     assert len(read(tmp_path / "p.txt", tmp_path / "a.png", num_samples=samples).references) == 1
+
+
+def test_further_frames_of_references_are_counted_and_told(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "a.png")
+    sources = read("an owl by a lake", tmp_path)
+    assert sources.count_frames(0, "") == ""
+    assert "(2), a.tif among them" in sources.count_frames(2, "a.tif")
+    assert sources.records()["references"].seen == 3 and sources.records()["references"].used == 1

@@ -14,7 +14,10 @@ STEP = Step.model_construct(step=1, loss_keep=2.0, loss_forget=1.0, seconds=0.1)
 
 def test_no_tracker_is_needed(tmp_path: Path) -> None:
     check_trackers(())
-    with trackers((), tmp_path / "run", "training", {"rank": 16}) as told:
+    check_trackers(("none",))
+    with pytest.raises(MemfixError, match="none stands alone"):
+        check_trackers(("none", "tensorboard"))
+    with trackers(("none",), tmp_path / "run", "training", {"rank": 16}) as told:
         told.log(STEP)
     assert not any(tmp_path.iterdir())
 

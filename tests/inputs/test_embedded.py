@@ -74,22 +74,29 @@ def test_tables_in_a_folder(table: Path) -> None:
 def test_a_list_of_pictures_in_a_row(tmp_path: Path) -> None:
     both = [{"bytes": png(0), "path": None}, {"bytes": png(1), "path": None}]
     file = write(tmp_path / "a.parquet", [both, [], both[:1]], pa.list_(IMAGE))
-    wrong = WrongRows(skip=True)
-    references = read_references(str(file), [], wrong)
+    tally = Tally()
+    references = read_references(str(file), [], tally=tally)
     assert [r.file_name for r in references] == [f"a.parquet#image:{place}" for place in ("1+0", "1+1", "3+0")]
     assert open_image(references[1].path).tobytes() == picture(1).tobytes()
-    assert wrong.first == [f"{file}:2 names no image file"]
+    assert tally.passed_over == {PassedOver.NO_PICTURE: 1} and tally.first[PassedOver.NO_PICTURE] == f"{file}:2"
 
 
 def test_rows_that_hold_none_and_rows_that_name_a_file(tmp_path: Path) -> None:
     picture(1).save(tmp_path / "1.png")
     cells = [{"bytes": png(0), "path": "0.png"}, {"bytes": None, "path": "1.png"}, None, {"bytes": None, "path": None}]
-    wrong = WrongRows(skip=True)
+    tally = Tally()
     file = write(tmp_path / "a.parquet", cells, file_name=["0.jpg", None, None, None])  # this column names another
-    references = read_references(str(file), [], wrong)
+    references = read_references(str(file), [], tally=tally)
     assert [r.file_name for r in references] == ["a.parquet#image:1+0", "1.png"]
     assert [open_image(r.path).tobytes() for r in references] == [picture(i).tobytes() for i in range(2)]
-    assert wrong.count == 2
+    assert tally.passed_over == {PassedOver.NO_PICTURE: 2}
+
+
+def test_a_row_without_a_picture_that_names_a_file_has_that(tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "1.png")
+    cells = [{"bytes": png(0), "path": None}, None]
+    file = write(tmp_path / "a.parquet", cells, file_name=[None, "1.png"])
+    assert [r.file_name for r in read_references(str(file), [])] == ["a.parquet#image:1+0", "1.png"]
 
 
 def test_memory_is_that_of_a_row_group(tmp_path: Path) -> None:
@@ -291,3 +298,22 @@ def test_columns_of_numbers_are_no_pictures(tmp_path: Path) -> None:
         str(write(tmp_path / "a.parquet", [{"bytes": png(0), "path": None}], **more)), [], tally=tally
     )
     assert not tally.passed_over
+
+
+@pytest.mark.parametrize("kind", [IMAGE, pa.binary()])
+def test_rows_without_a_picture_are_counted(tmp_path: Path, kind: pa.DataType) -> None:
+    held = {"bytes": png(1), "path": None} if kind is IMAGE else png(1)
+    table, tally = write(tmp_path / "a.parquet", [None, held], kind), Tally()
+    assert [r.text for r in read_references(str(table), [], tally=tally)] == ["disc 1"]
+    assert tally.passed_over == {PassedOver.NO_PICTURE: 1}
+    assert [len(p.references) for p in read_prompts(str(table))] == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["", "#", "a#b:1+0.c", "100%", "%23", "a.b", "é"])
+def test_columns_may_have_any_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({name: pa.array([png(0), png(1)], pa.binary()), "text": ["disc 0", "disc 1"]}), path)
+    references = read_references(str(path), [])
+    assert [r.text for r in references] == ["disc 0", "disc 1"]
+    assert [read(r.path) for r in references] == [png(0), png(1)]
+    assert [container(r.path) for r in references] == [path.resolve()] * 2

@@ -10,7 +10,9 @@ from PIL import EpsImagePlugin, Image, PngImagePlugin
 
 from memfix.errors import MemfixError
 from memfix.inputs import opening
-from memfix.inputs.opening import MOST_PIXELS, MOST_TEXT, TooManyPixelsError, open_image, undecoded
+from memfix.inputs.opening import MOST_PIXELS, MOST_TEXT, TooManyPixelsError, open_first, open_image, undecoded
+from memfix.inputs.references import opened, read_references
+from memfix.inputs.wrong_rows import WrongRows
 from tests.conftest import picture
 from tests.inputs.test_contents import FORMATS, encoded
 
@@ -109,3 +111,15 @@ def test_levels_that_are_no_numbers_are_no_picture(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(MemfixError, match=r"a\.tif"):
         open_image(str(tmp_path / "a.tif"))
+
+
+@pytest.mark.parametrize("ending", ["tif", "gif", "png", "webp", "mpo"])
+def test_frames_behind_the_first_are_counted(tmp_path: Path, ending: str) -> None:
+    first, *others = (Image.new("RGB", (32, 32), colour) for colour in ("red", "blue", "green"))
+    first.save(tmp_path / f"a.{ending}", save_all=True, append_images=others)
+    first.save(tmp_path / "b.png")
+    image, further = open_first(tmp_path / f"a.{ending}")
+    assert further == 2 and image.getpixel((3, 3))[0] > 250
+    wrong = WrongRows()
+    assert len(list(opened(read_references(str(tmp_path), []), wrong))) == 2
+    assert wrong.frames == 2 and wrong.first_frames.endswith(f"a.{ending}")

@@ -447,3 +447,23 @@ def test_a_row_that_says_two_things_under_one_name_is_refused(tmp_path: Path, ro
     pq.write_table(pa.table({"Text": ["a cat"], "text": ["a dog"]}), tmp_path / "p.parquet")
     with pytest.raises(MemfixError, match=r"p\.parquet names the column 'text' twice"):
         read_prompts(str(tmp_path / "p.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        ("an owl\ra fox\r", "p.txt"), ("an owl\ra fox", "p.txt"), ("text,seed\ran owl,1\ra fox,2\r", "p.csv"),
+        ("text\tseed\ran owl\t1\ra fox\t2\r", "p.txt"), ('{"text": "an owl"}\r{"text": "a fox"}\r', "p.jsonl"),
+    ],
+)  # fmt: skip
+def test_lines_of_an_old_mac(tmp_path: Path, content: str, name: str) -> None:
+    (tmp_path / name).write_bytes(content.encode())
+    assert [p.text for p in read_prompts(str(tmp_path / name))] == ["an owl", "a fox"]
+
+
+def test_a_row_that_ends_early_has_empty_cells(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "a.png")
+    (tmp_path / "p.csv").write_text("image,text\na.png,an owl\na.png\n")
+    tally = Tally()
+    assert [p.text for p in read_prompts(str(tmp_path / "p.csv"), tally=tally)] == ["an owl"]
+    assert tally.passed_over == {PassedOver.UNCAPTIONED: 1}

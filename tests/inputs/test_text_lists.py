@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from memfix.errors import MemfixError
-from memfix.inputs.prompts import AS_TABLE, NOT_THERE, WAS_TAKEN_OUT, read_prompts
+from memfix.inputs.line_options import without_options
+from memfix.inputs.no_prompts import WrongLineError
+from memfix.inputs.prompt_rows import WAS_TAKEN_OUT
+from memfix.inputs.prompts import AS_TABLE, NOT_THERE, read_prompts
 from memfix.inputs.references import read_references
 from memfix.inputs.tally import PassedOver, Tally
-from memfix.inputs.text_lists import CUT_OPTIONS, MARKS_TAKEN_OFF, Form, WrongLineError, form_of, without_options
+from memfix.inputs.text_lists import CUT_OPTIONS, MARKS_TAKEN_OFF, Form, form_of
 from memfix.inputs.wrong_rows import WrongRows
 from tests.conftest import picture
 

@@ -20,6 +20,10 @@ from tests.conftest import tiny_pipeline
         ("stabilityai/sd-turbo", 4, 1.0, ""),
         ("turbo/stable-diffusion-v1-4", 50, 7.5, ""),
         ("turbolence", 50, 7.5, ""),
+        ("ordinary", 1, 0.0, "in 1 step and without guidance"),
+        ("ordinary", 50, 1.0, "drawn without guidance"),
+        ("ordinary", 3, 7.5, "drawn in 3 steps, as"),
+        ("ordinary", 4, 3.0, ""),
     ],
 )
 def test_a_name_tells(name: str, steps: int, guidance: float, told: str) -> None:

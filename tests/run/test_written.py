@@ -88,3 +88,41 @@ def test_digests_end_with_the_stage(run: Run) -> None:
             DRAWN, f".{DRAWN}.written", ".p.jsonl.written",
         }  # fmt: skip
     assert not [*run.path.rglob(".*.written"), *run.path.rglob(DRAWN)]
+
+
+def without(run: Run, pattern: str) -> None:
+    """Lose the hidden files, as copies with cp -r run/* or rsync --exclude '.*' do."""
+    for file in run.path.rglob(pattern):
+        file.unlink()
+
+
+def test_a_copy_without_hidden_files_is_refused_by_name(run: Run) -> None:
+    without(run, ".*")
+    with pytest.raises(MemfixError, match="lacks the hidden files that say what its recheck stage wrote") as caught:
+        go_on(run)
+    assert "cp -a" in caught.value.hint
+    run.discard("recheck")
+    assert go_on(Run.open(run.path)) == []
+
+
+def test_lines_whose_digest_alone_is_lost_are_made_anew(run: Run) -> None:
+    without(run, ".*.written")
+    assert go_on(run) == []
+
+
+def test_a_kill_before_the_first_digest_costs_no_more_than_those_lines(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "r")
+    with pytest.raises(RuntimeError), run.stage(RecheckStage, RecheckSettings(), RecheckInputs(weights_sha256="a"), []):
+        raise RuntimeError
+    (run.path / "after").mkdir()
+    (run.path / NAME).write_text(prompts(1)[0].model_dump_json() + "\n")
+    assert go_on(Run.open(run.path)) == []
+
+
+def test_what_ended_and_goes_on_is_noted_as_it_is(run: Run) -> None:
+    assert go_on(run) == ["p1", "p2"]
+    with run.lock():
+        run.unfinish("recheck")
+    (run.path / NAME).write_text("")
+    with pytest.raises(MemfixError, match="is not what was written"):
+        go_on(Run.open(run.path))

@@ -70,6 +70,11 @@ def test_what_other_settings_leave_without_effect_is_refused(values: dict, name:
         check_settings(METHODS["siss"], UnlearnSettings(**values), [name])
 
 
+@pytest.mark.parametrize("word", ["constant", "constant_with_warmup"])
+def test_a_learning_rate_that_stays_may_be_said_of_a_closed_loop(word: str) -> None:
+    check_settings(METHODS["siss"], UnlearnSettings(loop="closed", lr_scheduler=word), ["lr_scheduler"])
+
+
 def test_what_forgets_nothing_cannot_work_against_an_attack() -> None:
     check_settings(METHODS["siss"], UnlearnSettings(adversarial_steps=3), ["adversarial_steps"])
     with pytest.raises(MemfixError, match="adversarial_steps has no effect: method 'naive' has no forget term"):

@@ -302,6 +302,10 @@ def test_learning_rate_by_hand() -> None:
     falling = UnlearnSettings(lr_warmup_steps=0, max_train_steps=8, lr_scheduler="cosine")
     assert [lr_factor(i, falling) for i in (0, 4)] == [1, pytest.approx(0.5)]
     assert lr_factor(7, falling) == pytest.approx(0.5 * (1 + math.cos(math.pi * 7 / 8)))
+    line = falling.model_copy(update={"lr_scheduler": "linear", "lr_warmup_steps": 1})
+    assert [lr_factor(i, line) for i in (0, 4, 6)] == [0.5, 0.5, 0.25]
+    warmed = level.model_copy(update={"lr_scheduler": "constant_with_warmup"})
+    assert [lr_factor(i, warmed) for i in range(5)] == [lr_factor(i, level) for i in range(5)]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

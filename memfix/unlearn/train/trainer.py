@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from memfix.config.unlearn import UnlearnSettings
+from memfix.config.unlearn import STAYS, UnlearnSettings
 from memfix.errors import MemfixError
 from memfix.models.denoiser import BACKWARD, Network
 from memfix.models.device import autocast_dtype, memory_for, tf32
@@ -262,6 +262,7 @@ def less_memory(settings: UnlearnSettings, sharded: bool = False) -> str:
 def lr_factor(step: int, settings: UnlearnSettings) -> float:
     """The learning rate at a step, as a share of its full value."""
     rise = min(1.0, (step + 1) / (settings.lr_warmup_steps + 1))
-    if settings.closed or settings.lr_scheduler == "constant":
+    done = step / max(1, settings.max_train_steps)
+    if settings.closed or settings.lr_scheduler in STAYS:
         return rise
-    return rise * 0.5 * (1 + math.cos(math.pi * step / settings.max_train_steps))
+    return rise * (1 - done if settings.lr_scheduler == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
