@@ -5,6 +5,7 @@ The configuration of each family travels with memfix, in `configs/`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +42,8 @@ OTHERS = {
 """What diffusers calls kinds of files → in plain words; other kinds are named as diffusers does."""
 WRITTEN = {"epsilon": EPSILON, "v": V}
 """As the metadata of a file have it (modelspec.prediction_type) → in diffusers' words."""
+RESOLUTION = re.compile(r"\s*(\d+)\s*(?:[xX×,]\s*(\d+)\s*)?")
+"""Width, and height where it is another one (modelspec.resolution)."""
 
 
 class Contents(NamedTuple):
@@ -50,7 +53,7 @@ class Contents(NamedTuple):
     """`sd1`, `sd2` or `xl`."""
     prediction: str | None
     """What the network predicts, where the file says so."""
-    side: int | None
+    size: tuple[int, int] | None
     """Height and width of pictures in pixels, where the file says so."""
     lacks: tuple[str, ...]
     """Parts of a model that are not in the file: `vae`, `text_encoder`, `text_encoder_2`."""
@@ -66,14 +69,20 @@ def contents(file: Path) -> Contents:
     require_unscaled(file, shapes)
     family = _family(file, shapes)
     told = WRITTEN.get(metadata.get("modelspec.prediction_type", ""))
-    side = metadata.get("modelspec.resolution", "").split("x")[0]
     parts = {"vae": (VAE,), "text_encoder": (CLIP_OF_XL,) if family == "xl" else (CLIP, OPEN_CLIP)}
     parts |= {SECOND_ENCODER: (OPEN_CLIP_OF_XL,)} if family == "xl" else {}
     lacks = tuple(part for part, prefixes in parts.items() if not any(key.startswith(prefixes) for key in shapes))
     return Contents(
-        family, V if "v_pred" in shapes else told, int(side) if side.isdecimal() else None, lacks, tuple(shapes),
-        "ztsnr" in shapes,
+        family, V if "v_pred" in shapes else told, _size(metadata.get("modelspec.resolution", "")), lacks,
+        tuple(shapes), "ztsnr" in shapes,
     )  # fmt: skip
+
+
+def _size(resolution: str) -> tuple[int, int] | None:
+    """Height and width of `832x1216`, which has the width first, or of `512`; None for other words."""
+    found = RESOLUTION.fullmatch(resolution)
+    width, height = (int(side) for side in found.groups(found[1])) if found else (0, 0)
+    return (height, width) if width and height else None
 
 
 def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
@@ -154,8 +163,10 @@ def _build(file: Path, found: Contents, prediction: str, donors: Mapping[str, Pa
     if found.zero_snr and "rescale_betas_zero_snr" in pipe.scheduler.config:
         scheduled |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     pipe.register_modules(scheduler=pipe.scheduler.from_config(pipe.scheduler.config, **scheduled))
-    if found.side:
-        pipe.unet.register_to_config(sample_size=found.side // pipe.vae_scale_factor)
+    if found.size:
+        latents = LatentSpace(pipe)
+        height, width = (side // latents.step * latents.step for side in found.size)
+        latents.resize(height, width)
     return pipe
 
 

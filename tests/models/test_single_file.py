@@ -86,9 +86,21 @@ def test_keys_tell_the_family_and_metadata_the_rest(tmp_path: Path) -> None:
     told = {"modelspec.prediction_type": "v", "modelspec.resolution": "768x768"}
     one, two = written(tmp_path / "1.safetensors", base(768)), written(tmp_path / "2.safetensors", base(1024), told)
     assert contents(one)[:4] == ("sd1", None, None, ())
-    assert contents(two)[:4] == ("sd2", "v_prediction", 768, ())
+    assert contents(two)[:4] == ("sd2", "v_prediction", (768, 768), ())
     marked = written(tmp_path / "3.safetensors", base(768) | {"v_pred": (1,)})
     assert contents(marked).prediction == "v_prediction"
+
+
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        ("832x1216", (1216, 832)), ("1216X832", (832, 1216)), ("832 × 1216", (1216, 832)), ("832,1216", (1216, 832)),
+        ("512", (512, 512)), ("", None), ("0x0", None), ("any", None), ("512x512x3", None),
+    ],
+)  # fmt: skip
+def test_the_width_of_pictures_comes_first(tmp_path: Path, words: str, size: tuple[int, int] | None) -> None:
+    """As kohya's scripts write it and SwarmUI reads it; memfix has heights first."""
+    assert contents(written(tmp_path / "m.safetensors", base(768), {"modelspec.resolution": words})).size == size
 
 
 def test_what_a_file_lacks_is_named_and_may_come_from_elsewhere(tmp_path: Path) -> None:
@@ -211,7 +223,7 @@ def test_a_file_of_xl_holds_the_pipeline_that_it_was_made_of(tmp_path: Path) -> 
     pipe.save_pretrained(tmp_path / "folder")
     file = save_original(pipe, tmp_path / "xl.safetensors", {"modelspec.resolution": "24x24"})
     told = contents(file)
-    assert told[:4] == ("xl", None, 24, ())
+    assert told[:4] == ("xl", None, (24, 24), ())
     found = single_file.load_single_file(file, {}, tmp_path / "folder")
     assert found.unet.config.sample_size == 12
     for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
