@@ -220,8 +220,8 @@ def _tell_of_model(model: DiffusionModel, settings: DetectSettings, talk: Talk) 
         talk.warn(advice)
     if len(gpus := places_for(settings.mixed_precision)) > 1:
         talk.say(f"{len(gpus)} GPUs sample beside each other.")
-    if doubt := model.doubt():
-        talk.warn(doubt)
+    for warning in filter(None, [*model.remarks, model.doubt()]):
+        talk.warn(warning)
     if told := model.ill_sampled(settings.model, settings.num_inference_steps, settings.guidance_scale):
         talk.warn(told)
 

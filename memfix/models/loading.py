@@ -29,6 +29,7 @@ from memfix.models.inversion import Inversion, add_embeddings
 from memfix.models.lora import Adapter
 from memfix.models.model import DiffusionModel
 from memfix.models.probe import LIKE_NOISE
+from memfix.models.samplers import keep_zero_snr
 from memfix.models.xl import XLModel
 from memfix.offline import is_offline
 
@@ -219,6 +220,7 @@ def load(
             f"{source.name} is a {type(pipe).__name__}; so far only {folders.SUPPORTED} are supported.",
             f"Give a {' or '.join(_supported())}.",
         )
+    remarks = [keep_zero_snr(pipe)]
     _check_noise(pipe, source.name)
     require_plain_guidance(pipe, source.name)
     pipe.set_progress_bar_config(disable=True)
@@ -236,6 +238,7 @@ def load(
         model.denoiser.hold_in(dtype)
         pipe.to(device())
     _check_prediction(model, source.name)
+    model.remarks = [told for told in remarks if told]
     return model
 
 

@@ -38,6 +38,7 @@ class DiffusionModel:
     text: text → what the denoiser is told of it.  latents: picture → latents; their shape; noise.
     denoiser: noisy latents → prediction; the weights that are trained.  adapters: LoRAs on top of it.
     schedule: the noise that it was trained on, and what its predictions mean.
+    remarks: what users are to know of how it was loaded.
     """
 
     def __init__(self, pipe: StableDiffusionPipeline) -> None:
@@ -47,6 +48,7 @@ class DiffusionModel:
         self.latents = LatentSpace(pipe)
         self.denoiser = Denoiser(pipe)
         self.adapters = Adapters(pipe)
+        self.remarks = list[str]()
         self._room = Room()
         self._away: torch.device | None = None
 

@@ -22,6 +22,7 @@ from memfix.models.latents import LatentSpace
 from memfix.models.original import unet_names
 from memfix.models.parts import SECOND_ENCODER, load_part, require_unscaled, require_whole, without_numbers
 from memfix.models.probe import LIKE_NOISE, likeness_to_noise
+from memfix.models.samplers import ZERO_SNR
 from memfix.models.text import TextReader
 from memfix.models.xl import XLReader
 
@@ -160,9 +161,10 @@ def _build(file: Path, found: Contents, prediction: str, donors: Mapping[str, Pa
         if isinstance(part, nn.Module):
             require_whole(file, name, without_numbers(part))
     scheduled: dict[str, Any] = {"prediction_type": prediction}
-    if found.zero_snr and "rescale_betas_zero_snr" in pipe.scheduler.config:
-        scheduled |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    pipe.register_modules(scheduler=pipe.scheduler.from_config(pipe.scheduler.config, **scheduled))
+    if found.zero_snr:
+        scheduled |= {ZERO_SNR: True, "timestep_spacing": "trailing"}
+    own = dict(pipe.scheduler.config) | scheduled  # keeps what this class has no argument for
+    pipe.register_modules(scheduler=pipe.scheduler.from_config(own, **scheduled))
     if found.size:
         latents = LatentSpace(pipe)
         height, width = (side // latents.step * latents.step for side in found.size)
