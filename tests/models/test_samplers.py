@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 
 from memfix.models import loading, single_file
 from memfix.models.model import DiffusionModel
-from memfix.models.sampling import plan_samples
 from memfix.models.samplers import ZERO_SNR
+from memfix.models.sampling import plan_samples
 from memfix.records import Prompt
 from tests.conftest import tiny_pipeline
 from tests.original_layout import original_state
@@ -55,11 +55,13 @@ def test_a_folder_whose_sampler_passes_over_its_noise_is_drawn_by_ddim(tmp_path:
     model = loading.load(loading.locate(str(tmp_path)))
     (told,) = model.remarks
     assert kind.__name__ in told and "DDIMScheduler" in told
-    pipe.register_modules(
-        scheduler=DDIMScheduler.from_config(
-            tiny_pipeline("v_prediction").scheduler.config, **{ZERO_SNR: True}, timestep_spacing="trailing"
-        )
-    )
+    own = pipe.scheduler.config
+    wanted = DDIMScheduler(
+        beta_start=own.beta_start, beta_end=own.beta_end, beta_schedule=own.beta_schedule, clip_sample=False,
+        set_alpha_to_one=own.get("set_alpha_to_one", True), prediction_type="v_prediction",
+        rescale_betas_zero_snr=True, timestep_spacing="trailing",
+    )  # fmt: skip
+    pipe.register_modules(scheduler=wanted)
     assert alike(drawn(model), by_diffusers(pipe)) and not alike(drawn(model), drawn(plain))
 
 
