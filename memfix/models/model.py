@@ -22,7 +22,7 @@ from memfix.models.device import autocast
 from memfix.models.distilled import FEW_STEPS, SLIGHT_GUIDANCE, own_sampling
 from memfix.models.finite import require_finite, require_finite_weights
 from memfix.models.latents import LatentSpace, generators
-from memfix.models.probe import LIKE_NOISE, likeness_to_noise
+from memfix.models.probe import EPSILON, V, asked_prediction
 from memfix.models.room import Room
 from memfix.models.samplers import other_sampler
 from memfix.models.schedule import NoiseSchedule
@@ -65,15 +65,23 @@ class DiffusionModel:
     def doubt(self) -> str:
         """Why it may not predict what its scheduler says; empty where nothing speaks for that.
 
-        An untrained network cannot be told from one of v, which is why this is no error.
+        Untrained networks are told from those of ε and of v, but the latter only by one answer, which is why this is
+        no error.
         """
-        if self.schedule.prediction_type != "epsilon" or self.likeness_to_noise() > LIKE_NOISE:
+        said, asked = self.schedule.prediction_type, self.asked_prediction()
+        if asked == said:
             return ""
+        kind = f"as one of '{asked}' does" if asked else f"neither as one of '{EPSILON}' nor as one of '{V}' does"
         return (
-            "The scheduler says that the model predicts the noise (prediction_type 'epsilon'), but its answer to pure "
-            "noise is not like it, as is so of models of 'v_prediction' and of untrained ones. If that is wrong, all "
-            "samples are noise, and no copy is found in them."
+            f"The scheduler says that the model predicts '{said}' (prediction_type), but it answers noise {kind}"
+            f"{'' if asked else ', as damaged and untrained networks do'}. If it is so, all samples are noise, and no "
+            "copy is found in them."
         )
+
+    def asked_prediction(self) -> str | None:
+        """What its network predicts by its answers to noise; see `probe`."""
+        with self.denoiser.as_held():
+            return asked_prediction(self._pipe, self.text.encode([""]))
 
     def ill_sampled(self, name: str, steps: int, guidance: float) -> str:
         """Why samples of these steps and guidance are not what its users see; empty where nothing speaks for that."""
@@ -85,11 +93,6 @@ class DiffusionModel:
             f"{steps} steps and guidance {guidance:g} it does not draw what its users see, and copies may be missed. "
             f"Give --num-inference-steps {kind.steps} --guidance-scale {kind.guidance:g}, or what its makers say."
         )
-
-    def likeness_to_noise(self) -> float:
-        """Correlation of its answer to pure noise with the noise; see `probe`."""
-        with self.denoiser.as_held():
-            return likeness_to_noise(self._pipe, self.text.encode([""]))
 
     def frames(self, images: Sequence[Image.Image]) -> torch.Tensor | None:
         """What the denoiser is told of pictures beside their texts, as `Conditioning.time_ids`; None if it is not."""

@@ -21,13 +21,12 @@ from memfix.errors import MemfixError
 from memfix.models.latents import LatentSpace
 from memfix.models.original import unet_names
 from memfix.models.parts import SECOND_ENCODER, load_part, require_unscaled, require_whole, without_numbers
-from memfix.models.probe import LIKE_NOISE, likeness_to_noise
+from memfix.models.probe import EPSILON, V, asked_prediction
 from memfix.models.samplers import ZERO_SNR
 from memfix.models.text import TextReader
 from memfix.models.xl import XLReader
 
 CONFIGS = Path(__file__).parent / "configs"
-V, EPSILON = "v_prediction", "epsilon"
 FIRST_LAYER, CLASSES = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.label_emb.0.0.weight"
 VAE, CLIP, OPEN_CLIP = "first_stage_model.decoder.", "cond_stage_model.transformer.", "cond_stage_model.model."
 CLIP_OF_XL, OPEN_CLIP_OF_XL = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
@@ -130,21 +129,38 @@ def load_single_file(
     """Build the model of a file, with parts from elsewhere in the place of its own.
 
     Where the file does not say what its network predicts, the network is asked. config: folder of another
-    configuration than that of the family. Raises MemfixError for a file that is not whole, and for one that says what
-    its network does not do.
+    configuration than that of the family. Raises MemfixError for a file that is not whole, for one that says what
+    its network does not do, and for a network that does neither of both.
     """
     found = contents(file)
     pipe = _build(file, found, found.prediction or EPSILON, donors, config)
     reader = XLReader(pipe, LatentSpace(pipe)) if found.family == "xl" else TextReader(pipe)
-    asked = EPSILON if likeness_to_noise(pipe, reader.encode([""])) > LIKE_NOISE else V
+    asked = asked_prediction(pipe, reader.encode([""]))
+    if asked is None and found.prediction != V:  # what is said to be V may be untrained, which `doubt` tells
+        raise MemfixError(
+            f"The network of {file} answers noise neither as one of '{EPSILON}' nor as one of '{V}' does: its weights "
+            "are damaged or untrained, and its pictures would be copies of nothing.",
+            "Restore the file. If the network is as it should be, say what it predicts: modelspec.prediction_type in "
+            "the file's metadata ('v'), or prediction_type of the scheduler in a folder of diffusers.",
+        )
     if found.prediction is None and asked == V:
         pipe = _build(file, found, V, donors, config)
-    elif found.prediction not in (None, asked):
+    elif asked and found.prediction not in (None, asked):
         raise MemfixError(
             f"{file} says that it predicts '{found.prediction}', but its network answers as one of '{asked}' does.",
             "Correct modelspec.prediction_type in its metadata.",
         )
     return pipe
+
+
+def untold(file: Path, pipe: StableDiffusionPipeline | StableDiffusionXLPipeline) -> str:
+    """What users are to know of a file that does not say what its model predicts; empty where that is noise, as usual."""
+    if contents(file).prediction is not None or pipe.scheduler.config.prediction_type == EPSILON:
+        return ""
+    return (
+        f"{file} does not say what its network predicts. It is taken for '{V}', as the network answers so: noise alone "
+        "not with the noise, but half a picture's noise. If that is wrong, no copy is found in its samples."
+    )
 
 
 def _build(file: Path, found: Contents, prediction: str, donors: Mapping[str, Path], config: Path | None) -> Any:
