@@ -222,7 +222,8 @@ def _tell_of_model(model: DiffusionModel, settings: DetectSettings, talk: Talk) 
         talk.say(f"{len(gpus)} GPUs sample beside each other.")
     for warning in filter(None, [*model.remarks, model.doubt()]):
         talk.warn(warning)
-    if told := model.ill_sampled(settings.model, settings.num_inference_steps, settings.guidance_scale):
+    on_top = [adapter.path for adapter in adapters_of(settings)]
+    if told := model.ill_sampled(settings.model, settings.num_inference_steps, settings.guidance_scale, on_top):
         talk.warn(told)
 
 

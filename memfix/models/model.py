@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from memfix.models.context import ContextEdit, taken_off
 from memfix.models.course import Course, sampler
 from memfix.models.denoiser import Denoiser
 from memfix.models.device import autocast
-from memfix.models.distilled import FEW_STEPS, SLIGHT_GUIDANCE, own_sampling
+from memfix.models.distilled import FEW_STEPS, SLIGHT_GUIDANCE, lora_sampling, own_sampling
 from memfix.models.finite import require_finite, require_finite_weights
 from memfix.models.latents import LatentSpace, generators
 from memfix.models.probe import EPSILON, V, asked_prediction
@@ -83,16 +83,23 @@ class DiffusionModel:
         with self.denoiser.as_held():
             return asked_prediction(self._pipe, self.text.encode([""]))
 
-    def ill_sampled(self, name: str, steps: int, guidance: float) -> str:
-        """Why samples of these steps and guidance are not what its users see; empty where nothing speaks for that."""
-        kind = own_sampling(self._pipe, name)
-        if kind is None or (steps <= FEW_STEPS and guidance <= SLIGHT_GUIDANCE):
+    def ill_sampled(self, name: str, steps: int, guidance: float, adapters: Iterable[Path] = ()) -> str:
+        """Why samples of these steps and guidance are not what its users see; empty where nothing speaks for that.
+
+        adapters: LoRAs that are a part of it, by which it may be distilled as well.
+        """
+        if steps <= FEW_STEPS and guidance <= SLIGHT_GUIDANCE:
             return ""
-        return (
-            f"{name} looks like a model that was distilled to be sampled in few steps ({kind.word}). With "
-            f"{steps} steps and guidance {guidance:g} it does not draw what its users see, and copies may be missed. "
-            f"Give --num-inference-steps {kind.steps} --guidance-scale {kind.guidance:g}, or what its makers say."
-        )
+        kinds = [(name, own_sampling(self._pipe, name)), *((str(path), lora_sampling(path)) for path in adapters)]
+        for what, kind in kinds:
+            if kind:
+                return (
+                    f"{what} looks like a model or a LoRA that was distilled to be sampled in few steps ({kind.word}). "
+                    f"With {steps} steps and guidance {guidance:g} it does not draw what its users see, and copies may "
+                    f"be missed. Give --num-inference-steps {kind.steps} --guidance-scale {kind.guidance:g}, or what "
+                    "its makers say."
+                )
+        return ""
 
     def frames(self, images: Sequence[Image.Image]) -> torch.Tensor | None:
         """What the denoiser is told of pictures beside their texts, as `Conditioning.time_ids`; None if it is not."""

@@ -154,7 +154,7 @@ def load_single_file(
 
 
 def untold(file: Path, pipe: StableDiffusionPipeline | StableDiffusionXLPipeline) -> str:
-    """What users are to know of a file that does not say what its model predicts; empty where that is noise, as usual."""
+    """What users are to know of a file that does not say what its model predicts; empty where that is ε, as usual."""
     if contents(file).prediction is not None or pipe.scheduler.config.prediction_type == EPSILON:
         return ""
     return (
