@@ -82,7 +82,7 @@ class ModelSource:
             used = folders.used_files(path, variant)
             weights, config = sha256_of(path, used.weights), sha256_of(path, used.config)
         if donors:
-            told = [weights, *(f"{part} {_content_of(donor)}" for part, donor in sorted(donors.items()))]
+            told = [weights, *(f"{part} {_content_of(part, donor)}" for part, donor in sorted(donors.items()))]
             weights = hashlib.sha256("\n".join(told).encode()).hexdigest()
         return cls(name, path, revision, weights, config, variant, donors)
 
@@ -94,10 +94,9 @@ class ModelSource:
         return replace(self, sha256=hashlib.sha256(told.encode()).hexdigest(), embeddings=added)
 
 
-def _content_of(donor: Path) -> str:
-    """What identifies the weights that a part comes from."""
-    files = [donor] if donor.is_file() else [donor / f.path for f in files_below(donor, again=True) if not f.problem]
-    return sha256_of(donor.parent, files)
+def _content_of(part: str, donor: Path) -> str:
+    """What identifies a part that comes from elsewhere, its configuration included."""
+    return sha256_of(donor.parent, parts.donor_files(part, donor).files)
 
 
 def locate(
@@ -247,9 +246,12 @@ def _of_folder(source: ModelSource) -> Any:
     own = parts.load_parts(source.path, source.variant, given)
     checked = folders.read_index(source.path).get("_class_name") == StableDiffusionPipeline.__name__
     without = {"safety_checker": None, "requires_safety_checker": False} if checked else {}
-    return DiffusionPipeline.from_pretrained(
+    pipe: Any = DiffusionPipeline.from_pretrained(
         source.path, variant=source.variant, use_safetensors=True, **without, **own, **given
     )  # fmt: skip
+    if isinstance(pipe, tuple(FAMILIES)):
+        parts.require_fitting(pipe, source.name)
+    return pipe
 
 
 def _check_noise(pipe: Any, name: str) -> None:

@@ -20,7 +20,14 @@ from transformers import CLIPTokenizer
 from memfix.errors import MemfixError
 from memfix.models.latents import LatentSpace
 from memfix.models.original import unet_names
-from memfix.models.parts import SECOND_ENCODER, load_part, require_unscaled, require_whole, without_numbers
+from memfix.models.parts import (
+    SECOND_ENCODER,
+    load_part,
+    require_fitting,
+    require_unscaled,
+    require_whole,
+    without_numbers,
+)
 from memfix.models.probe import EPSILON, V, asked_prediction
 from memfix.models.samplers import ZERO_SNR
 from memfix.models.text import TextReader
@@ -176,6 +183,7 @@ def _build(file: Path, found: Contents, prediction: str, donors: Mapping[str, Pa
     for name, part in pipe.components.items():
         if isinstance(part, nn.Module):
             require_whole(file, name, without_numbers(part))
+    require_fitting(pipe, str(file))
     scheduled: dict[str, Any] = {"prediction_type": prediction}
     if found.zero_snr:
         scheduled |= {ZERO_SNR: True, "timestep_spacing": "trailing"}
