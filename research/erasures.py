@@ -5,10 +5,11 @@
 FOLDER keeps a detection, a training and a re-check for each erasure, so that an interrupted study goes on. One line an
 erasure is added to `erasures.jsonl` among the results; `--table` prints them as the table in `unlearning_runs.md`.
 
-The prompts are those of the half on which no setting was chosen. Trainings are those of plain.toml, which was found on
-the bundled model; another method has its own defaults in it, and is not tuned any further. The contrasts leave the
-weights alone (the prompts' embeddings are moved, at the time of inference) or set some of them to 0 (those that matter
-most to the training images and least to other pictures).
+The prompts are those of the half on which no setting was chosen. The first two trainings are what everyone gets who
+asks for nothing else: the closed loop. The others are those of plain.toml, which was found on the bundled model;
+another method has its own defaults in it, and is not tuned any further. The contrasts leave the weights alone (the
+prompts' embeddings are moved, at the time of inference) or set some of them to 0 (those that matter most to the
+training images and least to other pictures).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -46,6 +47,7 @@ TARGETS = [
 ]  # fmt: skip
 ATTACKS = {"wording": "other wordings", "embedding": "embedding", "noised": "noised image"}
 RECHECK = RecheckSettings(num_fresh=8, attacks=",".join(ATTACKS), attack_samples=8, control_pictures=4)
+DEFAULTS: dict[str, Literal["lora", "full"]] = {"defaults": "lora", "defaults, all weights": "full"}
 TRAINED: dict[str, dict[str, Any]] = {
     "siss": {},
     "siss, reworded": {"reword": True},
@@ -58,7 +60,7 @@ TRAINED: dict[str, dict[str, Any]] = {
     "anchor": {"method": "anchor"},
 }
 NOTHING, EMBEDDINGS, PRUNED = "nothing", "embeddings moved at inference", "weights pruned"
-NAMES = [NOTHING, *TRAINED, EMBEDDINGS, PRUNED]
+NAMES = [NOTHING, *DEFAULTS, *TRAINED, EMBEDDINGS, PRUNED]
 SHARE = 0.01  # of each weight matrix of the UNet that pruning sets to 0
 
 
@@ -70,7 +72,7 @@ def pruned(detection: Detection, model: DiffusionModel, pairs: Run) -> Diffusion
     """
     found = written_pairs(pairs)
     bank = build_bank(model, found, list(encode_pairs(model, found)))
-    model.prepare_training("full", 1, 0)
+    model.prepare_training("full", 1, 0, dora=False)
     weights = {name: p for name, p in model.denoiser.trained().items() if p.ndim > 1}
     network, parameters = model.denoiser.network("no"), list(weights.values())
     view, window = View(bank.schedule.prediction_type), (0, len(bank.schedule))
@@ -86,14 +88,21 @@ def pruned(detection: Detection, model: DiffusionModel, pairs: Run) -> Diffusion
     return model
 
 
+def settings_of(name: str) -> UnlearnSettings:
+    """What an erasure trains with."""
+    if name in DEFAULTS:
+        return UnlearnSettings(weights=DEFAULTS[name])
+    values = {"reword": False, **TRAINED[name]}
+    preset = for_weights(DEMO["unlearn"], values.get("weights", "lora")) | {"max_train_steps": 35} | values
+    return UnlearnSettings.model_validate(preset)
+
+
 def erased(study: Study, name: str) -> tuple[Run, list[Change]]:
     """The re-check of one erasure, and the run that it is in."""
     base = study.detected("all", TARGETS)
-    if name in TRAINED:
-        values = {"reword": False, **TRAINED[name]}
-        preset = for_weights(DEMO["unlearn"], values.get("weights", "lora")) | {"max_train_steps": 35} | values
+    if name in DEFAULTS or name in TRAINED:
         run = study.copy_of(base, name)
-        flow.unlearn(run, UnlearnSettings.model_validate(preset), [], QUIET)
+        flow.unlearn(run, settings_of(name), [], QUIET)
         run = Run.open(run.path)
         return run, flow.recheck(run, RECHECK, [], QUIET)
     run = study.copy_of(base, name)

@@ -89,6 +89,12 @@ class UnlearnSettings(Settings):
     prior_batch_size: int = Field(
         16, ge=0, description="Prior items per pass: further keep items, from prompts outside the mixture."
     )
+    prior_prompts: int = Field(
+        24,
+        ge=0,
+        description="Prior items are of at least so many prompts: where fewer are clean, pictures are sampled of "
+        "captions of the training images, and then of ordinary texts.",
+    )
     prior_target: Literal["picture", "model"] = Field(
         "model",
         description="Target of the prior items, and of keep images that were drawn under another wording of the "

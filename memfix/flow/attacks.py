@@ -129,16 +129,14 @@ class Attacks:
 
         Raises MemfixError for one that the run has not written down.
         """
-        shown = {v.prompt_id: v.reference for v in self.detection.verdicts}
-        paths = {r.file_name: r for r in self.detection.references}
-        prompts = self.detection.memorized(Role.PROMPT)
-        lost = next((p for p in prompts if shown[p.id] not in paths), None)
+        shown, prompts = self.detection.shown, self.detection.memorized(Role.PROMPT)
+        lost = next((p for p in prompts if p.id not in shown), None)
         if lost is not None:
             raise MemfixError(
-                f"The training image of '{lost.text}', {shown[lost.id]}, is not among those that the run wrote down.",
+                f"The training image of '{lost.text}' is not among those that the run wrote down.",
                 "Detect again in a new run.",
             )
-        return [Chosen(prompt, paths[shown[prompt.id]]) for prompt in prompts]
+        return [Chosen(prompt, shown[prompt.id]) for prompt in prompts]
 
     def _bench(self, model: DiffusionModel, original: dict[str, torch.Tensor]) -> Bench:
         rule = self.detection.rule

@@ -48,7 +48,7 @@ class ControlPictures:
         run, wanted = self.detection.run, self.settings.control_pictures
         asked = {c.reference: c for c in run.read(self.file, ControlPicture)}
         found: list[Chosen] = []
-        for number, reference in enumerate(self._never_copied()[: TRIES * wanted], 1):
+        for number, reference in enumerate(never_copied(self.detection, self.groups)[: TRIES * wanted], 1):
             if len(found) == wanted:
                 break
             prompt = Prompt(id=f"clean{number:04d}", text=reference.text, role=Role.CONTROL)
@@ -71,20 +71,23 @@ class ControlPictures:
             copies += sum(own in {self.groups.get(name, name) for name in names} for names in shown)
         return ControlPicture(reference=reference.file_name, text=prompt.text, copies=copies, samples=n)
 
-    def _never_copied(self) -> list[Reference]:
-        groups = self.groups
-        copied = {groups.get(name, name) for s in self.detection.scores if s.copy_ for name in (s.reference, s.shows)}
-        texts = {p.text for p in self.detection.memorized(Role.PROMPT)}
-        clean = [
-            r
-            for r in self.detection.references
-            if r.text.strip()
-            and r.text not in texts
-            and groups.get(r.file_name, r.file_name) not in copied
-            and not self._is_a_sample(r)
-        ]
-        return sorted(clean, key=lambda r: hashlib.sha256(r.file_name.encode()).digest())
 
-    def _is_a_sample(self, reference: Reference) -> bool:
-        """Whether it stands in for a training image that nobody has: the model drew it, so it is no clean one."""
-        return Path(reference.path).is_relative_to(self.detection.folder.resolve())
+def never_copied(detection: Detection, groups: Mapping[str, str]) -> list[Reference]:
+    """The training images with a caption that no sample was a copy of, nor of a near-copy of them, in the same order
+    each time, whatever that of the list is. Captions of memorized prompts are left out."""
+    copied = {groups.get(name, name) for s in detection.scores if s.copy_ for name in (s.reference, s.shows)}
+    texts = {p.text for p in detection.memorized(Role.PROMPT)}
+    clean = [
+        r
+        for r in detection.references
+        if r.text.strip()
+        and r.text not in texts
+        and groups.get(r.file_name, r.file_name) not in copied
+        and not _is_a_sample(detection, r)
+    ]
+    return sorted(clean, key=lambda r: hashlib.sha256(r.file_name.encode()).digest())
+
+
+def _is_a_sample(detection: Detection, reference: Reference) -> bool:
+    """Whether it stands in for a training image that nobody has: the model drew it, so it is no clean one."""
+    return Path(reference.path).is_relative_to(detection.folder.resolve())

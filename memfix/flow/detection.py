@@ -94,6 +94,13 @@ class Detection:
         found = {v.prompt_id for v in self.verdicts if v.verdict is Label.MEMORIZED}
         return [p for p in self.prompts if p.id in found and p.role is role]
 
+    @cached_property
+    def shown(self) -> dict[str, Reference]:
+        """By memorized prompt, the training image that most of its copies show, if the run has written that down."""
+        references = {r.file_name: r for r in self.references}
+        memorized = [v for v in self.verdicts if v.verdict is Label.MEMORIZED and v.reference]
+        return {v.prompt_id: references[v.reference] for v in memorized if v.reference in references}
+
     # -- what it was made of: opened again, and refused where it is something else now ------------------------------
 
     @property

@@ -26,10 +26,19 @@ from memfix.run.folder import Run
 from memfix.run.header import UnlearnStage
 from memfix.run.inputs import UnlearnInputs
 from memfix.run.outputs import MODEL
-from memfix.unlearn.data.pairs import short_of_keep
+from memfix.unlearn.data.pairs import short_of_keep, short_of_prior
+from memfix.unlearn.data.prior import EACH
 from memfix.unlearn.objective.methods import Method, get_method, window
 from memfix.unlearn.objective.modifiers import parameter_group
-from memfix.unlearn.reading import PRIOR_ITEMS, check_settings, kinds_used, prior_strength, settings_of, settled
+from memfix.unlearn.reading import (
+    PRIOR_ITEMS,
+    check_settings,
+    kinds_used,
+    prior_prompts,
+    prior_strength,
+    settings_of,
+    settled,
+)
 from memfix.unlearn.train.adversary import MOVES, POINTS
 from memfix.unlearn.train.checkpoint import LATEST, chosen_step
 from memfix.variants.table import VARIANT_KINDS
@@ -124,10 +133,11 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
     written = [] if overwrite else run.read(PAIRS, Pair)
     pairs = written or _known_pairs(detection, settings)
     variants = 0 if written else _variants(pairs, method, settings)
+    further = 0 if written else short_of_prior(pairs, prior_prompts(method, settings)) * EACH
     model = open_model(detection, settings)
     kept = [p for p in pairs if p.side is Side.KEEP]
     own_ids = {p.id for p in found}
-    others = any(p.prompt_id not in own_ids for p in kept)
+    others = bool(further) or any(p.prompt_id not in own_ids for p in kept)
     items, more_items = (_items(method, s, others) for s in (settings, settings.adversarial()))
     passes = settings.max_train_steps * settings.gradient_accumulation_steps
     passes *= len(found) if settings.adapter_per_prompt else 1
@@ -146,13 +156,14 @@ def outline(run: Run, settings: UnlearnSettings, given: Iterable[str] = (), over
         "keep_images": sum(p.prompt_id in own_ids for p in kept),
         "prior_images": sum(p.prompt_id not in own_ids for p in kept),
         "given_keep_images": 0 if written else len(own.get(KEEP, [])),
-        "keep_variants_at_most": variants, "steps": passes // settings.gradient_accumulation_steps,
+        "keep_variants_at_most": variants, "further_prior_images_at_most": further,
+        "steps": passes // settings.gradient_accumulation_steps,
         "adversarial_steps": against // settings.gradient_accumulation_steps,
         "draws_per_prompt": round(settings.draws(len(found))), "passes": passes + against,
         "items": drawn,
-        "unet_evaluations_at_most": variants * _evaluations(detected) + asked,
+        "unet_evaluations_at_most": (variants + further) * _evaluations(detected) + asked,
         "trained_weights": trained, **footprint.told,
-        "seconds_at_most": _seconds(detection, variants, asked * (1 + LOOKING) if settings.closed else asked),
+        "seconds_at_most": _seconds(detection, variants + further, asked * (1 + LOOKING) if settings.closed else asked),
     }  # fmt: skip
 
 

@@ -11,27 +11,39 @@ from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
 from memfix.files import digest, sha256
+from memfix.flow.control_pictures import never_copied
 from memfix.flow.detection import Detection
 from memfix.inputs.inside import container
 from memfix.inputs.references import read_references
 from memfix.models.context import ContextEdit
 from memfix.records import Pair, Reference, Score, Side
+from memfix.references.groups import representatives
 from memfix.run.folder import Run
 from memfix.run.header import UnlearnStage
 from memfix.unlearn.data.given import given_surrogates, given_to_keep
 from memfix.unlearn.data.keep_images import keep_variants
-from memfix.unlearn.data.pairs import build_pairs, stock_of
+from memfix.unlearn.data.pairs import build_pairs, short_of_prior, stock_of
+from memfix.unlearn.data.prior import prior_pictures
 from memfix.unlearn.data.sampler import Sampler
 from memfix.unlearn.data.surrogates import make_surrogates
 from memfix.unlearn.objective.methods import Method, Need, check_data
-from memfix.unlearn.reading import drawn_mixture, kinds_used, prior_strength, settings_of
+from memfix.unlearn.reading import drawn_mixture, kinds_used, prior_prompts, prior_strength, settings_of
 from memfix.unlearn.rewording import reword
 from memfix.variants.table import VARIANT_KINDS
 
-PAIRS, VARIANTS, SURROGATES = "pairs.jsonl", "variants", "surrogates"
+PAIRS, VARIANTS, PRIOR, SURROGATES = "pairs.jsonl", "variants", "prior", "surrogates"
 KEEP, INSTEAD = "keep_pictures", "surrogate_pictures"
 GATHERED = frozenset(
-    {"forget_from", "keep_folder", "keep_margin", "keep_variants", "keep_enough", "variant_kinds", "surrogates"}
+    {
+        "forget_from",
+        "keep_folder",
+        "keep_margin",
+        "keep_variants",
+        "keep_enough",
+        "variant_kinds",
+        "surrogates",
+        "prior_prompts",
+    }
 )
 """Settings that the pictures depend on; what they are used for does not matter to them."""
 
@@ -71,6 +83,9 @@ def gather(detection: Detection, entry: UnlearnStage, sample: Sampler, method: M
         made = keep_variants(sample, pairs, distinct, settings, chosen, run.path / VARIANTS)
         run.write("yields.jsonl", made.yields)
         pairs += made.pairs
+        if short := short_of_prior(pairs, prior_prompts(method, settings)):
+            captions = [r.text for r in reversed(never_copied(detection, representatives(detection.references)))]
+            pairs += prior_pictures(sample, pairs, captions, distinct, short, run.path / PRIOR)
         entry.variant_kinds = list(kinds)
         run.save()
         pairs = _write(run, pairs)  # last: with it, all that it names is there

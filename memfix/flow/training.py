@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
 import torch
+from PIL import Image
 
 from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk, counted
 from memfix.files import atomic_folder
 from memfix.flow.detection import Detection
+from memfix.flow.monitors import new_monitor, to_be_noised
 from memfix.flow.trackers import trackers
 from memfix.flow.watching import ClosedLoop, OpenLoop, ValidationLog, Watch
 from memfix.models.device import autocast_dtype
 from memfix.models.finite import first_broken_weight
 from memfix.models.model import DiffusionModel
 from memfix.models.room import Room
-from memfix.records import Ending, Label, Pair, Prompt, Role, Side, Step, Validation
+from memfix.records import Ending, Pair, Role, Side, Step, Validation
 from memfix.run.folder import Run
 from memfix.run.header import UnlearnStage
 from memfix.run.outputs import MODEL
@@ -75,12 +77,18 @@ class Training:
         run, settings, model, ranks = self.run, self.settings, self.sample.model, Ranks.here()
         ranks.shared(Work(self.bank.targets, self.bank.prior, self.bank.frames, run.path))
         trainer = _trainer(model, self.bank, self.method, settings, self.precision, ranks)
-        monitor = self._monitor() if settings.closed or settings.validation_steps else None
+        monitor, given = None, dict[str, Image.Image]()
+        if settings.closed or settings.validation_steps:
+            monitor = new_monitor(self.detection, self.sample, self.bank, self._ids(), settings, self.precision)
+        if monitor and settings.closed and settings.adversarial_steps:
+            given = to_be_noised(self.detection, monitor, self._ids(), settings)
         alike = autocast_dtype(self.precision) is autocast_dtype(self.sample.settings.mixed_precision)
         with _lightly(model, settings, self.precision if alike else "no"):
-            return self._phases(trainer, monitor, ranks)
+            return self._phases(trainer, monitor, ranks, given)
 
-    def _phases(self, trainer: Trainer, monitor: Monitor | None, ranks: Ranks) -> Ending:
+    def _phases(
+        self, trainer: Trainer, monitor: Monitor | None, ranks: Ranks, given: Mapping[str, Image.Image]
+    ) -> Ending:
         """The training, and after it the steps against an attack, if there are to be any."""
         settings, talk = self.settings, self.sample.talk
         watch = self._watch(TRAINING, trainer, monitor, ranks, settings.resume_from_checkpoint)
@@ -92,11 +100,12 @@ class Training:
             talk.warn("The adversarial steps are left out, because training was stopped.")
             return ending
         rate = settings.resolved_learning_rate() * trainer.rate
-        return self._against_attack(ending, rate, trainer, monitor, ranks)
+        return self._against_attack(ending, rate, trainer, monitor, ranks, given)
 
     def _against_attack(
-        self, ending: Ending, rate: float, before: Trainer, monitor: Monitor | None, ranks: Ranks
-    ) -> Ending:
+        self, ending: Ending, rate: float, before: Trainer, monitor: Monitor | None, ranks: Ranks,
+        given: Mapping[str, Image.Image],
+    ) -> Ending:  # fmt: skip
         """Take further steps, under embeddings that an adversary optimizes; how all of the training ended.
 
         `rate` is the learning rate that the steps `before` them came to.
@@ -107,7 +116,7 @@ class Training:
         if monitor and settings.closed:
             network = before.room.network(model.denoiser.network(self.precision))
             own = Adversary(self.bank, network, settings.train_batch_size)
-            under = AttackMonitor(monitor, own, self._ids(), self.settings.max_train_steps + 1)
+            under = AttackMonitor(monitor, own, self._ids(), self.settings.max_train_steps + 1, given)
         watch = self._watch(ADVERSARIAL, trainer, under, ranks, before=ending.step)
         then = self._train(ADVERSARIAL, "Unlearning what an attack brings back", trainer, watch, ranks)
         if under is None:
@@ -194,23 +203,6 @@ class Training:
         """Of the prompts of the bank's targets, in their order."""
         ids = {p.text: p.id for p in self.detection.prompts if p.role is Role.PROMPT}
         return [ids[target.text] for target in self.bank.targets]
-
-    def _monitor(self) -> Monitor:
-        """A monitor of the bank's targets and of prompts that were clean, controls if there are any."""
-        detection, sample = self.detection, self.sample
-        prompts = {p.id: p for p in detection.prompts}
-        targets = [prompts[i] for i in self._ids()]
-        clean = {v.prompt_id for v in detection.verdicts if v.verdict is Label.CLEAN and v.samples}
-        unharmed = [p for p in detection.prompts if p.id in clean]
-        controls = [p for p in unharmed if p.role is Role.CONTROL] or unharmed
-        if not controls:
-            sample.talk.warn(
-                "No control or other prompt is clean, so validation sees other pictures suffer only in samples of the "
-                "empty prompt. Detect with --controls."
-            )
-            controls = [Prompt(id="empty", text="")]
-        network = sample.model.denoiser.network(self.precision)
-        return Monitor(sample, network, self.bank, targets, controls, detection.scores, self.settings)
 
 
 def begun(run: Run) -> bool:

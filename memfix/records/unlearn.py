@@ -25,7 +25,7 @@ class Pair(Record):
     content: str = Field("", description="digest of the files that hold its pictures, once it is written down")
     text: str
     prompt_id: Id
-    origin: Literal["reference", "sample", "variant", "control", "given"]
+    origin: Literal["reference", "sample", "variant", "control", "given", "prior"]
     wording: str | None = Field(
         None, description="the text that a variant was sampled from, where it was another one that gave no copy"
     )

@@ -16,7 +16,7 @@ BEFORE, AFTER, MODEL = "before", "after", "model"
 ATTACKED = "attacked"  # of `memfix attack`, several of which may be at work
 OUTPUTS = {
     "unlearn": (
-        MODEL, "pairs.jsonl", "yields.jsonl", "variants", "surrogates", "training.jsonl", "validations.jsonl",
+        MODEL, "pairs.jsonl", "yields.jsonl", "variants", "prior", "surrogates", "training.jsonl", "validations.jsonl",
         "adversarial.jsonl", "adversarial_validations.jsonl", "checkpoints", "adapters", "rewordings.jsonl",
         "rewording.safetensors", "unlearn.sha256",
     ),
@@ -37,7 +37,7 @@ SEALED = {
 """What later stages and reports rest on, and must find as it was when the stage ended."""
 LATER = ("adversarial_validations.jsonl",)  # of these: what runs of an earlier time neither wrote nor sealed
 UNREAD = {
-    "detect": ("references.safetensors",), "unlearn": ("variants", "surrogates", "checkpoints", "adapters"),
+    "detect": ("references.safetensors",), "unlearn": ("variants", "prior", "surrogates", "checkpoints", "adapters"),
     "recheck": (),
 }  # fmt: skip
 """What else they leave behind, which can be large and decides nothing any more: `memfix doctor RUN` looks at it."""

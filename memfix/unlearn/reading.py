@@ -16,7 +16,7 @@ from memfix.unlearn.train.trainer import adam
 from memfix.variants.table import get_kinds
 
 OWN = frozenset(name for method in METHODS.values() for name in method.reads)
-PRIOR_ITEMS = frozenset({"prior_batch_size", "prior_target", "prior_loss_weight"})
+PRIOR_ITEMS = frozenset({"prior_batch_size", "prior_prompts", "prior_target", "prior_loss_weight"})
 SAMPLED = frozenset({"keep_margin", "keep_variants", "keep_enough"})
 GIVEN_TO_KEEP = frozenset({"keep_folder", "variant_kinds"})
 LORA = frozenset({"rank", "use_dora", "adapter_per_prompt"})
@@ -67,6 +67,12 @@ def kinds_used(method: Method, settings: UnlearnSettings) -> list[str]:
     if keeps(method, settings):
         return names
     return [name for name in names if name == "shorten"] if settings.reword else []
+
+
+def prior_prompts(method: Method, settings: UnlearnSettings) -> int:
+    """Of how many prompts prior items are to be; 0 where none are drawn."""
+    drawn = settings.prior_batch_size and settings_of(method, settings) >= PRIOR_ITEMS
+    return settings.prior_prompts if drawn else 0
 
 
 def settled(method: Method, settings: UnlearnSettings, prompts: int, processes: int = 1) -> UnlearnSettings:

@@ -147,10 +147,12 @@ def test_an_outline_counts_what_is_done(run: Run) -> None:
     told = dry_run.outline(run, settings)
     assert not (run.path / "pairs.jsonl").exists()
     assert told["memorized_prompts"] == 2
-    assert (told["passes"], told["items"]) == (6, 6 * (4 + (2 if told["prior_images"] else 0)))
+    assert (told["passes"], told["items"]) == (6, 6 * (4 + 2))
     assert told["seconds_at_most"] > 0
     assert (told["method"], told["steps"]) == ("siss", 2)
-    sampled = told["keep_variants_at_most"] * 2 * 2  # two denoising steps, with guidance
+    further = told["further_prior_images_at_most"]
+    assert further >= 2 * 22  # 2 pictures of 24 prompts, less what the two controls give
+    sampled = (told["keep_variants_at_most"] + further) * 2 * 2  # two denoising steps, with guidance
     assert told["unet_evaluations_at_most"] == sampled + told["items"]
     model = loading.load(loading.locate(run.header.stages.detect.settings.model))
     model.adapters.add(2)
@@ -161,6 +163,7 @@ def test_an_outline_counts_what_is_done(run: Run) -> None:
     assert told["keep_images"] == sum(p.side is Side.KEEP and p.origin == "sample" for p in pairs)
     assert told["prior_images"] == sum(p.origin == "control" for p in pairs)
     assert 0 < drawn <= told["keep_variants_at_most"]
+    assert sum(p.origin == "prior" for p in pairs) <= further
 
 
 def test_an_outline_counts_adversarial_steps(run: Run) -> None:
@@ -211,7 +214,7 @@ def test_what_settings_cannot_come_true_is_told(
     tmp_path: Path, model_folder: Path, reference_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = Run.open(detected_run(tmp_path, model_folder, reference_folder, controls=False))
-    unlearn(run, talk=Talk(), mixture=0.05)
+    unlearn(run, talk=Talk(), mixture=0.05, prior_prompts=0)
     said = " ".join(capsys.readouterr().err.split())
     assert "cannot hold a mixture of 0.05; 0.25 is drawn" in said
     assert "no prior items" in said

@@ -114,3 +114,23 @@ def test_decisions_on_rewording_are_written_down_for_fully_memorized_prompts(det
     assert edit is None
     assert not any(r.applied for r in detection.run.read("rewordings.jsonl", Rewording))
     assert (detection.run.path / "rewordings.jsonl").exists()
+
+
+def test_a_short_list_is_filled_up_with_other_prompts(detection: Detection) -> None:
+    with unlearning(detection, prior_prompts=5) as entry:
+        pairs = gather(detection, entry, sampler(detection), get_method("siss"), {})
+    others = {p.prompt_id for p in pairs} - set(targets(pairs))
+    further = {p.prompt_id for p in pairs if p.origin == "prior"}
+    assert further and len(others) <= 5  # fewer where one gives a copy
+    assert all(Path(p.path).parent.name == "prior" for p in pairs if p.origin == "prior")
+    assert {p.text for p in pairs if p.origin == "prior"}.isdisjoint(targets(pairs).values())
+
+
+@pytest.mark.parametrize("values", [
+    {"prior_prompts": 0}, {"prior_batch_size": 0}, {"method": "neggrad", "prior_prompts": 5},
+])  # fmt: skip
+def test_nothing_is_sampled_that_no_step_draws(detection: Detection, values: dict[str, object]) -> None:
+    with unlearning(detection, **values) as entry:
+        pairs = gather(detection, entry, sampler(detection), get_method(entry.settings.method), {})
+    assert not any(p.origin == "prior" for p in pairs)
+    assert not (detection.run.path / "prior").exists()

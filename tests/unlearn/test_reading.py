@@ -80,7 +80,7 @@ def test_what_is_off_needs_no_reader() -> None:
     values = {"method": "neggrad", "loop": "open", "prior_batch_size": 0, "keep_variants": 0, "reword": False}
     settings = UnlearnSettings(weights="full", **values)
     check_settings(METHODS["neggrad"], settings, UnlearnSettings.model_fields.keys() - {"rank", "mixture", *OWN} - {
-        "prior_target", "prior_loss_weight", "keep_enough", "num_validation_images", "validation_inference_steps",
+        "prior_target", "prior_loss_weight", "prior_prompts", "keep_enough", "num_validation_images", "validation_inference_steps",
         "clean_validations", "max_drift", "max_broken",
     })  # fmt: skip
 

@@ -76,6 +76,12 @@ def short_of_keep(pairs: Sequence[Pair], enough: int) -> dict[str, str]:
     return {p.prompt_id: p.text for p in pairs if p.side is Side.FORGET and own[p.prompt_id] < enough}
 
 
+def short_of_prior(pairs: Sequence[Pair], enough: int) -> int:
+    """How many prompts are missing besides the targets, of those that have keep images, until there are enough."""
+    targets = {p.prompt_id for p in pairs if p.side is Side.FORGET}
+    return max(0, enough - len({p.prompt_id for p in pairs} - targets))
+
+
 def safe_wordings(variants: Sequence[Pair], each: int) -> dict[str, str | None]:
     """For each target that has variants: the longest beginning all of whose `each` samples could be kept, if any."""
     kept = Counter((p.prompt_id, p.wording) for p in variants)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from PIL import Image
 
 from memfix.models.denoiser import BACKWARD
 from memfix.records import Validation
@@ -12,35 +14,47 @@ from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.train.adversary import SHORT_STEPS, Adversary
 from memfix.unlearn.train.validation import Monitor
 
+PLAIN = 2  # times as many samples under a target's own prompt as of each attack, for which there is less to search
+
 
 @dataclass(frozen=True)
 class AttackMonitor:
-    """Validates targets under their own prompts, and with as many samples under embeddings that a fresh attack finds.
+    """Validates targets under their own prompts, under embeddings that a fresh attack finds, and from their training
+    images with noise on them.
 
-    The attack is the thorougher the more samples are taken: each of its steps is taken on as many noisy points. So the
-    last look is as thorough as the re-check's attack, which takes eight of both.
+    The embedding attack is the thorougher the more samples are taken: each of its steps is taken on as many noisy
+    points. So the last look is as thorough as the re-check's attacks, which take eight of both.
 
     `targets` are the ids of the bank's targets, in their order. `first` is a step that no earlier validation of the
-    monitor was at.
+    monitor was at. `given` holds the training image of each target; it is empty where a noised picture says nothing,
+    since the model before training completes clean ones as well.
     """
 
     monitor: Monitor
     adversary: Adversary
     targets: Sequence[str]
     first: int
+    given: Mapping[str, Image.Image]
 
     def __call__(self, step: int, looked: Sequence[str], each: int) -> Validation:
-        """What can be seen after a step; copies are counted under both."""
-        started, number = time.monotonic(), self.first + 2 * step
-        plain = self.monitor(number, looked, each)
+        """What can be seen after a step, with `each` samples of a target under each attack; all copies are counted."""
+        started, number = time.monotonic(), self.first + 3 * step
+        plain = self.monitor(number, looked, PLAIN * each)
         places = [self.targets.index(i) for i in looked]
         found = self.adversary.attack(places, Draw(number=number, purpose="validations under attack"), each)
-        copies, _ = self.monitor.sampled(number + 1, looked, each, dict(zip(looked, found, strict=True)))
-        both = {i: n + copies[i] for i, n in plain.copies.items()}
-        seconds = round(time.monotonic() - started, 3)
-        return plain.model_copy(update={"step": step, "copies": both, "samples": 2 * each, "seconds": seconds})
+        seen = [plain.copies, self.monitor.sampled(number + 1, looked, each, dict(zip(looked, found, strict=True)))[0]]
+        if self.given:
+            seen.append(self.monitor.sampled(number + 2, looked, each, given=self.given)[0])
+        copies = {i: sum(own[i] for own in seen) for i in plain.copies}
+        told = {"step": step, "copies": copies, "samples": self._samples(each)}
+        return plain.model_copy(update={**told, "seconds": round(time.monotonic() - started, 3)})
 
     def evaluations(self, targets: int, each: int) -> int:
-        """How often a validation asks the network about an item, for so many targets."""
+        """How often a validation asks the network about an item, for so many targets; a sample that begins at a picture
+        counts as a whole one."""
         attack = SHORT_STEPS * each * (1 + BACKWARD)
-        return self.monitor.evaluations(targets, 2 * each) + targets * attack
+        return self.monitor.evaluations(targets, self._samples(each)) + targets * attack
+
+    def _samples(self, each: int) -> int:
+        """Of a target, in a validation."""
+        return (PLAIN + 1 + bool(self.given)) * each

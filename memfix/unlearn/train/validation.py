@@ -27,6 +27,7 @@ FIRST_SEED = 10_000_000  # neither checks nor attacks go so far
 ROOM = 64  # seeds of a target in a validation, of which it uses a few
 MOST_CONTROLS = 8  # more say little more of a mean drift
 POINTS = 64  # noisy points of each side
+NOISED_TO = 0.75  # of the timesteps, for samples that begin at a picture: what little is given of it then
 SKEW_FLOOR = 1e-3  # in the skew, from MUCS (arXiv 2605.17938)
 
 
@@ -71,19 +72,23 @@ class Monitor:
         )  # fmt: skip
 
     def sampled(
-        self, number: int, looked: Sequence[str], each: int, instead: Mapping[str, Conditioning] | None = None
-    ) -> tuple[dict[str, int], list[Score]]:
+        self, number: int, looked: Sequence[str], each: int, instead: Mapping[str, Conditioning] | None = None,
+        given: Mapping[str, Image.Image] | None = None,
+    ) -> tuple[dict[str, int], list[Score]]:  # fmt: skip
         """Copies of each target with these ids, disputed ones too, and the scores of its samples, whose noise no other
         `number` has.
 
-        `instead` holds what takes the place of what is told of a target's text.
+        `instead` holds what takes the place of what is told of a target's text, and `given` pictures that its samples
+        begin at, noised.
         """
         targets = [p for p in self._targets if p.id in looked]
-        _, scores = self._draw(targets, each, number * ROOM * len(self._targets), instead)
-        copies = dict.fromkeys((p.id for p in targets), 0)
-        for score in scores:
-            copies[score.prompt_id] += score.copy_ or bool(score.accused)
-        return copies, scores
+        _, scores = self._draw(targets, each, number * ROOM * len(self._targets), instead, given)
+        return _copies(targets, scores), scores
+
+    def forced(self, given: Mapping[Prompt, Image.Image], each: int) -> float:
+        """Share of prompts whose samples, when they begin at a noised picture that is given, show a copy."""
+        _, scores = self._draw(list(given), each, 0, given={p.id: picture for p, picture in given.items()})
+        return sum(n > 0 for n in _copies(list(given), scores).values()) / len(given)
 
     def _shapeless(self, scores: Sequence[Score]) -> dict[str, int]:
         """How many samples of a target are no pictures, for those that have such samples."""
@@ -101,8 +106,9 @@ class Monitor:
         return sum(differences) / len(differences) if differences else None
 
     def _draw(
-        self, prompts: Sequence[Prompt], each: int, skipped: int, instead: Mapping[str, Conditioning] | None = None
-    ) -> tuple[list[Image.Image], list[Score]]:
+        self, prompts: Sequence[Prompt], each: int, skipped: int, instead: Mapping[str, Conditioning] | None = None,
+        given: Mapping[str, Image.Image] | None = None,
+    ) -> tuple[list[Image.Image], list[Score]]:  # fmt: skip
         """`each` samples of every prompt, no two of any from the same noise: some noise gives copies of all of them."""
         detected, first = self._sample.settings, FIRST_SEED + skipped
         plan = [
@@ -121,7 +127,11 @@ class Monitor:
         plans, precision, model = batches(plan, detected.batch_size), detected.mixed_precision, self._sample.model
         rounded = "no" if self._settings.use_dora else precision  # DoRA reads frozen weights in full
         with model.together(), model.denoiser.in_halves(rounded):
-            for batch, images in drawn_batches(model, plans, precision, told):
+            drawn = (
+                drawn_batches(model, plans, precision, told) if given is None
+                else ((b, model.sample_from([given[s.prompt_id] for s in b], b, NOISED_TO, precision)) for b in plans)
+            )  # fmt: skip
+            for batch, images in drawn:
                 pictures += images
                 scores += self._sample.judge.score(batch, images)
         return pictures, scores
@@ -152,6 +162,14 @@ def skew(before: torch.Tensor, now: torch.Tensor) -> torch.Tensor:
 def spread(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
     """At most so many of them, from all over the list."""
     return [prompts[int(i)] for i in np.linspace(0, len(prompts) - 1, min(most, len(prompts)))]
+
+
+def _copies(prompts: Sequence[Prompt], scores: Sequence[Score]) -> dict[str, int]:
+    """Copies among the samples of each prompt, disputed ones too."""
+    copies = dict.fromkeys((p.id for p in prompts), 0)
+    for score in scores:
+        copies[score.prompt_id] += score.copy_ or bool(score.accused)
+    return copies
 
 
 def _mean(values: torch.Tensor) -> float | None:

@@ -1,0 +1,60 @@
+"""What looks at a model during a training: prompts sampled again and again, and what they are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image
+
+from memfix.config.unlearn import UnlearnSettings
+from memfix.flow.control_pictures import never_copied
+from memfix.flow.detection import Detection
+from memfix.inputs.opening import open_image
+from memfix.recheck.attacks.compare import MOST_FORCED
+from memfix.records import Label, Prompt, Role
+from memfix.references.groups import representatives
+from memfix.unlearn.data.bank import Bank
+from memfix.unlearn.data.sampler import Sampler
+from memfix.unlearn.train.validation import NOISED_TO, Monitor
+
+CLEAN_PICTURES, CLEAN_SAMPLES = 8, 4  # that the model before training is asked to complete, and how often
+
+
+def new_monitor(
+    detection: Detection, sample: Sampler, bank: Bank, ids: Sequence[str], settings: UnlearnSettings, precision: str
+) -> Monitor:
+    """A monitor of the bank's targets, whose `ids` are given, and of prompts that were clean: controls, if there are
+    any, else other prompts of the list, else those whose pictures are held. Make it before the weights move."""
+    prompts = {p.id: p for p in detection.prompts}
+    clean = {v.prompt_id for v in detection.verdicts if v.verdict is Label.CLEAN and v.samples}
+    unharmed = [p for p in detection.prompts if p.id in clean]
+    held = dict.fromkeys(text for text, _ in bank.prior if text)
+    controls = (
+        [p for p in unharmed if p.role is Role.CONTROL]
+        or unharmed
+        or [Prompt(id=f"prior{n:04d}", text=text) for n, text in enumerate(held)]
+    )
+    if not controls:
+        sample.talk.warn(
+            "No control or other prompt is clean, so validation sees other pictures suffer only in samples of the "
+            "empty prompt. Detect with --controls."
+        )
+        controls = [Prompt(id="empty", text="")]
+    network = sample.model.denoiser.network(precision)
+    return Monitor(sample, network, bank, [prompts[i] for i in ids], controls, detection.scores, settings)
+
+
+def to_be_noised(
+    detection: Detection, monitor: Monitor, ids: Sequence[str], settings: UnlearnSettings
+) -> dict[str, Image.Image]:
+    """By target, the training image that most of its copies show, for looks at what the model makes of it with noise on
+    it; the weights have not moved yet.
+
+    None where they complete clean training images as well, or where there are none of these to say that they do not.
+    """
+    clean = never_copied(detection, representatives(detection.references))[:CLEAN_PICTURES]
+    pictures = {Prompt(id=f"clean{n:04d}", text=r.text): open_image(r.path) for n, r in enumerate(clean)}
+    steps = min(settings.validation_inference_steps, detection.settings.num_inference_steps)
+    if not pictures or steps * NOISED_TO < 1 or monitor.forced(pictures, CLEAN_SAMPLES) > MOST_FORCED:
+        return {}
+    return {i: open_image(detection.shown[i].path) for i in ids if i in detection.shown}

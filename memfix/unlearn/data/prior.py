@@ -1,0 +1,54 @@
+"""Pictures of prompts that have nothing to do with what is forgotten, where the list has too few of them to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from memfix.files import errors_of
+from memfix.records import Pair, Score, Side
+from memfix.unlearn.data.sampler import Asked, Sampler
+
+EACH = 2  # pictures of a prompt
+ORDINARY = (
+    "a photo of a dog", "a cat on a windowsill", "a bowl of fruit on a wooden table", "a red car on a street",
+    "a mountain lake in the morning", "a portrait of an old man", "a woman with a hat, oil painting",
+    "a city street at night", "an abstract painting", "a logo with a leaf", "a drawing of a tree",
+    "a house with a garden", "a cup of coffee", "a ship on the sea, watercolor", "a children's book illustration",
+    "a black and white photograph of a bridge", "a vase of flowers", "a bird on a branch", "a pair of shoes",
+    "a living room with a sofa", "a poster of a concert", "a robot, digital art", "a pattern of circles",
+    "a plate of pasta",
+)  # fmt: skip
+"""Texts of every kind that a model may be asked for; they name nobody, no work and no brand."""
+
+
+def prior_pictures(
+    sample: Sampler, pairs: Sequence[Pair], captions: Sequence[str], distinct: Callable[[Score], bool], wanted: int,
+    folder: Path,
+) -> list[Pair]:  # fmt: skip
+    """Keep images, in `folder`, of so many further prompts.
+
+    The prompts are `captions` of training images first, from all over them, and ordinary texts then. One that gives a
+    copy, or a disputed sample, is left out and told of: nobody knew that it is memorized.
+    """
+    known = {p.text for p in pairs}
+    texts = [text for text in dict.fromkeys((*captions, *ORDINARY)) if text not in known][:wanted]
+    folder.mkdir(exist_ok=True)
+    asked = [Asked(f"prior{n:04d}", text) for n, text in enumerate(texts, 1)]
+    made, copied = list[Pair](), dict[str, str]()
+    for drawn, image, score in sample(asked, EACH, "Sampling other prompts to keep"):
+        if score.copy_ or score.accused:
+            copied.setdefault(drawn.text, score.reference)
+        if distinct(score):
+            path = (folder / drawn.file_name).resolve()
+            with errors_of(path):
+                image.save(path, compress_level=1)
+            made.append(
+                Pair(side=Side.KEEP, path=str(path), text=drawn.text, prompt_id=drawn.prompt_id, origin="prior")
+            )
+    for text, reference in copied.items():
+        sample.talk.warn(
+            f"'{text}' is not in the prompt list, and gives a copy of {reference}, or what a witness takes for one. "
+            "Detect with it in the list to unlearn that as well."
+        )
+    return [pair for pair in made if pair.text not in copied]
