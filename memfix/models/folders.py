@@ -108,7 +108,7 @@ def keep_unused(source: Path, folder: Path) -> None:
     for part in sorted(UNUSED):
         value = index.get(part)
         if isinstance(value, list) and value[:1] != [None] and (source / part).is_dir():
-            shutil.copytree(source / part, folder / part)
+            shutil.copytree(source / part, folder / part, dirs_exist_ok=True)
             saved[part] = value
     if "requires_safety_checker" in index:
         saved["requires_safety_checker"] = index["requires_safety_checker"]
