@@ -221,10 +221,10 @@ def _tell_of_model(model: DiffusionModel, settings: DetectSettings, talk: Talk) 
         talk.warn(advice)
     if len(gpus := places_for(settings.mixed_precision)) > 1:
         talk.say(f"{len(gpus)} GPUs sample beside each other.")
-    if doubt := model.doubt():
-        talk.warn(doubt)
-    told = model.ill_sampled(settings.model, settings.num_inference_steps, settings.guidance_scale)
-    if told:
+    for warning in filter(None, [*model.remarks, model.doubt()]):
+        talk.warn(warning)
+    on_top = [adapter.path for adapter in adapters_of(settings)]
+    if told := model.ill_sampled(settings.model, settings.num_inference_steps, settings.guidance_scale, on_top):
         talk.warn(told)
     return told
 

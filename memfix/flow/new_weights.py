@@ -95,8 +95,8 @@ class NewWeights:
         words = detection.source.embeddings
         source = self.source.knowing(words) if self.source else detection.source
         model = loading.load(source, detection.drawn_size, [*below, *self.adapters], asked_in)
-        if self.source and (doubt := model.doubt()):
-            talk.warn(doubt)
+        for warning in filter(None, [*model.remarks, model.doubt()]) if self.source else ():
+            talk.warn(warning)
         return model
 
     def rewording(self, run: Run) -> tuple[ContextEdit | None, Mapping[str, str]]:

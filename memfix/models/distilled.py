@@ -1,12 +1,13 @@
-"""Models that were distilled to sample in few steps and without guidance, told by name and sampler."""
+"""Models and LoRAs that were distilled to sample in few steps and without guidance, told by name and sampler."""
 
 from __future__ import annotations
 
 import re
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from memfix.errors import MemfixError
+from memfix.models import lora
 
 FEW_STEPS, SLIGHT_GUIDANCE = 12, 2.0
 """More than that is not what such a model was made for."""
@@ -27,13 +28,34 @@ class Distillation(NamedTuple):
 DISTILLATIONS = (
     Distillation("turbo", None, 4, 1.0), Distillation("lightning", None, 4, 1.0),
     Distillation("lcm", "LCMScheduler", 4, 1.0), Distillation("hyper", "TCDScheduler", 8, 1.0),
+    Distillation("tcd", "TCDScheduler", 4, 1.0), Distillation("dmd", "LCMScheduler", 4, 1.0),
+    Distillation("pcm", None, 4, 1.0),
 )  # fmt: skip
+TITLES = ("modelspec.title", "ss_output_name")
+"""In the metadata of a file, as kohya's scripts write them: what it was called as it was trained."""
+CACHED = "models--"  # begins the folder of a repository in the hub's cache, snapshots/REVISION/FILE below it
 
 
 def own_sampling(pipe: Any, name: str) -> Distillation | None:
     """How a model is distilled, as the last part of its name or its sampler says; None where neither does."""
-    words, sampler = re.split(r"[^a-z]+", PurePath(name).name.lower()), type(pipe.scheduler).__name__
-    return next((kind for kind in DISTILLATIONS if kind.sampler == sampler or kind.word in words), None)
+    sampler = type(pipe.scheduler).__name__
+    return next((kind for kind in DISTILLATIONS if kind.sampler == sampler), None) or _told(PurePath(name).name)
+
+
+def lora_sampling(given: Path) -> Distillation | None:
+    """How a LoRA is distilled, as its file, the folder of one that is called as all are, or its metadata says."""
+    file = lora.file_of(given)
+    with lora.opened_lora(file) as opened:
+        metadata = opened.metadata() or {}
+    cached = next((folder.name for folder in file.absolute().parents if folder.name.startswith(CACHED)), "")
+    names = [file.parent.name if file.name in (lora.FILE, lora.OF_PEFT) else file.stem, cached]
+    told = map(_told, [*names, *(metadata.get(title, "") for title in TITLES)])
+    return next(filter(None, told), None)
+
+
+def _told(name: str) -> Distillation | None:
+    words = re.split(r"[^a-z]+", name.lower())
+    return next((kind for kind in DISTILLATIONS if kind.word in words), None)
 
 
 def hardly_drawn(steps: int, guidance: float) -> str:

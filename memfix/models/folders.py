@@ -82,13 +82,33 @@ def used_files(folder: Path, variant: str | None) -> UsedFiles:
     return UsedFiles([weights[str(name)] for name in used], config)
 
 
+class PartFiles(NamedTuple):
+    """What a single part is loaded from, and the variant of its weights."""
+
+    files: list[Path]
+    variant: str | None
+
+
+def files_of_part(folder: Path, part: str) -> PartFiles:
+    """The files of a part in a folder of its own: its configuration, and its plain weights or the variant there is.
+
+    Raises MemfixError where there are several variants, none of them plain.
+    """
+    there = {f"{part}/{file.name}": file for file in sorted(folder.iterdir()) if file.is_file()}
+    variant = variant_of(list(there), None)
+    weights = [name for name in there if name.endswith(WEIGHT_FILES)]
+    used = variant_compatible_siblings(weights, variant)[0] if weights else []
+    config = [file for file in there.values() if file.suffix in CONFIG and ".index." not in file.name]
+    return PartFiles([*(there[str(name)] for name in sorted(used)), *config], variant)
+
+
 def keep_unused(source: Path, folder: Path) -> None:
     """Add to a saved pipeline the parts that it was loaded without, as they are: the safety checker among them."""
     index, saved = read_index(source), read_index(folder)
     for part in sorted(UNUSED):
         value = index.get(part)
         if isinstance(value, list) and value[:1] != [None] and (source / part).is_dir():
-            shutil.copytree(source / part, folder / part)
+            shutil.copytree(source / part, folder / part, dirs_exist_ok=True)
             saved[part] = value
     if "requires_safety_checker" in index:
         saved["requires_safety_checker"] = index["requires_safety_checker"]

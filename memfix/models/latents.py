@@ -66,18 +66,22 @@ class LatentSpace:
         height, width = self.picture_size
         return max(1, min(BATCH, DECODED_PIXELS // (height * width)))
 
+    @property
+    def step(self) -> int:
+        """Pixels that both sides of a picture are a multiple of."""
+        return math.lcm(8, int(self._pipe.vae_scale_factor))
+
     def resize(self, height: int, width: int) -> None:
         """Let the model draw pictures of another size, in pixels. Raises MemfixError for one that it cannot have."""
         if (height, width) == self.picture_size:
             return
-        factor = int(self._pipe.vae_scale_factor)
-        step = math.lcm(8, factor)
-        if height % step or width % step:
+        if height % self.step or width % self.step:
             raise MemfixError(
-                f"Pictures of {height} by {width} pixels cannot be drawn: both must be multiples of {step}.",
+                f"Pictures of {height} by {width} pixels cannot be drawn: both must be multiples of {self.step}.",
                 "Give other values to --resolution, --height and --width.",
                 ExitCode.USAGE,
             )
+        factor = int(self._pipe.vae_scale_factor)
         high, wide = height // factor, width // factor
         self._pipe.unet.register_to_config(sample_size=high if high == wide else (high, wide))
 

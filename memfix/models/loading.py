@@ -31,12 +31,13 @@ from memfix.models.distilled import require_plain_guidance
 from memfix.models.inversion import Inversion, add_embeddings
 from memfix.models.lora import Adapter
 from memfix.models.model import DiffusionModel
-from memfix.models.probe import LIKE_NOISE
+from memfix.models.probe import EPSILON, V
+from memfix.models.samplers import keep_zero_snr
 from memfix.models.xl import XLModel
 from memfix.offline import can_be_reached, is_offline
 
 PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
-PREDICTIONS = (single_file.EPSILON, single_file.V)
+PREDICTIONS = (EPSILON, V)
 FAMILIES: dict[type[Any], Callable[[Any], DiffusionModel]] = {
     StableDiffusionPipeline: DiffusionModel, StableDiffusionXLPipeline: XLModel,
 }  # fmt: skip
@@ -84,7 +85,7 @@ class ModelSource:
             used = folders.used_files(path, variant)
             weights, config = sha256_of(path, used.weights), sha256_of(path, used.config)
         if donors:
-            told = [weights, *(f"{part} {_content_of(donor)}" for part, donor in sorted(donors.items()))]
+            told = [weights, *(f"{part} {_content_of(part, donor)}" for part, donor in sorted(donors.items()))]
             weights = hashlib.sha256("\n".join(told).encode()).hexdigest()
         return cls(name, path, revision, weights, config, variant, donors)
 
@@ -96,10 +97,9 @@ class ModelSource:
         return replace(self, sha256=hashlib.sha256(told.encode()).hexdigest(), embeddings=added)
 
 
-def _content_of(donor: Path) -> str:
-    """What identifies the weights that a part comes from."""
-    files = [donor] if donor.is_file() else [donor / f.path for f in files_below(donor, again=True) if not f.problem]
-    return sha256_of(donor.parent, files)
+def _content_of(part: str, donor: Path) -> str:
+    """What identifies a part that comes from elsewhere, its configuration included."""
+    return sha256_of(donor.parent, parts.donor_files(part, donor).files)
 
 
 def locate(
@@ -242,6 +242,7 @@ def load(
             f"{source.name} is a {type(pipe).__name__}; so far only {folders.SUPPORTED} are supported.",
             f"Give a {' or '.join(_supported())}.",
         )
+    remarks = [keep_zero_snr(pipe), single_file.untold(source.path, pipe) if single else ""]
     _check_noise(pipe, source.name)
     require_plain_guidance(pipe, source.name)
     pipe.set_progress_bar_config(disable=True)
@@ -259,6 +260,7 @@ def load(
         model.denoiser.hold_in(dtype)
         pipe.to(device())
     _check_prediction(model, source.name)
+    model.remarks = [told for told in remarks if told]
     return model
 
 
@@ -267,9 +269,12 @@ def _of_folder(source: ModelSource) -> Any:
     own = parts.load_parts(source.path, source.variant, given)
     checked = folders.read_index(source.path).get("_class_name") == StableDiffusionPipeline.__name__
     without = {"safety_checker": None, "requires_safety_checker": False} if checked else {}
-    return DiffusionPipeline.from_pretrained(
+    pipe: Any = DiffusionPipeline.from_pretrained(
         source.path, variant=source.variant, use_safetensors=True, **without, **own, **given
     )  # fmt: skip
+    if isinstance(pipe, tuple(FAMILIES)):
+        parts.require_fitting(pipe, source.name)
+    return pipe
 
 
 def _check_noise(pipe: Any, name: str) -> None:
@@ -287,12 +292,12 @@ def _check_noise(pipe: Any, name: str) -> None:
             f"{' and '.join(PREDICTIONS)} are supported.",
             "If that is not what the model was trained for, correct scheduler/scheduler_config.json.",
         )
-    if config.get("prediction_type", "epsilon") == single_file.EPSILON and _begins_without_signal(pipe):
+    if config.get("prediction_type", "epsilon") == EPSILON and _begins_without_signal(pipe):
         raise MemfixError(
             f"The noise of {name} ends in noise alone (rescale_betas_zero_snr), and its {kind} begins there, where a "
-            f"network that predicts '{single_file.EPSILON}' says nothing of the picture: its pictures are no numbers.",
+            f"network that predicts '{EPSILON}' says nothing of the picture: its pictures are no numbers.",
             "Correct scheduler/scheduler_config.json: prediction_type if the model predicts "
-            f"'{single_file.V}', else rescale_betas_zero_snr.",
+            f"'{V}', else rescale_betas_zero_snr.",
         )
 
 
@@ -305,9 +310,9 @@ def _begins_without_signal(pipe: Any) -> bool:
 
 def _check_prediction(model: DiffusionModel, name: str) -> None:
     """Raise MemfixError where the scheduler takes for v what is ε by the network's own answer."""
-    if model.schedule.prediction_type == single_file.V and model.likeness_to_noise() > LIKE_NOISE:
+    if model.schedule.prediction_type == V and model.asked_prediction() == EPSILON:
         raise MemfixError(
-            f"The scheduler of {name} says '{single_file.V}' (prediction_type), but its network answers with the "
-            f"noise, as one of '{single_file.EPSILON}' does. It would draw no pictures.",
+            f"The scheduler of {name} says '{V}' (prediction_type), but its network answers with the "
+            f"noise, as one of '{EPSILON}' does. It would draw no pictures.",
             "Correct scheduler/scheduler_config.json.",
         )

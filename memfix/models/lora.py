@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from memfix.errors import MemfixError
+from memfix.errors import ExitCode, MemfixError
 from memfix.files import sha256, sort_metadata
 from memfix.models.context import ContextEdit
 
@@ -57,12 +58,23 @@ class Adapter(NamedTuple):
 
     @classmethod
     def named(cls, words: str) -> Adapter:
-        """As users write it: `PATH`, or `PATH:WEIGHT`."""
+        """As users write it: `PATH`, or `PATH:WEIGHT`. Raises MemfixError for a weight that is no strength."""
         path, colon, weight = words.rpartition(":")
-        try:
-            return cls(Path(path), float(weight)) if colon and not Path(words).exists() else cls(Path(words))
-        except ValueError:
+        if not colon or Path(words).exists():
             return cls(Path(words))
+        try:
+            strength = float(weight)
+        except ValueError:
+            if not Path(path).exists():
+                return cls(Path(words))
+            strength = math.nan
+        if not math.isfinite(strength) or strength == 0:
+            raise MemfixError(
+                f"The LoRA {path} cannot be put on the model with the strength '{weight}'.",
+                f"Give a number other than 0, with a point: {path}:0.5.",
+                ExitCode.USAGE,
+            )
+        return cls(Path(path), strength)
 
     @property
     def digest(self) -> str:

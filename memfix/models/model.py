@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,10 @@ from memfix.models.context import ContextEdit, taken_off
 from memfix.models.course import Course, sampler
 from memfix.models.denoiser import Denoiser
 from memfix.models.device import autocast
-from memfix.models.distilled import FEW_STEPS, SLIGHT_GUIDANCE, hardly_drawn, own_sampling
+from memfix.models.distilled import FEW_STEPS, SLIGHT_GUIDANCE, hardly_drawn, lora_sampling, own_sampling
 from memfix.models.finite import require_finite, require_finite_weights
 from memfix.models.latents import LatentSpace, generators
-from memfix.models.probe import LIKE_NOISE, likeness_to_noise
+from memfix.models.probe import EPSILON, V, asked_prediction
 from memfix.models.room import Room
 from memfix.models.samplers import other_sampler
 from memfix.models.schedule import NoiseSchedule
@@ -38,6 +38,7 @@ class DiffusionModel:
     text: text → what the denoiser is told of it.  latents: picture → latents; their shape; noise.
     denoiser: noisy latents → prediction; the weights that are trained.  adapters: LoRAs on top of it.
     schedule: the noise that it was trained on, and what its predictions mean.
+    remarks: what users are to know of how it was loaded.
     """
 
     def __init__(self, pipe: StableDiffusionPipeline) -> None:
@@ -47,6 +48,7 @@ class DiffusionModel:
         self.latents = LatentSpace(pipe)
         self.denoiser = Denoiser(pipe)
         self.adapters = Adapters(pipe)
+        self.remarks = list[str]()
         self._room = Room()
         self._away: torch.device | None = None
 
@@ -63,33 +65,40 @@ class DiffusionModel:
     def doubt(self) -> str:
         """Why it may not predict what its scheduler says; empty where nothing speaks for that.
 
-        An untrained network cannot be told from one of v, which is why this is no error.
+        Untrained networks are told from those of ε and of v, but the latter only by one answer, which is why this is
+        no error.
         """
-        if self.schedule.prediction_type != "epsilon" or self.likeness_to_noise() > LIKE_NOISE:
+        said, asked = self.schedule.prediction_type, self.asked_prediction()
+        if asked == said:
             return ""
+        kind = f"as one of '{asked}' does" if asked else f"neither as one of '{EPSILON}' nor as one of '{V}' does"
         return (
-            "The scheduler says that the model predicts the noise (prediction_type 'epsilon'), but its answer to pure "
-            "noise is not like it, as is so of models of 'v_prediction' and of untrained ones. If that is wrong, all "
-            "samples are noise, and no copy is found in them."
+            f"The scheduler says that the model predicts '{said}' (prediction_type), but it answers noise {kind}"
+            f"{'' if asked else ', as damaged and untrained networks do'}. If it is so, all samples are noise, and no "
+            "copy is found in them."
         )
 
-    def ill_sampled(self, name: str, steps: int, guidance: float) -> str:
-        """Why samples of these steps and guidance are not what its users see; empty where nothing speaks for that."""
-        kind = own_sampling(self._pipe, name)
+    def asked_prediction(self) -> str | None:
+        """What its network predicts by its answers to noise; see `probe`."""
+        with self.denoiser.as_held():
+            return asked_prediction(self._pipe, self.text.encode([""]))
+
+    def ill_sampled(self, name: str, steps: int, guidance: float, adapters: Iterable[Path] = ()) -> str:
+        """Why samples of these steps and guidance are not what its users see; empty where nothing speaks for that.
+
+        adapters: LoRAs that are a part of it, by which it may be distilled as well.
+        """
+        kinds = [(name, own_sampling(self._pipe, name)), *((str(path), lora_sampling(path)) for path in adapters)]
+        what, kind = next(((what, kind) for what, kind in kinds if kind), (name, None))
         if kind is None:
             return hardly_drawn(steps, guidance)
         if steps <= FEW_STEPS and guidance <= SLIGHT_GUIDANCE:
             return ""
         return (
-            f"{name} looks like a model that was distilled to be sampled in few steps ({kind.word}). With "
+            f"{what} looks like a model or a LoRA that was distilled to be sampled in few steps ({kind.word}). With "
             f"{steps} steps and guidance {guidance:g} it does not draw what its users see, and copies may be missed. "
             f"Give --num-inference-steps {kind.steps} --guidance-scale {kind.guidance:g}, or what its makers say."
         )
-
-    def likeness_to_noise(self) -> float:
-        """Correlation of its answer to pure noise with the noise; see `probe`."""
-        with self.denoiser.as_held():
-            return likeness_to_noise(self._pipe, self.text.encode([""]))
 
     def frames(self, images: Sequence[Image.Image]) -> torch.Tensor | None:
         """What the denoiser is told of pictures beside their texts, as `Conditioning.time_ids`; None if it is not."""

@@ -69,6 +69,35 @@ def without_numbers(part: nn.Module) -> list[str]:
     return [name for name, weight in part.state_dict().items() if weight.is_meta]
 
 
+def donor_files(part: str, donor: Path) -> folders.PartFiles:
+    """What a part is loaded from: one file, or its own folder, of a model or alone; nothing else has a say."""
+    return folders.files_of_part(_folder_in(donor, part), part) if donor.is_dir() else folders.PartFiles([donor], None)
+
+
+def _folder_in(donor: Path, part: str) -> Path:
+    return donor / part if (donor / part).is_dir() else donor
+
+
+def require_fitting(pipe: Any, name: str) -> None:
+    """Raise MemfixError for a text encoder of another width than the denoiser reads, and for a VAE of other latents."""
+    network, latents = pipe.unet.config, pipe.vae.config.latent_channels
+    encoders = [part for part in (ENCODER, SECOND_ENCODER) if getattr(pipe, part, None) is not None]
+    told = {part: int(getattr(pipe, part).config.hidden_size) for part in encoders}
+    wanted, wide = network.cross_attention_dim, sum(told.values())
+    widths = {wanted} if isinstance(wanted, int) else set(wanted)
+    if network.get("encoder_hid_dim") is None and told and widths != {wide}:
+        raise MemfixError(
+            f"The denoiser of {name} reads texts of {', '.join(map(str, sorted(widths)))} numbers a token, and they "
+            f"have {' + '.join(f'{width} ({part})' for part, width in told.items())}.",
+            f"Give {donor_flag(ENCODER)} one of the same family.",
+        )
+    if latents != network.in_channels:
+        raise MemfixError(
+            f"The denoiser of {name} works on latents of {network.in_channels} channels, and its vae has {latents}.",
+            f"Give {donor_flag('vae')} one of the same family.",
+        )
+
+
 def load_part(part: str, donor: Path, config: Path) -> nn.Module:
     """A part of a model from a folder of its own, from a diffusers model, or from one file.
 
@@ -78,8 +107,7 @@ def load_part(part: str, donor: Path, config: Path) -> nn.Module:
     found: nn.Module
     try:
         if donor.is_dir():
-            folder = donor / part if (donor / part).is_dir() else donor
-            return _load_folder(part, kind, folder, None)
+            return _load_folder(part, kind, _folder_in(donor, part), donor_files(part, donor).variant)
         held = load_single_file_checkpoint(donor)
         require_unscaled(donor, held)
         found = load_single_file_sub_model(

@@ -5,6 +5,7 @@ The configuration of each family travels with memfix, in `configs/`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,13 +20,20 @@ from transformers import CLIPTokenizer
 from memfix.errors import MemfixError
 from memfix.models.latents import LatentSpace
 from memfix.models.original import unet_names
-from memfix.models.parts import SECOND_ENCODER, load_part, require_unscaled, require_whole, without_numbers
-from memfix.models.probe import LIKE_NOISE, likeness_to_noise
+from memfix.models.parts import (
+    SECOND_ENCODER,
+    load_part,
+    require_fitting,
+    require_unscaled,
+    require_whole,
+    without_numbers,
+)
+from memfix.models.probe import EPSILON, V, asked_prediction
+from memfix.models.samplers import ZERO_SNR
 from memfix.models.text import TextReader
 from memfix.models.xl import XLReader
 
 CONFIGS = Path(__file__).parent / "configs"
-V, EPSILON = "v_prediction", "epsilon"
 FIRST_LAYER, CLASSES = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.label_emb.0.0.weight"
 VAE, CLIP, OPEN_CLIP = "first_stage_model.decoder.", "cond_stage_model.transformer.", "cond_stage_model.model."
 CLIP_OF_XL, OPEN_CLIP_OF_XL = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
@@ -41,6 +49,8 @@ OTHERS = {
 """What diffusers calls kinds of files → in plain words; other kinds are named as diffusers does."""
 WRITTEN = {"epsilon": EPSILON, "v": V}
 """As the metadata of a file have it (modelspec.prediction_type) → in diffusers' words."""
+RESOLUTION = re.compile(r"\s*(\d+)\s*(?:[xX×,]\s*(\d+)\s*)?")
+"""Width, and height where it is another one (modelspec.resolution)."""
 
 
 class Contents(NamedTuple):
@@ -50,7 +60,7 @@ class Contents(NamedTuple):
     """`sd1`, `sd2` or `xl`."""
     prediction: str | None
     """What the network predicts, where the file says so."""
-    side: int | None
+    size: tuple[int, int] | None
     """Height and width of pictures in pixels, where the file says so."""
     lacks: tuple[str, ...]
     """Parts of a model that are not in the file: `vae`, `text_encoder`, `text_encoder_2`."""
@@ -66,14 +76,20 @@ def contents(file: Path) -> Contents:
     require_unscaled(file, shapes)
     family = _family(file, shapes)
     told = WRITTEN.get(metadata.get("modelspec.prediction_type", ""))
-    side = metadata.get("modelspec.resolution", "").split("x")[0]
     parts = {"vae": (VAE,), "text_encoder": (CLIP_OF_XL,) if family == "xl" else (CLIP, OPEN_CLIP)}
     parts |= {SECOND_ENCODER: (OPEN_CLIP_OF_XL,)} if family == "xl" else {}
     lacks = tuple(part for part, prefixes in parts.items() if not any(key.startswith(prefixes) for key in shapes))
     return Contents(
-        family, V if "v_pred" in shapes else told, int(side) if side.isdecimal() else None, lacks, tuple(shapes),
-        "ztsnr" in shapes,
+        family, V if "v_pred" in shapes else told, _size(metadata.get("modelspec.resolution", "")), lacks,
+        tuple(shapes), "ztsnr" in shapes,
     )  # fmt: skip
+
+
+def _size(resolution: str) -> tuple[int, int] | None:
+    """Height and width of `832x1216`, which has the width first, or of `512`; None for other words."""
+    found = RESOLUTION.fullmatch(resolution)
+    width, height = (int(side) for side in found.groups(found[1])) if found else (0, 0)
+    return (height, width) if width and height else None
 
 
 def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
@@ -120,21 +136,38 @@ def load_single_file(
     """Build the model of a file, with parts from elsewhere in the place of its own.
 
     Where the file does not say what its network predicts, the network is asked. config: folder of another
-    configuration than that of the family. Raises MemfixError for a file that is not whole, and for one that says what
-    its network does not do.
+    configuration than that of the family. Raises MemfixError for a file that is not whole, for one that says what
+    its network does not do, and for a network that does neither of both.
     """
     found = contents(file)
     pipe = _build(file, found, found.prediction or EPSILON, donors, config)
     reader = XLReader(pipe, LatentSpace(pipe)) if found.family == "xl" else TextReader(pipe)
-    asked = EPSILON if likeness_to_noise(pipe, reader.encode([""])) > LIKE_NOISE else V
+    asked = asked_prediction(pipe, reader.encode([""]))
+    if asked is None and found.prediction != V:  # what is said to be V may be untrained, which `doubt` tells
+        raise MemfixError(
+            f"The network of {file} answers noise neither as one of '{EPSILON}' nor as one of '{V}' does: its weights "
+            "are damaged or untrained, and its pictures would be copies of nothing.",
+            "Restore the file. If the network is as it should be, say what it predicts: modelspec.prediction_type in "
+            "the file's metadata ('v'), or prediction_type of the scheduler in a folder of diffusers.",
+        )
     if found.prediction is None and asked == V:
         pipe = _build(file, found, V, donors, config)
-    elif found.prediction not in (None, asked):
+    elif asked and found.prediction not in (None, asked):
         raise MemfixError(
             f"{file} says that it predicts '{found.prediction}', but its network answers as one of '{asked}' does.",
             "Correct modelspec.prediction_type in its metadata.",
         )
     return pipe
+
+
+def untold(file: Path, pipe: StableDiffusionPipeline | StableDiffusionXLPipeline) -> str:
+    """What users are to know of a file that does not say what its model predicts; empty where that is ε, as usual."""
+    if contents(file).prediction is not None or pipe.scheduler.config.prediction_type == EPSILON:
+        return ""
+    return (
+        f"{file} does not say what its network predicts. It is taken for '{V}', as the network answers so: noise alone "
+        "not with the noise, but half a picture's noise. If that is wrong, no copy is found in its samples."
+    )
 
 
 def _build(file: Path, found: Contents, prediction: str, donors: Mapping[str, Path], config: Path | None) -> Any:
@@ -150,12 +183,16 @@ def _build(file: Path, found: Contents, prediction: str, donors: Mapping[str, Pa
     for name, part in pipe.components.items():
         if isinstance(part, nn.Module):
             require_whole(file, name, without_numbers(part))
+    require_fitting(pipe, str(file))
     scheduled: dict[str, Any] = {"prediction_type": prediction}
-    if found.zero_snr and "rescale_betas_zero_snr" in pipe.scheduler.config:
-        scheduled |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    pipe.register_modules(scheduler=pipe.scheduler.from_config(pipe.scheduler.config, **scheduled))
-    if found.side:
-        pipe.unet.register_to_config(sample_size=found.side // pipe.vae_scale_factor)
+    if found.zero_snr:
+        scheduled |= {ZERO_SNR: True, "timestep_spacing": "trailing"}
+    own = dict(pipe.scheduler.config) | scheduled  # keeps what this class has no argument for
+    pipe.register_modules(scheduler=pipe.scheduler.from_config(own, **scheduled))
+    if found.size:
+        latents = LatentSpace(pipe)
+        height, width = (side // latents.step * latents.step for side in found.size)
+        latents.resize(height, width)
     return pipe
 
 

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
 from diffusers import LCMScheduler, UNet2DConditionModel
+from safetensors.torch import save_file
 
 from memfix.errors import MemfixError
 from memfix.models import loading
@@ -29,6 +31,34 @@ from tests.conftest import tiny_pipeline
 def test_a_name_tells(name: str, steps: int, guidance: float, told: str) -> None:
     found = DiffusionModel(tiny_pipeline()).ill_sampled(name, steps, guidance)
     assert told in found and bool(found) is bool(told)
+
+
+@pytest.mark.parametrize(
+    ("file", "metadata", "word"),
+    [
+        ("lcm-lora-sdv1-5.safetensors", {}, "lcm"),
+        ("Hyper-SD15-8steps-CFG-lora.safetensors", {}, "hyper"),
+        ("sdxl_lightning_4step_lora.safetensors", {}, "lightning"),
+        ("SDXL-Turbo-LoRA.safetensors", {}, "turbo"),
+        ("TCD-SD15-LoRA/pytorch_lora_weights.safetensors", {}, "tcd"),
+        ("models--latent-consistency--lcm-lora-sdv1-5/snapshots/1a/pytorch_lora_weights.safetensors", {}, "lcm"),
+        ("mine.safetensors", {"ss_output_name": "dmd2_sdxl_4step_lora"}, "dmd"),
+        ("mine.safetensors", {"modelspec.title": "LCM for portraits"}, "lcm"),
+        ("lcm/portrait.safetensors", {"ss_sd_model_name": "sd_xl_turbo_1.0.safetensors"}, ""),
+        ("portrait.safetensors", {}, ""),
+    ],
+)  # fmt: skip
+def test_a_lora_tells_by_its_file_and_its_metadata(
+    tmp_path: Path, file: str, metadata: dict[str, str], word: str
+) -> None:
+    """One of several is enough. At the settings that it was made for nothing is said."""
+    for path, told in ((tmp_path / file, metadata), (tmp_path / "style.safetensors", {})):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"unet.x.lora_A.weight": torch.zeros(1, 1)}, path, told)
+    model, both = DiffusionModel(tiny_pipeline()), [tmp_path / "style.safetensors", tmp_path / file]
+    found = model.ill_sampled("model", 50, 7.5, both)
+    assert (f"({word})" in found and file in found) if word else not found
+    assert model.ill_sampled("model", 4, 1.0, both) == ""
 
 
 def test_a_sampler_tells() -> None:

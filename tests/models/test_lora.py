@@ -110,3 +110,14 @@ def test_missing_and_broken_files(model_folder: Path, tmp_path: Path) -> None:
     (tmp_path / lora.FILE).write_bytes(b"not safetensors")
     with pytest.raises(MemfixError, match="cannot be read"):
         model.adapters.fuse(tmp_path)
+
+
+@pytest.mark.parametrize("weight", ["0", "0,5", "nan", "inf", "-inf", "strong", ""])
+def test_what_is_no_strength_is_refused(tmp_path: Path, weight: str) -> None:
+    file = tmp_path / "style.safetensors"
+    file.touch()
+    with pytest.raises(MemfixError, match=f"strength '{weight}'") as caught:
+        lora.Adapter.named(f"{file}:{weight}")
+    assert f"{file}:0.5" in caught.value.hint
+    assert lora.Adapter.named(f"{file}:-0.5") == lora.Adapter(file, -0.5)
+    assert lora.Adapter.named(str(file)) == lora.Adapter(file)

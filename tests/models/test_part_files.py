@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from memfix.errors import MemfixError
 from memfix.models import loading
@@ -64,6 +66,58 @@ def test_a_donor_that_is_not_whole_is_refused_and_one_that_is_takes_the_parts_pl
         with pytest.raises(MemfixError, match=f"1 weights of the part {part} are not in"):
             loading.load(loading.locate(str(model_folder), donors={part: str(donor)}))
     assert loading.load(loading.locate(str(folder), donors={part: str(model_folder)}))
+
+
+@pytest.mark.parametrize("part", ["vae", "text_encoder"])
+def test_a_donor_is_known_by_the_part_that_is_used(model_folder: Path, tmp_path: Path, part: str) -> None:
+    """As a whole model and as a folder of its own; its configuration is a part of it."""
+    donor = Path(shutil.copytree(model_folder, tmp_path / "donor"))
+
+    def known() -> list[str]:
+        return [loading.locate(str(model_folder), donors={part: str(d)}).sha256 for d in (donor, donor / part)]
+
+    before = known()
+    (donor / "README.md").write_text("x")
+    (donor / part / "checkpoint-500").mkdir()
+    (donor / part / "checkpoint-500/model.safetensors").write_bytes(b"x")
+    rewrite(weights_of(donor, "unet"), lambda state: {name: weight + 1 for name, weight in state.items()})
+    assert known() == before
+    config = donor / part / "config.json"
+    config.write_text(config.read_text() + "\n")
+    assert all(a != b for a, b in zip(known(), before, strict=True))
+    changed = known()
+    rewrite(weights_of(donor, part), lambda state: {name: weight + 1 for name, weight in state.items()})
+    assert all(a != b for a, b in zip(known(), changed, strict=True))
+
+
+@pytest.mark.parametrize("part", ["vae", "text_encoder"])
+def test_a_donor_in_half_precision_alone_is_loaded(model_folder: Path, tmp_path: Path, part: str) -> None:
+    tiny_pipeline().to(dtype=torch.float16).save_pretrained(tmp_path / "half", variant="fp16")
+    wanted = getattr(tiny_pipeline(), part).half().state_dict()
+    for donor in (tmp_path / "half", tmp_path / "half" / part):
+        found = loading.load(loading.locate(str(model_folder), donors={part: str(donor)}))._pipe
+        state = getattr(found, part).state_dict()
+        assert all(torch.equal(weight.float(), state[name].float()) for name, weight in wanted.items())
+
+
+def test_parts_of_another_family_are_refused_by_name(model_folder: Path, xl_folder: Path, tmp_path: Path) -> None:
+    """Before anything is sampled: a text encoder of another width, and a VAE of other latents."""
+    own = CLIPTextConfig.from_pretrained(model_folder / "text_encoder").to_dict()
+    CLIPTextModel(CLIPTextConfig(**own | {"hidden_size": 24, "num_attention_heads": 3})).save_pretrained(
+        tmp_path / "wide"
+    )
+    vae = AutoencoderKL.load_config(model_folder / "vae")
+    AutoencoderKL.from_config({**vae, "latent_channels": 16}).save_pretrained(tmp_path / "deep")
+    for model, told in (
+        (model_folder, r"16 numbers a token, .* 24 \(text_encoder\)"),
+        (xl_folder, "40 numbers a token"),
+    ):
+        with pytest.raises(MemfixError, match=told) as caught:
+            loading.load(loading.locate(str(model), donors={"text_encoder": str(tmp_path / "wide")}))
+        assert "--text-encoder" in caught.value.hint
+    with pytest.raises(MemfixError, match="latents of 4 channels, and its vae has 16") as caught:
+        loading.load(loading.locate(str(model_folder), donors={"vae": str(tmp_path / "deep")}))
+    assert "--vae" in caught.value.hint
 
 
 @pytest.mark.parametrize("shards", ["10GB", "20KB"])

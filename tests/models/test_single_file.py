@@ -12,14 +12,20 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from memfix.demo import MODEL
 from memfix.errors import MemfixError
 from memfix.models import loading, single_file
+from memfix.models.latents import LatentSpace, generators
 from memfix.models.original import write_like
-from memfix.models.single_file import CLASSES, CONFIGS, FIRST_LAYER, clip_tokenizer, contents
+from memfix.models.probe import HALF
+from memfix.models.single_file import CLASSES, CONFIGS, FIRST_LAYER, clip_tokenizer, contents, untold
+from memfix.models.text import TextReader
 from tests.conftest import tiny_pipeline, tiny_xl
 from tests.original_layout import CLIP, VAE, in_open_clips_words, original_state, save_original
 
 PREFIX = "model.diffusion_model."
 XL_TEXTS = "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"
 READS = f"{PREFIX}input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight"
+SAID = {"modelspec.prediction_type": "v"}
+"""Of untrained networks, which do not answer what they predict."""
+STEPS = 40
 WEIGHTS = {
     "sd1": (859_520_964, 83_653_863, 123_060_480), "sd2-epsilon": (865_910_724, 83_653_863, 340_387_840),
     "sd2-v": (865_910_724, 83_653_863, 340_387_840), "xl": (2_567_463_684, 83_653_863, 123_060_480, 694_659_840),
@@ -44,7 +50,23 @@ def pipe() -> StableDiffusionPipeline:
 
 @pytest.fixture(scope="module")
 def file(pipe: StableDiffusionPipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_original(pipe, tmp_path_factory.mktemp("single") / "tiny.safetensors")
+    return save_original(pipe, tmp_path_factory.mktemp("single") / "tiny.safetensors", SAID)
+
+
+def of_velocity() -> StableDiffusionPipeline:
+    """A network that learned to answer noise as one of v does: alone with a picture, and half of it with the noise."""
+    pipe = tiny_pipeline("v_prediction")
+    noise, powers = LatentSpace(pipe).noise(generators([0])), pipe.scheduler.alphas_cumprod
+    t = torch.tensor([len(powers) - 1, int((powers - HALF).abs().argmin())])
+    noisy = noise * (1 - powers[t]).sqrt()[:, None, None, None]
+    wanted = torch.cat([-noise.flip(-1), noise * HALF**0.5])
+    told = TextReader(pipe).encode([""]).tokens.expand(2, -1, -1)
+    steps = torch.optim.Adam(pipe.unet.parameters(), 0.01)
+    for _ in range(STEPS):
+        steps.zero_grad()
+        (pipe.unet(noisy, t, told).sample - wanted).square().mean().backward()
+        steps.step()
+    return pipe
 
 
 @pytest.mark.parametrize(
@@ -86,9 +108,21 @@ def test_keys_tell_the_family_and_metadata_the_rest(tmp_path: Path) -> None:
     told = {"modelspec.prediction_type": "v", "modelspec.resolution": "768x768"}
     one, two = written(tmp_path / "1.safetensors", base(768)), written(tmp_path / "2.safetensors", base(1024), told)
     assert contents(one)[:4] == ("sd1", None, None, ())
-    assert contents(two)[:4] == ("sd2", "v_prediction", 768, ())
+    assert contents(two)[:4] == ("sd2", "v_prediction", (768, 768), ())
     marked = written(tmp_path / "3.safetensors", base(768) | {"v_pred": (1,)})
     assert contents(marked).prediction == "v_prediction"
+
+
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        ("832x1216", (1216, 832)), ("1216X832", (832, 1216)), ("832 × 1216", (1216, 832)), ("832,1216", (1216, 832)),
+        ("512", (512, 512)), ("", None), ("0x0", None), ("any", None), ("512x512x3", None),
+    ],
+)  # fmt: skip
+def test_the_width_of_pictures_comes_first(tmp_path: Path, words: str, size: tuple[int, int] | None) -> None:
+    """As kohya's scripts write it and SwarmUI reads it; memfix has heights first."""
+    assert contents(written(tmp_path / "m.safetensors", base(768), {"modelspec.resolution": words})).size == size
 
 
 def test_what_a_file_lacks_is_named_and_may_come_from_elsewhere(tmp_path: Path) -> None:
@@ -132,23 +166,54 @@ def test_a_file_holds_the_pipeline_that_it_was_made_of(
         assert own.keys() == other.keys() and all(torch.equal(own[name], other[name]) for name in own)
 
 
-def test_the_network_is_asked_what_it_predicts(file: Path, model_folder: Path, tmp_path: Path) -> None:
-    """The bundled model was trained on ε; an untrained one does not give noise back, as one of v does not."""
+def test_the_network_is_asked_what_it_predicts(tmp_path: Path) -> None:
+    """The bundled model was trained on ε."""
     bundled = save_original(loading.load(loading.locate("demo"))._pipe, tmp_path / "d.safetensors")
     trained = single_file.load_single_file(bundled, {}, MODEL)
-    assert trained.scheduler.config.prediction_type == "epsilon"
-    assert single_file.load_single_file(file, {}, model_folder).scheduler.config.prediction_type == "v_prediction"
+    assert trained.scheduler.config.prediction_type == "epsilon" and not untold(bundled, trained)
     wrong = tmp_path / "w.safetensors"
-    save_file(load_file(tmp_path / "d.safetensors"), wrong, {"modelspec.prediction_type": "v"})
+    save_file(load_file(bundled), wrong, SAID)
     with pytest.raises(MemfixError, match="answers as one of 'epsilon'"):
         single_file.load_single_file(wrong, {}, MODEL)
+
+
+def test_a_network_that_gives_back_what_noise_hides_is_one_of_velocity_and_users_are_told(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    """As one of v does: v = γε - σz is the noise where both have their share, and the picture alone at the end."""
+    velocity = of_velocity()
+    file = save_original(velocity, tmp_path / "v.safetensors")
+    found = single_file.load_single_file(file, {}, model_folder)
+    assert found.scheduler.config.prediction_type == "v_prediction"
+    assert "does not say" in untold(file, found) and "'v_prediction'" in untold(file, found)
+    save_file(load_file(file), file, SAID)
+    assert not untold(file, single_file.load_single_file(file, {}, model_folder))
+    save_file(load_file(file), file, {"modelspec.prediction_type": "epsilon"})
+    with pytest.raises(MemfixError, match="answers as one of 'v_prediction'"):
+        single_file.load_single_file(file, {}, model_folder)
+
+
+@pytest.mark.parametrize("said", [None, "epsilon"])
+def test_a_network_that_answers_as_neither_is_refused(model_folder: Path, tmp_path: Path, said: str | None) -> None:
+    """An untrained one, and a trained one that lost the scales of some weights."""
+    told = {"modelspec.prediction_type": said} if said else None
+    pipe = loading.load(loading.locate("demo"))._pipe
+    with torch.no_grad():
+        for weight in pipe.unet.parameters():
+            weight.mul_(448 / weight.abs().max() if weight.ndim == 2 else 1)
+    scaled = save_original(pipe, tmp_path / "scaled.safetensors", told)
+    untrained = save_original(tiny_pipeline(), tmp_path / "untrained.safetensors", told)
+    for file, config in ((scaled, MODEL), (untrained, model_folder)):
+        with pytest.raises(MemfixError, match="answers noise neither as one of") as caught:
+            single_file.load_single_file(file, {}, config)
+        assert "modelspec.prediction_type" in caught.value.hint
 
 
 def test_parts_come_from_donors(pipe: StableDiffusionPipeline, file: Path, model_folder: Path, tmp_path: Path) -> None:
     """From a diffusers model, from a folder of their own, and from a file."""
     state = {name: weight for name, weight in original_state(pipe).items() if name.startswith(PREFIX)}
     bare = tmp_path / "bare.safetensors"
-    save_file(state, bare)
+    save_file(state, bare, SAID)
     for vae, texts in (
         (model_folder, file),
         (model_folder / "vae", model_folder / "text_encoder"),
@@ -199,7 +264,7 @@ def test_the_text_encoder_of_stable_diffusion_2_is_read(
     own = pipe.text_encoder.state_dict()
     rest = {name: weight for name, weight in original_state(pipe).items() if not name.startswith(CLIP)}
     words = in_open_clips_words(own) | {"cond_stage_model.model.text_projection": torch.eye(16)}
-    save_file(rest | words, tmp_path / "two.safetensors")
+    save_file(rest | words, tmp_path / "two.safetensors", SAID)
     assert contents(tmp_path / "two.safetensors").family == "sd2"
     found = single_file.load_single_file(tmp_path / "two.safetensors", {}, model_folder).text_encoder.state_dict()
     assert all(torch.equal(found[name], weight) for name, weight in own.items())
@@ -209,9 +274,9 @@ def test_a_file_of_xl_holds_the_pipeline_that_it_was_made_of(tmp_path: Path) -> 
     """Both encoders with the projection of the second, and the layers that read sizes; written back, they are there."""
     pipe = tiny_xl(layers=10)
     pipe.save_pretrained(tmp_path / "folder")
-    file = save_original(pipe, tmp_path / "xl.safetensors", {"modelspec.resolution": "24x24"})
+    file = save_original(pipe, tmp_path / "xl.safetensors", SAID | {"modelspec.resolution": "24x24"})
     told = contents(file)
-    assert told[:4] == ("xl", None, 24, ())
+    assert told[:4] == ("xl", "v_prediction", (24, 24), ())
     found = single_file.load_single_file(file, {}, tmp_path / "folder")
     assert found.unet.config.sample_size == 12
     for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
@@ -233,10 +298,10 @@ def test_both_encoders_of_xl_may_come_from_elsewhere(tmp_path: Path, monkeypatch
     whole, bare, half = (tmp_path / f"{name}.safetensors" for name in ("whole", "bare", "half"))
     state = original_state(pipe)
     save_file(state, whole)
-    save_file({name: weight for name, weight in state.items() if name.startswith((PREFIX, VAE))}, bare)
-    save_file({n: weight for n, weight in state.items() if not n.startswith("conditioner.embedders.1.")}, half)
-    assert contents(bare)[:4] == ("xl", None, None, ("text_encoder", "text_encoder_2"))
-    assert contents(half)[:4] == ("xl", None, None, ("text_encoder_2",))
+    save_file({name: weight for name, weight in state.items() if name.startswith((PREFIX, VAE))}, bare, SAID)
+    save_file({n: weight for n, weight in state.items() if not n.startswith("conditioner.embedders.1.")}, half, SAID)
+    assert contents(bare)[:4] == ("xl", "v_prediction", None, ("text_encoder", "text_encoder_2"))
+    assert contents(half)[:4] == ("xl", "v_prediction", None, ("text_encoder_2",))
     with pytest.raises(MemfixError, match="no text_encoder and no text_encoder_2") as caught:
         loading.locate(str(bare))
     assert caught.value.hint.count("--text-encoder ") == 1 and "--text-encoder-2" not in caught.value.hint
