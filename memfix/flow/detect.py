@@ -124,6 +124,7 @@ def detect(
         for p in prompts:
             if p.cut_tokens:
                 talk.warn(f"{p.source}: the prompt is {p.cut_tokens} tokens too long; the model does not see its end.")
+        _tell_of_unused_words(model, opened, talk)
         run.write("prompts.jsonl", prompts)
         judge = Judge(references, rule, witnesses=[w.rule for w in witnesses]) if references else None
         first = FirstCheck(Check(run, BEFORE, model, rule, judge, settings), talk)
@@ -142,6 +143,16 @@ def detect(
         run.save()
         run.write(f"{BEFORE}/verdicts.jsonl", found)  # last: with it, all that the header says of it is there
     return run
+
+
+def _tell_of_unused_words(model: DiffusionModel, opened: Opened, talk: Talk) -> None:
+    """A warning for each embedding that no prompt asks for, as one does whose name was changed."""
+    for embedding in opened.source.embeddings:
+        if not any(model.text.has_word(p.text, embedding.token) for p in opened.prompts):
+            talk.warn(
+                f"No prompt has the word '{embedding.token}' of embedding {embedding.path}, so that it changes no "
+                f"sample. If prompts call it otherwise: --embedding {embedding.path}:WORD."
+            )
 
 
 def _with_cut_tokens(model: DiffusionModel, prompt: Prompt) -> Prompt:

@@ -94,9 +94,14 @@ class NewWeights:
             talk.say(f"The adapter of the detection, {adapter.path}, is put on the model as well, below these weights.")
         words = detection.source.embeddings
         source = self.source.knowing(words) if self.source else detection.source
-        model = loading.load(source, detection.drawn_size, [*below, *self.adapters], asked_in)
-        for warning in filter(None, [*model.remarks, model.doubt()]) if self.source else ():
-            talk.warn(warning)
+        adapters = [*below, *map(lora.Adapter.of, self.adapters)]
+        model = loading.load(source, detection.drawn_size, adapters, asked_in)
+        if not self.are_own(detection.run):
+            own = [*model.remarks, model.doubt()] if self.source else []
+            given, on_top = detection.settings, [adapter.path for adapter in adapters]
+            own.append(model.ill_sampled(source.name, given.num_inference_steps, given.guidance_scale, on_top))
+            for warning in filter(None, own):
+                talk.warn(warning)
         return model
 
     def rewording(self, run: Run) -> tuple[ContextEdit | None, Mapping[str, str]]:

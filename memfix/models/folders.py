@@ -17,6 +17,9 @@ from memfix.files import files_below
 INDEX = "model_index.json"
 SUPPORTED = "models of Stable Diffusion 1, 2 and XL"
 WEIGHT_FILES = ".safetensors"
+PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
+OF_NETWORKS = "model"
+"""In the names of files that hold a network's weights."""
 CONFIG = {".json", ".txt"}
 UNUSED = {"safety_checker", "feature_extractor", "image_encoder"}
 """Parts of a pipeline that have no say in what it draws here."""
@@ -70,8 +73,10 @@ def _settings(file: Path) -> dict[str, Any]:
 def used_files(folder: Path, variant: str | None) -> UsedFiles:
     """The files that a model is loaded from, of that variant: index, configuration and weights of its parts.
 
-    Raises MemfixError for what cannot be read.
+    Raises MemfixError for what cannot be read, and for a part whose weights are pickles.
     """
+    for part in sorted(parts_of(folder)):
+        require_no_pickles(folder / part)
     there = [folder / INDEX, *(file for part in sorted(parts_of(folder)) for file in _readable(folder, part))]
     weights = {file.relative_to(folder).as_posix(): file for file in there if file.suffix == WEIGHT_FILES}
     try:
@@ -80,6 +85,18 @@ def used_files(folder: Path, variant: str | None) -> UsedFiles:
         raise MemfixError(f"{folder} has no weights of the variant '{variant}'.", "Give another --variant.") from None
     config = [file for file in there if file.suffix in CONFIG and ".index." not in file.name]
     return UsedFiles([weights[str(name)] for name in used], config)
+
+
+def require_no_pickles(folder: Path) -> None:
+    """Raise MemfixError for a part's folder that holds its weights as pickles alone."""
+    names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    pickles = [name for name in names if OF_NETWORKS in name and Path(name).suffix in PICKLES]
+    if pickles and not any(name.endswith(WEIGHT_FILES) for name in names):
+        raise MemfixError(
+            f"The weights in {folder} are pickles ({pickles[0]}), which can run any code when they are opened.",
+            'If you trust them, convert the model: python -c "from diffusers import DiffusionPipeline as P; '
+            "P.from_pretrained('OLD', use_safetensors=False).save_pretrained('NEW')\".",
+        )
 
 
 class PartFiles(NamedTuple):
@@ -92,8 +109,9 @@ class PartFiles(NamedTuple):
 def files_of_part(folder: Path, part: str) -> PartFiles:
     """The files of a part in a folder of its own: its configuration, and its plain weights or the variant there is.
 
-    Raises MemfixError where there are several variants, none of them plain.
+    Raises MemfixError where there are several variants, none of them plain, and for pickles.
     """
+    require_no_pickles(folder)
     there = {f"{part}/{file.name}": file for file in sorted(folder.iterdir()) if file.is_file()}
     variant = variant_of(list(there), None)
     weights = [name for name in there if name.endswith(WEIGHT_FILES)]

@@ -44,6 +44,12 @@ class Inversion(NamedTuple):
         """What identifies it and its word."""
         return hashlib.sha256(f"{sha256([self.path])} {self.word or ''}".encode()).hexdigest()
 
+    @property
+    def token(self) -> str:
+        """The word that prompts have: the one given, that in the file, or else its name."""
+        own = next(iter(self.vectors()), BARE)
+        return self.word or (self.path.stem if own in (BARE, *BY_ENCODER) else own)
+
     def vectors(self) -> dict[str, torch.Tensor]:
         """Name in the file → vectors, [n, D] each."""
         try:
@@ -60,8 +66,7 @@ def add_embeddings(pipe: Any, embeddings: Sequence[Inversion]) -> None:
     for embedding in embeddings:
         found = embedding.vectors()
         _require_fitting(pipe, embedding, found)
-        [own, *_] = found
-        word = embedding.word or (embedding.path.stem if own in (BARE, *BY_ENCODER) else own)
+        word = embedding.token
         for name, vectors in found.items():
             encoder, tokenizer = (getattr(pipe, part) for part in BY_ENCODER.get(name, SOLE))
             if not _is_known(encoder, tokenizer, word, vectors, embedding):

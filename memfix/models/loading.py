@@ -33,10 +33,10 @@ from memfix.models.lora import Adapter
 from memfix.models.model import DiffusionModel
 from memfix.models.probe import EPSILON, V
 from memfix.models.samplers import keep_zero_snr
+from memfix.models.text import bound_texts
 from memfix.models.xl import XLModel
 from memfix.offline import can_be_reached, is_offline
 
-PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
 PREDICTIONS = (EPSILON, V)
 FAMILIES: dict[type[Any], Callable[[Any], DiffusionModel]] = {
     StableDiffusionPipeline: DiffusionModel, StableDiffusionXLPipeline: XLModel,
@@ -115,7 +115,7 @@ def locate(
     """
     path = MODEL if model == DEMO and not Path(model).exists() else Path(model)
     given = {part: _donor(part, Path(donor)) for part, donor in donors.items()}
-    if path.suffix in PICKLES:
+    if path.suffix in folders.PICKLES:
         raise MemfixError(
             f"{path} is a pickle file, which can run any code when it is opened.", "Convert it to .safetensors first."
         )
@@ -155,7 +155,7 @@ def _supported() -> list[str]:
 
 
 def _donor(part: str, donor: Path) -> Path:
-    if not donor.exists() or donor.suffix in PICKLES:
+    if not donor.exists() or donor.suffix in folders.PICKLES:
         raise MemfixError(
             f"There is no {part} at {donor}.",
             f"Give {parts.donor_flag(part)} a folder of diffusers that has it, or a .safetensors file.",
@@ -248,6 +248,7 @@ def load(
     pipe.set_progress_bar_config(disable=True)
     dtype = held_dtype(asked_in)
     pipe = pipe.to("cpu" if dtype else device(), torch.float32)
+    bound_texts(pipe)
     add_embeddings(pipe, source.embeddings)
     for module in pipe.components.values():
         if isinstance(module, nn.Module):

@@ -20,6 +20,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from memfix.errors import MemfixError
 from memfix.models import folders
+from memfix.models.part_names import encoder_as_read, lost_of_vae
 
 FAILURES = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, SingleFileComponentError)
 """What diffusers raises for files that are no models, or not whole."""
@@ -81,11 +82,11 @@ def _folder_in(donor: Path, part: str) -> Path:
 def require_fitting(pipe: Any, name: str) -> None:
     """Raise MemfixError for a text encoder of another width than the denoiser reads, and for a VAE of other latents."""
     network, latents = pipe.unet.config, pipe.vae.config.latent_channels
-    encoders = [part for part in (ENCODER, SECOND_ENCODER) if getattr(pipe, part, None) is not None]
-    told = {part: int(getattr(pipe, part).config.hidden_size) for part in encoders}
+    encoders = {part: getattr(pipe, part) for part in (ENCODER, SECOND_ENCODER) if hasattr(pipe, part)}
+    told = {part: int(encoder.config.hidden_size) for part, encoder in encoders.items() if encoder is not None}
     wanted, wide = network.cross_attention_dim, sum(told.values())
     widths = {wanted} if isinstance(wanted, int) else set(wanted)
-    if network.get("encoder_hid_dim") is None and told and widths != {wide}:
+    if network.get("encoder_hid_dim") is None and len(told) == len(encoders) and widths != {wide}:
         raise MemfixError(
             f"The denoiser of {name} reads texts of {', '.join(map(str, sorted(widths)))} numbers a token, and they "
             f"have {' + '.join(f'{width} ({part})' for part, width in told.items())}.",
@@ -110,6 +111,10 @@ def load_part(part: str, donor: Path, config: Path) -> nn.Module:
             return _load_folder(part, kind, _folder_in(donor, part), donor_files(part, donor).variant)
         held = load_single_file_checkpoint(donor)
         require_unscaled(donor, held)
+        if kind is AutoencoderKL:
+            require_whole(donor, part, lost_of_vae(held, config))
+        else:
+            held = encoder_as_read(held, second=part == SECOND_ENCODER)
         found = load_single_file_sub_model(
             library_name=library, class_name=kind.__name__, name=part, pipelines=pipelines,
             checkpoint=held, is_pipeline_module=False,

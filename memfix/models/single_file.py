@@ -14,19 +14,17 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import infer_diffusers_model_type
 from safetensors import SafetensorError, safe_open
-from torch import nn
 from transformers import CLIPTokenizer
 
 from memfix.errors import MemfixError
 from memfix.models.latents import LatentSpace
 from memfix.models.original import unet_names
 from memfix.models.parts import (
+    DONORS,
     SECOND_ENCODER,
     load_part,
     require_fitting,
     require_unscaled,
-    require_whole,
-    without_numbers,
 )
 from memfix.models.probe import EPSILON, V, asked_prediction
 from memfix.models.samplers import ZERO_SNR
@@ -177,12 +175,11 @@ def _build(file: Path, found: Contents, prediction: str, donors: Mapping[str, Pa
     with torch.device("meta"):
         network = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(config, subfolder="unet"))
     unet_names(file, found.names, network)
-    parts = {part: load_part(part, donor, config) for part, donor in donors.items()}
-    kind = StableDiffusionXLPipeline if found.family == "xl" else StableDiffusionPipeline
+    of_xl = found.family == "xl"
+    wanted = DONORS if of_xl else DONORS.keys() - {SECOND_ENCODER}
+    parts = {part: load_part(part, donors.get(part, file), config) for part in sorted(wanted)}
+    kind = StableDiffusionXLPipeline if of_xl else StableDiffusionPipeline
     pipe: Any = kind.from_single_file(file, config=str(config), local_files_only=True, **own, **parts)
-    for name, part in pipe.components.items():
-        if isinstance(part, nn.Module):
-            require_whole(file, name, without_numbers(part))
     require_fitting(pipe, str(file))
     scheduled: dict[str, Any] = {"prediction_type": prediction}
     if found.zero_snr:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
@@ -11,6 +12,15 @@ from transformers import CLIPTokenizer
 from memfix.models.conditioning import Conditioning, Texts
 
 BATCH = 32
+
+
+def bound_texts(pipe: Any) -> None:
+    """Let tokenizers cut texts where the encoder's positions end, if their configuration names no length."""
+    for names in (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")):
+        tokenizer, encoder = (getattr(pipe, name, None) for name in names)
+        if tokenizer is not None and encoder is not None:
+            most = encoder.config.max_position_embeddings
+            tokenizer.model_max_length = min(tokenizer.model_max_length, most)
 
 
 class TextReader:
@@ -62,6 +72,10 @@ class TextReader:
         whole = self._pipe.maybe_convert_prompt(text, tokenizer)
         ids = tokenizer(whole, truncation=False, verbose=False).input_ids
         return max(0, len(ids) - int(tokenizer.model_max_length))
+
+    def has_word(self, text: str, word: str) -> bool:
+        """Whether a text has a word that was added to the vocabulary."""
+        return word in self._pipe.tokenizer.tokenize(text)
 
     def end_places(self, texts: Sequence[str]) -> torch.Tensor:
         """Place of the end-of-text token that closes each text, [n]; what follows it is padding."""

@@ -95,7 +95,9 @@ def test_a_file_in_the_layout_of_the_users_own(
     shutil.copytree(model_folder, tmp_path / "configs/sd1")
     monkeypatch.setattr(single_file, "CONFIGS", tmp_path / "configs")
     pipe = tiny_pipeline()
-    run = unlearned(tmp_path, save_original(pipe, tmp_path / "own.safetensors"), reference_folder, weights, dora)
+    untrained = {"modelspec.prediction_type": "v"}
+    own = save_original(pipe, tmp_path / "own.safetensors", untrained)
+    run = unlearned(tmp_path, own, reference_folder, weights, dora)
     wanted = new_weights(run)
     donated = Run.open(Path(shutil.copytree(run.path, tmp_path / "donated", ignore=shutil.ignore_patterns(".lock"))))
     with donated.lock(), donated.amending("detect"):

@@ -117,3 +117,15 @@ def test_another_model_draws_at_the_size_of_the_detection(unlearned: Path, model
     drawn = detection.asked_model().latents.picture_size
     assert loading.load(loading.locate(str(larger))).latents.picture_size == (2 * drawn[0], 2 * drawn[1])
     assert NewWeights.of(detection.run, model=larger).load(detection, QUIET).latents.picture_size == drawn
+
+
+def test_a_lora_that_was_distilled_to_few_steps_is_warned_of(
+    unlearned: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in detection, whose steps are taken again; of the run's own weights nothing more is said."""
+    run = Run.open(unlearned)
+    detection = Detection.of(run)
+    NewWeights.of(run).load(detection, Talk())
+    assert "distilled" not in capsys.readouterr().err
+    NewWeights.of(run, [adapter(model_folder, tmp_path / "lcm-lora-sdv1-5", 0.05)]).load(detection, Talk())
+    assert "distilled to be sampled in few steps (lcm)" in " ".join(capsys.readouterr().err.split())

@@ -49,3 +49,18 @@ def test_a_single_variant_needs_no_flag(tmp_path: Path) -> None:
         weights.unlink()
     with pytest.raises(MemfixError, match="several variants: one, two"):
         loading.locate(str(tmp_path / "m"))
+
+
+def test_weights_that_are_pickles_alone_are_refused_with_how_to_convert_them(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    """In a model and in a donor; an optimizer's state beside safetensors says nothing."""
+    model = Path(shutil.copytree(model_folder, tmp_path / "m"))
+    (model / "unet/optimizer.bin").write_bytes(b"")
+    (model / "vae/diffusion_pytorch_model.bin").write_bytes(b"")
+    assert loading.locate(str(model)).sha256 == loading.locate(str(model_folder)).sha256
+    (model / "vae/diffusion_pytorch_model.safetensors").unlink()
+    for given in ({"model": str(model)}, {"model": str(model_folder), "donors": {"vae": str(model)}}):
+        with pytest.raises(MemfixError, match=rf"weights in {model / 'vae'} are pickles \(diffusion_py") as told:
+            loading.locate(**given)
+        assert "use_safetensors=False" in told.value.hint

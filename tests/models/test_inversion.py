@@ -7,7 +7,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 
+from memfix import flow
 from memfix.config.checks import DetectSettings
+from memfix.console import Talk
 from memfix.errors import MemfixError
 from memfix.models import loading
 from memfix.models.inversion import Inversion
@@ -116,3 +118,18 @@ def test_pickles_and_what_is_not_there_are_refused(tmp_path: Path) -> None:
     for words in (str(tmp_path / "face.pt"), str(tmp_path / "none.safetensors")):
         with pytest.raises(MemfixError, match="There is no embedding at"):
             Inversion.named(words)
+
+
+def test_words_that_no_prompt_has_are_warned_of(
+    model_folder: Path, reference_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    used = written(tmp_path / "used.safetensors", emb_params=(2, 16))
+    unused = written(tmp_path / "face.safetensors", emb_params=(1, 16))
+    (tmp_path / "prompts.txt").write_text("a used cat\na dog\n")
+    settings = DetectSettings(
+        model=str(model_folder), references=str(reference_folder), embedding=(str(used), str(unused)), num_samples=1,
+        num_inference_steps=1, mixed_precision="no", measure="tiled_l2",
+    )  # fmt: skip
+    flow.detect(str(tmp_path / "prompts.txt"), settings, tmp_path / "run", tmp_path, [], Talk())
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"No prompt has the word 'face' of embedding {unused}" in told and "'used'" not in told

@@ -234,3 +234,18 @@ def test_latents_are_scaled_and_batched(reference_folder: Path) -> None:
     assert latents[0].shape == (4, 8, 8)
     (alone,) = latent_space.encode(images[:1])
     torch.testing.assert_close(latents[0], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_tokenizer_of_no_length_cuts_where_the_positions_end(
+    model_folder: Path, xl_folder: Path, tmp_path: Path
+) -> None:
+    for whole in (model_folder, xl_folder):
+        folder = Path(shutil.copytree(whole, tmp_path / whole.name))
+        for file in folder.glob("tokenizer*/tokenizer_config.json"):
+            told = json.loads(file.read_text())
+            del told["model_max_length"]
+            file.write_text(json.dumps(told))
+        own, bare = (loading.load(loading.locate(str(model))) for model in (whole, folder))
+        text = "cat " * 2 * TOKENS
+        assert torch.equal(bare.text.encode([text]).tokens, own.text.encode([text]).tokens)
+        assert bare.text.cut_tokens(text) == own.text.cut_tokens(text) > 0
