@@ -146,7 +146,12 @@ class Adapters:
                     self._pipe.load_lora_weights(given, **told)
         except torch.OutOfMemoryError:
             raise
-        except (LookupError, ValueError, SafetensorError, RuntimeError, OSError) as error:
+        except LookupError:
+            raise MemfixError(
+                f"The names in LoRA {file} are of no kind that diffusers knows, as {min(own)}.",
+                "Save it as diffusers or kohya's scripts name it, with the tool that it was made with.",
+            ) from None
+        except (ValueError, SafetensorError, RuntimeError, OSError) as error:
             raise MemfixError(
                 f"LoRA {file} does not fit the model: {str(error).splitlines()[0]}",
                 "Give the model it was made for.",

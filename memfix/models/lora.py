@@ -26,8 +26,13 @@ ADAPTER = "memfix"
 FILE = "pytorch_lora_weights.safetensors"
 OF_PEFT = "adapter_model.safetensors"
 OF_TEXTS = ("text_encoder", "text_model", "lora_te")
-OTHER_KINDS = {"hada_": "LoHa", "lokr_": "LoKr", "oft_": "OFT", "ia3": "IA³"}
-"""Words in the names of weights → the adapters, made by LyCORIS, that have them."""
+OTHER_KINDS = {
+    "hada_": "LoHa", "lokr_": "LoKr", "oft_": "OFT", "ia3": "IA³", "on_input": "IA³", "lora_mid": "Tucker LoRA",
+    ".a1.weight": "GLoRA", ".diff": "full difference of weights", "dora_scale": "DoRA in the names of LyCORIS",
+}  # fmt: skip
+"""Words in the names of weights → the adapters that have them. Tools do not agree on how to read such a DoRA."""
+OF_TRANSFORMERS = re.compile(r"transformer\.|.*(double_blocks|single_blocks|joint_blocks|single_transformer_blocks)")
+"""Begins names of layers that no UNet has."""
 FIRST, SECOND = ".lora_A.", ".lora_B."  # the two factors of an adapter, which adds BA to a layer
 HELD = "memfix_held"  # in a file's metadata: digests of the adapters that its weights are the sum of
 PEFT_PREFIX = "base_model.model."
@@ -199,8 +204,13 @@ def require_names(file: Path, unet: nn.Module) -> bool:
         raise MemfixError(f"LoRA {file} contains no weights.", "Give a LoRA of this model.")
     if other := next((kind for word, kind in OTHER_KINDS.items() for name in names if word in name), None):
         raise MemfixError(
-            f"{file} is a {other}, not a LoRA, and only LoRAs are supported.",
+            f"{file} is a {other}, and only plain LoRAs and the DoRAs of diffusers are supported.",
             "Build it into the model's weights with the tool that it was made for, and give memfix that model.",
+        )
+    if layer := next(filter(OF_TRANSFORMERS.match, names), None):
+        raise MemfixError(
+            f"{file} is a LoRA of a flow transformer, as Flux and Stable Diffusion 3 are, not of a UNet: {layer}.",
+            "Give a LoRA of this model.",
         )
     if words := sorted({name.split(".")[1] for name in names if name.startswith(BUNDLED)}):
         raise MemfixError(

@@ -137,13 +137,48 @@ def test_a_strength_is_part_of_what_an_adapter_is(model_folder: Path, tmp_path: 
     assert len({lora.adapters_sha256([Adapter(file, weight)]) for weight in (1.0, 0.8, 0.5)}) == 3
 
 
-def test_other_kinds_of_adapters_are_refused_by_name(model_folder: Path, tmp_path: Path) -> None:
-    """LyCORIS's products of factors, and a folder of peft."""
-    key = f"lora_unet_{IN_UNET.replace('.', '_')}"
-    state = {f"{key}.hada_{side}": torch.zeros(8, 8) for side in ("w1_a", "w1_b", "w2_a", "w2_b")}
-    save_file(state, tmp_path / "loha.safetensors")
-    with pytest.raises(MemfixError, match="LoHa"):
-        loaded(model_folder).adapters.fuse(tmp_path / "loha.safetensors")
+SIDES = {"lora_down.weight": (2, 8), "lora_up.weight": (8, 2)}
+OTHERS = {
+    "LoHa": {f"hada_{side}": (8, 8) for side in ("w1_a", "w1_b", "w2_a", "w2_b")},
+    "LoKr": {"lokr_w1": (2, 2), "lokr_w2": (4, 4)},
+    "full difference": {"diff": (8, 8)},
+    "IA³": {"weight": (8,), "on_input": (1,)},
+    "GLoRA": {"a1.weight": (2, 8), "a2.weight": (8, 2), "b1.weight": (2, 8), "b2.weight": (8, 2)},
+    "OFT": {"oft_blocks": (2, 4, 4)},
+    "Tucker": {**SIDES, "lora_mid.weight": (2, 2)},
+    "DoRA in the names of LyCORIS": {**SIDES, "dora_scale": (8, 1)},
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_kinds_of_adapters_are_refused_by_name(model_folder: Path, tmp_path: Path, kind: str) -> None:
+    """As LyCORIS writes them; the alpha beside them says nothing."""
+    key, file = f"lora_unet_{IN_UNET.replace('.', '_')}", tmp_path / "own.safetensors"
+    save_file({f"{key}.{side}": torch.ones(shape) for side, shape in {**OTHERS[kind], "alpha": ()}.items()}, file)
+    with pytest.raises(MemfixError, match=f"is a {kind}") as told:
+        loaded(model_folder).adapters.fuse(file)
+    assert "Build it into" in told.value.hint
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("transformer.single_transformer_blocks.0.attn.to_q.lora_{}.weight", "flow transformer"),
+        ("lora_unet_double_blocks_0_img_attn_qkv.lora_{}.weight", "flow transformer"),
+        ("diffusion_model.double_blocks.0.img_attn.qkv.lora_{}.weight", "flow transformer"),
+        (f"unet.{IN_UNET}.lora_{{}}.weight", "of no kind that diffusers knows"),
+    ],
+)
+def test_names_of_other_models_and_of_no_tool_are_told(
+    model_folder: Path, tmp_path: Path, layer: str, message: str
+) -> None:
+    state = {layer.format("down"): torch.ones(2, 8), layer.format("up"): torch.ones(8, 2)}
+    save_file(state, tmp_path / "own.safetensors")
+    with pytest.raises(MemfixError, match=message):
+        loaded(model_folder).adapters.fuse(tmp_path / "own.safetensors")
+
+
+def test_a_folder_of_peft_is_refused(model_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "peft").mkdir()
     save_file({"base_model.model.x": torch.zeros(1)}, tmp_path / "peft/adapter_model.safetensors")
     with pytest.raises(MemfixError, match="peft"):
