@@ -15,6 +15,8 @@ from memfix.cli import app
 
 SAMPLING = ["--num-samples", "2", "--num-inference-steps", "1", "--mixed-precision", "no", "--measure", "ssim", "-q"]
 
+PASSES = 4  # through the network, of which the first two ask what it predicts
+
 
 @pytest.fixture
 def small_gpu() -> Iterator[dict[str, int]]:
@@ -67,6 +69,28 @@ def test_a_batch_that_memory_does_not_hold_is_sampled_in_parts(
     for a, b in zip(whole, parts, strict=True):
         difference = np.asarray(Image.open(a), np.int16) - np.asarray(Image.open(b), np.int16)
         assert abs(difference).max() <= 2
+
+
+def test_samples_that_are_finished_stay(tmp_path: Path, detection: list[object], small_gpu: dict[str, int]) -> None:
+    """Memory that runs out in mid-run, as where another program takes it, loses the batch that was being drawn."""
+    one_by_one = [*detection, "--batch-size", 1, "-o", tmp_path / "run"]
+    passes = 0
+
+    def take_memory(module: torch.nn.Module, *_: object) -> None:
+        nonlocal passes
+        passes += isinstance(module, UNet2DConditionModel)
+        if passes == PASSES:
+            small_gpu["items"] = 1
+
+    hook = torch.nn.modules.module.register_module_forward_hook(take_memory)
+    memfix(*one_by_one, code=1)
+    hook.remove()
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "run/before").glob("*.png")}
+    assert 0 < len(kept) < 4
+    small_gpu["items"] = 10**6
+    memfix(*one_by_one, code=0)
+    assert len(list((tmp_path / "run/before").glob("*.png"))) == 4
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
 
 
 @pytest.mark.slow
