@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from memfix.inputs.opening import open_image
 from memfix.inputs.paraphrases import by_prompt, read_paraphrases
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.models.model import DiffusionModel
+from memfix.models.replicas import copied, places_for
 from memfix.recheck.attacks.base import Attack, Attacked, Bench
 from memfix.recheck.attacks.runner import AttackRunner, Front
 from memfix.recheck.attacks.table import ATTACKS, get_attacks
@@ -114,7 +115,9 @@ class Attacks:
             return
         bench = self._bench(model, original)
         encoded = self._encode(bench.model, {w.prompt.id: w for _, _, left in todo for w in left})
-        runner = AttackRunner(bench, self.judge, self.groups, self._save)
+        places = places_for(self.detection.settings.mixed_precision) if self.world.alone else []
+        copies = [replace(bench, model=copied(model, place), found=set()) for place in places[1:]]
+        runner = AttackRunner(bench, self.judge, self.groups, self._save, copies)
         where = "the new weights" if version is Version.AFTER else "the original weights"
         with self.talk.progress(f"Attacking {where}", sum(len(left) for _, _, left in todo)) as bar:
             at = 0

@@ -16,10 +16,19 @@ from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import TiledL2
 from memfix.models import loading
 from memfix.models.ddim import denoise, invert
+from memfix.models.replicas import copied
 from memfix.recheck.attacks import deployment, pictures, relearning, wordings
 from memfix.recheck.attacks.base import Attack, Attacked, Bench, one_by_one
 from memfix.recheck.attacks.compare import is_beyond, what_attacks_say
-from memfix.recheck.attacks.embedding import BATCH, LEARNING_RATE, from_clean, from_noise, from_prompt, optimisation
+from memfix.recheck.attacks.embedding import (
+    BATCH,
+    LEARNING_RATE,
+    from_clean,
+    from_noise,
+    from_prompt,
+    optimisation,
+    optimised,
+)
 from memfix.recheck.attacks.runner import AttackRunner, Front
 from memfix.recheck.attacks.table import ATTACKS, get_attacks
 from memfix.records import Arm, AttackPoint, AttackResult, Prompt, Reference, Version
@@ -345,6 +354,32 @@ def test_attacks_end_with_the_first_copy_and_clean_pictures_count_their_own_copi
         for name in (nearest, other)
     )  # copies of another picture do not force this one
     assert own.succeeded and not missed.succeeded and len(missed.curve) == 3
+
+
+def test_copies_of_the_model_share_training_images_and_find_the_same(bench: Bench, tmp_path: Path) -> None:
+    """The optimisation of embeddings, in order; attacks that change the model have it to themselves."""
+    picture(1).save(tmp_path / "r.png")
+    listed = [Reference(file_name="r.png", path=str(tmp_path / "r.png"))]
+    judge = Judge(HeldReferences(listed, TiledL2()), CopyRule(TiledL2(), 0.0, "nothing passes"))
+    attack = replace(ATTACKS["embedding"], attempts=one_by_one(optimised(from_prompt, (2, 3))))
+    front = Front(Version.AFTER, Arm.TARGET, [attacked(bench, f"p{i}") for i in range(5)])
+
+    def carried_out(copies: list[Bench], changed: Attack) -> tuple[list[AttackResult], dict[str, bytes]]:
+        pictures = dict[str, bytes]()
+
+        def save(name: str, image: Image.Image) -> str:
+            pictures[name] = image.tobytes()
+            return name
+
+        return list(AttackRunner(bench, judge, {}, save, copies)(changed, front)), pictures
+
+    def other() -> Bench:
+        return replace(bench, model=copied(bench.model, torch.device("cpu")), found=set())
+
+    alone = carried_out([], attack)
+    assert [result.prompt_id for result in alone[0]] == [f"p{i}" for i in range(5)] and len(alone[1]) == 10
+    assert carried_out([other()], attack) == alone and carried_out([other(), other()], attack) == alone
+    assert carried_out([replace(other(), samples=0)], replace(attack, asks_only=False)) == alone
 
 
 def _first(bench: Bench, one: Attacked):

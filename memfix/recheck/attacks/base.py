@@ -97,6 +97,8 @@ class Attack:
     """Whether adversarial steps of an unlearning are made of it, so that it says little of other attacks."""
     together: bool = False
     """Whether it changes the weights once for all training images, instead of turning to one after the other."""
+    asks_only: bool = False
+    """Whether it leaves the model as it is throughout, so that copies of the model may share the training images."""
 
 
 def one_by_one(attack: Callable[[Attacked, Bench], Iterator[Attempt]]) -> Attacking:

@@ -1,9 +1,16 @@
-"""Attacks carried out and judged: one result for each attack and training image. Knows nothing of runs."""
+"""Attacks carried out and judged: one result for each attack and training image. Knows nothing of runs.
+
+Copies of the bench take turns with the training images of attacks that only ask the model, each in a thread of its own.
+Every attack has generators of its own, so that nothing depends on which copy is the faster one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from threading import Event, Lock
 from typing import NamedTuple
 
 from PIL import Image
@@ -28,31 +35,54 @@ class Front(NamedTuple):
 
 @dataclass(frozen=True)
 class AttackRunner:
-    """Carries out attacks on a bench. groups: reference → the one that stands for its near-copies."""
+    """Carries out attacks on a bench. groups: reference → the one that stands for its near-copies. copies: the bench
+    again, each with a copy of the model elsewhere."""
 
     bench: Bench
     judge: Judge
     groups: dict[str, str]
     save: Save
+    copies: Sequence[Bench] = ()
+    _judging: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def __call__(self, attack: Attack, front: Front) -> Iterator[AttackResult]:
         """A result for each training image, in their order; each is attacked until its first copy."""
-        self.bench.found.clear()
         chunks = [front.attacked] if attack.together else [[one] for one in front.attacked]
-        for chunk in chunks:
-            if not chunk:
-                continue
-            attempts: dict[str, list[tuple[Attempt, list[bool], int]]] = {one.prompt.id: [] for one in chunk}
-            names = {one.prompt.id: one.reference for one in chunk}
-            for attempt in attack.attempts(chunk, self.bench):
+        chunks = [chunk for chunk in chunks if chunk]
+        stopped = Event()
+        if not (attack.asks_only and self.copies):
+            for chunk in chunks:
+                yield from self._carry_out(attack, front, chunk, self.bench, stopped)
+            return
+        benches = [self.bench, *self.copies][: len(chunks)]
+        with ExitStack() as stack:
+            workers = [ThreadPoolExecutor(1) for _ in benches]
+            for worker in workers:
+                stack.callback(worker.shutdown, cancel_futures=True)
+            stack.callback(stopped.set)
+            turns = [(workers[i % len(benches)], benches[i % len(benches)], chunk) for i, chunk in enumerate(chunks)]
+            waiting = [
+                worker.submit(self._carry_out, attack, front, chunk, bench, stopped) for worker, bench, chunk in turns
+            ]
+            for results in waiting:
+                yield from results.result()
+
+    def _carry_out(
+        self, attack: Attack, front: Front, chunk: Sequence[Attacked], bench: Bench, stopped: Event
+    ) -> list[AttackResult]:
+        """The attack on training images that are attacked together, on one bench; cut short if nobody waits for it."""
+        bench.found.clear()
+        attempts: dict[str, list[tuple[Attempt, list[bool], int]]] = {one.prompt.id: [] for one in chunk}
+        names = {one.prompt.id: one.reference for one in chunk}
+        for attempt in attack.attempts(chunk, bench):
+            with self._judging:
                 copies, disputed = self._judge(attempt, names[attempt.prompt_id], front.arm)
-                attempts[attempt.prompt_id].append((attempt, copies, disputed))
-                if any(copies):
-                    self.bench.found.add(attempt.prompt_id)
-                if self.bench.found.issuperset(names):
-                    break
-            for one in chunk:
-                yield self._result(attack, front, one, attempts[one.prompt.id])
+            attempts[attempt.prompt_id].append((attempt, copies, disputed))
+            if any(copies):
+                bench.found.add(attempt.prompt_id)
+            if stopped.is_set() or bench.found.issuperset(names):
+                break
+        return [self._result(attack, front, one, attempts[one.prompt.id]) for one in chunk]
 
     def _judge(self, attempt: Attempt, name: str, arm: Arm) -> tuple[list[bool], int]:
         """Which pictures are copies, and how many are disputed: of any training image, but where a clean one is
