@@ -266,6 +266,7 @@ TESTED_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "inputs.columns": ("inputs/test_tables.py",),
     "models.denoiser": ("models/test_model.py", "unlearn/test_frozen.py"),
     "recheck.attacks.base": ("recheck/test_attacks.py",),
+    "recheck.attacks.runner": ("recheck/test_attacks.py",),
     "references.reference_set": ("references/test_in_memory.py", "references/test_indexed.py"),
     "screens.runner": ("screens/test_screens.py", "screens/test_folder.py"),
     "unlearn.objective.terms": ("unlearn/test_methods.py", "unlearn/test_expectation.py"),

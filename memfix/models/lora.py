@@ -31,7 +31,7 @@ OTHER_KINDS = {
     ".a1.weight": "GLoRA", ".diff": "full difference of weights", "dora_scale": "DoRA in the names of LyCORIS",
 }  # fmt: skip
 """Words in the names of weights → the adapters that have them. Tools do not agree on how to read such a DoRA."""
-OF_TRANSFORMERS = re.compile(r"transformer\.|.*(double_blocks|single_blocks|joint_blocks|single_transformer_blocks)")
+FLOW_LAYERS = re.compile(r"transformer\.|.*(double_blocks|single_blocks|joint_blocks|single_transformer_blocks)")
 """Begins names of layers that no UNet has."""
 FIRST, SECOND = ".lora_A.", ".lora_B."  # the two factors of an adapter, which adds BA to a layer
 HELD = "memfix_held"  # in a file's metadata: digests of the adapters that its weights are the sum of
@@ -207,7 +207,7 @@ def require_names(file: Path, unet: nn.Module) -> bool:
             f"{file} is a {other}, and only plain LoRAs and the DoRAs of diffusers are supported.",
             "Build it into the model's weights with the tool that it was made for, and give memfix that model.",
         )
-    if layer := next(filter(OF_TRANSFORMERS.match, names), None):
+    if layer := next(filter(FLOW_LAYERS.match, names), None):
         raise MemfixError(
             f"{file} is a LoRA of a flow transformer, as Flux and Stable Diffusion 3 are, not of a UNet: {layer}.",
             "Give a LoRA of this model.",

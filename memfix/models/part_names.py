@@ -16,13 +16,13 @@ PLACES = (
 )  # fmt: skip
 SECOND_PLACES = ("", "text_encoder_2.", "text_encoders.clip_g.transformer.")
 """What stands before the names of a text encoder, and of the second one of Stable Diffusion XL."""
-INSIDE = "text_model."
+WRAPPED = "text_model."
 """Begins the names themselves, in most files; those of NovelAI's kind leave it out."""
 OF_TRANSFORMERS = ("embeddings.", "encoder.layers.", "final_layer_norm.")
 OF_OPEN_CLIP = ("positional_embedding", "token_embedding.", "transformer.resblocks.", "ln_final.", "text_projection")
 """Begin the names of layers in the words of both libraries; OpenAI's own are those of open_clip."""
-READ, READ_OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
-READ_SECOND = "conditioner.embedders.1.model."
+AS_READ, AS_READ_OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
+AS_READ_SECOND = "conditioner.embedders.1.model."
 """What the converter reads before names of transformers, and before those of open_clip."""
 OF_DIFFUSERS = ".up_blocks."
 """In names of a VAE, where they are those of diffusers."""
@@ -34,11 +34,11 @@ def encoder_as_read(held: Weights, second: bool) -> Weights:
     second: whether it is to be the second one of Stable Diffusion XL.
     """
     for place in SECOND_PLACES if second else PLACES:
-        own = {name.removeprefix(place).removeprefix(INSIDE): w for name, w in held.items() if name.startswith(place)}
-        if found := {f"{READ}{INSIDE}{name}": w for name, w in own.items() if name.startswith(OF_TRANSFORMERS)}:
-            projected = {f"{READ}{name}": w for name, w in own.items() if name == "text_projection.weight"}
+        own = {name.removeprefix(place).removeprefix(WRAPPED): w for name, w in held.items() if name.startswith(place)}
+        if found := {f"{AS_READ}{WRAPPED}{name}": w for name, w in own.items() if name.startswith(OF_TRANSFORMERS)}:
+            projected = {f"{AS_READ}{name}": w for name, w in own.items() if name == "text_projection.weight"}
             return found | projected
-    known = READ_SECOND if second else READ_OPEN_CLIP
+    known = AS_READ_SECOND if second else AS_READ_OPEN_CLIP
     return {f"{known}{name}": weight for name, weight in held.items() if name.startswith(OF_OPEN_CLIP)} or held
 
 

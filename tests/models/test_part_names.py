@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from memfix.errors import MemfixError
 from memfix.models import loading, single_file
-from memfix.models.part_names import INSIDE, encoder_as_read
+from memfix.models.part_names import WRAPPED, encoder_as_read
 from tests.conftest import tiny_pipeline, tiny_xl
 from tests.original_layout import CLIP, CLIP_OF_XL, OPEN_CLIP_OF_XL, VAE, in_open_clips_words, original_state
 
@@ -47,7 +47,7 @@ def same(found: Any, wanted: Any) -> bool:
 
 
 def inside(state: State) -> State:
-    return {f"{INSIDE}{name}": weight for name, weight in state.items()}
+    return {f"{WRAPPED}{name}": weight for name, weight in state.items()}
 
 
 def of_open_clip(state: State) -> State:
@@ -72,7 +72,7 @@ def test_a_text_encoder_comes_under_the_names_of_any_tool(
 
 def test_a_file_of_novelais_kind_is_loaded(pipe: StableDiffusionPipeline, tmp_path: Path) -> None:
     """As A1111 and ComfyUI do."""
-    state = {name.replace(f"{CLIP}{INSIDE}", CLIP): weight for name, weight in original_state(pipe).items()}
+    state = {name.replace(f"{CLIP}{WRAPPED}", CLIP): weight for name, weight in original_state(pipe).items()}
     found = loaded(written(state, tmp_path / "nai.safetensors"))
     assert same(found.text_encoder, pipe.text_encoder) and same(found.vae, pipe.vae)
 
@@ -108,7 +108,7 @@ def test_both_encoders_of_xl_are_told_apart() -> None:
     """In one file, and in files that hold one of them."""
     state = original_state(tiny_xl())
     first = encoder_as_read(state, second=False)
-    assert all(name.startswith(f"{CLIP}{INSIDE}") for name in first)
+    assert all(name.startswith(f"{CLIP}{WRAPPED}") for name in first)
     assert len(first) == len([name for name in state if name.startswith(CLIP_OF_XL)])
     assert encoder_as_read(state, second=True) is state
     bare = {name.removeprefix(OPEN_CLIP_OF_XL): w for name, w in state.items() if name.startswith(OPEN_CLIP_OF_XL)}
