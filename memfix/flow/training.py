@@ -116,7 +116,8 @@ class Training:
         if monitor and settings.closed:
             network = before.room.network(model.denoiser.network(self.precision))
             own = Adversary(self.bank, network, settings.train_batch_size)
-            under = AttackMonitor(monitor, own, self._ids(), self.settings.max_train_steps + 1, given)
+            first, usual = self.settings.max_train_steps + 1, settings.num_validation_images
+            under = AttackMonitor(monitor, own, self._ids(), first, given, usual)
         watch = self._watch(ADVERSARIAL, trainer, under, ranks, before=ending.step)
         then = self._train(ADVERSARIAL, "Unlearning what an attack brings back", trainer, watch, ranks)
         if under is None:

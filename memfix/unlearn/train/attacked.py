@@ -25,6 +25,9 @@ class AttackMonitor:
     The embedding attack is the thorougher the more samples are taken: each of its steps is taken on as many noisy
     points. So the last look is as thorough as the re-check's attacks, which take eight of both.
 
+    A look with more samples than `usual` is to confirm that nothing is left. Where the cheap part of one sees copies, the
+    search for embeddings is left out: something is left, and training goes on anyway.
+
     `targets` are the ids of the bank's targets, in their order. `first` is a step that no earlier validation of the
     monitor was at. `given` holds the training image of each target; it is empty where a noised picture says nothing,
     since the model before training completes clean ones as well.
@@ -35,18 +38,23 @@ class AttackMonitor:
     targets: Sequence[str]
     first: int
     given: Mapping[str, Image.Image]
+    usual: int
 
     def __call__(self, step: int, looked: Sequence[str], each: int) -> Validation:
         """What can be seen after a step, with `each` samples of a target under each attack; all copies are counted."""
-        started, number = time.monotonic(), self.first + 3 * step
+        started, number, samples = time.monotonic(), self.first + 3 * step, self._samples(each)
         plain = self.monitor(number, looked, PLAIN * each)
-        places = [self.targets.index(i) for i in looked]
-        found = self.adversary.attack(places, Draw(number=number, purpose="validations under attack"), each)
-        seen = [plain.copies, self.monitor.sampled(number + 1, looked, each, dict(zip(looked, found, strict=True)))[0]]
+        seen = [plain.copies]
         if self.given:
             seen.append(self.monitor.sampled(number + 2, looked, each, given=self.given)[0])
+        if each > self.usual and any(sum(own.values()) for own in seen):
+            samples -= each
+        else:
+            places = [self.targets.index(i) for i in looked]
+            found = self.adversary.attack(places, Draw(number=number, purpose="validations under attack"), each)
+            seen.append(self.monitor.sampled(number + 1, looked, each, dict(zip(looked, found, strict=True)))[0])
         copies = {i: sum(own[i] for own in seen) for i in plain.copies}
-        told = {"step": step, "copies": copies, "samples": self._samples(each)}
+        told = {"step": step, "copies": copies, "samples": samples}
         return plain.model_copy(update={**told, "seconds": round(time.monotonic() - started, 3)})
 
     def evaluations(self, targets: int, each: int) -> int:
