@@ -25,8 +25,8 @@ class AttackMonitor:
     The embedding attack is the thorougher the more samples are taken: each of its steps is taken on as many noisy
     points. So the last look is as thorough as the re-check's attacks, which take eight of both.
 
-    A look with more samples than `usual` is to confirm that nothing is left. Where the cheap part of one sees copies, the
-    search for embeddings is left out: something is left, and training goes on anyway.
+    A look with more samples than `usual` is to confirm that nothing is left. Where the cheap part of one sees copies,
+    the search for embeddings is left out: something is left, and training goes on anyway.
 
     `targets` are the ids of the bank's targets, in their order. `first` is a step that no earlier validation of the
     monitor was at. `given` holds the training image of each target; it is empty where a noised picture says nothing,
