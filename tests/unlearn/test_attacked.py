@@ -1,0 +1,75 @@
+"""Looks under attack: what they count, and when the search for embeddings is left out."""
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+from PIL import Image
+
+from memfix.models.conditioning import Conditioning
+from memfix.records import Score, Validation
+from memfix.unlearn.train.attacked import AttackMonitor
+
+IDS = ("a", "b")
+BLACK = Image.new("RGB", (8, 8))
+
+
+class Seen:
+    """A monitor with given copies of the first target: plain, from its picture, under an embedding."""
+
+    def __init__(self, plain: int = 0, noised: int = 0, embedded: int = 0) -> None:
+        self.plain, self.noised, self.embedded, self.numbers = plain, noised, embedded, list[int]()
+
+    def __call__(self, number: int, looked: Sequence[str], each: int) -> Validation:
+        self.numbers.append(number)
+        return Validation(
+            step=number, copies=dict.fromkeys(looked, 0) | {"a": self.plain}, samples=each, drift=0.1, broken=0.0,
+            broken_targets=0.0, loss_keep=1, loss_forget=1, skew_keep=0, skew_forget=0, seconds=1,
+        )  # fmt: skip
+
+    def sampled(
+        self, number: int, looked: Sequence[str], each: int, instead: Mapping[str, Conditioning] | None = None,
+        given: Mapping[str, Image.Image] | None = None,
+    ) -> tuple[dict[str, int], list[Score]]:  # fmt: skip
+        self.numbers.append(number)
+        return dict.fromkeys(looked, 0) | {"a": self.noised if given else self.embedded}, []
+
+    def evaluations(self, targets: int, each: int) -> int:
+        return targets * each
+
+
+class Searched:
+    """An adversary that counts its searches."""
+
+    times = 0
+
+    def attack(self, places: Sequence[int], draw: object, each: int) -> list[None]:
+        self.times += 1
+        return [None for _ in places]
+
+
+def look(seen: Seen, each: int, given: bool = True) -> tuple[Validation, int]:
+    searched = Searched()
+    monitor = AttackMonitor(seen, searched, IDS, 100, dict.fromkeys(IDS, BLACK) if given else {}, usual=2)
+    return monitor(7, IDS, each), searched.times
+
+
+def test_copies_of_all_kinds_are_counted_from_noise_of_their_own() -> None:
+    seen = Seen(plain=1, noised=2, embedded=3)
+    found, searched = look(seen, 2)
+    assert (found.step, found.copies, found.samples, searched) == (7, {"a": 6, "b": 0}, 8, 1)
+    assert sorted(seen.numbers) == [121, 122, 123]
+    found, _ = look(Seen(plain=1, noised=2, embedded=3), 2, given=False)
+    assert (found.copies, found.samples) == ({"a": 4, "b": 0}, 6)
+
+
+@pytest.mark.parametrize(("seen", "copies", "samples", "searched"), [
+    (Seen(plain=1, embedded=5), 1, 24, 0),
+    (Seen(noised=2, embedded=5), 2, 24, 0),
+    (Seen(embedded=5), 5, 32, 1),
+    (Seen(), 0, 32, 1),  # nothing is confirmed without the search
+])  # fmt: skip
+def test_a_last_look_searches_unless_the_cheap_part_sees_copies(
+    seen: Seen, copies: int, samples: int, searched: int
+) -> None:
+    found, times = look(seen, 8)
+    assert (found.copies["a"], found.samples, times) == (copies, samples, searched)
