@@ -81,8 +81,8 @@ class UnlearnSettings(Settings):
         description="Optimizer steps after those, in a closed loop at most, against an attack: text embeddings under "
         "which the model still draws an image to forget are searched for while it is unlearned under them. Without "
         "these steps such a search brings many images back. A closed loop ends when a short attack brings nothing "
-        "back any more; by default it may take as many as other steps. An open one has none by default and takes 75 "
-        "on the bundled model. They take 2.5 times as long as other steps.",
+        "back any more; by default it may take as many as other steps. An open one has none by default. They "
+        "take 2.5 times as long as other steps.",
     )
     lr_warmup_steps: int = Field(5, ge=0, description="Steps over which the learning rate rises from 0 to its value.")
     lr_scheduler: Literal["constant", "constant_with_warmup", "cosine", "linear"] = Field(
@@ -257,8 +257,8 @@ class UnlearnSettings(Settings):
     reword: bool = Field(
         False,
         description="After training, let the model read a fully memorized prompt, once it gives no copies, as the "
-        "longest of its wordings that never gave any: the prompt's own meaning was lost with the image. It is measured "
-        "on the bundled model only, and there it is on. The re-check takes it off to look at the weights.",
+        "longest of its wordings that never gave any: the prompt's own meaning was lost with the image. It was "
+        "measured on the bundled model only. The re-check takes it off to look at the weights.",
     )
     max_grad_norm: float = Field(1.0, gt=0, description="Clip the combined gradient to this norm.")
     adam_weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")

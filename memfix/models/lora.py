@@ -93,7 +93,9 @@ def file_of(path: Path) -> Path:
     file = next((path / name for name in (FILE, OF_PEFT) if (path / name).is_file()), path / FILE)
     file = file if path.is_dir() else path
     if not file.is_file():
-        raise MemfixError(f"There is no LoRA at {file}.", "Run 'memfix unlearn' first, or give --lora FILE.")
+        raise MemfixError(
+            f"There is no LoRA at {file}.", "Give the file or folder of a LoRA, or run 'memfix unlearn' first."
+        )
     return file
 
 

@@ -89,12 +89,13 @@ def headline(report: Report) -> tuple[str, str, str]:
                 disputed = f"{counted(s.disputed, 'sample')} {are(s.disputed)} disputed"
                 return "warn", unsure, f"{_others(s)}{disputed}: copies by another measure than {_measure(report)}."
             return "warn", unsure, f"{_others(s)}Draw more samples: give a higher --num-samples."
+        doubt = f"This says little. {_doubt(report)}" if _doubt(report) else ""
         if s.not_sampled:
             sampled = count_of("None", s.prompts - s.not_sampled, "sampled prompt")
-            return "warn", f"{sampled} is memorized.", f"{_others(s)}Nothing was unlearned."
+            return "warn", f"{sampled} is memorized.", f"{doubt}{_others(s)}Nothing was unlearned."
         nothing = f"{count_of('None', s.prompts, 'prompt')} is memorized."
-        if doubt := report.run.stages.detect.sampling_doubt if report.run.stages.detect else "":
-            return "warn", nothing, f"This says little. {doubt} Nothing was unlearned."
+        if doubt:
+            return "warn", nothing, f"{doubt}Nothing was unlearned."
         return "good", nothing, "Nothing was unlearned."
     if not report.run.unlearned and s.mitigated is None:
         return (
@@ -128,6 +129,8 @@ def headline(report: Report) -> tuple[str, str, str]:
         proof += f" {left_out} {are(s.not_sampled, past=True)} sampled neither before nor after: {ESTIMATE}."
     if told := meaning(report):
         proof += f" {told}"
+    if doubt := _doubt(report):
+        proof += f" {doubt.strip()}"
     return tone, text, ", ".join(problems) + ". " + proof if problems else proof
 
 
@@ -153,7 +156,8 @@ def _finding(report: Report, problems: bool) -> tuple[str, str]:
     if problems:
         mitigated = count_of(s.mitigated, s.memorized_before, "memorized prompt")
         return "warn", f"{mitigated} {are(s.mitigated)} mitigated, but there are problems."
-    tone = "good" if s.controls and (s.attacks or 0) > (s.known_attacks or 0) else "warn"
+    shown = s.controls and (s.attacks or 0) > (s.known_attacks or 0) and not _doubt(report)
+    tone = "good" if shown else "warn"
     if s.mitigated == 1:
         return tone, "The one memorized prompt is mitigated."
     return tone, f"All {s.mitigated} memorized prompts are mitigated."
@@ -163,6 +167,12 @@ def _warning(report: Report) -> str:
     """What went wrong in training; empty if nothing did, or if there was no validation."""
     ending = report.training.ending if report.training else None
     return f"{ending.sentence} " if ending and ending.good is False else ""
+
+
+def _doubt(report: Report) -> str:
+    """Why samples of this run are not what users of the model see; empty where nothing speaks for that."""
+    detected = report.run.stages.detect
+    return f"{detected.sampling_doubt} " if detected and detected.sampling_doubt else ""
 
 
 def _measure(report: Report) -> str:

@@ -105,6 +105,22 @@ def test_what_was_not_sampled_is_counted_apart(numbers: dict[str, Any], tone: st
     assert (found, basis[: len(words)]) == (tone, words)
 
 
+@pytest.mark.parametrize(
+    ("unlearned", "numbers", "words"),
+    [
+        (False, DETECTED | {"undecided_before": 0}, "This says little. Drawn in 1 step. Nothing was unlearned."),
+        (False, SCREENED, "This says little. Drawn in 1 step. 80 clean, 218 not sampled"),
+        (True, {"controls_changed": 0}, "Drawn in 1 step."),
+    ],
+)
+def test_no_good_word_for_samples_that_no_user_draws(unlearned: bool, numbers: dict[str, Any], words: str) -> None:
+    doubted = report(unlearned=unlearned, **numbers)
+    assert doubted.run.stages.detect
+    doubted.run.stages.detect.sampling_doubt = "Drawn in 1 step."
+    tone, _, basis = headline(doubted)
+    assert tone == "warn" and words in basis
+
+
 def test_what_was_not_sampled_is_named_after_unlearning_too() -> None:
     basis = headline(report(**SCREENED | {"memorized_before": 2, "mitigated": 2, "controls_changed": 0}))[2]
     assert "218 of 300 prompts were sampled neither before nor after: clean by estimate of a screen." in basis

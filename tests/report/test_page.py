@@ -28,7 +28,7 @@ WITNESS = WitnessRecord(
 
 def page(
     folder: Path, design: Design, search: Search | None = PIXELS, samples: Sequence[Picture] = (),
-    disputed: Sequence[Disputed] = (), **settings: Any,
+    disputed: Sequence[Disputed] = (), doubt: str = "", **settings: Any,
 ) -> str:  # fmt: skip
     """The page of a detection that found one prompt clean."""
     settings.setdefault("measure", "ssim")
@@ -42,6 +42,7 @@ def page(
             model_sha256="0", model_config_sha256="1", references="0",
         ),
         witnesses=[WITNESS], design=design.summary(), search=search.record() if search else None,
+        sampling_doubt=doubt,
     )  # fmt: skip
     scores = VerdictNumbers(
         copies=0, samples=16, share=0.0, interval=(0.0, 0.2), measure=given.measure, threshold=0.72,
@@ -74,6 +75,11 @@ def told(folder: Path, design: Design, search: Search | None = PIXELS, **setting
 
 
 FIXED = Design.fixed(16)
+
+
+def test_the_method_says_why_the_sampling_is_doubted(tmp_path: Path) -> None:
+    text = told(tmp_path, FIXED, num_inference_steps=1, doubt="Nobody draws so.")
+    assert "with 1 step at guidance 7.5. Nobody draws so. Each sample" in text
 
 
 @pytest.mark.parametrize(
