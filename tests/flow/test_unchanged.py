@@ -244,16 +244,21 @@ def test_an_earlier_recheck_is_kept_where_no_other_can_be_made(run: Run, model: 
     assert (run.path / "changes.jsonl").exists() and Run.open(run.path).finished("recheck")
 
 
+class Killed(BaseException):
+    """Nothing catches it."""
+
+
 def killed_after(name: str, run: Run, monkeypatch: pytest.MonkeyPatch, stage: Callable[[], object]) -> None:
-    """Leave the header as a process leaves it that is killed right after it wrote a file."""
+    """Leave a run as a process leaves it that is killed right after it wrote a file."""
     write, seen = Run.write, list[bytes]()
 
     def told(self: Run, file: str, records: Iterable[Record]) -> None:
         write(self, file, records)
         if file == name:
             seen.append((self.path / "run.json").read_bytes())
+            raise Killed
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Run, "write", told)
         stage()
     (run.path / "run.json").write_bytes(seen[-1])
