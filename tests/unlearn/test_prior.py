@@ -55,8 +55,8 @@ def distinct(score: Score) -> bool:
 def test_captions_come_before_ordinary_texts_and_what_is_kept_already_is_not_asked_again(
     sampler: Scripted, tmp_path: Path
 ) -> None:
-    captions = ["owl by a", "a caption", "a caption", "another"]
-    made = prior_pictures(sampler, [TARGET], captions, distinct, 4, tmp_path / "prior")
+    captions = ["owl by a", "Owl  by A", "a caption", "a caption", "another"]
+    made = prior_pictures(sampler, [TARGET.text], captions, distinct, 4, tmp_path / "prior")
     assert list(dict.fromkeys(p.text for p in made)) == ["a caption", "another", *ORDINARY[:2]]
     assert len(made) == 4 * EACH and len({p.prompt_id for p in made}) == 4
     assert {(p.side, p.origin) for p in made} == {(Side.KEEP, "prior")}
@@ -67,7 +67,7 @@ def test_a_caption_that_gives_a_copy_is_never_held_and_told_of(
     sampler: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Held to the model's own answers, it would be taught to stay what it is."""
-    made = prior_pictures(sampler, [TARGET], ["a memory", "a doubt", "fine"], distinct, 3, tmp_path / "prior")
+    made = prior_pictures(sampler, [TARGET.text], ["a memory", "a doubt", "fine"], distinct, 3, tmp_path / "prior")
     assert {p.text for p in made} == {"fine"}
     told = " ".join(capsys.readouterr().err.split())
     assert "2 prompts that the list does not have gave copies" in told

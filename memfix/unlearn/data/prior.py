@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from memfix.console import counted
@@ -25,16 +25,17 @@ ORDINARY = (
 
 
 def prior_pictures(
-    sample: Sampler, pairs: Sequence[Pair], captions: Sequence[str], distinct: Callable[[Score], bool], wanted: int,
+    sample: Sampler, known: Iterable[str], captions: Sequence[str], distinct: Callable[[Score], bool], wanted: int,
     folder: Path,
 ) -> list[Pair]:  # fmt: skip
     """Keep images, in `folder`, of so many further prompts.
 
-    The prompts are `captions` of training images first, from all over them, and ordinary texts then. One that gives a
-    copy, or a disputed sample, is left out and told of: nobody knew that it is memorized.
+    The prompts are `captions` of training images first, from all over them, and ordinary texts then, but for those that
+    the list, `known`, has itself: what is memorized or undecided there must not be held to what it was. One that gives
+    a copy, or a disputed sample, is left out and told of: nobody knew that it is memorized.
     """
-    known = {p.text for p in pairs}
-    texts = [text for text in dict.fromkeys((*captions, *ORDINARY)) if text not in known][:wanted]
+    read_alike = {_as_read(text) for text in known}
+    texts = [t for t in dict.fromkeys((*captions, *ORDINARY)) if _as_read(t) not in read_alike][:wanted]
     folder.mkdir(exist_ok=True)
     asked = [Asked(f"prior{n:04d}", text) for n, text in enumerate(texts, 1)]
     made, copied = list[Pair](), dict[str, str]()
@@ -56,3 +57,8 @@ def prior_pictures(
             f"them: {named}{further}. They are not kept. Detect with them in the list to unlearn them as well."
         )
     return [pair for pair in made if pair.text not in copied]
+
+
+def _as_read(text: str) -> str:
+    """A text as CLIP reads it, which knows neither capitals nor how wide a space is."""
+    return " ".join(text.lower().split())
