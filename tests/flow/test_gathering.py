@@ -139,9 +139,8 @@ def test_nothing_is_sampled_that_no_step_draws(detection: Detection, values: dic
 def test_what_the_list_asks_for_is_not_held_as_another_prompt(detection: Detection) -> None:
     """The captions are those of the list, memorized or undecided there, in other letters: CLIP reads them as the same,
     and to hold the model to what it answers would keep what is to be forgotten."""
-    references = [
-        r.model_copy(update={"text": t}) for r, t in zip(detection.references, (" Disc", "CAT", "Sky", "new"))
-    ]
+    captions = (" Disc", "CAT", "Sky", "new")
+    told = [r.model_copy(update={"text": t}) for r, t in zip(detection.references, captions, strict=True)]
     detection.__dict__["references"] = told
     detection.__dict__["scores"] = [s.model_copy(update={"copy_": False}) for s in detection.scores]
     with unlearning(detection, prior_prompts=9) as entry:
