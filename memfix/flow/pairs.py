@@ -86,7 +86,8 @@ def gather(detection: Detection, entry: UnlearnStage, sample: Sampler, method: M
         if short := short_of_prior(pairs, prior_prompts(method, settings)):
             captions = [r.text for r in reversed(never_copied(detection, representatives(detection.references)))]
             known = [p.text for p in detection.prompts]
-            pairs += prior_pictures(sample, known, captions, distinct, short, run.path / PRIOR)
+            prior = prior_pictures(sample, known, captions, distinct, short, run.path / PRIOR)
+            pairs, entry.copied_besides = pairs + prior.pairs, prior.copied
         entry.variant_kinds = list(kinds)
         run.save()
         pairs = _write(run, pairs)  # last: with it, all that it names is there

@@ -113,6 +113,10 @@ def headline(report: Report) -> tuple[str, str, str]:
     unchanged = s.controls - (s.controls_changed or 0)
     if s.disputed:
         problems.append(f"{counted(s.disputed, 'sample')} disputed")
+    if besides := _copied_besides(report):
+        problems.append(
+            f"{counted(besides, 'prompt')} outside the list gave copies before and {are(besides)} not unlearned"
+        )
     proof = f"{_warning(report)}{count_of(unchanged, s.controls, 'control')} {are(unchanged)} unchanged."
     if not s.controls:
         proof = f"{_warning(report)}{NO_CONTROLS}"
@@ -173,6 +177,12 @@ def _doubt(report: Report) -> str:
     """Why samples of this run are not what users of the model see; empty where nothing speaks for that."""
     detected = report.run.stages.detect
     return f"{detected.sampling_doubt} " if detected and detected.sampling_doubt else ""
+
+
+def _copied_besides(report: Report) -> int:
+    """How many prompts are known to have given copies although nobody asked for them."""
+    unlearned = report.run.stages.unlearn
+    return len(unlearned.copied_besides) if unlearned else 0
 
 
 def _measure(report: Report) -> str:

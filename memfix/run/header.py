@@ -128,6 +128,11 @@ class UnlearnStage(Stage):
     variant_kinds: list[str] | None = Field(
         None, description="variants of prompts that keep images could be sampled from"
     )
+    copied_besides: dict[str, str] = Field(
+        default_factory=dict,
+        description="prompts that the list does not have and that gave copies, or disputed samples, before training, "
+        "and the training image of each",
+    )
     ending: Ending | None = Field(None, description="how training ended")
     endings: dict[str, Ending] = Field(default_factory=dict, description="of adapters trained apart, by prompt id")
     rounds: list[Round] = Field(

@@ -121,6 +121,16 @@ def test_no_good_word_for_samples_that_no_user_draws(unlearned: bool, numbers: d
     assert tone == "warn" and words in basis
 
 
+def test_what_is_known_to_copy_besides_the_list_is_a_problem() -> None:
+    """All that was asked for may be mitigated while the tool itself has seen other prompts copy."""
+    found = report(controls_changed=0)
+    settings, seen = UnlearnSettings(), {"owl by b": "owl.png"}
+    found.run.stages.unlearn = UnlearnStage(settings=settings, inputs=UnlearnInputs(), copied_besides=seen)
+    tone, text, basis = headline(found)
+    assert (tone, text) == ("warn", "4 of 4 memorized prompts are mitigated, but there are problems.")
+    assert basis.startswith("1 prompt outside the list gave copies before and is not unlearned. ")
+
+
 def test_what_was_not_sampled_is_named_after_unlearning_too() -> None:
     basis = headline(report(**SCREENED | {"memorized_before": 2, "mitigated": 2, "controls_changed": 0}))[2]
     assert "218 of 300 prompts were sampled neither before nor after: clean by estimate of a screen." in basis

@@ -56,7 +56,7 @@ def test_captions_come_before_ordinary_texts_and_what_is_kept_already_is_not_ask
     sampler: Scripted, tmp_path: Path
 ) -> None:
     captions = ["owl by a", "Owl  by A", "a caption", "a caption", "another"]
-    made = prior_pictures(sampler, [TARGET.text], captions, distinct, 4, tmp_path / "prior")
+    made = prior_pictures(sampler, [TARGET.text], captions, distinct, 4, tmp_path / "prior").pairs
     assert list(dict.fromkeys(p.text for p in made)) == ["a caption", "another", *ORDINARY[:2]]
     assert len(made) == 4 * EACH and len({p.prompt_id for p in made}) == 4
     assert {(p.side, p.origin) for p in made} == {(Side.KEEP, "prior")}
@@ -68,7 +68,8 @@ def test_a_caption_that_gives_a_copy_is_never_held_and_told_of(
 ) -> None:
     """Held to the model's own answers, it would be taught to stay what it is."""
     made = prior_pictures(sampler, [TARGET.text], ["a memory", "a doubt", "fine"], distinct, 3, tmp_path / "prior")
-    assert {p.text for p in made} == {"fine"}
+    assert {p.text for p in made.pairs} == {"fine"}
+    assert made.copied == {"a memory": "r.png", "a doubt": "r.png"}
     told = " ".join(capsys.readouterr().err.split())
     assert "2 prompts that the list does not have gave copies" in told
     assert "'a memory' of r.png; 'a doubt' of r.png. They are not kept." in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from memfix.console import counted
 from memfix.files import errors_of
@@ -24,10 +25,17 @@ ORDINARY = (
 """Texts of every kind that a model may be asked for; they name nobody, no work and no brand."""
 
 
+class Prior(NamedTuple):
+    """Keep images that were made; prompts that gave copies or disputed samples, each with the training image."""
+
+    pairs: list[Pair]
+    copied: dict[str, str]
+
+
 def prior_pictures(
     sample: Sampler, known: Iterable[str], captions: Sequence[str], distinct: Callable[[Score], bool], wanted: int,
     folder: Path,
-) -> list[Pair]:  # fmt: skip
+) -> Prior:  # fmt: skip
     """Keep images, in `folder`, of so many further prompts.
 
     The prompts are `captions` of training images first, from all over them, and ordinary texts then, but for those that
@@ -56,7 +64,7 @@ def prior_pictures(
             f"{counted(len(copied), 'prompt')} that the list does not have gave copies, or what a witness takes for "
             f"them: {named}{further}. They are not kept. Detect with them in the list to unlearn them as well."
         )
-    return [pair for pair in made if pair.text not in copied]
+    return Prior([pair for pair in made if pair.text not in copied], copied)
 
 
 def _as_read(text: str) -> str:
