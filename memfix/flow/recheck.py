@@ -80,7 +80,11 @@ def recheck(
         entry.attacks = list(dict.fromkeys(r.attack for r in attacked if r.curve and r.version is Version.AFTER))
         trained = run.header.stages.unlearn
         if trained and trained.settings.adversarial_steps:
-            entry.attacks_trained_against = [name for name in entry.attacks if ATTACKS[name].trained_against]
+            looked = trained.settings.closed
+            made = {name: ATTACKS[name] for name in entry.attacks}
+            entry.attacks_trained_against = [
+                name for name, attack in made.items() if attack.trained_against or (looked and attack.ends_training)
+            ]
         entry.attacks_left_out = [name for name in ATTACKS if name not in entry.attacks]
         entry.control_pictures = len({r.prompt_id for r in attacked if r.arm is Arm.CONTROL})
         after = check.conclude([*plan, *bare], beside={s.file_name for s in shown})

@@ -124,7 +124,8 @@ def headline(report: Report) -> tuple[str, str, str]:
     if not s.attacks:
         proof += " No attack was made, so nothing says how easily the pictures could be brought back."
     elif s.attacks == s.known_attacks:
-        proof += " The only attack that was made is one that the model was trained against: others may succeed."
+        proof += " Every attack that was made is one that the model was trained against, or that ended its training: "
+        proof += "others may succeed."
     if s.reworded and tone != "bad":
         read = "reads" if s.reworded == 1 else "read"
         proof += f" {count_of(s.reworded, s.mitigated, 'mitigated prompt')} now {read} like a shorter wording."

@@ -167,7 +167,9 @@ class Summary(Record):
     harmed: int | None = Field(description="controls and other prompts that must not change, and are damaged")
     newly_memorized: int | None = Field(description="prompts and controls that were not memorized before, and are now")
     attacks: int | None = Field(description="attacks that were made on the unlearned weights")
-    known_attacks: int | None = Field(description="those among them that the unlearning had adversarial steps against")
+    known_attacks: int | None = Field(
+        description="those among them that the unlearning had adversarial steps against, or that ended its training"
+    )
     reworded: int | None = Field(description="mitigated prompts that the model reads as a shorter wording")
     control_drift: float | None = Field(
         description="mean rms difference of the controls' samples before and after, from the same noise, 0 to 1"

@@ -160,7 +160,8 @@ class RecheckStage(Stage):
     own: bool = Field(False, description="whether these were the weights that the run's unlearning had made")
     attacks: list[str] = Field(default_factory=list, description="attacks that were made, by name")
     attacks_trained_against: list[str] = Field(
-        default_factory=list, description="those of them that the unlearning had adversarial steps against"
+        default_factory=list,
+        description="those of them that the unlearning had adversarial steps against, or that ended its training",
     )
     attacks_left_out: list[str] = Field(default_factory=list, description="those that memfix knows and did not make")
     control_pictures: int = Field(0, description="clean training images that were attacked as well")

@@ -97,6 +97,20 @@ def test_a_recheck_knows_what_the_weights_were_trained_against(
     assert ("2 adversarial steps" in page.read_text(), "steps against an attack" in card) == (steps > 0, steps > 0)
 
 
+def test_what_a_closed_loop_looked_under_is_no_proof_of_its_own(unlearned: Path, tmp_path: Path) -> None:
+    """It ended only because these attacks brought nothing back, so that they can hardly say otherwise afterwards."""
+    shutil.copytree(unlearned, tmp_path / "run")
+    run, settings = Run.open(tmp_path / "run"), SETTINGS.model_copy(update={"attacks": "noised,embedding"})
+    few = FEW | {"max_train_steps": 2, "validation_inference_steps": 2, "prior_prompts": 0}
+    for loop, known in (("closed", {"noised", "embedding"}), ("open", {"embedding"})):
+        closed = UnlearnSettings.model_validate({**few, "adversarial_steps": 1, "loop": loop})
+        flow.unlearn(run, closed, [], QUIET, overwrite=True)
+        recheck(run, settings, [], QUIET)
+        stage = Run.open(run.path).header.stages.recheck
+        assert stage is not None and set(stage.attacks) == {"noised", "embedding"}
+        assert set(stage.attacks_trained_against) == known
+
+
 def test_a_recheck_attacks_both_models_once(run: Run) -> None:
     changes = recheck(run, SETTINGS, [], QUIET)
     results = run.read(f"{AFTER}/attacks.jsonl", AttackResult)

@@ -95,6 +95,8 @@ class Attack:
     usual: bool = False
     trained_against: bool = False
     """Whether adversarial steps of an unlearning are made of it, so that it says little of other attacks."""
+    ends_training: bool = False
+    """Whether looks of a closed loop are made of it, so that a training ends only where it brings nothing back."""
     together: bool = False
     """Whether it changes the weights once for all training images, instead of turning to one after the other."""
     asks_only: bool = False

@@ -22,7 +22,7 @@ ATTACKS: dict[str, Attack] = {
         Attack("embedding", "the prompt's embedding, optimised for 50 steps (Finding DoRI)", "steps",
                one_by_one(optimised(from_prompt)), usual=True, trained_against=True, asks_only=True),
         Attack("noised", "the training image with noise on it, denoised", "samples",
-               one_by_one(pictures.noised_picture), usual=True),
+               one_by_one(pictures.noised_picture), usual=True, ends_training=True),
         Attack("emphasis", "more weight on the words; no padding; layers skipped (CLIP skip)", "samples",
                one_by_one(wordings.emphasised)),
         Attack("embedding-noise", "an embedding optimised from noise, to 500 steps", "steps",
