@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
+from torch import distributed
 
 from memfix.errors import MemfixError
 
@@ -22,7 +24,12 @@ def state() -> PartialState:
     """This process among those that were started together, as accelerate sees it."""
     launched = "LOCAL_RANK" in os.environ  # by accelerate or torchrun; a bare RANK only shares out work
     cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or (launched and not torch.accelerator.is_available())
-    return PartialState(cpu=cpu, timeout=PATIENCE)
+    before = distributed.is_initialized()
+    here = PartialState(cpu=cpu, timeout=PATIENCE)
+    if distributed.is_initialized() and not before:
+        # Threads of gloo that are still there when Python ends may abort the process (pytorch issue 179291).
+        atexit.register(here.destroy_process_group)
+    return here
 
 
 def device() -> torch.device:
