@@ -11,6 +11,7 @@ import typer
 from memfix.console import Talk, are, counted
 from memfix.errors import ExitCode, MemfixError, did_you_mean
 from memfix.records import Change, Label, Outcome, Prompt, Role, Verdict, Word
+from memfix.run.outputs import CHANGES
 
 if TYPE_CHECKING:
     from memfix.run.folder import Run
@@ -64,7 +65,7 @@ class FailGate:
         rechecked = run.finished("recheck")
         prompts = {p.id: p.role for p in run.read("prompts.jsonl", Prompt)}
         found = (
-            after_recheck(run.read("changes.jsonl", Change)) if rechecked
+            after_recheck(run.read(CHANGES, Change)) if rechecked
             else before_recheck(run.read("before/verdicts.jsonl", Verdict), prompts)
         )  # fmt: skip
         unknown = [finding.value for finding in self.findings if finding in ONLY_AFTER]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from memfix.cli.options import Call
 from memfix.console import are, count_of, counted, duration, emit, near_percent, percent
 from memfix.records import Change, Label, Outcome, Prompt, Rewording, Role, Step, Verdict
+from memfix.run.outputs import CHANGES
 
 if TYPE_CHECKING:
     from memfix.config.base import Settings
@@ -197,7 +198,7 @@ def changes(call: Call, run: Run, last: bool = True) -> None:
     """Before and after."""
     prompts = {p.id: p for p in run.read("prompts.jsonl", Prompt)}
     before = {v.prompt_id: v for v in run.read("before/verdicts.jsonl", Verdict)}
-    every = run.read("changes.jsonl", Change)
+    every = run.read(CHANGES, Change)
     shown = [c for c in every if c.before is Label.MEMORIZED or c.outcome is not Outcome.UNCHANGED]
     rows = [
         [prompts[c.prompt_id].text, f"{before[c.prompt_id].copies}/{before[c.prompt_id].samples}",

@@ -24,7 +24,7 @@ from memfix.references.judge import Judge
 from memfix.references.reference_set import fingerprint
 from memfix.run.folder import Run
 from memfix.run.header import RecheckStage
-from memfix.run.outputs import AFTER
+from memfix.run.outputs import AFTER, CHANGES
 
 
 def recheck(
@@ -49,9 +49,9 @@ def recheck(
         weights.load(detection, Talk(quiet=True), detection.settings.mixed_precision)
         run.discard("recheck")
     with run.lock(), run.stage(RecheckStage, settings, inputs, argv) as entry, memory:
-        if (run.path / "changes.jsonl").exists():
+        if (run.path / CHANGES).exists():
             talk.say(f"The re-check in {run.path} is already complete, so there is nothing to do.")
-            return run.read("changes.jsonl", Change)
+            return run.read(CHANGES, Change)
         entry.checked, entry.own = str(weights), weights.are_own(run)
         sampled = {sample.prompt_id for sample in detection.samples}
         prompts = [p for p in detection.prompts if p.id in sampled]
@@ -94,10 +94,10 @@ def recheck(
         run.write(f"{AFTER}/verdicts.jsonl", after)
         changes = what_changed(detection, check.thumbnails, prompts, after, wordings, attacked)
         run.save()
-        run.write("changes.jsonl", changes)
+        run.write(CHANGES, changes)
     with run.lock():
         apply_reviews(Detection.of(run))  # a picture that was judged before may have come again
-    return run.read("changes.jsonl", Change)
+    return run.read(CHANGES, Change)
 
 
 def _require_fresh(detection: Detection, settings: RecheckSettings) -> None:

@@ -18,10 +18,9 @@ from memfix.flow.detection import Detection
 from memfix.quality import MOST_BROKEN, broken_share, detail_range
 from memfix.records import FRESH, SAME, AttackResult, Change, Label, Review, Role, Score, Verdict
 from memfix.references.groups import representatives
+from memfix.run.disputes import disputed_by_attacks
 from memfix.run.folder import Run, now
-from memfix.run.outputs import AFTER, BEFORE, REVIEWS
-
-CHANGES = "changes.jsonl"
+from memfix.run.outputs import AFTER, ATTACK_RESULTS, BEFORE, CHANGES, REVIEWS
 
 
 class Pending(NamedTuple):
@@ -33,14 +32,15 @@ class Pending(NamedTuple):
 
 
 def disputed_samples(run: Run) -> list[Pending]:
-    """All samples of both checks that a witness disputes, whether a person has spoken of them or not."""
-    found = []
-    for folder in (BEFORE, AFTER):
-        for score in run.read(f"{folder}/scores.jsonl", Score):
-            if score.accused or score.judged is not None:
-                picture = f"{folder}/{score.file_name}"
-                found.append(Pending(picture, score, sha256([run.path / picture])))
-    return found
+    """All samples of both checks and of attacks that a witness disputes, whether a person has spoken of them or not."""
+    found = [
+        (f"{folder}/{score.file_name}", score)
+        for folder in (BEFORE, AFTER)
+        for score in run.read(f"{folder}/scores.jsonl", Score)
+        if score.accused or score.judged is not None
+    ]
+    found += [(sample.picture, sample.score) for sample in disputed_by_attacks(run)]
+    return [Pending(picture, score, sha256([run.path / picture])) for picture, score in found]
 
 
 def review(run: Run, words: Mapping[str, bool], by: str | None, talk: Talk) -> list[Pending]:
@@ -105,20 +105,33 @@ def _apply(words: Mapping[str, bool], detection: Detection) -> None:
         prompts = [p for p in detection.prompts if p.id in known]
         after = run.read(f"{AFTER}/verdicts.jsonl", Verdict)
         wordings = {c.prompt_id: c.wording for c in old if c.wording is not None}
-        attacked = run.read(f"{AFTER}/attacks.jsonl", AttackResult)
+        attacked = _judged_attacks(run, words)
+        run.write(ATTACK_RESULTS, attacked)
         thumbnails = Thumbnails(run.path / AFTER)
         run.write(CHANGES, what_changed(detection, thumbnails, prompts, after, wordings, attacked))
 
 
 def judged(run: Run, folder: str, words: Mapping[str, bool]) -> list[Score]:
     """The scores of a check, with what was said of the pictures that are disputed; digest of a picture → word."""
+    scores = run.read(f"{folder}/scores.jsonl", Score)
+    return [_judged(run, f"{folder}/{score.file_name}", score, words) for score in scores]
+
+
+def _judged_attacks(run: Run, words: Mapping[str, bool]) -> list[AttackResult]:
+    """What attacks got, with what was said of their disputed samples."""
     found = []
-    for score in run.read(f"{folder}/scores.jsonl", Score):
-        if score.accused or score.judged is not None:
-            word = words.get(sha256([run.path / folder / score.file_name]))
-            score = score.model_copy(update={"copy_": bool(word), "judged": word})
-        found.append(score)
+    for result in run.read(ATTACK_RESULTS, AttackResult):
+        doubtful = [d.model_copy(update={"score": _judged(run, d.picture, d.score, words)}) for d in result.doubtful]
+        found.append(result.model_copy(update={"doubtful": tuple(doubtful)}))
     return found
+
+
+def _judged(run: Run, picture: str, score: Score, words: Mapping[str, bool]) -> Score:
+    """The score of a picture in the run, with what was said of it where it is disputed."""
+    if not (score.accused or score.judged is not None):
+        return score
+    word = words.get(sha256([run.path / picture]))
+    return score.model_copy(update={"copy_": bool(word), "judged": word})
 
 
 def _verdicts(detection: Detection, folder: str, scores: Sequence[Score]) -> list[Verdict]:
@@ -150,7 +163,7 @@ def _find(name: str, pending: Iterable[Pending]) -> Pending:
     """The disputed sample of a path in the run, a path on disk, or a file name."""
     path = Path(name).as_posix()
     found = [p for p in pending if path == p.picture or path.endswith(f"/{p.picture}")]
-    found = found or [p for p in pending if path == p.score.file_name]
+    found = found or [p for p in pending if path in (p.score.file_name, Path(p.picture).name)]
     if len(found) == 1:
         return found[0]
     if found:

@@ -19,7 +19,17 @@ from memfix.records.check import (
     Verdict,
     WitnessScore,
 )
-from memfix.records.recheck import Arm, AttackPoint, AttackResult, Change, ControlPicture, Damage, Outcome, Version
+from memfix.records.recheck import (
+    Arm,
+    AttackPoint,
+    AttackResult,
+    Change,
+    ControlPicture,
+    Damage,
+    DisputedSample,
+    Outcome,
+    Version,
+)
 from memfix.records.unlearn import (
     Ending,
     EndingNumbers,
@@ -44,6 +54,7 @@ __all__ = [
     "Condition",
     "ControlPicture",
     "Damage",
+    "DisputedSample",
     "DrawnPicture",
     "Ending",
     "EndingNumbers",

@@ -110,12 +110,12 @@ class WitnessScore(Record):
 class Score(Record):
     """A sample held against the references: the nearest one, and every measure on that pair."""
 
-    file_name: Inside
-    prompt_id: Id
-    condition: Condition = SAME
-    seed: int
-    reference: str
-    measures: dict[str, float]
+    file_name: Inside = Field(description="of the sample, in the folder of its check")
+    prompt_id: Id = Field(description="of the prompt that it was sampled under")
+    condition: Condition = Field(SAME, description="which noise it began with, and under which wording")
+    seed: int = Field(description="of its noise")
+    reference: str = Field(description="the nearest training image, by file name")
+    measures: dict[str, float] = Field(description="measure → its value for the sample and that training image")
     copy_: bool = Field(alias="copy", description="the deciding measure passes its threshold, or a part is copied")
     part: Part | None = Field(None, description="what is copied, where the picture as a whole is no copy")
     known_part: float | None = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from memfix.records.base import Id, Inside, Record, Word
-from memfix.records.check import Label, Role
+from memfix.records.check import Label, Role, Score
 
 
 class Outcome(Word):
@@ -69,6 +69,14 @@ class AttackPoint(Record):
     disputed: int = Field(0, description="samples that are no copies by the rule, and are by a witness")
 
 
+class DisputedSample(Record):
+    """A sample of an attack that is no copy by the rule, and one by a witness, until a person has spoken."""
+
+    picture: Inside = Field(description="its path in the run folder")
+    point: int = Field(description="place of its point on the curve of the attack, from 0")
+    score: Score = Field(description="what the measures say of it, and what a person said")
+
+
 class AttackResult(Record):
     """One attack on one training image. It ends with the first copy."""
 
@@ -83,11 +91,26 @@ class AttackResult(Record):
         description="what came after how much work, least first; empty if the attack could not be tried"
     )
     shown: tuple[Inside, ...] = Field((), description="pictures of it, copies first; in the run folder")
+    doubtful: tuple[DisputedSample, ...] = Field(
+        (), description="its disputed samples, judged by a person or not; of attacks on erased training images only"
+    )
+
+    @property
+    def points(self) -> tuple[AttackPoint, ...]:
+        """The curve as a person leaves it who judged disputed samples: to the first copy, and without what is none."""
+        found: list[AttackPoint] = []
+        for place, point in enumerate(self.curve):
+            words = [d.score.judged for d in self.doubtful if d.point == place and d.score.judged is not None]
+            copies = point.copies + sum(words)
+            found.append(point.model_copy(update={"copies": copies, "disputed": point.disputed - len(words)}))
+            if copies:
+                break
+        return tuple(found)
 
     @property
     def last(self) -> AttackPoint | None:
         """Where it ended; None if it could not be tried."""
-        return self.curve[-1] if self.curve else None
+        return self.points[-1] if self.curve else None
 
     @property
     def succeeded(self) -> bool:
@@ -97,7 +120,7 @@ class AttackResult(Record):
     @property
     def disputed(self) -> AttackPoint | None:
         """The first point with a sample that a witness calls a copy, where no copy came; None if there is none."""
-        return None if self.succeeded else next((p for p in self.curve if p.disputed), None)
+        return next((p for p in self.points if p.disputed and not p.copies), None)
 
 
 class Change(Record):

@@ -53,7 +53,7 @@ def attacks_told(results: Sequence[AttackResult]) -> str:
 def _tried(results: Sequence[AttackResult]) -> str:
     """The least that an attack did on any picture, and how many pictures it got copies of."""
     work = min(r.last.work for r in results if r.last)
-    drawn = min(sum(p.samples for p in r.curve) for r in results)
+    drawn = min(sum(p.samples for p in r.points) for r in results)
     came = sum(r.succeeded for r in results)
     got = f"copies of {came}, no more than of clean pictures" if came else "no copy"
     return f"{work:,} {results[0].unit}, {drawn} samples each: {got}"

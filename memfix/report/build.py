@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -29,9 +30,10 @@ from memfix.report.next_steps import NextStep, next_step
 from memfix.report.schema import Disputed, Picture, PromptEntry, Report, ReportedRun, Summary, VerdictNumbers
 from memfix.report.sections import told
 from memfix.report.training import training
+from memfix.run.disputes import disputed_by_attacks
 from memfix.run.folder import Run
 from memfix.run.header import DetectStage
-from memfix.run.outputs import AFTER, BEFORE, REVIEWS
+from memfix.run.outputs import AFTER, ATTACK_RESULTS, BEFORE, CHANGES, REVIEWS
 from memfix.run.references import recorded_references
 from memfix.stats import clopper_pearson
 
@@ -49,7 +51,7 @@ def build(run: Run) -> Report:
     rechecked = run.finished("recheck")
     before = {v.prompt_id: v for v in run.read("before/verdicts.jsonl", Verdict)}
     after = {v.prompt_id: v for v in run.read("after/verdicts.jsonl", Verdict)} if rechecked else {}
-    changes = {c.prompt_id: c for c in run.read("changes.jsonl", Change)} if rechecked else {}
+    changes = {c.prompt_id: c for c in run.read(CHANGES, Change)} if rechecked else {}
     scores_before = _by_prompt(run.read("before/scores.jsonl", Score))
     scores_after = _by_prompt(run.read("after/scores.jsonl", Score)) if rechecked else {}
     pictures = _references(recorded_references(run))
@@ -59,16 +61,18 @@ def build(run: Run) -> Report:
     fits_after = _clip_scores(run, AFTER) if rechecked else {}
     attacks = [
         a
-        for a in (run.read("after/attacks.jsonl", AttackResult) if rechecked else [])
+        for a in (run.read(ATTACK_RESULTS, AttackResult) if rechecked else [])
         if a.version is Version.AFTER and a.arm is Arm.TARGET
     ]
+    by_attacks = disputed_by_attacks(run)
+    to_judge = Counter(sample.score.prompt_id for sample in by_attacks if sample.score.judged is None)
     entries = [
         _entry(
             p, before[p.id], after.get(p.id), changes.get(p.id), scores_before.get(p.id, []),
             scores_after.get(p.id, []), pictures, detected,
         ).model_copy(
             update={
-                "next_step": _next_step(run, before[p.id], after.get(p.id), changes.get(p.id)),
+                "next_step": _next_step(run, before[p.id], after.get(p.id), changes.get(p.id), to_judge[p.id]),
                 "clip_score_before": fits_before.get(p.id), "clip_score_after": fits_after.get(p.id),
                 "attacks": [a for a in attacks if a.prompt_id == p.id],
             }
@@ -77,12 +81,13 @@ def build(run: Run) -> Report:
     ]  # fmt: skip
     checks = ((BEFORE, before, scores_before), (AFTER, after, scores_after))
     unsettled = [
-        (folder, score)
+        (f"{folder}/{score.file_name}", score)
         for folder, verdicts, scores in checks
         for i, own in scores.items()
         for score in own
         if score.judged is not None or (score.accused and verdicts[i].verdict is not Label.MEMORIZED)
     ]
+    unsettled += [(sample.picture, sample.score) for sample in by_attacks]
     by = {r.picture: r.by for r in run.read(REVIEWS, Review)}
     disputed = _disputed(unsettled, by, {p.id: p.text for p in prompts}, pictures, detected)
     controls = [p.id for p in prompts if p.role is Role.CONTROL]
@@ -156,13 +161,17 @@ def _entry(
         wording=change.wording if change else None,
         copies_reworded=change.copies_reworded if change else None,
         samples_reworded=change.samples_reworded if change else None,
-        samples_before=[_picture("before", s) for s in scores_before],
-        samples_after=[_picture("after", s) for s in scores_after],
+        samples_before=[_picture(f"{BEFORE}/{s.file_name}", s) for s in scores_before],
+        samples_after=[_picture(f"{AFTER}/{s.file_name}", s) for s in scores_after],
     )  # fmt: skip
 
 
-def _next_step(run: Run, before: Verdict, after: Verdict | None, change: Change | None) -> NextStep | None:
-    return next_step(change, before, after, run.header.stages, run.path.name) if change and after else None
+def _next_step(
+    run: Run, before: Verdict, after: Verdict | None, change: Change | None, disputed: int
+) -> NextStep | None:
+    if change is None or after is None:
+        return None
+    return next_step(change, before, after, run.header.stages, run.path.name, disputed)
 
 
 def _numbers(verdict: Verdict, origin: str | None) -> VerdictNumbers:
@@ -173,10 +182,10 @@ def _numbers(verdict: Verdict, origin: str | None) -> VerdictNumbers:
     )  # fmt: skip
 
 
-def _picture(folder: str, score: Score) -> Picture:
+def _picture(path: str, score: Score) -> Picture:
     return Picture(
-        path=f"{folder}/{score.file_name}", seed=score.seed, condition=score.condition, copy=score.copy_,
-        part=score.part, measures=score.measures,
+        path=path, seed=score.seed, condition=score.condition, copy=score.copy_, part=score.part,
+        measures=score.measures,
     )  # fmt: skip
 
 
@@ -186,16 +195,16 @@ def _disputed(
 ) -> list[Disputed]:  # fmt: skip
     """What is disputed, first what nobody has judged, and where the witness is surest.
 
-    scores: with the folder of each sample; by: path of a sample → who judged it.
+    scores: with the path of each sample; by: path of a sample → who judged it.
     """
     thresholds = {w.measure: w.threshold for w in detect.witnesses}
     found = [
         Disputed(
-            prompt_id=s.prompt_id, text=texts[s.prompt_id], sample=_picture(folder, s), witness=name, value=told.value,
+            prompt_id=s.prompt_id, text=texts[s.prompt_id], sample=_picture(path, s), witness=name, value=told.value,
             reference=pictures.get(told.reference, Picture(path=told.reference)), threshold=thresholds[name],
-            judged=s.judged, by=by.get(f"{folder}/{s.file_name}") if s.judged is not None else None,
+            judged=s.judged, by=by.get(path) if s.judged is not None else None,
         )
-        for folder, s in scores
+        for path, s in scores
         for name, told in [(name, told) for name, told in s.witnesses.items() if told.copy_][:1]
     ]  # fmt: skip
     return sorted(found, key=lambda d: (d.judged is not None, d.witness, -abs(d.value - d.threshold)))

@@ -18,11 +18,16 @@ class NextStep(Record):
     command: str = Field(description="what to type")
 
 
-def next_step(change: Change, before: Verdict, after: Verdict, stages: Stages, run: str) -> NextStep | None:
-    """The next step for a prompt of a run that was re-checked; None where nothing is to be mended, or nothing known."""
+def next_step(
+    change: Change, before: Verdict, after: Verdict, stages: Stages, run: str, disputed: int = 0
+) -> NextStep | None:
+    """The next step for a prompt of a run that was re-checked; None where nothing is to be mended, or nothing known.
+
+    disputed: samples of attacks on it that a person is still to judge.
+    """
     told = shlex.quote(run)
     if change.outcome is Outcome.UNDECIDED:
-        return _for_undecided(change, before, after, stages, told)
+        return _for_undecided(change, before, after, stages, told, disputed)
     if change.outcome not in (Outcome.PERSISTENT, Outcome.HIDDEN, Outcome.DAMAGED):
         return None
     if not (stages.recheck and stages.recheck.own and stages.unlearn and stages.detect):
@@ -65,8 +70,10 @@ def against_attacks(stages: Stages, run: str) -> NextStep | None:
     return NextStep(why=why, command=f"memfix unlearn {run} --overwrite --adversarial-steps {steps}")
 
 
-def _for_undecided(change: Change, before: Verdict, after: Verdict, stages: Stages, run: str) -> NextStep | None:
-    if before.disputed or after.disputed:
+def _for_undecided(
+    change: Change, before: Verdict, after: Verdict, stages: Stages, run: str, disputed: int
+) -> NextStep | None:
+    if before.disputed or after.disputed or disputed:
         why = "Say whether the disputed samples are copies."
         return NextStep(why=why, command=f"memfix review {run}")
     if change.before is Label.UNDECIDED and change.role is Role.PROMPT and stages.detect:

@@ -14,6 +14,7 @@ from pydantic import Field
 from memfix.findings import SourceRecord
 from memfix.records import Arm, AttackResult, Record, Version
 from memfix.run.folder import Run
+from memfix.run.outputs import ATTACK_RESULTS
 
 
 class LeftOut(Record):
@@ -75,7 +76,7 @@ def attacks(run: Run) -> AttacksTold | None:
     stage = run.header.stages.recheck
     if stage is None or not run.finished("recheck"):
         return None
-    results = run.read("after/attacks.jsonl", AttackResult)
+    results = run.read(ATTACK_RESULTS, AttackResult)
     return AttacksTold(
         rows=attack_rows(results), left_out=stage.attacks_left_out, controls=stage.control_pictures
     )  # fmt: skip

@@ -13,6 +13,7 @@ from memfix.run.header import Stage
 from memfix.run.seal import Overlay, as_sha256sum, changed_files, digest_of_files
 
 BEFORE, AFTER, MODEL = "before", "after", "model"
+CHANGES, ATTACK_RESULTS = "changes.jsonl", f"{AFTER}/attacks.jsonl"  # of the re-check
 ATTACKED = "attacked"  # of `memfix attack`, several of which may be at work
 OUTPUTS = {
     "unlearn": (
@@ -20,7 +21,7 @@ OUTPUTS = {
         "adversarial.jsonl", "adversarial_validations.jsonl", "checkpoints", "adapters", "rewordings.jsonl",
         "rewording.safetensors", "unlearn.sha256",
     ),
-    "recheck": ("changes.jsonl", AFTER, "recheck.sha256", "report.json", "report.html"),
+    "recheck": (CHANGES, AFTER, "recheck.sha256", "report.json", "report.html"),
 }  # fmt: skip
 """What stages write. What says that all of it is there comes first, so that discarding removes that before the rest; a
 report of what is discarded goes with it."""
@@ -32,7 +33,7 @@ SEALED = {
         MODEL, "pairs.jsonl", "yields.jsonl", "training.jsonl", "validations.jsonl", "adversarial.jsonl",
         "adversarial_validations.jsonl", "rewordings.jsonl", "rewording.safetensors",
     ),
-    "recheck": ("changes.jsonl", AFTER),
+    "recheck": (CHANGES, AFTER),
 }  # fmt: skip
 """What later stages and reports rest on, and must find as it was when the stage ended."""
 LATER = ("adversarial_validations.jsonl",)  # of these: what runs of an earlier time neither wrote nor sealed

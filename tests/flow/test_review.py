@@ -20,7 +20,21 @@ from memfix.flow.detection import Detection
 from memfix.flow.recheck import recheck
 from memfix.flow.review import disputed_samples, judged, review
 from memfix.inputs.prompts import id_of
-from memfix.records import Change, Label, Outcome, Review, Score, Verdict, WitnessScore
+from memfix.recheck.attacks.compare import Told, what_attacks_say
+from memfix.records import (
+    Arm,
+    AttackPoint,
+    AttackResult,
+    Change,
+    DisputedSample,
+    Label,
+    Outcome,
+    Review,
+    Score,
+    Verdict,
+    Version,
+    WitnessScore,
+)
 from memfix.report.build import build
 from memfix.run.folder import Run
 from memfix.run.header import UnlearnStage
@@ -128,6 +142,46 @@ def test_outcomes_follow_what_was_said_of_samples_after(run: Run) -> None:
     assert (change.outcome, change.copies_same + change.copies_fresh) == (Outcome.PERSISTENT, 1)
     run.require_intact("detect", "recheck")
     assert [a == b for a, b in zip(run.read("changes.jsonl", Change), before.values(), strict=True)] == [False, True]
+
+
+def test_what_is_said_of_samples_of_attacks_counts_as_well(run: Run) -> None:
+    """Clean pictures gave none of them, so that a copy brings the picture back, and no copy acquits it."""
+    review(run, {disputed_samples(run)[0].picture: True}, "Ada", QUIET)  # now there is a target
+    recheck(run, RecheckSettings(num_fresh=2, attacks="none"), [], QUIET, Replaced())
+    disc, name = id_of("disc"), "attacks/after-noised-disc.png"
+    (run.path / "after/attacks").mkdir()
+    picture(77).save(run.path / "after" / name)
+    score = Score(
+        file_name="disc.png", prompt_id=disc, seed=0, reference="1.png", measures={}, copy_=False, detail=0.1,
+        witnesses=TOLD,
+    )  # fmt: skip
+    own = AttackResult(
+        attack="noised", version=Version.AFTER, arm=Arm.TARGET, prompt_id=disc, text="disc", reference="1.png",
+        unit="samples", curve=(AttackPoint(work=8, copies=0, samples=8, disputed=1),),
+        doubtful=(DisputedSample(picture=f"after/{name}", point=0, score=score),),
+    )  # fmt: skip
+    clean = own.model_copy(
+        update={"arm": Arm.CONTROL, "curve": (AttackPoint(work=8, copies=0, samples=8),), "doubtful": ()}
+    )
+    changes = [c.model_copy(update={"outcome": Outcome.UNDECIDED}) for c in run.read("changes.jsonl", Change)]
+    with run.amending("recheck"):
+        run.write("after/attacks.jsonl", [own, clean])
+        run.write("changes.jsonl", changes)
+
+    def told() -> Told:
+        return what_attacks_say(run.read("after/attacks.jsonl", AttackResult), disc)
+
+    assert told().untold
+    listed = next(p for p in disputed_samples(run) if p.picture == f"after/{name}")
+    assert listed.score.suspected == "2.png" and [d.sample.path for d in build(run).disputed][:1] == [f"after/{name}"]
+    review(run, {"after-noised-disc.png": False}, "Ada", QUIET)
+    assert told() == (None, None)
+    assert [(d.sample.path, d.judged, d.by) for d in build(run).disputed if d.sample.path == f"after/{name}"] == [
+        (f"after/{name}", False, "Ada")
+    ]
+    review(run, {f"after/{name}": True}, "Bob", QUIET)
+    assert "brings it back after 8 samples, in 1 of 8" in (told().brought_back or "")
+    run.require_intact("detect", "recheck")
 
 
 def test_the_command_lists_and_takes_words_without_a_terminal(run: Run) -> None:

@@ -31,7 +31,7 @@ from memfix.recheck.attacks.embedding import (
 )
 from memfix.recheck.attacks.runner import AttackRunner, Front
 from memfix.recheck.attacks.table import ATTACKS, get_attacks
-from memfix.records import Arm, AttackPoint, AttackResult, Prompt, Reference, Version
+from memfix.records import Arm, AttackPoint, AttackResult, Prompt, Reference, Version, WitnessScore
 from memfix.references.in_memory import HeldReferences
 from memfix.references.judge import Judge
 from memfix.variants.wordings import framed
@@ -316,6 +316,53 @@ def test_disputed_samples_of_an_attack_acquit_nobody_unless_clean_pictures_give_
     assert what_attacks_say([disputed(Arm.TARGET)], "p1").untold
     forced = [*clean[:3], disputed(Arm.CONTROL, "c3")]
     assert what_attacks_say([disputed(Arm.TARGET), *forced], "p1") == (None, None)
+
+
+def test_copies_that_clean_pictures_give_as_well_do_not_settle_what_was_disputed_before_them() -> None:
+    """Noise at its most left something like the picture, and at its least it leaves any picture."""
+    mine = point("a", Arm.TARGET, 8, work=24)
+    earlier = AttackPoint(work=8, copies=0, samples=8, disputed=1)
+    clean = [point("a", Arm.CONTROL, 8, work=24, prompt_id=f"c{i}") for i in range(4)]
+    told = what_attacks_say([mine.model_copy(update={"curve": (earlier, *mine.curve)}), *clean], "p1")
+    assert told.brought_back is None
+    assert told.untold and "1 disputed of 8 samples after 8 steps" in told.untold
+
+
+def test_disputed_samples_of_erased_pictures_are_kept_to_be_judged(bench: Bench, tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "r.png")
+    held = HeldReferences([Reference(file_name="r.png", path=str(tmp_path / "r.png"))], TiledL2())
+    witness = CopyRule(TiledL2(), 9.0, "everything passes")
+    judge = Judge(held, CopyRule(TiledL2(), 0.0, "nothing passes"))
+    saved = dict[str, bytes]()
+
+    def save(name: str, image: Image.Image) -> str:
+        saved[name] = image.tobytes()
+        return f"after/attacks/{name}"
+
+    class Disputing(Judge):
+        """Each first sample is a copy to a witness."""
+
+        def score(self, samples, images):
+            told = WitnessScore(value=1.0, reference="r.png", copy_=witness.is_copy(1.0))
+            scores = super().score(samples, images)
+            return [
+                s.model_copy(update={"witnesses": {"structure": told} if not i else {}}) for i, s in enumerate(scores)
+            ]
+
+    def twice(one: Attacked, bench: Bench):
+        yield bench.sample(one, 2, "work2")
+        yield bench.sample(one, 4, "work4")
+
+    run = AttackRunner(bench, Disputing(held, judge.rule), {}, save)
+    attack = Attack("a", "s", "steps", one_by_one(twice))
+    (own,) = run(attack, Front(Version.AFTER, Arm.TARGET, [attacked(bench)]))
+    assert [(d.picture, d.point, d.score.suspected) for d in own.doubtful] == [
+        ("after/attacks/after-a-p1-work2-900.png", 0, "r.png"), ("after/attacks/after-a-p1-work4-900.png", 1, "r.png"),
+    ]  # fmt: skip
+    assert {Path(d.picture).name for d in own.doubtful} <= saved.keys() and [p.disputed for p in own.curve] == [1, 1]
+    (clean,) = run(attack, Front(Version.AFTER, Arm.CONTROL, [attacked(bench)]))
+    (before,) = run(attack, Front(Version.BEFORE, Arm.TARGET, [attacked(bench)]))
+    assert clean.doubtful == before.doubtful == () and [p.disputed for p in clean.curve] == [1, 1]
 
 
 def test_attacks_end_with_the_first_copy_and_clean_pictures_count_their_own_copies(

@@ -56,3 +56,33 @@ def test_an_attack_that_could_not_be_tried_has_not_succeeded() -> None:
     )
     assert made.model_copy(update={"curve": points}).succeeded
     assert not made.model_copy(update={"curve": points[:1]}).succeeded
+
+
+def test_a_person_who_judges_samples_of_an_attack_shortens_its_curve() -> None:
+    """To the first copy; what is judged is disputed no more, and what is not stays so, also before copies came."""
+    witness = check.WitnessScore(value=0.9, reference="r", copy_=True)
+
+    def judged(point: int, word: bool | None) -> recheck.DisputedSample:
+        score = check.Score(
+            file_name="s.png", prompt_id="p", seed=0, reference="r", measures={}, copy_=bool(word), detail=0.1,
+            witnesses={"structure": witness}, judged=word,
+        )  # fmt: skip
+        return recheck.DisputedSample(picture="after/attacks/s.png", point=point, score=score)
+
+    curve = tuple(
+        recheck.AttackPoint(work=work, copies=copies, samples=8, disputed=disputed)
+        for work, copies, disputed in ((8, 0, 2), (16, 0, 1), (24, 3, 0))
+    )
+    made = recheck.AttackResult(
+        attack="a", version=recheck.Version.AFTER, arm=recheck.Arm.TARGET, prompt_id="p", text="t", reference="r",
+        unit="samples", curve=curve, doubtful=(judged(0, None), judged(0, None), judged(1, None)),
+    )  # fmt: skip
+    assert made.succeeded and made.points == curve
+    assert made.disputed and made.disputed.work == 8
+    no = made.model_copy(update={"doubtful": (judged(0, False), judged(0, False), judged(1, None))})
+    assert no.disputed and (no.disputed.work, no.last and no.last.work) == (16, 24)
+    none = made.model_copy(update={"doubtful": (judged(0, False), judged(0, False), judged(1, False))})
+    assert none.disputed is None and none.succeeded
+    yes = made.model_copy(update={"doubtful": (judged(0, False), judged(0, True), judged(1, None))})
+    assert [(p.work, p.copies, p.disputed) for p in yes.points] == [(8, 1, 0)]
+    assert yes.last == yes.points[0] and yes.disputed is None

@@ -33,7 +33,13 @@ def verdict(label: Label, disputed: int = 0) -> Verdict:
 
 
 def step(
-    outcome: Outcome, made: Stages, before: Label = M, after: Label = C, wording: str | None = None, disputed: int = 0
+    outcome: Outcome,
+    made: Stages,
+    before: Label = M,
+    after: Label = C,
+    wording: str | None = None,
+    disputed: int = 0,
+    by_attacks: int = 0,
 ) -> str | None:
     damage = Damage(
         drift=0, broken=0, diversity_before=None, diversity_after=None, distance_before=None, distance_after=None
@@ -42,7 +48,7 @@ def step(
         prompt_id="p1", role=Role.PROMPT, before=before, after=after, outcome=outcome, copies_same=0, samples_same=4,
         copies_fresh=0, samples_fresh=4, wording=wording, damage=damage, reason="so",
     )  # fmt: skip
-    found = next_step(change, verdict(before), verdict(after, disputed), made, "my run")
+    found = next_step(change, verdict(before), verdict(after, disputed), made, "my run", by_attacks)
     return found.command if found else None
 
 
@@ -72,6 +78,8 @@ def test_other_weights_are_detected_on_first(outcome: Outcome) -> None:
 
 def test_undecided_prompts() -> None:
     assert step(Outcome.UNDECIDED, stages(), after=U, disputed=2) == "memfix review 'my run'"
+    assert step(Outcome.UNDECIDED, stages(), by_attacks=1) == "memfix review 'my run'"
+    assert step(Outcome.UNDECIDED, stages()) is None
     assert step(Outcome.UNDECIDED, stages(), before=U) == "memfix detect PROMPTS --num-samples 32"
     assert step(Outcome.UNDECIDED, stages(), after=U) == "memfix recheck 'my run' --overwrite --num-fresh 32"
 

@@ -74,5 +74,5 @@ def is_beyond(point: AttackPoint, controls: Sequence[AttackResult]) -> bool:
 
 def _is_forced(point: AttackPoint, controls: Sequence[AttackResult]) -> bool:
     """Whether more than MOST_FORCED of the attacks on clean pictures gave copies or disputed samples by that work."""
-    found = [c for c in controls if any(p.copies or p.disputed for p in c.curve if p.work <= point.work)]
+    found = [c for c in controls if any(p.copies or p.disputed for p in c.points if p.work <= point.work)]
     return bool(controls) and len(found) > MOST_FORCED * len(controls)

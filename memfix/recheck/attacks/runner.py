@@ -16,10 +16,10 @@ from typing import NamedTuple
 from PIL import Image
 
 from memfix.recheck.attacks.base import Attack, Attacked, Attempt, Bench
-from memfix.records import Arm, AttackPoint, AttackResult, Version
+from memfix.records import Arm, AttackPoint, AttackResult, DisputedSample, Score, Version
 from memfix.references.judge import Judge
 
-SHOWN = 4  # pictures of an attack that are kept: its copies, else the last ones
+SHOWN = 4  # pictures of an attack that are kept besides disputed ones: its copies, else the last ones
 
 Save = Callable[[str, Image.Image], str]
 """Keeps a picture under a name of its own, and says where."""
@@ -31,6 +31,14 @@ class Front(NamedTuple):
     version: Version
     arm: Arm
     attacked: Sequence[Attacked]
+
+
+class Judged(NamedTuple):
+    """Samples of an attack at one point: which are copies, and the scores of those that are disputed, by place."""
+
+    attempt: Attempt
+    copies: list[bool]
+    disputed: dict[int, Score]
 
 
 @dataclass(frozen=True)
@@ -72,43 +80,54 @@ class AttackRunner:
     ) -> list[AttackResult]:
         """The attack on training images that are attacked together, on one bench; cut short if nobody waits for it."""
         bench.found.clear()
-        attempts: dict[str, list[tuple[Attempt, list[bool], int]]] = {one.prompt.id: [] for one in chunk}
+        attempts: dict[str, list[Judged]] = {one.prompt.id: [] for one in chunk}
         names = {one.prompt.id: one.reference for one in chunk}
         for attempt in attack.attempts(chunk, bench):
             with self._judging:
-                copies, disputed = self._judge(attempt, names[attempt.prompt_id], front.arm)
-            attempts[attempt.prompt_id].append((attempt, copies, disputed))
-            if any(copies):
+                judged = self._judge(attempt, names[attempt.prompt_id], front.arm)
+            attempts[attempt.prompt_id].append(judged)
+            if any(judged.copies):
                 bench.found.add(attempt.prompt_id)
             if stopped.is_set() or bench.found.issuperset(names):
                 break
         return [self._result(attack, front, one, attempts[one.prompt.id]) for one in chunk]
 
-    def _judge(self, attempt: Attempt, name: str, arm: Arm) -> tuple[list[bool], int]:
-        """Which pictures are copies, and how many are disputed: of any training image, but where a clean one is
-        attacked of that one alone."""
+    def _judge(self, attempt: Attempt, name: str, arm: Arm) -> Judged:
+        """Which pictures are copies, and which are disputed: of any training image, but where a clean one is attacked
+        of that one alone."""
         if attempt.copies is not None:
-            return list(attempt.copies), 0
+            return Judged(attempt, list(attempt.copies), {})
         scores = self.judge.score(attempt.samples, attempt.images)
         wanted = self.groups.get(name, name)
 
         def counts(shown: str) -> bool:
             return arm is Arm.TARGET or self.groups.get(shown, shown) == wanted
 
-        disputed = sum(any(counts(told.reference) for told in s.accused.values()) for s in scores)
-        return [s.copy_ and counts(s.shows) for s in scores], disputed
+        disputed = {i: s for i, s in enumerate(scores) if any(counts(told.reference) for told in s.accused.values())}
+        return Judged(attempt, [s.copy_ and counts(s.shows) for s in scores], disputed)
 
-    def _result(
-        self, attack: Attack, front: Front, one: Attacked, attempts: Sequence[tuple[Attempt, list[bool], int]]
-    ) -> AttackResult:
-        curve = tuple(AttackPoint(work=a.work, copies=sum(c), samples=len(c), disputed=d) for a, c, d in attempts)
+    def _result(self, attack: Attack, front: Front, one: Attacked, attempts: Sequence[Judged]) -> AttackResult:
+        curve = tuple(
+            AttackPoint(work=a.work, copies=sum(copies), samples=len(copies), disputed=len(disputed))
+            for a, copies, disputed in attempts
+        )
+
+        def kept(attempt: Attempt, i: int) -> str:
+            name = f"{front.version}-{attack.name}-{attempt.samples[i].file_name}"
+            return self.save(name, attempt.images[i])
+
         shown: list[str] = []
         if attempts:
             last, copies, _ = attempts[-1]
             order = sorted(range(len(copies)), key=lambda i: not copies[i])
-            kept = f"{front.version}-{attack.name}-"
-            shown = [self.save(kept + last.samples[i].file_name, last.images[i]) for i in order[:SHOWN]]
+            shown = [kept(last, i) for i in order[:SHOWN]]
+        doubtful = [
+            DisputedSample(picture=kept(judged.attempt, i), point=place, score=score)
+            for place, judged in enumerate(attempts)
+            for i, score in judged.disputed.items()
+            if front.version is Version.AFTER and front.arm is Arm.TARGET
+        ]
         return AttackResult(
             attack=attack.name, version=front.version, arm=front.arm, prompt_id=one.prompt.id, text=one.prompt.text,
-            reference=one.reference, unit=attack.unit, curve=curve, shown=tuple(shown),
+            reference=one.reference, unit=attack.unit, curve=curve, shown=tuple(shown), doubtful=tuple(doubtful),
         )  # fmt: skip
