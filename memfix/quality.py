@@ -10,12 +10,27 @@ from memfix.records import Score
 
 MOST_BROKEN = 0.25  # of a prompt's samples are blank or noise; with more, nothing can be said of what it copies
 LOOSE = 1.5  # a picture is broken when its detail is this many times outside the range of the original model
+BLANK = 1 / 255  # mean difference of neighbouring pixels: less than one grey level
+ENOUGH_REFERENCES = 20  # that say what detail pictures have
 
 
-def detail_range(before: Sequence[Score]) -> tuple[float, float]:
-    """The detail that pictures of this model have: 1st to 99th percentile of all samples before, widened by LOOSE."""
+def detail_of_references(details: Sequence[float]) -> tuple[float, float] | None:
+    """1st to 99th percentile of the detail of training images that are not blank; None where they are too few to
+    tell."""
+    told = [d for d in details if d >= BLANK]
+    if len(told) < ENOUGH_REFERENCES:
+        return None
+    low, high = np.percentile(told, [1, 99])
+    return float(low), float(high)
+
+
+def detail_range(before: Sequence[Score], references: tuple[float, float] | None = None) -> tuple[float, float]:
+    """The detail that pictures of this model may have, widened by LOOSE: 1st to 99th percentile of all samples before,
+    and what `detail_of_references` gives. Samples of few prompts alone would call pictures broken that are none of
+    theirs."""
     low, high = np.percentile([s.detail for s in before], [1, 99])
-    return float(low) / LOOSE, float(high) * LOOSE
+    lowest, highest = references or (low, high)
+    return float(min(low, lowest)) / LOOSE, float(max(high, highest)) * LOOSE
 
 
 def broken_share(scores: Sequence[Score], detail: tuple[float, float]) -> float:

@@ -38,7 +38,7 @@ from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
 from memfix.models import loading
 from memfix.models.sampling import plan_samples
-from memfix.quality import MOST_BROKEN, broken_share, detail_range
+from memfix.quality import MOST_BROKEN, broken_share
 from memfix.recheck.outcomes import file_difference
 from memfix.records import (
     FRESH,
@@ -244,7 +244,7 @@ def figures(run: Run) -> dict[str, Any]:
     after = {v.prompt_id: v for v in check.conclude(plan)}
     scores = run.read(f"{AFTER}/scores.jsonl", Score)
     old = detection.scores
-    detail = detail_range(old)
+    detail = detection.detail
     texts = {**{i: p.text for i, p in prompts.items()}, **{p.id: p.text for p in unseen()}}
     shown = shows(run.path / AFTER, scores, texts)
     groups: dict[str, Any] = {}

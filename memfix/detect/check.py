@@ -22,10 +22,10 @@ from memfix.measures.pixels import COARSE, detail_of, to_tensor
 from memfix.models.model import DiffusionModel
 from memfix.models.replicas import drawn_batches
 from memfix.models.sampling import batches
-from memfix.quality import MOST_BROKEN
+from memfix.quality import BLANK, MOST_BROKEN
 from memfix.records import DrawnPicture, Kind, Label, Sample, Score, Verdict
 from memfix.references.groups import representatives
-from memfix.references.judge import BLANK, Finding, Judge
+from memfix.references.judge import Finding, Judge
 from memfix.references.parts import kind_of
 from memfix.run.folder import Run
 from memfix.run.written import DRAWN, require_drawn

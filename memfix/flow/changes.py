@@ -10,7 +10,7 @@ from memfix.detect.verdict import dispute
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
 from memfix.measures.copy_rule import CopyRule
-from memfix.quality import broken_share, detail_range
+from memfix.quality import broken_share
 from memfix.recheck.attacks.compare import what_attacks_say
 from memfix.recheck.damage import Seen, harm, harm_of_model, measure_damage
 from memfix.recheck.outcomes import Copies, Evidence, file_difference, outcome
@@ -82,7 +82,7 @@ def _damages(
     detection: Detection, thumbnails: Thumbnails, prompts: Sequence[Prompt], scores: Mapping[str, Sequence[Score]]
 ) -> dict[str, Damage]:
     """Of the samples that a user of the model sees: those of reworded prompts with their rewording."""
-    first, detail = Thumbnails(detection.folder), detail_range(detection.scores)
+    first = Thumbnails(detection.folder)
     fits = [
         {c.prompt_id: c.lead for c in detection.run.read(f"{folder}/clip_scores.jsonl", ClipScore)}
         for folder in (BEFORE, AFTER)
@@ -92,7 +92,7 @@ def _damages(
         shown = [s for s in scores[prompt.id] if s.condition in (SAME, FRESH)]
         same = [s.file_name for s in shown if s.condition == SAME]
         seen[prompt.id] = Seen.of(
-            first.of(same), thumbnails.of(same), broken_share(shown, detail),
+            first.of(same), thumbnails.of(same), broken_share(shown, detection.detail),
             (fits[0].get(prompt.id), fits[1].get(prompt.id)),
         )  # fmt: skip
     return measure_damage(seen)

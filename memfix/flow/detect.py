@@ -31,6 +31,7 @@ from memfix.models import loading
 from memfix.models.device import precision_advice
 from memfix.models.model import DiffusionModel
 from memfix.models.replicas import places_for
+from memfix.quality import detail_of_references
 from memfix.records import Prompt, Reference, Score
 from memfix.references.appearance import Draw
 from memfix.references.in_memory import descriptors
@@ -45,6 +46,7 @@ from memfix.run.header import DetectStage
 from memfix.run.inputs import DetectInputs
 from memfix.run.outputs import BEFORE
 
+DETAILED = 200  # references whose detail says what pictures have
 WITHIN_REACH = 0.25  # of the margin of near-copies between a threshold and the 99th percentile of the background
 
 
@@ -117,6 +119,7 @@ def detect(
         entry.rule, entry.medoids = rule.record(), references is None
         entry.background = background.summary(rule) if background else None
         if references:
+            entry.reference_detail = detail_of_references(references.detail(DETAILED))
             entry.known_copies = known_copies(references, rule, [w.rule for w in witnesses], model.latents.drawn)
             _tell_of_errors(rule, entry, talk)
         _tell_of_small_pictures(opened, min(model.latents.picture_size), talk)

@@ -22,6 +22,7 @@ from memfix.measures.copy_rule import CopyRule
 from memfix.measures.weights import Wanted
 from memfix.models import loading, lora
 from memfix.models.model import DiffusionModel
+from memfix.quality import detail_range
 from memfix.records import Label, Prompt, Record, Reference, Role, Sample, Score, Verdict
 from memfix.references.appearance import Draw
 from memfix.references.indexed_weights import wanted_for
@@ -83,6 +84,11 @@ class Detection:
     def scores(self) -> list[Score]:
         """One score per sample."""
         return self.run.read(f"{BEFORE}/scores.jsonl", Score)
+
+    @cached_property
+    def detail(self) -> tuple[float, float]:
+        """The detail that pictures may have without being blank or noise."""
+        return detail_range(self.scores, self.stage.reference_detail)
 
     @cached_property
     def references(self) -> list[Reference]:

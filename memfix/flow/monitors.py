@@ -41,7 +41,8 @@ def new_monitor(
         )
         controls = [Prompt(id="empty", text="")]
     network = sample.model.denoiser.network(precision)
-    return Monitor(sample, network, bank, [prompts[i] for i in ids], controls, detection.scores, settings)
+    before, detail = detection.scores, detection.stage.reference_detail
+    return Monitor(sample, network, bank, [prompts[i] for i in ids], controls, before, settings, detail)
 
 
 def to_be_noised(

@@ -15,7 +15,7 @@ from memfix.errors import ExitCode, MemfixError
 from memfix.files import sha256
 from memfix.flow.changes import UNWORDED, what_changed
 from memfix.flow.detection import Detection
-from memfix.quality import MOST_BROKEN, broken_share, detail_range
+from memfix.quality import MOST_BROKEN, broken_share
 from memfix.records import FRESH, SAME, AttackResult, Change, Label, Review, Role, Score, Verdict
 from memfix.references.groups import representatives
 from memfix.run.disputes import disputed_by_attacks
@@ -152,7 +152,7 @@ def _verdict(detection: Detection, old: Verdict, own: Sequence[Score]) -> Verdic
     chance, tolerance, confidence = detection.settings.error_rates()
     design = Design.fixed(len(own), chance=chance, tolerance=tolerance, confidence=confidence)
     found = verdict_on(own, detection.rule, design, representatives(detection.references))
-    if found.verdict is Label.CLEAN and broken_share(own, detail_range(detection.scores)) > MOST_BROKEN:
+    if found.verdict is Label.CLEAN and broken_share(own, detection.detail) > MOST_BROKEN:
         found = found.model_copy(update={"verdict": Label.UNDECIDED, "reason": "many samples are blank or noise"})
     said = sum(s.judged is not None for s in own)
     reason = f"{found.reason}; {counted(said, 'disputed sample')} judged by a person"

@@ -63,6 +63,13 @@ class TiledL2:
         tiles: torch.Tensor = x.reshape(len(x), GRID * GRID, -1)
         return tiles.div((3 * tile * tile) ** 0.5)
 
+    @staticmethod
+    def pictures(features: torch.Tensor) -> torch.Tensor:
+        """[n, 3, SIDE, SIDE] in 0 … 1: what features were made of."""
+        tile = SIDE // GRID
+        x = features.mul((3 * tile * tile) ** 0.5).reshape(len(features), GRID, GRID, 3, tile, tile)
+        return x.permute(0, 3, 1, 4, 2, 5).reshape(len(features), 3, SIDE, SIDE)
+
     def compare(self, samples: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
         """[n, m]."""
         distances: torch.Tensor = torch.cdist(samples.transpose(0, 1), references.transpose(0, 1))

@@ -18,7 +18,7 @@ from memfix.measures.base import Measure, Unrelated
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import Descriptor
 from memfix.measures.embedding import Embedding
-from memfix.measures.pixels import Ssim, TiledL2
+from memfix.measures.pixels import Ssim, TiledL2, detail_of
 from memfix.measures.structure import BROUGHT, Structure, alike_in_outlines, outlines
 from memfix.records import Reference
 from memfix.references import kept
@@ -159,6 +159,12 @@ class HeldReferences:
         out."""
         chosen = [self.references[i] for i in evenly(len(self.references), count)]
         return [image for _, image in opened(chosen, WrongRows(skip=True))]
+
+    def detail(self, count: int) -> list[float]:
+        """The detail of up to `count` references, spread over all of them."""
+        chosen = self._features[TiledL2.name][evenly(len(self.references), count)]
+        found: list[float] = detail_of(TiledL2.pictures(chosen)).tolist()
+        return found
 
     def _nearest(self, search: Measure, samples: torch.Tensor, but: torch.Tensor | None = None) -> torch.Tensor:
         """[n] places of the references nearest to samples, given by their features; `but` are left out, [n, m] bool."""

@@ -19,7 +19,7 @@ from memfix.measures.base import Measure, Unrelated
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import Descriptor
 from memfix.measures.embedding import Embedding
-from memfix.measures.pixels import Ssim, TiledL2
+from memfix.measures.pixels import Ssim, TiledL2, detail
 from memfix.records import Reference
 from memfix.references.appearance import Appearance, Draw
 from memfix.references.described import Described
@@ -30,6 +30,7 @@ from memfix.references.near_copies import COLOUR, PAIRS_AT_ONCE, colours, groupe
 from memfix.references.numbered import LAST, IndexReferences
 from memfix.references.one_picture import Prints, one_picture
 
+OPENED = 16  # pictures at once, of which only their detail is asked for
 CANDIDATES = 8  # of the index's descriptor, among which another measure finds its nearest
 
 
@@ -121,6 +122,12 @@ class IndexedReferences:
     def some(self, count: int) -> list[Image.Image]:
         """Pictures of up to `count` references, spread over all of them."""
         return self._references.open(evenly(len(self), count))
+
+    def detail(self, count: int) -> list[float]:
+        """The detail of up to `count` references, spread over all of them, a few of which are open at once."""
+        chosen = evenly(len(self), count)
+        parts = [chosen[i : i + OPENED] for i in range(0, len(chosen), OPENED)]
+        return [value for part in parts for value in detail(self._references.open(part))]
 
     def thumbnails(self, near: Iterable[str]) -> tuple[list[str], torch.Tensor]:
         """Names and small pictures [m, 3, 32, 32] of the references that are `near`: not all of an index."""

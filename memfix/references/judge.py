@@ -12,14 +12,13 @@ from PIL import Image
 from memfix.errors import MemfixError
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.pixels import COARSE, detail, detail_of, to_tensor
+from memfix.quality import BLANK, ENOUGH_REFERENCES
 from memfix.records import Kind, Part, Reference, Sample, Score
 from memfix.references import region
 from memfix.references.parts import find_parts, kind_of
 from memfix.references.reference_set import ReferenceSet
 from memfix.references.witnesses import testimonies
 
-BLANK = 1 / 255  # mean difference of neighbouring pixels at 32 pixels: less than one grey level
-ENOUGH_REFERENCES = 20  # that say what detail pictures have
 FAR = 3.0  # times outside their range, and it is no picture
 NEAR_PART = region.LIKENESS - 0.2  # ordinary prompts of the bundled model reach 0.5 often, and more seldom
 

@@ -55,6 +55,10 @@ class ReferenceSet(Protocol):
         """Pictures of up to `count` references, spread over all of them."""
         ...
 
+    def detail(self, count: int) -> list[float]:
+        """The detail of up to `count` references, spread over all of them."""
+        ...
+
     def thumbnails(self, near: Iterable[str]) -> tuple[list[str], torch.Tensor]:
         """Names and small pictures [m, 3, 32, 32] to look for copies of a part in; at least those `near`."""
         ...

@@ -96,7 +96,7 @@ def build(run: Run) -> Report:
     known = len(rechecking.attacks_trained_against) if rechecking else 0
     return Report(
         run=_run(run),
-        summary=_summary(prompts, before, changes, scores_before, made, known).model_copy(
+        summary=_summary(prompts, before, changes, scores_before, detected, made, known).model_copy(
             update={
                 "disputed": sum(d.judged is None for d in disputed),
                 "control_clip_score_before": _mean(fits_before, controls),
@@ -212,7 +212,7 @@ def _disputed(
 
 def _summary(
     prompts: Sequence[Prompt], before: dict[str, Verdict], changes: dict[str, Change],
-    scores_before: dict[str, list[Score]], attacks: int, known_attacks: int,
+    scores_before: dict[str, list[Score]], detected: DetectStage, attacks: int, known_attacks: int,
 ) -> Summary:  # fmt: skip
     own = [p for p in prompts if p.role is Role.PROMPT]
     controls = [p for p in prompts if p.role is Role.CONTROL]
@@ -228,7 +228,7 @@ def _summary(
         "undecided_before": labels.count(Label.UNDECIDED), "copies_before": share_before or 0.0,
         "controls": len(controls), "controls_memorized": control_labels.count(Label.MEMORIZED),
         "controls_undecided": control_labels.count(Label.UNDECIDED),
-        "quality_before": 1 - broken_share(every_score, detail_range(every_score)),
+        "quality_before": 1 - broken_share(every_score, detail_range(every_score, detected.reference_detail)),
     }  # fmt: skip
     if not changes:
         absent = (

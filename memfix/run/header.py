@@ -87,6 +87,9 @@ class DetectStage(Stage):
     witnesses: list[WitnessRecord] = Field(
         default_factory=list, description="measures that do not decide, and may dispute that a sample is no copy"
     )
+    reference_detail: tuple[float, float] | None = Field(
+        None, description="range of detail of training images, which samples may have too; none if they are too few"
+    )
     weights: dict[str, WeightsRecord] = Field(default_factory=dict, description="by name of the measure they are of")
     drawn: bool = Field(
         False, description="whether witnesses and structure saw references as the model's autoencoder draws them"

@@ -22,7 +22,7 @@ from gpu_pieces.piece import Here, WrongResultError
 
 EXPECTED = RESULTS / "demo_verdicts.json"
 MAY_BE_NONE = ("part", "known_part", "judged", "wording", "copies_reworded", "samples_reworded", "clip_lead_before",
-               "clip_lead_after")  # fmt: skip
+               "clip_lead_after", "reference_detail")  # fmt: skip
 FLAT = 1e-4  # of `detail`: a picture of one colour, which NaN becomes
 OUTCOMES = ("mitigated", "persistent", "hidden", "damaged", "undecided", "changed")
 ALIKE = {"hidden": "mitigated"}

@@ -22,6 +22,7 @@ from memfix.measures.base import Measure
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import Descriptor, Pixels
 from memfix.measures.embedding import Embedding
+from memfix.measures.pixels import detail
 from memfix.measures.structure import Structure
 from memfix.records import Prompt, Sample, Score
 from memfix.references.background import background
@@ -116,6 +117,12 @@ def test_own_descriptor_scores_as_in_memory(folder: Path) -> None:
     assert wanted[4].reference == "more.tar/t2.png" and wanted[4].copy_
     assert [judged(index).is_distinct(s) for s in wanted] == [judged(held).is_distinct(s) for s in wanted]
     assert judged(index).score([], []) == []
+
+
+def test_references_have_the_detail_of_their_pictures(folder: Path) -> None:
+    held, index = both(folder, embedding(Pixels()))
+    assert held.detail(99) == pytest.approx(detail(held.some(99)), abs=1e-6)
+    assert sorted(index.detail(99)) == pytest.approx(sorted(held.detail(99)), abs=1e-6) and len(index.detail(5)) == 5
 
 
 @pytest.mark.parametrize("measure", ["ssim", "tiled_l2"])

@@ -159,7 +159,8 @@ def test_a_detection_that_was_sealed_before_there_were_witnesses_is_still_intact
     near = BackgroundRecord(references=3, duplicates=0, p50=0.1, p99=0.2, closest=0.3)
     stage = DetectStage(settings=DetectSettings(), inputs=DETECTED, status="finished", background=near)
     told = stage.model_dump(
-        mode="json", exclude=PASSING | {"witnesses", "known_copies", "sources", "drawn", "sampling_doubt"}
+        mode="json",
+        exclude=PASSING | {"witnesses", "known_copies", "sources", "drawn", "sampling_doubt", "reference_detail"},
     )
     del told["background"]["false_alarms"]
     told["settings"] = {k: v for k, v in told["settings"].items() if k not in LATER_SETTINGS} | {"adapter": None}

@@ -40,7 +40,7 @@ class Monitor:
 
     def __init__(
         self, sample: Sampler, network: Network, bank: Bank, targets: Sequence[Prompt], controls: Sequence[Prompt],
-        before: Sequence[Score], settings: UnlearnSettings,
+        before: Sequence[Score], settings: UnlearnSettings, reference_detail: tuple[float, float] | None = None,
     ) -> None:  # fmt: skip
         self._sample, self._network, self._bank = sample, network, bank
         self._targets, self._settings = targets, settings
@@ -48,7 +48,7 @@ class Monitor:
         self._steps = min(settings.validation_inference_steps, sample.settings.num_inference_steps)
         self._before, scores = self._draw(self._controls, 1, 0)
         self._diversity = self._two_seeds()
-        self._range = detail_range([*before, *scores])
+        self._range = detail_range([*before, *scores], reference_detail)
         self._loss_forget, self._loss_keep = self._losses()
 
     def __call__(self, step: int, looked: Sequence[str] | None = None, each: int | None = None) -> Validation:
