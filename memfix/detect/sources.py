@@ -72,11 +72,13 @@ class Sources:
         self.tallies[SourceName.REFERENCES].use(-count)
         self.tallies[SourceName.REFERENCES].pass_over(PassedOver.BROKEN, count=count)
 
-    def count_frames(self, count: int, first: str) -> str:
-        """Take note that references have so many further frames, which are not compared: what to warn of."""
+    def count_frames(self, wrong: WrongRows) -> str:
+        """Take note of further frames of references, most of which are references of their own: what to warn of."""
         tally = self.tallies[SourceName.REFERENCES]
-        tally.pass_over(PassedOver.FRAMES, first, count)
-        return tally.warning(PassedOver.FRAMES) if count else ""
+        tally.use(wrong.own_frames)
+        tally.pass_over(PassedOver.AGAIN, count=wrong.same_frames)
+        tally.pass_over(PassedOver.FRAMES, wrong.first_frames, wrong.frames)
+        return tally.warning(PassedOver.FRAMES) if wrong.frames else ""
 
     def records(self) -> dict[str, SourceRecord]:
         """What a run writes down of each source that there is."""

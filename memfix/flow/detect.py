@@ -295,6 +295,6 @@ def _open_references(
         talk.warn(line)
     wrong.pictures += broken.pictures
     opened.read.count_broken(broken.pictures)
-    if further := opened.read.count_frames(broken.frames, broken.first_frames):
+    if further := opened.read.count_frames(broken):
         talk.warn(further)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -13,6 +13,7 @@ from memfix.inputs import tars
 from memfix.inputs.captions import all_captions, missing, named_images
 from memfix.inputs.contents import Content, content_of
 from memfix.inputs.folders import parts, passed_over_as, required
+from memfix.inputs.frames import NotOwn, frames_behind
 from memfix.inputs.opening import open_first
 from memfix.inputs.paths import OUTSIDE, as_path, existing, leads_out
 from memfix.inputs.tables import Held, Table, count_unread, form, held_in, lines
@@ -179,8 +180,28 @@ def _free_name(path: str, taken: Callable[[str], bool]) -> str:
 
 
 def opened(references: Iterable[Reference], wrong: WrongRows | None) -> Iterator[tuple[Reference, Image.Image]]:
-    """Each reference with its picture, of several frames the first one. What cannot be read goes to `wrong`, and how
-    many further frames there are; without it, the first is an error."""
+    """Each reference with its picture, of several frames the first one. What cannot be read goes to `wrong`; without
+    it, the first is an error."""
+    return ((reference, image) for reference, image, _ in _opened(references, wrong))
+
+
+def opened_with_frames(references: Sequence[Reference], wrong: WrongRows) -> Iterator[tuple[Reference, Image.Image]]:
+    """The same, and behind a reference each further frame of its file that is a picture of its own, as one more
+    reference `NAME#2`; `wrong` hears what became of all frames."""
+    names = {reference.file_name for reference in references}
+    for reference, image, further in _opened(references, wrong):
+        yield reference, image
+        for address, found in frames_behind(reference.path, image) if further else ():
+            name = f"{reference.file_name}#{address.rpartition('#')[2]}"
+            if isinstance(found, NotOwn) or name in names or Path(address).is_file():  # a file may be called so
+                wrong.add_frame(reference.path, same=found is NotOwn.SAME)
+                continue
+            wrong.own_frames += 1
+            yield reference.model_copy(update={"file_name": name, "path": address}), found
+
+
+def _opened(references: Iterable[Reference], wrong: WrongRows | None) -> Iterator[tuple[Reference, Image.Image, int]]:
+    """Each reference that can be read, its picture, and how many further frames its file has."""
     for reference in references:
         try:
             image, further = open_first(reference.path)
@@ -189,9 +210,7 @@ def opened(references: Iterable[Reference], wrong: WrongRows | None) -> Iterator
                 raise
             wrong.add_picture(reference.path, *_why(error, reference.path))
             continue
-        if wrong and further:
-            wrong.add_frames(reference.path, further)
-        yield reference, image
+        yield reference, image, further
 
 
 def _why(error: MemfixError, path: str | Path) -> tuple[str, str]:
