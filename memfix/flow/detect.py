@@ -25,7 +25,6 @@ from memfix.measures.clip_score import clip_scores, open_clip_of
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import weights_record
 from memfix.measures.structure import Structure
-from memfix.measures.thresholds import Threshold
 from memfix.measures.weights import Wanted, is_there
 from memfix.models import loading
 from memfix.models.device import precision_advice
@@ -44,6 +43,7 @@ from memfix.run.folder import Run, slug
 from memfix.run.header import DetectStage
 from memfix.run.inputs import DetectInputs
 from memfix.run.outputs import BEFORE
+from memfix.thresholds import Threshold
 
 WITHIN_REACH = 0.25  # of the margin of near-copies between a threshold and the 99th percentile of the background
 
