@@ -89,7 +89,9 @@ def test_the_command_line_starts_without_torch() -> None:
     subprocess.run([sys.executable, "-c", "import sys, memfix.cli; assert 'torch' not in sys.modules"], check=True)
 
 
-@pytest.mark.parametrize("words", ["--help", "detect --help", "unlearn --help-all", "list runs", "list presets"])
+@pytest.mark.parametrize(
+    "words", ["--help", "detect --help", "unlearn --help-all", "list runs", "list presets", "list thresholds"]
+)
 def test_what_is_asked_first_is_answered_without_the_libraries_of_models(words: str) -> None:
     code = (
         f"import sys; sys.argv = ['memfix', *{words.split()}]\nfrom memfix.cli import main\n"

@@ -36,7 +36,8 @@ FailOn = Annotated[
         "--fail-on",
         help="Exit with code 3 if anything is found to be so at the end: memorized (persistent and hidden ones count), "
         "persistent, hidden, damaged or undecided; several, separated by commas. Before a re-check, memorized prompts "
-        "count as persistent.",
+        "count as persistent. Prompts outside the list that were seen to copy count as memorized and persistent, and "
+        "clean and mitigated ones as undecided where samples are not what users of the model see.",
         metavar="FINDINGS",
     ),
 ]
@@ -64,31 +65,44 @@ class FailGate:
             return
         rechecked = run.finished("recheck")
         prompts = {p.id: p.role for p in run.read("prompts.jsonl", Prompt)}
+        stages = run.header.stages
         found = (
-            after_recheck(run.read(CHANGES, Change)) if rechecked
-            else before_recheck(run.read("before/verdicts.jsonl", Verdict), prompts)
+            after_recheck(run.read(CHANGES, Change), bool(stages.doubt)) if rechecked
+            else before_recheck(run.read("before/verdicts.jsonl", Verdict), prompts, bool(stages.doubt))
         )  # fmt: skip
+        for ground in (Ground.MEMORIZED, Ground.PERSISTENT):  # nothing was done about them, and nobody looked again
+            found[ground] += len(stages.copied_besides)
         unknown = [finding.value for finding in self.findings if finding in ONLY_AFTER]
         if unknown and not rechecked and found[Ground.MEMORIZED]:
             talk.warn(f"Whether a prompt is {' or '.join(unknown)} is not known before a re-check.")
         if hit := [f for f in self.findings if found[f]]:
             told = ", ".join(f"{counted(found[f], 'prompt')} {are(found[f])} {f}" for f in hit)
-            talk.say(f"--fail-on: {told}.", "quiet")
+            if besides := len(stages.copied_besides):
+                told += f"; {counted(besides, 'prompt')} outside the list {are(besides)} known to copy"
+            talk.say(f"--fail-on: {told}. {stages.doubt}".rstrip(), "quiet")
             raise typer.Exit(int(ExitCode.FINDINGS))
 
 
-def before_recheck(verdicts: list[Verdict], roles: dict[str, Role]) -> Counter[Ground]:
-    """How often each finding is in a first check. A control may be undecided: nothing is claimed of it."""
+def before_recheck(verdicts: list[Verdict], roles: dict[str, Role], doubted: bool = False) -> Counter[Ground]:
+    """How often each finding is in a first check. A control may be undecided: nothing is claimed of it.
+
+    doubted: whether samples are not what users of the model see, so that no prompt is known to be clean.
+    """
+    unknown = (Label.UNDECIDED, Label.CLEAN) if doubted else (Label.UNDECIDED,)
     memorized = sum(v.verdict is Label.MEMORIZED for v in verdicts)
-    undecided = sum(v.verdict is Label.UNDECIDED and roles[v.prompt_id] is Role.PROMPT for v in verdicts)
+    undecided = sum(v.verdict in unknown and roles[v.prompt_id] is Role.PROMPT for v in verdicts)
     return Counter(
         {Ground.MEMORIZED: memorized, Ground.PERSISTENT: memorized, Ground.UNDECIDED: undecided}
     )  # fmt: skip
 
 
-def after_recheck(changes: list[Change]) -> Counter[Ground]:
-    """How often each finding is in a re-check, controls included."""
+def after_recheck(changes: list[Change], doubted: bool = False) -> Counter[Ground]:
+    """How often each finding is in a re-check, controls included; `doubted` as of `before_recheck`."""
     found = Counter(Ground(c.outcome.value) for c in changes if c.outcome.value in list(Ground))
+    if doubted:
+        said = (Outcome.MITIGATED, Outcome.UNCHANGED)
+        clean = (c for c in changes if c.outcome in said and c.after is Label.CLEAN)
+        found[Ground.UNDECIDED] += sum(c.role is Role.PROMPT for c in clean)
     back = (Outcome.PERSISTENT, Outcome.HIDDEN)
     found[Ground.MEMORIZED] = sum(c.after is Label.MEMORIZED or c.outcome in back for c in changes)
     return found

@@ -73,7 +73,7 @@ def _measures() -> list[dict[str, object]]:
 
 
 def _thresholds() -> list[dict[str, object]]:
-    from memfix.measures.thresholds import THRESHOLDS
+    from memfix.thresholds import THRESHOLDS
 
     return [
         {"name": t.name, "measure": t.measure, "copy past": t.value, "source": t.source} for t in THRESHOLDS.values()

@@ -136,9 +136,8 @@ def verdicts(call: Call, run: Run, last: bool = True) -> None:
     if controls:
         call.talk.tell(f"Controls: {_tally(controls)} of {len(controls)}")
     _tell_of_disputes(call, found)
-    detected = run.header.stages.detect
-    if detected and detected.sampling_doubt and counts["clean"]:
-        call.talk.tell(f"Clean says little here. {detected.sampling_doubt}", "undecided")
+    if run.header.stages.doubt and counts["clean"]:
+        call.talk.tell(f"Clean says little here. {run.header.stages.doubt}", "undecided")
     if last:
         if call.json:
             counted = {**counts, "not_sampled": sum(not v.samples for v in own)}

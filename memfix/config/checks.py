@@ -12,7 +12,7 @@ AUTO = "auto"
 """The measure that decides where nobody names one: see `DetectSettings.deciding`."""
 
 
-LATER_SETTINGS = ("vae", "text_encoder", "resolution", "height", "width", "embedding")
+LATER_SETTINGS = ("vae", "text_encoder", "resolution", "height", "width", "embedding", "captions_from")
 """Settings of detection that runs of an earlier time do not have; nothing by default."""
 
 
@@ -61,6 +61,12 @@ class DetectSettings(Settings):
         "one of these, a table that names images (.csv, .jsonl, .parquet), an index made by 'memfix index', or 'demo'. "
         "Images are known by their content. If it is not given, the images that the prompts bring are used; if they "
         "bring none, the samples are compared with each other.",
+    )
+    captions_from: Literal["names", "whole-names"] | None = Field(
+        None,
+        description="Caption of pictures of a folder that have none otherwise: their names up to the first underscore "
+        "(names, as EveryDream takes them), or whole without the ending (whole-names, as OneTrainer does). By default "
+        "a name is no caption.",
     )
     controls: str | None = Field(
         None,

@@ -44,15 +44,20 @@ class Sources:
         """Read all of them. Raises MemfixError where one that was named holds nothing, or all of it is left out,
         and where nothing could be found without training images."""
         of_prompts, of_controls, of_references = Tally(), Tally(), Tally()
-        prompts = read_prompts(prompt_list, limit=settings.limit, wrong=wrong, tally=of_prompts)
+        names = settings.captions_from
+        prompts = read_prompts(prompt_list, limit=settings.limit, wrong=wrong, tally=of_prompts, captions_from=names)
         limit = settings.limit if len(prompts) == settings.limit else None
         if settings.controls:
             known = {p.text for p in prompts}
-            controls = read_prompts(settings.controls, Role.CONTROL, wrong=wrong, tally=of_controls)
+            controls = read_prompts(
+                settings.controls, Role.CONTROL, wrong=wrong, tally=of_controls, captions_from=names
+            )
             prompts += [p for p in controls if p.text not in known]
         index = index_folder(settings.references)
         indexed = _counted(index, of_references) if index else ()
-        references = read_references(settings.references, prompts, wrong, taken=indexed, tally=of_references)
+        references = read_references(
+            settings.references, prompts, wrong, taken=indexed, tally=of_references, captions_from=names
+        )
         if not references and not index and (first := _missing(wrong, of_prompts)):
             raise MemfixError(
                 f"The prompts name training images, and none of them is there: {first}.",
@@ -72,11 +77,13 @@ class Sources:
         self.tallies[SourceName.REFERENCES].use(-count)
         self.tallies[SourceName.REFERENCES].pass_over(PassedOver.BROKEN, count=count)
 
-    def count_frames(self, count: int, first: str) -> str:
-        """Take note that references have so many further frames, which are not compared: what to warn of."""
+    def count_frames(self, wrong: WrongRows) -> str:
+        """Take note of further frames of references, most of which are references of their own: what to warn of."""
         tally = self.tallies[SourceName.REFERENCES]
-        tally.pass_over(PassedOver.FRAMES, first, count)
-        return tally.warning(PassedOver.FRAMES) if count else ""
+        tally.use(wrong.own_frames)
+        tally.pass_over(PassedOver.AGAIN, count=wrong.same_frames)
+        tally.pass_over(PassedOver.FRAMES, wrong.first_frames, wrong.frames)
+        return tally.warning(PassedOver.FRAMES) if wrong.frames else ""
 
     def records(self) -> dict[str, SourceRecord]:
         """What a run writes down of each source that there is."""

@@ -8,11 +8,11 @@ from memfix.config.checks import DetectSettings
 from memfix.errors import ExitCode, MemfixError
 from memfix.measures.base import Measure
 from memfix.measures.copy_rule import CopyRule
-from memfix.measures.thresholds import Threshold, find_threshold
 from memfix.measures.weights import Wanted
 from memfix.references.background import Background, background
 from memfix.references.in_memory import descriptors
 from memfix.references.reference_set import ReferenceSet
+from memfix.thresholds import Threshold, find_threshold
 
 
 def given_threshold(settings: DetectSettings, weights: Wanted) -> Threshold | None:

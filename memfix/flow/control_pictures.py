@@ -9,6 +9,7 @@ from pathlib import Path
 
 from memfix.config.checks import RecheckSettings
 from memfix.flow.detection import Detection
+from memfix.inputs.inside import parted
 from memfix.models.model import DiffusionModel
 from memfix.models.sampling import plan_samples
 from memfix.records import ControlPicture, Prompt, Reference, Role
@@ -73,9 +74,11 @@ class ControlPictures:
 
 
 def never_copied(detection: Detection, groups: Mapping[str, str]) -> list[Reference]:
-    """The training images with a caption that no sample was a copy of, nor of a near-copy of them, in the same order
-    each time, whatever that of the list is. Captions of memorized prompts are left out."""
+    """The training images with a caption that no sample was a copy of, nor of a near-copy of them or of another frame
+    of their file, in the same order each time, whatever that of the list is. Captions of memorized prompts are left
+    out."""
     copied = {groups.get(name, name) for s in detection.scores if s.copy_ for name in (s.reference, s.shows)}
+    files = {parted(r.path)[0] for r in detection.references if groups.get(r.file_name, r.file_name) in copied}
     texts = {p.text for p in detection.memorized(Role.PROMPT)}
     clean = [
         r
@@ -83,6 +86,7 @@ def never_copied(detection: Detection, groups: Mapping[str, str]) -> list[Refere
         if r.text.strip()
         and r.text not in texts
         and groups.get(r.file_name, r.file_name) not in copied
+        and parted(r.path)[0] not in files
         and not _is_a_sample(detection, r)
     ]
     return sorted(clean, key=lambda r: hashlib.sha256(r.file_name.encode()).digest())

@@ -25,7 +25,6 @@ from memfix.measures.clip_score import clip_scores, open_clip_of
 from memfix.measures.copy_rule import CopyRule
 from memfix.measures.descriptor import weights_record
 from memfix.measures.structure import Structure
-from memfix.measures.thresholds import Threshold
 from memfix.measures.weights import Wanted, is_there
 from memfix.models import loading
 from memfix.models.device import precision_advice
@@ -45,6 +44,7 @@ from memfix.run.folder import Run, slug
 from memfix.run.header import DetectStage
 from memfix.run.inputs import DetectInputs
 from memfix.run.outputs import BEFORE
+from memfix.thresholds import Threshold
 
 DETAILED = 200  # references whose detail says what pictures have
 WITHIN_REACH = 0.25  # of the margin of near-copies between a threshold and the 99th percentile of the background
@@ -298,6 +298,6 @@ def _open_references(
         talk.warn(line)
     wrong.pictures += broken.pictures
     opened.read.count_broken(broken.pictures)
-    if further := opened.read.count_frames(broken.frames, broken.first_frames):
+    if further := opened.read.count_frames(broken):
         talk.warn(further)
     return found

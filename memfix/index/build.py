@@ -18,7 +18,7 @@ from memfix.index.plan import Counts, Plan, commit, compare, make_plan
 from memfix.index.rows import Row, as_line, write_lines
 from memfix.index.store import Store
 from memfix.index.walk import walk_source
-from memfix.inputs.tally import Tally
+from memfix.inputs.tally import PassedOver, Tally
 from memfix.measures.descriptor import Descriptor
 from memfix.world import ALONE, World
 
@@ -52,7 +52,7 @@ def build(
                 counts.same = sum(segment.rows for segment in store.manifest.segments)
                 return Built(store, counts, True, tally)
             done, total = 0, sum(plan.pictures[name] for name in world.shard(plan.pictures))
-            for more in describe(store, plan, descriptor, world, batch_size, workers):
+            for more in describe(store, plan, descriptor, world, batch_size, workers, tally):
                 done += more
                 watch(done, total)
             counts.follow(plan.counts)
@@ -96,22 +96,24 @@ def finish(store: Store, plan: Plan) -> Store | None:
 
 
 def describe(
-    store: Store, plan: Plan, descriptor: Descriptor, world: World, batch_size: int, workers: int
+    store: Store, plan: Plan, descriptor: Descriptor, world: World, batch_size: int, workers: int, tally: Tally
 ) -> Iterator[int]:
-    """Build the missing segments of a rank, yielding how many further pictures are dealt with."""
+    """Build the missing segments of a rank, yielding how many further pictures are dealt with. `tally` hears of frames
+    that are not described."""
     with ThreadPoolExecutor(workers) as pool:
         for name in world.shard(plan.pictures):
             if store.file(name, ".jsonl").exists():
                 yield plan.pictures[name]
                 continue
-            yield from _Segment(store, plan, name).build(descriptor, pool, batch_size)
+            yield from _Segment(store, plan, name, tally).build(descriptor, pool, batch_size)
 
 
 class _Segment:
     """One segment in the making: rows, and vectors for those that are readable."""
 
-    def __init__(self, store: Store, plan: Plan, name: str) -> None:
+    def __init__(self, store: Store, plan: Plan, name: str, tally: Tally) -> None:
         self._store, self._name, self._folder = store, name, Path(store.manifest.folder)
+        self._tally = tally
         base, self._planned = plan.read(name)
         old = [] if base is None else store.rows(base)
         self._old_rows, self._base = old, None if base is None else store.mapped(base)
@@ -145,6 +147,7 @@ class _Segment:
     def _seen(self, place: int, found: Looked) -> Row:
         """The row once its file was read."""
         row = self._rows[place] = self._rows[place]._replace(sha256=found.sha256, reason=found.reason)
+        self._tally.pass_over(PassedOver.UNDESCRIBED, row.file_name, found.further)
         return row
 
     def _settle(self, place: int, row: Row) -> bool:

@@ -16,7 +16,7 @@ from PIL import Image
 from memfix.errors import MemfixError
 from memfix.files import sha256 as file_sha256
 from memfix.inputs.inside import read
-from memfix.inputs.opening import open_image, undecoded
+from memfix.inputs.opening import further_frames, open_image, undecoded
 
 PIXELS_AT_ONCE = 1 << 25  # of one batch: 96 MiB decoded
 READ_AHEAD = 64  # files hashed ahead; their contents are not kept
@@ -26,11 +26,13 @@ R = TypeVar("R")
 
 
 class Looked(NamedTuple):
-    """A file before its picture is decoded: its hash, the pixels its header promises, and why it cannot be read."""
+    """A file before its picture is decoded: its hash, the pixels its header promises, why it cannot be read, and how
+    many frames are behind the first one, which alone is described."""
 
     sha256: str
     pixels: int
     reason: str
+    further: int = 0
 
 
 def examine(path: str) -> Looked:
@@ -42,7 +44,7 @@ def examine(path: str) -> Looked:
         return Looked("", 0, error.strerror or type(error).__name__)
     try:
         with undecoded(path if inside is None else BytesIO(inside)) as image:
-            return Looked(digest, image.width * image.height, "")
+            return Looked(digest, image.width * image.height, "", further_frames(image))
     except Exception:  # decoders raise anything on a broken file; decoding will say why
         return Looked(digest, 0, "")
 

@@ -6,7 +6,7 @@ Of text beside a picture, what counts is what sd-scripts trains on.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
 
@@ -26,6 +26,13 @@ NOTHING_SAID = b" \t\xef\xbb\xbf"  # with a byte order mark
 UNREAD_COLUMN = "rows with a column of texts or of pictures that is not read"
 FURTHER_MISSING = "names in a further column of images are not those of files"
 FIRST_LINE = "of a caption of several lines the first one was taken, which sd-scripts trains on unless it has wildcards"
+OF_NAMES: dict[str, Callable[[str], str]] = {
+    "names": lambda stem: stem.partition("_")[0].strip(),
+    "whole-names": str.strip,
+}
+"""How trainings make captions of names of pictures, given without their ending: EveryDream's way and OneTrainer's."""
+
+OF_NAME = "captions that are names of pictures, as --captions-from asks for where a picture has none"
 OF_FOLDER = "captions that are the name of the folder, which sd-scripts trains on where a picture has none"
 
 
@@ -34,12 +41,16 @@ def captions(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return _captions(folder, set(names), WrongRows(skip=True), Tally(), whole=False)
 
 
-def all_captions(folder: Path, names: Iterable[str], wrong: WrongRows, tally: Tally) -> dict[str, str]:
+def all_captions(
+    folder: Path, names: Iterable[str], wrong: WrongRows, tally: Tally, captions_from: str | None = None
+) -> dict[str, str]:
     """The same of all pictures that there are: entries of tables whose picture is missing go to `wrong` too."""
-    return _captions(folder, set(names), wrong, tally, whole=True)
+    return _captions(folder, set(names), wrong, tally, whole=True, captions_from=captions_from)
 
 
-def _captions(folder: Path, names: Set[str], wrong: WrongRows, tally: Tally, whole: bool) -> dict[str, str]:
+def _captions(
+    folder: Path, names: Set[str], wrong: WrongRows, tally: Tally, whole: bool, captions_from: str | None = None
+) -> dict[str, str]:
     found: dict[str, str] = {}
     for table in _tables(folder, names):
         place = table.parent.relative_to(folder).as_posix()
@@ -52,7 +63,9 @@ def _captions(folder: Path, names: Set[str], wrong: WrongRows, tally: Tally, who
                 found[own] = text or found.get(own, "")
             elif whole and own is None:
                 _elsewhere(wrong, table, line, name, path)
-    texts = {name: found.get(name) or next(iter(beside(folder / name, wrong)), "") for name in names}
+    texts = {
+        name: found.get(name) or next(iter(beside(folder / name, wrong, None, captions_from)), "") for name in names
+    }
     return {name: text for name, text in texts.items() if text}
 
 
@@ -111,8 +124,9 @@ def missing(wrong: WrongRows, table: Path, line: int, name: str) -> None:
     wrong.add_picture(f"{table}:{line}:", f"there is no reference image {name}", "Correct or drop the path.")
 
 
-def beside(picture: Path, wrong: WrongRows, tally: Tally | None = None) -> list[str]:
-    """The captions in the text files beside a picture, each once; else that of its folder; nothing if there is none.
+def beside(picture: Path, wrong: WrongRows, tally: Tally | None = None, captions_from: str | None = None) -> list[str]:
+    """The captions in the text files beside a picture, each once; else its name, where one of OF_NAMES is asked for;
+    else that of its folder; nothing if there is none.
 
     Several files may have one each, of which one was trained on. `tally` counts what is not taken as it is written.
     """
@@ -131,6 +145,9 @@ def beside(picture: Path, wrong: WrongRows, tally: Tally | None = None) -> list[
             continue
         if len(lines) > 1:
             tally.alter(FIRST_LINE, str(file))
+    if not found and captions_from and (own := columns.clean(OF_NAMES[captions_from](picture.stem))):
+        tally.alter(OF_NAME, str(picture))
+        return [own]
     if not found and picture.parent.is_dir() and (named := REPEATED_FOLDER.fullmatch(picture.parent.name)):
         tally.alter(OF_FOLDER, str(picture))
         return [columns.clean(named[1])]

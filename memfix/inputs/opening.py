@@ -62,26 +62,37 @@ def open_image(path: str | Path) -> Image.Image:
 
 
 class FirstFrame(NamedTuple):
-    """What training sees of a picture, and how many further frames or pages the file has."""
+    """What training sees of a picture, and how many further frames or pages are behind it in its file."""
 
     image: Image.Image
     further: int
 
 
 def open_first(path: str | Path) -> FirstFrame:
-    """The same with the number of frames that are left out."""
+    """The same with the number of frames that are left out; none behind one that its address itself names."""
+    address, frame = inside.parted(str(path))
     held: bytes | None = None
     try:
-        held = inside.read(str(path))
-        with undecoded(path if held is None else BytesIO(held)) as image:
-            return FirstFrame(as_rgb(image), _further_frames(image))
+        held = inside.read(address)
+        with undecoded(address if held is None else BytesIO(held)) as image:
+            if frame:
+                seek(image, frame)
+                return FirstFrame(as_rgb(image), 0)
+            return FirstFrame(as_rgb(image), further_frames(image))
     except UNREADABLE as error:
         raise MemfixError(
-            f"{path} cannot be read as a picture: {_why(error, path, held)}.", "Replace the file, or remove it."
+            f"{path} cannot be read as a picture: {_why(error, address, held)}.", "Replace the file, or remove it."
         ) from None
 
 
-def _further_frames(image: Image.Image) -> int:
+def seek(image: Image.Image, frame: int) -> None:
+    """Go to a frame, from 0, which may be of another size than the first. Raises one of UNREADABLE."""
+    image.seek(frame)
+    if image.width * image.height > MOST_PIXELS:
+        raise TooManyPixelsError(f"{image.width}x{image.height}")
+
+
+def further_frames(image: Image.Image) -> int:
     """How many frames a picture has behind the first one, as far as they can be counted."""
     try:
         return int(getattr(image, "n_frames", 1)) - 1

@@ -39,18 +39,18 @@ LIST_SUFFIXES = {*tables.SUFFIXES, *tables.NO_LISTS, *SUFFIXES, TAR, ".txt", ".t
 
 def read_prompts(
     source: str, role: Role = Role.PROMPT, limit: int | None = None, wrong: WrongRows | None = None,
-    tally: Tally | None = None,
+    tally: Tally | None = None, captions_from: str | None = None,
 ) -> list[Prompt]:  # fmt: skip
     """Read prompts; a text that comes again is read once, with the references and URLs of all its rows.
 
     `source` is whatever `rows_of` reads. With `limit`, reading ends at the first text beyond it. Raises MemfixError,
-    naming file and line, for a missing, empty or malformed list; `wrong` says what becomes of single wrong rows, and
-    `tally` counts what was seen.
+    naming file and line, for a missing, empty or malformed list; `wrong` says what becomes of single wrong rows,
+    `tally` counts what was seen, and `captions_from` says whether names of pictures are captions (see `captions`).
     """
     wrong, tally = wrong or WrongRows(), tally or Tally()
     merged: dict[str, PromptRow] = {}
     with tally.wrong(wrong):
-        for row in rows_of(source, wrong, tally):
+        for row in rows_of(source, wrong, tally, captions_from=captions_from):
             known = merged.get(row.text)
             if known is None and len(merged) == limit:
                 break
@@ -64,7 +64,8 @@ def read_prompts(
         left_out = f" that can be read; {wrong.first[0]}" if wrong.first else f": {counts}" if counts else ""
         raise MemfixError(
             f"{label(source)} contains no prompt{left_out}.",
-            "Write one prompt per line, or give pictures with captions (a.txt beside a.png, or metadata.jsonl).",
+            "Write one prompt per line, or give pictures with captions (a.txt beside a.png, or metadata.jsonl). If "
+            "names of pictures were the captions of a training, give --captions-from.",
         )
     return [_prompt(row, role) for row in merged.values()]
 
@@ -82,7 +83,9 @@ def id_of(text: str, role: Role = Role.PROMPT) -> str:
     return prefix + hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:ID_DIGITS]
 
 
-def rows_of(source: str, wrong: WrongRows, tally: Tally | None = None, images: bool = True) -> Iterator[PromptRow]:
+def rows_of(
+    source: str, wrong: WrongRows, tally: Tally | None = None, images: bool = True, captions_from: str | None = None
+) -> Iterator[PromptRow]:
     """Every text of a source in order, repeated ones too; without `images` nothing is read of a row but its texts.
 
     `source` is a bundled list by its name, a file (see `stream`), `-` for standard input, a folder of pictures with
@@ -93,7 +96,7 @@ def rows_of(source: str, wrong: WrongRows, tally: Tally | None = None, images: b
         return iter([PromptRow(1, columns.clean(source), source=COMMAND_LINE)])
     path = as_path(source)
     if path.is_dir():
-        return _in_folder(path, wrong, tally, images)
+        return _in_folder(path, wrong, tally, images, captions_from)
     return stream(list_file(source), wrong, images, tally)
 
 
@@ -250,7 +253,9 @@ def _in_tar(path: Path, tally: Tally) -> Iterator[PromptRow]:
             yield _as_trained(PromptRow(number, text, (address,), source=f"{path}:{name}"), tally)
 
 
-def _in_folder(folder: Path, wrong: WrongRows, tally: Tally, images: bool) -> Iterator[PromptRow]:
+def _in_folder(
+    folder: Path, wrong: WrongRows, tally: Tally, images: bool, captions_from: str | None
+) -> Iterator[PromptRow]:
     """The tables of imagefolders at any depth, then what is beside pictures, in tars, and in parquet tables."""
     if index_folder(str(folder)):
         raise MemfixError(
@@ -264,7 +269,8 @@ def _in_folder(folder: Path, wrong: WrongRows, tally: Tally, images: bool) -> It
     for name, path, content in parts(folder, wrong, tally):
         if content is Content.PICTURE:
             if str(path.resolve()) not in told:
-                yield from _beside(path, name, wrong, tally)
+                texts = captions.beside(path, wrong, tally, captions_from)
+                yield from _beside(path, name, texts, tally)
         elif content is Content.TAR:
             yield from _in_tar(path, tally)
         elif path not in listed and tables.has_texts(path):
@@ -276,9 +282,8 @@ def _in_folder(folder: Path, wrong: WrongRows, tally: Tally, images: bool) -> It
                 tally.pass_over(PassedOver.CAPTIONS, str(path))
 
 
-def _beside(picture: Path, name: str, wrong: WrongRows, tally: Tally) -> Iterator[PromptRow]:
-    """A picture of a folder with the captions beside it."""
-    texts = captions.beside(picture, wrong, tally)
+def _beside(picture: Path, name: str, texts: Sequence[str], tally: Tally) -> Iterator[PromptRow]:
+    """A picture of a folder with its captions."""
     if not texts:
         tally.pass_over(PassedOver.UNCAPTIONED, name)
     for text in texts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -13,6 +13,7 @@ from memfix.inputs import tars
 from memfix.inputs.captions import all_captions, missing, named_images
 from memfix.inputs.contents import Content, content_of
 from memfix.inputs.folders import parts, passed_over_as, required
+from memfix.inputs.frames import NotOwn, frames_behind
 from memfix.inputs.opening import open_first
 from memfix.inputs.paths import OUTSIDE, as_path, existing, leads_out
 from memfix.inputs.tables import Held, Table, count_unread, form, held_in, lines
@@ -23,7 +24,7 @@ from memfix.records import Prompt, Reference
 
 def read_references(
     source: str | None, prompts: Iterable[Prompt], wrong: WrongRows | None = None, flag: str = "--references",
-    taken: Container[str] = (), tally: Tally | None = None,
+    taken: Container[str] = (), tally: Tally | None = None, captions_from: str | None = None,
 ) -> list[Reference]:  # fmt: skip
     """Every reference of a run, each once: those of `source`, then the prompts' own.
 
@@ -31,15 +32,16 @@ def read_references(
     imagefolder, or from beside each image), one of these, a table whose rows name one or several images, or a text file
     with a path a line. Pictures are known by their content, and none is decoded. Of an index, see `index_folder`, none
     is listed: it may hold too many. `wrong` says what becomes of wrong rows of a table, `flag` is what a hint names,
-    `taken` holds the names in an index, which the prompts' own must not get, and `tally` counts what was seen. Raises
-    MemfixError where `source` gives no reference. Without one, there may be none at all.
+    `taken` holds the names in an index, which the prompts' own must not get, `tally` counts what was seen, and
+    `captions_from` says whether names of pictures are captions (see `captions`). Raises MemfixError where `source`
+    gives no reference. Without one, there may be none at all.
     """
     found: dict[str, Reference] = {}
     tally, wrong = tally or Tally(), wrong or WrongRows()
     if source is not None and index_folder(source) is None:
         root = REFERENCES if source == DEMO and not Path(source).exists() else as_path(source)
         with tally.wrong(wrong):
-            for reference in _listed(root, wrong, flag, tally):
+            for reference in _listed(root, wrong, flag, tally, captions_from):
                 _take(found, reference, tally)
         if not found:
             raise _nothing_in(root, wrong, tally)
@@ -80,10 +82,10 @@ def index_folder(source: str | None) -> Path | None:
     return path if (path / "segments").is_dir() or (path / "plan").is_dir() else None
 
 
-def _listed(root: Path, wrong: WrongRows, flag: str, tally: Tally) -> Iterator[Reference]:
+def _listed(root: Path, wrong: WrongRows, flag: str, tally: Tally, captions_from: str | None) -> Iterator[Reference]:
     """The references of a folder, or of a file by its content."""
     if not root.is_file():
-        yield from _in_folder(required(root, flag), wrong, tally)
+        yield from _in_folder(required(root, flag), wrong, tally, captions_from)
         return
     try:
         known = content_of(root)
@@ -105,13 +107,13 @@ def _listed(root: Path, wrong: WrongRows, flag: str, tally: Tally) -> Iterator[R
             yield from _in_table(root, root.parent, wrong, tally)
 
 
-def _in_folder(root: Path, wrong: WrongRows, tally: Tally) -> Iterator[Reference]:
+def _in_folder(root: Path, wrong: WrongRows, tally: Tally, captions_from: str | None) -> Iterator[Reference]:
     found = list(parts(root, wrong, tally))
     held = {part.name: _held(part.path, wrong) for part in found if part.content is Content.TABLE}
     tables = {name for name in held if held[name].pictures}
     only_tables = all(part.content is Content.TABLE for part in found) and not tables  # which may name pictures
     pictures = [part.name for part in found if part.content is Content.PICTURE]
-    texts = all_captions(root, pictures, wrong, tally) if pictures else {}
+    texts = all_captions(root, pictures, wrong, tally, captions_from) if pictures else {}
     for name, path, content in found:
         of = held.get(name, Held())
         count_unread(path, of, tally)
@@ -179,8 +181,28 @@ def _free_name(path: str, taken: Callable[[str], bool]) -> str:
 
 
 def opened(references: Iterable[Reference], wrong: WrongRows | None) -> Iterator[tuple[Reference, Image.Image]]:
-    """Each reference with its picture, of several frames the first one. What cannot be read goes to `wrong`, and how
-    many further frames there are; without it, the first is an error."""
+    """Each reference with its picture, of several frames the first one. What cannot be read goes to `wrong`; without
+    it, the first is an error."""
+    return ((reference, image) for reference, image, _ in _opened(references, wrong))
+
+
+def opened_with_frames(references: Sequence[Reference], wrong: WrongRows) -> Iterator[tuple[Reference, Image.Image]]:
+    """The same, and behind a reference each further frame of its file that is a picture of its own, as one more
+    reference `NAME#2`; `wrong` hears what became of all frames."""
+    names = {reference.file_name for reference in references}
+    for reference, image, further in _opened(references, wrong):
+        yield reference, image
+        for address, found in frames_behind(reference.path, image) if further else ():
+            name = f"{reference.file_name}#{address.rpartition('#')[2]}"
+            if isinstance(found, NotOwn) or name in names or Path(address).is_file():  # a file may be called so
+                wrong.add_frame(reference.path, same=found is NotOwn.SAME)
+                continue
+            wrong.own_frames += 1
+            yield reference.model_copy(update={"file_name": name, "path": address}), found
+
+
+def _opened(references: Iterable[Reference], wrong: WrongRows | None) -> Iterator[tuple[Reference, Image.Image, int]]:
+    """Each reference that can be read, its picture, and how many further frames its file has."""
     for reference in references:
         try:
             image, further = open_first(reference.path)
@@ -189,9 +211,7 @@ def opened(references: Iterable[Reference], wrong: WrongRows | None) -> Iterator
                 raise
             wrong.add_picture(reference.path, *_why(error, reference.path))
             continue
-        if wrong and further:
-            wrong.add_frames(reference.path, further)
-        yield reference, image
+        yield reference, image, further
 
 
 def _why(error: MemfixError, path: str | Path) -> tuple[str, str]:

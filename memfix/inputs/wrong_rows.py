@@ -19,9 +19,13 @@ class WrongRows:
         self.pictures = 0
         """Pictures that are left out; a prompt that names one stays, without it."""
         self.frames = 0
-        """Frames and pages behind the first one of a picture, which alone is used."""
+        """Frames and pages behind the first one of a picture that are not used."""
         self.first_frames = ""
         """The first picture that has some."""
+        self.own_frames = 0
+        """Further frames and pages that are pictures of their own."""
+        self.same_frames = 0
+        """Those that are the same as one before them."""
         self.first: list[str] = []
         """The first rows, each as 'file:line what is wrong'; a file of a million wrong rows must not fill memory."""
         self.first_pictures: list[str] = []
@@ -43,10 +47,11 @@ class WrongRows:
         if len(self.first_pictures) < KEPT:
             self.first_pictures.append(f"{place} {problem}")
 
-    def add_frames(self, place: str, count: int) -> None:
-        """Take note that so many frames of a picture are not used."""
-        self.frames += count
-        self.first_frames = self.first_frames or (place if count else "")
+    def add_frame(self, place: str, same: bool) -> None:
+        """Take note that a frame of a picture is not used, or that it is the `same` as one before it."""
+        self.same_frames += same
+        self.frames += not same
+        self.first_frames = self.first_frames or ("" if same else place)
 
     def told(self) -> list[str]:
         """Lines for the user: the first wrong rows and pictures, and how many there are beyond them."""

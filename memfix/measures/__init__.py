@@ -12,8 +12,8 @@ from memfix.measures.descriptor import get_descriptor
 from memfix.measures.embedding import Embedding
 from memfix.measures.pixels import Ssim, TiledL2
 from memfix.measures.structure import Structure
-from memfix.measures.thresholds import THRESHOLDS
 from memfix.measures.weights import Wanted
+from memfix.thresholds import THRESHOLDS
 
 PIXEL_MEASURES: dict[str, Measure] = {m.name: m for m in (TiledL2(), Ssim())}
 """Those that compare pixels with pixels; they are taken of every sample and its nearest reference."""

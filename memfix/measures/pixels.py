@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from memfix.measures.thresholds import THRESHOLDS
+from memfix.thresholds import THRESHOLDS
 
 SIDE = 64
 COARSE = 32

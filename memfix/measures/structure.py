@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from memfix.measures.pixels import SIDE, to_tensor
-from memfix.measures.thresholds import THRESHOLDS
+from memfix.thresholds import THRESHOLDS
 
 REACH = 3  # pixels of SIDE that a copy may have been shifted by
 ZOOMS = (1.0, 0.95, 0.9)  # share of a reference's side that a cropped copy of it may show

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
+from memfix.config.layers import read_config
+from memfix.demo import DEMO, SETTINGS
 from memfix.errors import MemfixError
 from memfix.models import lora
 
@@ -58,7 +61,23 @@ def _told(name: str) -> Distillation | None:
     return next((kind for kind in DISTILLATIONS if kind.word in words), None)
 
 
-def hardly_drawn(steps: int, guidance: float) -> str:
+class UsualSampling(NamedTuple):
+    """What a model that was not distilled is sampled with."""
+
+    steps: int
+    guidance: float
+
+
+def usual_sampling(pipe: Any, name: str) -> UsualSampling:
+    """What the bundled model is sampled with by its own settings, and any other one where diffusers is told nothing."""
+    if name == DEMO and not Path(name).exists():
+        own = read_config(SETTINGS)["detect"]
+        return UsualSampling(own["num_inference_steps"], own["guidance_scale"])
+    taken = inspect.signature(type(pipe).__call__).parameters
+    return UsualSampling(taken["num_inference_steps"].default, taken["guidance_scale"].default)
+
+
+def hardly_drawn(steps: int, guidance: float, usual: UsualSampling) -> str:
     """Why samples of a model that was not distilled are not what its users see; empty where nothing speaks for that."""
     few, unguided = steps < ORDINARY_STEPS, guidance <= 1
     if not few and not unguided:
@@ -66,7 +85,7 @@ def hardly_drawn(steps: int, guidance: float) -> str:
     drawn = f"in {steps} step{'s' * (steps > 1)}" * few + " and " * (few and unguided) + "without guidance" * unguided
     return (
         f"Samples are drawn {drawn}, as hardly anyone samples such a model: copies that its users see may be missed. "
-        "Give --num-inference-steps 50 --guidance-scale 7.5, or what its users take."
+        f"Give --num-inference-steps {usual.steps} --guidance-scale {usual.guidance:g}, or what its users take."
     )
 
 

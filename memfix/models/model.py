@@ -19,7 +19,14 @@ from memfix.models.context import ContextEdit, taken_off
 from memfix.models.course import Course, sampler
 from memfix.models.denoiser import Denoiser
 from memfix.models.device import autocast
-from memfix.models.distilled import FEW_STEPS, SLIGHT_GUIDANCE, hardly_drawn, lora_sampling, own_sampling
+from memfix.models.distilled import (
+    FEW_STEPS,
+    SLIGHT_GUIDANCE,
+    hardly_drawn,
+    lora_sampling,
+    own_sampling,
+    usual_sampling,
+)
 from memfix.models.finite import require_finite, require_finite_weights
 from memfix.models.latents import LatentSpace, generators
 from memfix.models.probe import EPSILON, V, asked_prediction
@@ -91,7 +98,7 @@ class DiffusionModel:
         kinds = [(name, own_sampling(self._pipe, name)), *((str(path), lora_sampling(path)) for path in adapters)]
         what, kind = next(((what, kind) for what, kind in kinds if kind), (name, None))
         if kind is None:
-            return hardly_drawn(steps, guidance)
+            return hardly_drawn(steps, guidance, usual_sampling(self._pipe, name))
         if steps <= FEW_STEPS and guidance <= SLIGHT_GUIDANCE:
             return ""
         return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from memfix.errors import MemfixError
 from memfix.findings import SearchRecord
-from memfix.inputs.references import opened
+from memfix.inputs.references import opened, opened_with_frames
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures import PIXEL_MEASURES
 from memfix.measures.base import Measure, Unrelated
@@ -64,7 +65,8 @@ class HeldReferences:
         self, references: Sequence[Reference], measure: Measure, wrong: WrongRows | None = None,
         described: Path | None = None, witnesses: Sequence[Measure] = (), draw: Draw | None = None,
     ) -> None:  # fmt: skip
-        """References that cannot be read go to `wrong`; without it they are an error.
+        """References that cannot be read go to `wrong`, and further frames of the others are references too; without
+        it, these are the references, and one that cannot be read is an error.
 
         `witnesses` are further measures, of which each looks for a nearest reference of its own; they and structure
         see references as `draw` makes them, or without it as they are.
@@ -86,10 +88,10 @@ class HeldReferences:
     def _describe(self, wrong: WrongRows | None) -> dict[str, torch.Tensor]:
         """Open each picture once; those that cannot be read are no references any more."""
         descriptions, readable = kept.Descriptions(self._appearance), list[Reference]()
-        for i in range(0, len(self.references), CHUNK):
-            if part := list(opened(self.references[i : i + CHUNK], wrong)):
-                readable += [r for r, _ in part]
-                descriptions.add([image for _, image in part])
+        own = opened_with_frames(self.references, wrong) if wrong else opened(self.references, None)
+        while part := list(islice(own, CHUNK)):
+            readable += [r for r, _ in part]
+            descriptions.add([image for _, image in part])
         if not readable:
             raise MemfixError(f"None of the {len(self.references)} references can be read.", "Replace them.")
         self.references = readable

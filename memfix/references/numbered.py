@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from os import cpu_count
 
 import numpy as np
@@ -16,7 +17,7 @@ from memfix.index.search import Neighbours, best_of_both, nothing, search
 from memfix.index.store import Ids, Store, Vectors
 from memfix.inputs.captions import captions
 from memfix.inputs.opening import open_image
-from memfix.inputs.references import opened
+from memfix.inputs.references import opened, opened_with_frames
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures.descriptor import Descriptor
 from memfix.records import Reference
@@ -36,10 +37,10 @@ class IndexReferences:
         self._first = len(store)
         new = [r for r in others if self._originals.find(r.file_name, r.path) is None]
         self._others, parts = list[Reference](), [np.empty((0, descriptor.dimension), np.float32)]
-        for i in range(0, len(new), CHUNK):
-            if readable := list(opened(new[i : i + CHUNK], wrong)):
-                self._others += [r for r, _ in readable]
-                parts.append(descriptor([image for _, image in readable]).numpy())
+        own = opened_with_frames(new, wrong) if wrong else opened(new, None)
+        while readable := list(islice(own, CHUNK)):
+            self._others += [r for r, _ in readable]
+            parts.append(descriptor([image for _, image in readable]).numpy())
         self._place = {r.file_name: self._first + i for i, r in enumerate(self._others)}
         self._other_vectors: Vectors = np.concatenate(parts)
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from memfix.inputs.inside import parted
 from memfix.measures.pixels import GRID, SIDE, TiledL2
 from memfix.records import Reference
 from memfix.references.forest import Forest
@@ -76,8 +77,10 @@ def duplicates(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def unrelated_groups(references: Sequence[Reference], pictures: torch.Tensor) -> torch.Tensor:
-    """[n] labels: references with one caption, or that are one picture by the labels `pictures`, share theirs."""
+    """[n] labels: references with one caption, of one file, or that are one picture by the labels `pictures`, share
+    theirs."""
     forest = Forest(len(references))
     forest.join_equal(r.text for r in references)
+    forest.join_equal(parted(r.path)[0] for r in references)
     forest.join_pairs(pictures.numpy(), np.arange(len(references)))
     return torch.from_numpy(forest.roots())

@@ -82,14 +82,15 @@ def _visible(value: Any) -> Any:
 def headline(report: Report) -> tuple[str, str, str]:
     """Tone (good, bad, warn, plain), the finding in one sentence, and what it rests on."""
     s = report.summary
+    doubt = f"This says little. {report.run.stages.doubt} " if report.run.stages.doubt else ""
     if s.memorized_before == 0 and s.mitigated is None:
         if s.undecided_before:
             unsure = "No memorized prompt was found, but not every prompt could be decided."
             if s.disputed:
                 disputed = f"{counted(s.disputed, 'sample')} {are(s.disputed)} disputed"
-                return "warn", unsure, f"{_others(s)}{disputed}: copies by another measure than {_measure(report)}."
-            return "warn", unsure, f"{_others(s)}Draw more samples: give a higher --num-samples."
-        doubt = f"This says little. {_doubt(report)}" if _doubt(report) else ""
+                other = f"copies by another measure than {_measure(report)}"
+                return "warn", unsure, f"{doubt}{_others(s)}{disputed}: {other}."
+            return "warn", unsure, f"{doubt}{_others(s)}Draw more samples: give a higher --num-samples."
         if s.not_sampled:
             sampled = count_of("None", s.prompts - s.not_sampled, "sampled prompt")
             return "warn", f"{sampled} is memorized.", f"{doubt}{_others(s)}Nothing was unlearned."
@@ -98,10 +99,11 @@ def headline(report: Report) -> tuple[str, str, str]:
             return "warn", nothing, f"{doubt}Nothing was unlearned."
         return "good", nothing, "Nothing was unlearned."
     if not report.run.unlearned and s.mitigated is None:
+        unseen = f"Clean says little here. {report.run.stages.doubt} " if doubt and s.clean_sampled else ""
         return (
             "bad",
             f"{count_of(s.memorized_before, s.prompts, 'prompt')} {_show(report, s.memorized_before)}.",
-            f"{_others(s)}Nothing was unlearned.",
+            f"{_others(s)}{unseen}Nothing was unlearned.",
         )
     if s.mitigated is None:
         unproven = "The model was unlearned but not re-checked, so there is no proof that anything was erased."
@@ -113,7 +115,7 @@ def headline(report: Report) -> tuple[str, str, str]:
     unchanged = s.controls - (s.controls_changed or 0)
     if s.disputed:
         problems.append(f"{counted(s.disputed, 'sample')} disputed")
-    if besides := _copied_besides(report):
+    if besides := len(report.run.stages.copied_besides):
         problems.append(
             f"{counted(besides, 'prompt')} outside the list gave copies before and {are(besides)} not unlearned"
         )
@@ -134,8 +136,8 @@ def headline(report: Report) -> tuple[str, str, str]:
         proof += f" {left_out} {are(s.not_sampled, past=True)} sampled neither before nor after: {ESTIMATE}."
     if told := meaning(report):
         proof += f" {told}"
-    if doubt := _doubt(report):
-        proof += f" {doubt.strip()}"
+    if report.run.stages.doubt:
+        proof += f" {report.run.stages.doubt}"
     return tone, text, ", ".join(problems) + ". " + proof if problems else proof
 
 
@@ -161,7 +163,7 @@ def _finding(report: Report, problems: bool) -> tuple[str, str]:
     if problems:
         mitigated = count_of(s.mitigated, s.memorized_before, "memorized prompt")
         return "warn", f"{mitigated} {are(s.mitigated)} mitigated, but there are problems."
-    shown = s.controls and (s.attacks or 0) > (s.known_attacks or 0) and not _doubt(report)
+    shown = s.controls and (s.attacks or 0) > (s.known_attacks or 0) and not report.run.stages.doubt
     tone = "good" if shown else "warn"
     if s.mitigated == 1:
         return tone, "The one memorized prompt is mitigated."
@@ -172,18 +174,6 @@ def _warning(report: Report) -> str:
     """What went wrong in training; empty if nothing did, or if there was no validation."""
     ending = report.training.ending if report.training else None
     return f"{ending.sentence} " if ending and ending.good is False else ""
-
-
-def _doubt(report: Report) -> str:
-    """Why samples of this run are not what users of the model see; empty where nothing speaks for that."""
-    detected = report.run.stages.detect
-    return f"{detected.sampling_doubt} " if detected and detected.sampling_doubt else ""
-
-
-def _copied_besides(report: Report) -> int:
-    """How many prompts are known to have given copies although nobody asked for them."""
-    unlearned = report.run.stages.unlearn
-    return len(unlearned.copied_besides) if unlearned else 0
 
 
 def _measure(report: Report) -> str:

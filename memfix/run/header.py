@@ -182,6 +182,16 @@ class Stages(HeaderPart):
         found = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: stage for name, stage in found.items() if stage is not None}
 
+    @property
+    def doubt(self) -> str:
+        """Why no copies say little in this run: its samples are not what users of the model see. Empty if they are."""
+        return self.detect.sampling_doubt if self.detect else ""
+
+    @property
+    def copied_besides(self) -> Mapping[str, str]:
+        """Prompts that nobody asked for and that are known to copy, and the training image of each."""
+        return self.unlearn.copied_besides if self.unlearn else {}
+
 
 S = TypeVar("S", bound=Stage)
 STAGE_NAMES: dict[type[Stage], str] = {DetectStage: "detect", UnlearnStage: "unlearn", RecheckStage: "recheck"}

@@ -7,13 +7,14 @@ import pytest
 import typer
 
 from memfix.cli.fail_on import FailGate, Ground, after_recheck, before_recheck
-from memfix.config.checks import RecheckSettings
+from memfix.config.checks import DetectSettings, RecheckSettings
+from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.errors import MemfixError
 from memfix.records import Change, Damage, Label, Outcome, Prompt, Role, Verdict
 from memfix.run.folder import Run
-from memfix.run.header import RecheckStage
-from memfix.run.inputs import RecheckInputs
+from memfix.run.header import DetectStage, RecheckStage, UnlearnStage
+from memfix.run.inputs import DetectInputs, RecheckInputs, UnlearnInputs
 
 DAMAGE = Damage(
     drift=0.1, broken=0, diversity_before=None, diversity_after=None, distance_before=None, distance_after=None
@@ -104,11 +105,47 @@ def test_after_a_recheck(tmp_path: Path, outcome: Outcome, after: Label, hits: s
     found = after_recheck([change(outcome, after)])
     assert {f.value for f in Ground if found[f]} == hits
     run = detected(tmp_path / "run", Label.MEMORIZED)
-    run.write("changes.jsonl", [change(outcome, after)])
+    rechecked(run, change(outcome, after))
+    assert {f.value for f in Ground if code(run, f.value)} == hits
+
+
+def detected_by(run: Run, doubt: str = "") -> Run:
+    """The run with the header of its first check."""
+    inputs = DetectInputs(
+        prompts="0", model_sha256="0", model_config_sha256="0", references=None, index=None, measure="0"
+    )
+    run.header.stages.detect = DetectStage(
+        settings=DetectSettings(model="demo"), inputs=inputs, status="finished", sampling_doubt=doubt
+    )
+    return run
+
+
+def rechecked(run: Run, *found: Change) -> Run:
+    """The run with a re-check that found this."""
+    run.write("changes.jsonl", found)
     run.header.stages.recheck = RecheckStage(
         settings=RecheckSettings(), inputs=RecheckInputs(weights_sha256="0"), status="finished"
     )
-    assert {f.value for f in Ground if code(run, f.value)} == hits
+    return run
+
+
+def test_what_no_user_draws_is_undecided(tmp_path: Path) -> None:
+    """Samples of too few steps show no copies whatever the model holds."""
+    doubted = detected_by(detected(tmp_path / "run", Label.CLEAN), "Drawn in 1 step.")
+    assert code(doubted, "undecided") == 3 and code(doubted, "memorized", "persistent") == 0
+    for mitigated in (change(Outcome.MITIGATED), change(Outcome.UNCHANGED)):
+        assert code(rechecked(doubted, mitigated), "undecided") == 3
+    assert code(rechecked(doubted, change(Outcome.UNCHANGED, role=Role.CONTROL)), "undecided") == 0
+    assert code(detected_by(detected(tmp_path / "sound", Label.CLEAN)), "undecided") == 0
+
+
+def test_what_was_seen_to_copy_outside_the_list_is_memorized(tmp_path: Path) -> None:
+    run = rechecked(detected_by(detected(tmp_path / "run", Label.MEMORIZED)), change(Outcome.MITIGATED))
+    assert code(run, *Ground) == 0
+    run.header.stages.unlearn = UnlearnStage(
+        settings=UnlearnSettings(), inputs=UnlearnInputs(), status="finished", copied_besides={"owl": "owl.png"}
+    )
+    assert {f.value for f in Ground if code(run, f.value)} == {"memorized", "persistent"}
 
 
 def test_a_damaged_control_counts() -> None:

@@ -120,7 +120,12 @@ def test_too_few_samples_to_compare_with_each_other_are_refused(tmp_path: Path, 
 
 def test_further_frames_of_references_are_counted_and_told(tmp_path: Path) -> None:
     picture(0).save(tmp_path / "a.png")
-    sources = read("an owl by a lake", tmp_path)
-    assert sources.count_frames(0, "") == ""
-    assert "(2), a.tif among them" in sources.count_frames(2, "a.tif")
-    assert sources.records()["references"].seen == 3 and sources.records()["references"].used == 1
+    sources, wrong = read("an owl by a lake", tmp_path), WrongRows()
+    assert sources.count_frames(wrong) == ""
+    wrong.own_frames = 3
+    for same in (False, False, True):
+        wrong.add_frame("a.tif", same)
+    assert "(2), a.tif among them" in sources.count_frames(wrong)
+    told = sources.records()["references"]
+    assert (told.seen, told.used) == (7, 4)
+    assert sorted(told.passed_over.values()) == [1, 2]

@@ -21,6 +21,7 @@ from memfix.files import held
 from memfix.index.build import Built, build, finish, prepare
 from memfix.index.originals import Originals
 from memfix.index.store import Store
+from memfix.inputs.tally import PassedOver
 from memfix.measures.descriptor import Pixels
 from memfix.world import ALONE, World
 from tests.conftest import picture
@@ -66,6 +67,14 @@ def test_vectors_belong_to_their_pictures(folder: Path, tmp_path: Path) -> None:
     assert [store.row(i).file_name for i in range(18)] == names
     expected = Pixels()([Image.open(folder / name) for name in names])
     torch.testing.assert_close(torch.from_numpy(store.vectors(range(18))), expected, atol=1e-3, rtol=0)
+
+
+def test_frames_behind_the_first_are_told_and_not_described(folder: Path, tmp_path: Path) -> None:
+    first, *others = (Image.new("RGB", (32, 32), colour) for colour in ("red", "blue", "lime"))
+    first.save(folder / "pages.tif", save_all=True, append_images=others)
+    done = built(folder, tmp_path / "out")
+    assert len(done.store) == 19 and done.tally.passed_over[PassedOver.UNDESCRIBED] == 2
+    assert done.tally.first[PassedOver.UNDESCRIBED] == "pages.tif"
 
 
 def test_unreadable_pictures_are_listed_and_stop_nothing(folder: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from memfix.errors import MemfixError
-from memfix.inputs.captions import FIRST_LINE, OF_FOLDER, captions
+from memfix.inputs.captions import FIRST_LINE, OF_FOLDER, OF_NAME, captions
 from memfix.inputs.paths import OUTSIDE
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import read_references
@@ -63,6 +63,37 @@ def test_the_name_of_a_folder_of_kohya_is_the_caption_where_there_is_none(tmp_pa
     found, tally = read(folder_of(tmp_path, pictures, {"10_sks dog/b.txt": "a dog"}))
     assert found == {"sks dog": ["a.png"], "a dog": ["b.png"]}
     assert tally.altered == {OF_FOLDER: 1} and tally.passed_over[PassedOver.UNCAPTIONED] == 1
+
+
+@pytest.mark.parametrize(
+    ("captions_from", "wanted"),
+    [
+        (None, {"told": "b_2.png", "sks dog": "1_2.png"}),
+        ("names", {"a red house": "a red house_0001.png", "told": "b_2.png", "1": "1_2.png"}),
+        (
+            "whole-names",
+            {"a red house_0001": "a red house_0001.png", "told": "b_2.png", "1_2": "1_2.png", "_3": "_3.png"},
+        ),
+    ],
+)  # fmt: skip
+def test_names_of_pictures_are_captions_where_that_is_asked_for(
+    tmp_path: Path, captions_from: str | None, wanted: dict[str, str]
+) -> None:
+    """As EveryDream and OneTrainer take them, where a picture has no caption otherwise."""
+    names = ["a red house_0001.png", "b_2.png", "_3.png", "10_sks dog/1_2.png"]
+    source = folder_of(tmp_path / "train", names, {"b_2.txt": "told"})
+    tally = Tally()
+    prompts = read_prompts(source, tally=tally, captions_from=captions_from)
+    assert {p.text: Path(p.references[0]).name for p in prompts} == wanted
+    assert tally.altered[OF_NAME] == (len(wanted) - 1 if captions_from else 0)
+    references = read_references(source, [], captions_from=captions_from)
+    assert {r.text: Path(r.path).name for r in references if r.text} == wanted
+    if captions_from is None:
+        for name in ("b_2.txt", "10_sks dog/1_2.png"):
+            (tmp_path / "train" / name).unlink()
+        with pytest.raises(MemfixError) as caught:
+            read_prompts(source)
+        assert "--captions-from" in caught.value.hint
 
 
 def test_all_tables_of_an_imagefolder_count(tmp_path: Path) -> None:

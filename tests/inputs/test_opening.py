@@ -120,6 +120,8 @@ def test_frames_behind_the_first_are_counted(tmp_path: Path, ending: str) -> Non
     first.save(tmp_path / "b.png")
     image, further = open_first(tmp_path / f"a.{ending}")
     assert further == 2 and image.getpixel((3, 3))[0] > 250
-    wrong = WrongRows()
-    assert len(list(opened(read_references(str(tmp_path), []), wrong))) == 2
-    assert wrong.frames == 2 and wrong.first_frames.endswith(f"a.{ending}")
+    image, further = open_first(f"{tmp_path}/a.{ending}#2")
+    assert further == 0 and image.getpixel((3, 3))[2] > 250
+    with pytest.raises(MemfixError, match=f"a.{ending}#4 cannot be read"):
+        open_first(f"{tmp_path}/a.{ending}#4")
+    assert len(list(opened(read_references(str(tmp_path), []), WrongRows()))) == 2

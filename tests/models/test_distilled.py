@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from memfix.errors import MemfixError
 from memfix.models import loading
 from memfix.models.model import DiffusionModel
-from tests.conftest import tiny_pipeline
+from memfix.models.xl import XLModel
+from tests.conftest import tiny_pipeline, tiny_xl
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,8 @@ from tests.conftest import tiny_pipeline
         ("ordinary", 50, 1.0, "drawn without guidance"),
         ("ordinary", 3, 7.5, "drawn in 3 steps, as"),
         ("ordinary", 4, 3.0, ""),
+        ("ordinary", 1, 7.5, "--num-inference-steps 50 --guidance-scale 7.5"),
+        ("demo", 1, 3.0, "--num-inference-steps 12 --guidance-scale 3,"),
     ],
 )
 def test_a_name_tells(name: str, steps: int, guidance: float, told: str) -> None:
@@ -59,6 +62,11 @@ def test_a_lora_tells_by_its_file_and_its_metadata(
     found = model.ill_sampled("model", 50, 7.5, both)
     assert (f"({word})" in found and file in found) if word else not found
     assert bool(model.ill_sampled("model", 4, 1.0, both)) is not bool(word)
+
+
+def test_a_larger_model_is_sampled_with_less_guidance() -> None:
+    told = XLModel(tiny_xl()).ill_sampled("ordinary", 1, 7.5)
+    assert "--num-inference-steps 50 --guidance-scale 5," in told
 
 
 def test_a_sampler_tells() -> None:

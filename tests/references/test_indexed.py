@@ -17,6 +17,7 @@ from memfix.errors import MemfixError
 from memfix.index.build import build, describe, prepare
 from memfix.index.store import Store
 from memfix.inputs.references import read_references
+from memfix.inputs.tally import Tally
 from memfix.measures import get_measure
 from memfix.measures.base import Measure
 from memfix.measures.copy_rule import CopyRule
@@ -342,7 +343,7 @@ def test_an_index_that_is_not_ready(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "unfinished.index"
     store, plan, _ = prepare(Store.create(out, folder, Pixels(), segment_size=7), folder)
     assert plan is not None
-    next(describe(store, plan, Pixels(), ALONE, 8, 1))
+    next(describe(store, plan, Pixels(), ALONE, 8, 1, Tally()))
     assert read_references(str(out), []) == []
     with pytest.raises(MemfixError, match="is not finished") as caught:
         open_references([], get_measure("ssim"), index=out)

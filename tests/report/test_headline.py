@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 import pytest
 
-from memfix.config.checks import DetectSettings
+from memfix.config.checks import DetectSettings, RecheckSettings
 from memfix.config.unlearn import UnlearnSettings
 from memfix.report import card
 from memfix.report.html import headline, template_environment
 from memfix.report.schema import Report, ReportedRun, ReportedTraining, Summary
-from memfix.run.header import DetectStage, Stages, UnlearnStage
-from memfix.run.inputs import DetectInputs, UnlearnInputs
+from memfix.run.header import DetectStage, RecheckStage, Stages, UnlearnStage
+from memfix.run.inputs import DetectInputs, RecheckInputs, UnlearnInputs
 
 DETECTED = {
     "mitigated": None, "controls_changed": None, "memorized_before": 0, "prompts": 300, "clean_before": 298,
@@ -131,6 +131,34 @@ def test_what_is_known_to_copy_besides_the_list_is_a_problem() -> None:
     assert basis.startswith("1 prompt outside the list gave copies before and is not unlearned. ")
 
 
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        (DETECTED, "This says little. Drawn in 1 step. 298 clean, 2 undecided."),
+        (DETECTED | {"disputed": 1}, "This says little. Drawn in 1 step. 298 clean, 2 undecided. 1 sample is disputed"),
+        (DETECTED | {"memorized_before": 2}, "298 clean, 2 undecided. Clean says little here. Drawn in 1 step."),
+    ],
+)
+def test_a_doubt_is_told_beside_every_finding_of_a_detection(numbers: dict[str, Any], words: str) -> None:
+    doubted = report(unlearned=False, **numbers)
+    assert doubted.run.stages.detect
+    doubted.run.stages.detect.sampling_doubt = "Drawn in 1 step."
+    assert headline(doubted)[2].startswith(words)
+
+
+def test_card_says_what_else_is_known(tmp_path: Path) -> None:
+    """Samples that no user draws prove little, and prompts outside the list may copy still."""
+    text = card_of(tmp_path, "folder/model", "lora", mitigated=4)
+    assert "say little" not in text and "outside the list" not in text
+    seen = {"owl by\nb": "owl.png", "cat": "cat.png"}
+    text = card_of(tmp_path, "folder/model", "lora", doubt="Drawn in 1 step.", besides=seen, mitigated=4)
+    assert "\n**Clean and mitigated say little here.** Drawn in 1 step.\n" in text
+    assert "\n**2 prompts outside the list gave copies before and are not unlearned:**\n" in text
+    assert "\n- “owl by b”\n- “cat”\n" in text
+    text = card_of(tmp_path, "folder/model", "lora", besides=seen)  # not re-checked
+    assert "outside the list" in text
+
+
 def test_what_was_not_sampled_is_named_after_unlearning_too() -> None:
     basis = headline(report(**SCREENED | {"memorized_before": 2, "mitigated": 2, "controls_changed": 0}))[2]
     assert "218 of 300 prompts were sampled neither before nor after: clean by estimate of a screen." in basis
@@ -180,13 +208,20 @@ def test_hidden_characters_are_shown_on_the_card(tmp_path: Path) -> None:
     assert "from `a\\u202eb'`" in text and "\u202e" not in text and "\n1 prompt from" in text
 
 
-def card_of(folder: Path, model: str, weights: Literal["lora", "full"]) -> str:
-    """The model card of a run that was not re-checked."""
+def card_of(
+    folder: Path, model: str, weights: Literal["lora", "full"], doubt: str = "",
+    besides: dict[str, str] | None = None, mitigated: int | None = None,
+) -> str:  # fmt: skip
+    """The model card of a run, which was not re-checked where nothing is said of mitigated prompts."""
     settings = UnlearnSettings(weights=weights, method="siss")
-    run = run_of(model, True, UnlearnStage(settings=settings, inputs=UnlearnInputs()))
+    run = run_of(model, True, UnlearnStage(settings=settings, inputs=UnlearnInputs(), copied_besides=besides or {}))
+    assert run.stages.detect
+    run.stages.detect.sampling_doubt = doubt
+    if mitigated is not None:
+        run.stages.recheck = RecheckStage(settings=RecheckSettings(), inputs=RecheckInputs(weights_sha256="0"))
     training = ReportedTraining(
         settings=settings, steps=1, seconds=1, targets=1, pairs={}, kinds=[], rewordings=[], ending=None, endings=[],
         validations=[], loss_keep=[1], loss_forget=[1],
     )  # fmt: skip
-    found = report(mitigated=None).model_copy(update={"run": run, "training": training})
+    found = report(mitigated=mitigated).model_copy(update={"run": run, "training": training})
     return card.write_card(folder, found, rechecked=True).read_text(encoding="utf-8")

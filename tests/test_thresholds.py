@@ -7,8 +7,8 @@ from PIL import Image
 from memfix.errors import ExitCode, MemfixError
 from memfix.measures import MEASURES, get_measure
 from memfix.measures.pixels import TiledL2
-from memfix.measures.thresholds import THRESHOLDS, find_threshold
 from memfix.measures.weights import Wanted
+from memfix.thresholds import THRESHOLDS, find_threshold
 
 AUTHORS = Wanted().sscd
 
