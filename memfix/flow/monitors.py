@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PIL import Image
-
 from memfix.config.unlearn import UnlearnSettings
 from memfix.flow.control_pictures import never_copied
 from memfix.flow.detection import Detection
@@ -15,9 +13,10 @@ from memfix.records import Label, Prompt, Role
 from memfix.references.groups import representatives
 from memfix.unlearn.data.bank import Bank
 from memfix.unlearn.data.sampler import Sampler
+from memfix.unlearn.train.attacked import ToBeNoised
 from memfix.unlearn.train.validation import NOISED_TO, Monitor
 
-CLEAN_PICTURES, CLEAN_SAMPLES = 8, 4  # that the model before training is asked to complete, and how often
+CLEAN_PICTURES, CLEAN_SAMPLES = 8, 8  # that the model before training is asked to complete, and how often
 
 
 def new_monitor(
@@ -45,17 +44,20 @@ def new_monitor(
     return Monitor(sample, network, bank, [prompts[i] for i in ids], controls, before, settings, detail)
 
 
-def to_be_noised(
-    detection: Detection, monitor: Monitor, ids: Sequence[str], settings: UnlearnSettings
-) -> dict[str, Image.Image]:
-    """By target, the training image that most of its copies show, for looks at what the model makes of it with noise on
-    it; the weights have not moved yet.
+def to_be_noised(detection: Detection, monitor: Monitor, ids: Sequence[str], settings: UnlearnSettings) -> ToBeNoised:
+    """The training image that most of a target's copies show, for looks at what the model makes of it with noise on it;
+    the weights have not moved yet.
 
-    None where they complete clean training images as well, or where there are none of these to say that they do not.
+    As in the re-check, a target gives more than clean training images do where at most MOST_FORCED of them give as
+    large a share of copies. There are no pictures where they always give copies, or where none are there to tell.
     """
     clean = never_copied(detection, representatives(detection.references))[:CLEAN_PICTURES]
     pictures = {Prompt(id=f"clean{n:04d}", text=r.text): open_image(r.path) for n, r in enumerate(clean)}
     steps = min(settings.validation_inference_steps, detection.settings.num_inference_steps)
-    if not pictures or steps * NOISED_TO < 1 or monitor.forced(pictures, CLEAN_SAMPLES) > MOST_FORCED:
-        return {}
-    return {i: open_image(detection.shown[i].path) for i in ids if i in detection.shown}
+    if not pictures or steps * NOISED_TO < 1:
+        return ToBeNoised()
+    shares = sorted(monitor.completed(pictures, CLEAN_SAMPLES), reverse=True)
+    forced = shares[int(MOST_FORCED * len(shares))]
+    if forced == 1:
+        return ToBeNoised()
+    return ToBeNoised({i: open_image(detection.shown[i].path) for i in ids if i in detection.shown}, forced)

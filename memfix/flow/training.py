@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
 import torch
-from PIL import Image
 
 from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk, counted
@@ -33,7 +32,7 @@ from memfix.unlearn.data.encode import with_texts
 from memfix.unlearn.data.sampler import Sampler
 from memfix.unlearn.objective.methods import Method
 from memfix.unlearn.train.adversary import Adversary
-from memfix.unlearn.train.attacked import AttackMonitor
+from memfix.unlearn.train.attacked import AttackMonitor, ToBeNoised
 from memfix.unlearn.train.checkpoint import LATEST, Checkpoints
 from memfix.unlearn.train.ranks import Ranks
 from memfix.unlearn.train.trainer import Trainer
@@ -77,7 +76,7 @@ class Training:
         run, settings, model, ranks = self.run, self.settings, self.sample.model, Ranks.here()
         ranks.shared(Work(self.bank.targets, self.bank.prior, self.bank.frames, run.path))
         trainer = _trainer(model, self.bank, self.method, settings, self.precision, ranks)
-        monitor, given = None, dict[str, Image.Image]()
+        monitor, given = None, ToBeNoised()
         if settings.closed or settings.validation_steps:
             monitor = new_monitor(self.detection, self.sample, self.bank, self._ids(), settings, self.precision)
         if monitor and settings.closed and settings.adversarial_steps:
@@ -86,9 +85,7 @@ class Training:
         with _lightly(model, settings, self.precision if alike else "no"):
             return self._phases(trainer, monitor, ranks, given)
 
-    def _phases(
-        self, trainer: Trainer, monitor: Monitor | None, ranks: Ranks, given: Mapping[str, Image.Image]
-    ) -> Ending:
+    def _phases(self, trainer: Trainer, monitor: Monitor | None, ranks: Ranks, given: ToBeNoised) -> Ending:
         """The training, and after it the steps against an attack, if there are to be any."""
         settings, talk = self.settings, self.sample.talk
         watch = self._watch(TRAINING, trainer, monitor, ranks, settings.resume_from_checkpoint)
@@ -104,7 +101,7 @@ class Training:
 
     def _against_attack(
         self, ending: Ending, rate: float, before: Trainer, monitor: Monitor | None, ranks: Ranks,
-        given: Mapping[str, Image.Image],
+        given: ToBeNoised,
     ) -> Ending:  # fmt: skip
         """Take further steps, under embeddings that an adversary optimizes; how all of the training ended.
 

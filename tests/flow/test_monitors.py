@@ -14,6 +14,7 @@ from memfix.records import Role
 from memfix.unlearn.data.bank import Bank
 from memfix.unlearn.data.encode import build_bank, encode_pairs
 from memfix.unlearn.objective.methods import get_method
+from memfix.unlearn.train.attacked import ToBeNoised
 from memfix.unlearn.train.validation import Monitor
 from tests.detected import detected_run
 from tests.flow.working import opened, sampler, unlearning
@@ -68,17 +69,20 @@ def test_noised_images_are_looked_at_unless_clean_ones_are_completed_as_well(
     detection.__dict__["scores"] = [s for s in detection.scores if s.shows == shown.file_name or not s.copy_]
     asked: list[list[str]] = []
 
-    def forced(share: float) -> dict[str, object]:
+    def found(*shares: float) -> ToBeNoised:
         monkeypatch.setattr(
-            monitor, "forced", lambda given, each: asked.append([p.text for p in given]) or share
+            monitor, "completed", lambda given, each: asked.append([p.text for p in given]) or list(shares)
         )  # the weights of a tiny network cannot be made to complete just some
         return to_be_noised(detection, monitor, IDS, SETTINGS)
 
-    assert forced(0.2).keys() == set(IDS)
+    assert found(0, 0.5, 0, 0, 0).pictures.keys() == set(IDS)
     assert asked[0] and shown.text not in asked[0]
-    assert forced(0.25) == {}
+    assert found(0, 0.5, 0, 0, 0).forced == 0  # one of five, a fifth of them
+    assert found(0, 0.5, 0, 0).forced == 0.5
+    assert found(0.625, 0, 0.125, 0, 0.875, 0, 0, 0).forced == 0.625  # a target with 6 of 8 gives more
+    assert found(0, 1.0, 1.0, 0, 0) == ToBeNoised()
     few = SETTINGS.model_copy(update={"validation_inference_steps": 1})
-    assert to_be_noised(detection, monitor, IDS, few) == {}
+    assert to_be_noised(detection, monitor, IDS, few) == ToBeNoised()
 
 
 def test_samples_begin_at_the_picture_that_is_given(detection: Detection) -> None:

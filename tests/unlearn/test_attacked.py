@@ -7,7 +7,7 @@ from PIL import Image
 
 from memfix.models.conditioning import Conditioning
 from memfix.records import Score, Validation
-from memfix.unlearn.train.attacked import AttackMonitor
+from memfix.unlearn.train.attacked import AttackMonitor, ToBeNoised
 
 IDS = ("a", "b")
 BLACK = Image.new("RGB", (8, 8))
@@ -47,9 +47,10 @@ class Searched:
         return [None for _ in places]
 
 
-def look(seen: Seen, each: int, given: bool = True) -> tuple[Validation, int]:
+def look(seen: Seen, each: int, given: bool = True, forced: float = 0.0) -> tuple[Validation, int]:
     searched = Searched()
-    monitor = AttackMonitor(seen, searched, IDS, 100, dict.fromkeys(IDS, BLACK) if given else {}, usual=2)
+    pictures = ToBeNoised(dict.fromkeys(IDS, BLACK), forced) if given else ToBeNoised()
+    monitor = AttackMonitor(seen, searched, IDS, 100, pictures, usual=2)
     return monitor(7, IDS, each), searched.times
 
 
@@ -60,6 +61,12 @@ def test_copies_of_all_kinds_are_counted_from_noise_of_their_own() -> None:
     assert sorted(seen.numbers) == [121, 122, 123]
     found, _ = look(Seen(plain=1, noised=2, embedded=3), 2, given=False)
     assert (found.copies, found.samples) == ({"a": 4, "b": 0}, 6)
+
+
+@pytest.mark.parametrize(("noised", "copies"), [(6, 6), (5, 0), (0, 0)])
+def test_of_noised_pictures_only_what_clean_ones_do_not_give_as_well_counts(noised: int, copies: int) -> None:
+    found, searched = look(Seen(noised=noised), 8, forced=0.625)
+    assert (found.copies["a"], searched) == (copies, copies == 0)
 
 
 @pytest.mark.parametrize(("seen", "copies", "samples", "searched"), [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -15,6 +16,17 @@ from memfix.unlearn.train.adversary import SHORT_STEPS, Adversary
 from memfix.unlearn.train.validation import Monitor
 
 PLAIN = 2  # times as many samples under a target's own prompt as of each attack, for which there is less to search
+
+
+class ToBeNoised(NamedTuple):
+    """The training image of each target, by its id, for samples that begin at it with noise on it.
+
+    A share of copies among these samples counts only above `forced`, which clean training images come to as well. Of no
+    pictures where nothing lies above it.
+    """
+
+    pictures: Mapping[str, Image.Image] = {}
+    forced: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -29,15 +41,14 @@ class AttackMonitor:
     the search for embeddings is left out: something is left, and training goes on anyway.
 
     `targets` are the ids of the bank's targets, in their order. `first` is a step that no earlier validation of the
-    monitor was at. `given` holds the training image of each target; it is empty where a noised picture says nothing,
-    since the model before training completes clean ones as well.
+    monitor was at.
     """
 
     monitor: Monitor
     adversary: Adversary
     targets: Sequence[str]
     first: int
-    given: Mapping[str, Image.Image]
+    given: ToBeNoised
     usual: int
 
     def __call__(self, step: int, looked: Sequence[str], each: int) -> Validation:
@@ -45,17 +56,18 @@ class AttackMonitor:
         started, number, samples = time.monotonic(), self.first + 3 * step, self._samples(each)
         plain = self.monitor(number, looked, PLAIN * each)
         seen = [plain.copies]
-        if self.given:
-            seen.append(self.monitor.sampled(number + 2, looked, each, given=self.given)[0])
+        if self.given.pictures:
+            found, _ = self.monitor.sampled(number + 2, looked, each, given=self.given.pictures)
+            seen.append({i: n if n > self.given.forced * each else 0 for i, n in found.items()})
         if each > self.usual and any(sum(own.values()) for own in seen):
             samples -= each
         else:
             places = [self.targets.index(i) for i in looked]
-            found = self.adversary.attack(places, Draw(number=number, purpose="validations under attack"), each)
-            seen.append(self.monitor.sampled(number + 1, looked, each, dict(zip(looked, found, strict=True)))[0])
+            told = self.adversary.attack(places, Draw(number=number, purpose="validations under attack"), each)
+            seen.append(self.monitor.sampled(number + 1, looked, each, dict(zip(looked, told, strict=True)))[0])
         copies = {i: sum(own[i] for own in seen) for i in plain.copies}
-        told = {"step": step, "copies": copies, "samples": samples}
-        return plain.model_copy(update={**told, "seconds": round(time.monotonic() - started, 3)})
+        seconds = round(time.monotonic() - started, 3)
+        return plain.model_copy(update={"step": step, "copies": copies, "samples": samples, "seconds": seconds})
 
     def evaluations(self, targets: int, each: int) -> int:
         """How often a validation asks the network about an item, for so many targets; a sample that begins at a picture
@@ -65,4 +77,4 @@ class AttackMonitor:
 
     def _samples(self, each: int) -> int:
         """Of a target, in a validation."""
-        return (PLAIN + 1 + bool(self.given)) * each
+        return (PLAIN + 1 + bool(self.given.pictures)) * each

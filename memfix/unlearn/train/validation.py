@@ -85,10 +85,10 @@ class Monitor:
         _, scores = self._draw(targets, each, number * ROOM * len(self._targets), instead, given)
         return _copies(targets, scores), scores
 
-    def forced(self, given: Mapping[Prompt, Image.Image], each: int) -> float:
-        """Share of prompts whose samples, when they begin at a noised picture that is given, show a copy."""
+    def completed(self, given: Mapping[Prompt, Image.Image], each: int) -> list[float]:
+        """Of each prompt the share of copies among samples that begin at a noised picture, which is given."""
         _, scores = self._draw(list(given), each, 0, given={p.id: picture for p, picture in given.items()})
-        return sum(n > 0 for n in _copies(list(given), scores).values()) / len(given)
+        return [n / each for n in _copies(list(given), scores).values()]
 
     def _shapeless(self, scores: Sequence[Score]) -> dict[str, int]:
         """How many samples of a target are no pictures, for those that have such samples."""
