@@ -85,8 +85,11 @@ class ValidationNumbers(Record):
         description="prompt id → copies among its samples, disputed ones too, for each target that was looked at"
     )
     samples: int = Field(description="samples of each of these targets")
+    plain: int | None = Field(
+        None, description="how many of these are taken under the target's own prompt; none where all of them are"
+    )
     shapeless: dict[str, int] = Field(
-        default_factory=dict, description="prompt id → how many of them are blank or noise; only those that have some"
+        default_factory=dict, description="prompt id → how many plain ones are blank or noise; only where some are"
     )
     drift: float | None = Field(description="mean rms difference of control samples from before, 0 to 1; same noise")
     diversity: float | None = Field(

@@ -57,7 +57,7 @@ def look(seen: Seen, each: int, given: bool = True, forced: float = 0.0) -> tupl
 def test_copies_of_all_kinds_are_counted_from_noise_of_their_own() -> None:
     seen = Seen(plain=1, noised=2, embedded=3)
     found, searched = look(seen, 2)
-    assert (found.step, found.copies, found.samples, searched) == (7, {"a": 6, "b": 0}, 8, 1)
+    assert (found.step, found.copies, found.samples, found.plain, searched) == (7, {"a": 6, "b": 0}, 8, 4, 1)
     assert sorted(seen.numbers) == [121, 122, 123]
     found, _ = look(Seen(plain=1, noised=2, embedded=3), 2, given=False)
     assert (found.copies, found.samples) == ({"a": 4, "b": 0}, 6)

@@ -232,3 +232,13 @@ def test_a_loop_that_only_ever_came_to_shapeless_samples_ends_badly() -> None:
     ending = after(*looks).ending
     assert ending is not None and ending.reason == "rolled back"
     assert not ending.good and "damaged pictures again and again" in ending.sentence
+
+
+def test_samples_under_an_attack_do_not_thin_out_shapeless_ones() -> None:
+    """Six of sixteen plain samples are too many, whatever comes of eight more under an attack."""
+    looks = [seen(10, p1=0, p2=0), seen(20, p1=0, p2=0)]
+    fall = after(*looks).cooling
+    assert fall is not None
+    last = seen(fall[1], samples=24, p1=0, p2=0, blank={"p1": 6})
+    assert after(*looks, last).ending is not None
+    assert after(*looks, last.model_copy(update={"plain": 16})).ending is None

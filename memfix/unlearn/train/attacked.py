@@ -63,11 +63,12 @@ class AttackMonitor:
             samples -= each
         else:
             places = [self.targets.index(i) for i in looked]
-            told = self.adversary.attack(places, Draw(number=number, purpose="validations under attack"), each)
-            seen.append(self.monitor.sampled(number + 1, looked, each, dict(zip(looked, told, strict=True)))[0])
+            own = self.adversary.attack(places, Draw(number=number, purpose="validations under attack"), each)
+            seen.append(self.monitor.sampled(number + 1, looked, each, dict(zip(looked, own, strict=True)))[0])
         copies = {i: sum(own[i] for own in seen) for i in plain.copies}
         seconds = round(time.monotonic() - started, 3)
-        return plain.model_copy(update={"step": step, "copies": copies, "samples": samples, "seconds": seconds})
+        told = {"step": step, "copies": copies, "samples": samples, "plain": plain.samples, "seconds": seconds}
+        return plain.model_copy(update=told)
 
     def evaluations(self, targets: int, each: int) -> int:
         """How often a validation asks the network about an item, for so many targets; a sample that begins at a picture

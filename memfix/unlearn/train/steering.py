@@ -179,8 +179,9 @@ def _take_in(state: _State, v: Validation, enough: int, most: int) -> None:
 
 
 def _require_pictures(state: _State, v: Validation, settings: UnlearnSettings, fall: tuple[int, int]) -> None:
-    """Targets of which more than `max_broken` of the samples are no pictures confirm nothing, after a `fall`."""
-    state.lost = tuple(i for i, n in v.shapeless.items() if n > settings.max_broken * v.samples)
+    """Targets of which more than `max_broken` of the plain samples are no pictures confirm nothing, after a `fall`."""
+    plain = v.samples if v.plain is None else v.plain
+    state.lost = tuple(i for i, n in v.shapeless.items() if n > settings.max_broken * plain)
     if not state.lost:
         return
     if state.confirmed:
