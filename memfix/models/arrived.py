@@ -77,9 +77,7 @@ Content = tuple[int, str]
 def _contents(weights: Iterable[torch.Tensor]) -> Counter[Content]:
     """Those of more than one number, whatever their shape: loaders make matrices of kernels of one pixel."""
     found = (w for w in weights if w.numel() > 1 and not w.is_meta)
-    return Counter(
-        (w.numel(), hashlib.sha256(w.detach().float().cpu().contiguous().numpy()).hexdigest()) for w in found
-    )
+    return Counter((w.numel(), hashlib.sha256(w.detach().float().cpu().numpy().tobytes()).hexdigest()) for w in found)
 
 
 def _count(contents: Counter[Content]) -> int:
