@@ -28,6 +28,7 @@ OF_PEFT = "adapter_model.safetensors"
 OF_TEXTS = ("text_encoder", "text_model", "lora_te")
 OTHER_KINDS = {
     "hada_": "LoHa", "lokr_": "LoKr", "oft_": "OFT", "ia3": "IA³", "on_input": "IA³", "lora_mid": "Tucker LoRA",
+    ".lora_B.bias": "LoRA with biases", ".lora_up.bias": "LoRA with biases",
     ".a1.weight": "GLoRA", ".diff": "full difference of weights", "dora_scale": "DoRA in the names of LyCORIS",
 }  # fmt: skip
 """Words in the names of weights → the adapters that have them. Tools do not agree on how to read such a DoRA."""

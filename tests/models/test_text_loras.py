@@ -143,6 +143,7 @@ def test_a_strength_is_part_of_what_an_adapter_is(model_folder: Path, tmp_path: 
 
 SIDES = {"lora_down.weight": (2, 8), "lora_up.weight": (8, 2)}
 OTHERS = {
+    "LoRA with biases": {"lora_A.weight": (2, 8), "lora_B.weight": (8, 2), "lora_B.bias": (8,)},
     "LoHa": {f"hada_{side}": (8, 8) for side in ("w1_a", "w1_b", "w2_a", "w2_b")},
     "LoKr": {"lokr_w1": (2, 2), "lokr_w2": (4, 4)},
     "full difference": {"diff": (8, 8)},
