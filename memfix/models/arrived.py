@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +19,11 @@ from memfix.errors import MemfixError
 TEXT_PREFIXES = ("text_encoder", "lora_te")
 LENGTHS = "lora_magnitude_vector"
 """Of rows, in the names of diffusers' DoRAs and on the layers that have one."""
+CHECK = "and check the diffusers and peft versions with 'memfix doctor'."
+GIVE_KNOWN = (
+    "Give the model it was made for. If that is this one, save it in the names of diffusers, peft, kohya's scripts, "
+    "LyCORIS or ComfyUI, which are known."
+)
 OLD_ROOT = "text_model."
 """Begins names of layers of the text encoder in files; newer transformers leave it out."""
 
@@ -40,14 +45,16 @@ def give_lengths(held: Mapping[str, torch.Tensor], changed: Mapping[str, nn.Modu
 
 
 def require_complete(
-    path: Path, held: Mapping[str, torch.Tensor], changed: Mapping[str, nn.Module], name: str
+    path: Path, held: Mapping[str, torch.Tensor], changed: Mapping[str, nn.Module], name: str,
+    unknown: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Raise MemfixError where a model has not the numbers that a file holds, or has others beside them.
 
     A loader that skips names would leave the model as it was. The numbers of each weight are compared, not its name,
     since adapters come under several naming schemes. What is left on the meta device has a layer that the file names,
-    but no weights.
+    but no weights. unknown: names of the file that are those of no layer.
     """
+    why = f", and no layer of the model is called as {min(unknown)}" if unknown else ""
     for of_texts in (False, True):
         own = _contents(value for key, value in held.items() if key.startswith(TEXT_PREFIXES) is of_texts)
         there = _contents(
@@ -65,8 +72,8 @@ def require_complete(
                 "The file is not whole: its configuration names what its weights do not have. Save it anew.",
             )
         raise MemfixError(
-            f"Of {_count(own):,} weights{where} in {path} only {_count(own & there):,} were taken up.",
-            "Give the model it was made for, and check the diffusers and peft versions with 'memfix doctor'.",
+            f"Of {_count(own):,} weights{where} in {path} only {_count(own & there):,} were taken up{why}.",
+            GIVE_KNOWN if unknown else f"Give the model it was made for, {CHECK}",
         )
 
 

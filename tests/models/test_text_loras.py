@@ -83,7 +83,7 @@ def test_all_of_it_is_used_at_its_strength(model_folder: Path, tmp_path: Path, u
 @pytest.mark.parametrize("unet", [True, False], ids=["both", "text encoder alone"])
 @pytest.mark.parametrize("layers", ["q_proj", "q_proj k_proj v_proj", "q_proj fc1", "fc2"])
 def test_any_layers_of_the_text_encoder_are_used(model_folder: Path, tmp_path: Path, unet: bool, layers: str) -> None:
-    """diffusers knows those of attention by `out_proj` alone."""
+    """diffusers knows kohya's names of attention by `out_proj` alone, and of peft's names no layers of `mlp` alone."""
     names = tuple(f"{'mlp' if name.startswith('fc') else 'self_attn'}.{name}" for name in layers.split())
     added = kohya_file(model_folder, file := tmp_path / "style.safetensors", unet, in_texts=names)
     same(changed(model_folder, file), added)
@@ -171,7 +171,7 @@ def test_other_kinds_of_adapters_are_refused_by_name(model_folder: Path, tmp_pat
         ("transformer.single_transformer_blocks.0.attn.to_q.lora_{}.weight", "flow transformer"),
         ("lora_unet_double_blocks_0_img_attn_qkv.lora_{}.weight", "flow transformer"),
         ("diffusion_model.double_blocks.0.img_attn.qkv.lora_{}.weight", "flow transformer"),
-        (f"unet.{IN_UNET}.lora_{{}}.weight", "of no kind that diffusers knows"),
+        ("net.mid.lora_{}.weight", "no layer of the model"),
     ],
 )
 def test_names_of_other_models_and_of_no_tool_are_told(
