@@ -25,7 +25,7 @@ from memfix.models.arrived import give_lengths, require_complete
 from memfix.models.context import ContextEdit, readers
 from memfix.models.finite import require_finite_weights
 from memfix.models.lora import Adapter
-from memfix.models.lora_names import Renamed, renamed, unknown_names
+from memfix.models.lora_names import Renamed, in_words_of_diffusers, unknown_names
 
 CHANGED_PARTS = ("unet", "text_encoder", "text_encoder_2")
 """What a LoRA may change, as far as a model has it."""
@@ -134,7 +134,7 @@ class Adapters:
         bare, unet = lora.require_names(file, self._pipe.unet), self._pipe.unet
         own, told_scale = lora.weights_of(file), lora.tells_its_scale(file)
         parts = {part: getattr(self._pipe, part) for part in self._parts}
-        named = Renamed(own, []) if bare or told_scale else renamed(own, parts)
+        named = Renamed(own, []) if bare or told_scale else in_words_of_diffusers(own, parts)
         held = lora.with_strengths(file, named.state)
         as_it_is = held.keys() == own.keys()
         told: Any = {"weight_name": file.name, "use_safetensors": True} if as_it_is else {}

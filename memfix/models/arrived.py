@@ -17,7 +17,7 @@ from torch import nn
 from memfix.errors import MemfixError
 
 TEXT_PREFIXES = ("text_encoder", "lora_te")
-LENGTHS = "lora_magnitude_vector"
+ROW_LENGTHS = "lora_magnitude_vector"
 """Of rows, in the names of diffusers' DoRAs and on the layers that have one."""
 CHECK = "and check the diffusers and peft versions with 'memfix doctor'."
 GIVE_KNOWN = (
@@ -34,9 +34,11 @@ def give_lengths(held: Mapping[str, torch.Tensor], changed: Mapping[str, nn.Modu
     for part, module in changed.items():
         if not part.startswith(TEXT_PREFIXES):
             continue
-        layers = {layer.removeprefix(OLD_ROOT): own for layer, own in module.named_modules() if hasattr(own, LENGTHS)}
+        layers = {
+            layer.removeprefix(OLD_ROOT): own for layer, own in module.named_modules() if hasattr(own, ROW_LENGTHS)
+        }
         for key, lengths in held.items():
-            place, found, _ = key.partition(f".{LENGTHS}")
+            place, found, _ = key.partition(f".{ROW_LENGTHS}")
             layer = layers.get(place.removeprefix(f"{part}.").removeprefix(OLD_ROOT))
             if found and place.startswith(f"{part}.") and layer is not None and name in layer.lora_magnitude_vector:
                 own = layer.lora_magnitude_vector[name].weight

@@ -25,10 +25,9 @@ UNUSED = {"safety_checker", "feature_extractor", "image_encoder"}
 """Parts of a pipeline that have no say in what it draws here."""
 INPUTS = {9: "an inpainting model", 8: "an InstructPix2Pix model", 5: "a model that is told of depth"}
 """Channels that the network reads, where a model of texts alone reads 4 → what it is then."""
-VAE = "vae"
 ENCODING = ("AutoencoderKL", "AsymmetricAutoencoderKL")
 """Classes of autoencoders that tell the latents of a picture; that of tiny ones (taesd) does it in another scale."""
-SETTINGS, QUANTIZED = "config.json", "quantization_config"
+PART_SETTINGS, QUANTIZED = "config.json", "quantization_config"
 
 
 class UsedFiles(NamedTuple):
@@ -66,16 +65,16 @@ def require_usable(name: str, part: str, made: str | None, folder: Path | None) 
 
     made: name of the part's class, None to look it up in `folder`, where its configuration lies, as far as it is there.
     """
-    told = _settings(folder / SETTINGS) if folder else {}
+    told = _settings(folder / PART_SETTINGS) if folder else {}
     made = made or told.get("_class_name")
-    if part == VAE and made not in (None, *ENCODING):
+    if part == "vae" and made not in (None, *ENCODING):
         raise MemfixError(
             f"The vae of {name} is of the class {made}, which gives no latents of a picture as {ENCODING[0]} does.",
             "Name another one, as the one of the model that it was distilled from: --vae FOLDER_OR_FILE.",
         )
     if told.get(QUANTIZED):
         raise MemfixError(
-            f"The part {part} of {name} is quantized ({QUANTIZED} in {folder}/{SETTINGS}), which is not supported.",
+            f"The part {part} of {name} is quantized ({QUANTIZED} in its {PART_SETTINGS}), which is not supported.",
             "Give the model in fp16, bf16 or fp32.",
         )
 
