@@ -16,19 +16,19 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from memfix.errors import MemfixError
 from memfix.files import sort_metadata
 from memfix.models import lora
+from memfix.models.arrived import give_lengths, require_complete
 from memfix.models.context import ContextEdit, readers
 from memfix.models.finite import require_finite_weights
 from memfix.models.lora import Adapter
+from memfix.models.lora_names import Renamed, in_words_of_diffusers, unknown_names
 
 CHANGED_PARTS = ("unet", "text_encoder", "text_encoder_2")
 """What a LoRA may change, as far as a model has it."""
-TEXT_PREFIXES = ("text_encoder", "lora_te")
 DOWN, UP = f"{lora.FIRST}weight", f"{lora.SECOND}weight"
 
 
@@ -132,13 +132,15 @@ class Adapters:
         """Put an adapter on a model that has none; the name it has there. Raises as `fuse` does."""
         file = lora.file_of(path)
         bare, unet = lora.require_names(file, self._pipe.unet), self._pipe.unet
+        own, told_scale = lora.weights_of(file), lora.tells_its_scale(file)
+        parts = {part: getattr(self._pipe, part) for part in self._parts}
+        named = Renamed(own, []) if bare or told_scale else in_words_of_diffusers(own, parts)
+        held = lora.with_strengths(file, named.state)
+        as_it_is = held.keys() == own.keys()
+        told: Any = {"weight_name": file.name, "use_safetensors": True} if as_it_is else {}
+        given: Any = file.parent if as_it_is else dict(held)  # a file has metadata, which the loaders read
         try:
-            own = load_file(file)
-            held = lora.with_output_layers(lora.with_strengths(file, own))
-            as_it_is = held.keys() == own.keys()
-            told: Any = {"weight_name": file.name, "use_safetensors": True} if as_it_is else {}
-            given: Any = file.parent if as_it_is else dict(held)  # a file has metadata, which the loaders read
-            with warnings.catch_warnings():  # peft warns of what _check_complete decides
+            with warnings.catch_warnings():  # peft warns of what require_complete decides
                 warnings.simplefilter("ignore", RuntimeWarning)
                 if bare:
                     unet.load_lora_adapter(given, prefix=None, **told)
@@ -146,12 +148,9 @@ class Adapters:
                     self._pipe.load_lora_weights(given, **told)
         except torch.OutOfMemoryError:
             raise
-        except LookupError:
-            raise MemfixError(
-                f"The names in LoRA {file} are of no kind that diffusers knows, as {min(own)}.",
-                "Save it as diffusers or kohya's scripts name it, with the tool that it was made with.",
-            ) from None
-        except (ValueError, SafetensorError, RuntimeError, OSError) as error:
+        except (ValueError, LookupError, SafetensorError, RuntimeError, OSError) as error:
+            if named.unknown:
+                raise unknown_names(file, named.unknown) from None
             raise MemfixError(
                 f"LoRA {file} does not fit the model: {str(error).splitlines()[0]}",
                 "Give the model it was made for.",
@@ -159,33 +158,12 @@ class Adapters:
         names = {part: names for part, names in self._pipe.get_list_adapters().items() if names}
         changed = {part: getattr(self._pipe, part) for part in names}
         name = next((name for own in names.values() for name in own), "")
-        self._check_complete(file, held, changed, name)
-        if not (as_it_is and lora.tells_its_scale(file)):
+        give_lengths(held, changed, name)
+        require_complete(file, held, changed, name, named.unknown)
+        if not (as_it_is and told_scale):
             _check_strengths(file, changed, name)
         require_finite_weights(changed, str(file))
         return str(name)
-
-    @staticmethod
-    def _check_complete(
-        path: Path, held: Mapping[str, torch.Tensor], changed: Mapping[str, nn.Module], name: str
-    ) -> None:  # fmt: skip
-        """Every weight that a file holds must have arrived: a loader that skips names would leave the model as it was.
-
-        Counted, not compared by name, since adapters come under several naming schemes. What is left on the meta device
-        has a layer that the file names, but no weights.
-        """
-        for of_texts in (False, True):
-            own = [v for key, v in held.items() if key.startswith(TEXT_PREFIXES) is of_texts]
-            wanted, taken = sum(v.numel() for v in own if v.numel() > 1), 0
-            for part in (module for place, module in changed.items() if place.startswith(TEXT_PREFIXES) is of_texts):
-                arrived = get_peft_model_state_dict(part, adapter_name=name).values()
-                taken += sum(v.numel() for v in arrived if v.numel() > 1 and not v.is_meta)
-            if taken != wanted:
-                where = " of the text encoder" if of_texts else ""
-                raise MemfixError(
-                    f"Of {wanted:,} weights{where} in {path} only {taken:,} were taken up.",
-                    "Give the model it was made for, and check the diffusers and peft versions with 'memfix doctor'.",
-                )
 
 
 def _check_strengths(path: Path, changed: Mapping[str, nn.Module], name: str) -> None:

@@ -32,10 +32,12 @@ DISTILLATIONS = (
     Distillation("turbo", None, 4, 1.0), Distillation("lightning", None, 4, 1.0),
     Distillation("lcm", "LCMScheduler", 4, 1.0), Distillation("hyper", "TCDScheduler", 8, 1.0),
     Distillation("tcd", "TCDScheduler", 4, 1.0), Distillation("dmd", "LCMScheduler", 4, 1.0),
-    Distillation("pcm", None, 4, 1.0),
+    Distillation("pcm", None, 4, 1.0), Distillation("turbovisionxl", None, 4, 1.0),
 )  # fmt: skip
 TITLES = ("modelspec.title", "ss_output_name")
 """In the metadata of a file, as kohya's scripts write them: what it was called as it was trained."""
+CAMEL_CASE, CAPITALS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+"), re.compile(r"[A-Z]{2,}")
+"""The words of `dreamshaperXL_v21TurboDPMSDE`, as sharing sites name files, and of `LCMlora`."""
 CACHED = "models--"  # begins the folder of a repository in the hub's cache, snapshots/REVISION/FILE below it
 
 
@@ -57,7 +59,8 @@ def lora_sampling(given: Path) -> Distillation | None:
 
 
 def _told(name: str) -> Distillation | None:
-    words = re.split(r"[^a-z]+", name.lower())
+    parted = [*re.split(r"[^a-z]+", name.lower()), *(word.lower() for word in CAMEL_CASE.findall(name))]
+    words = {*parted, *(run.lower() for run in CAPITALS.findall(name))}
     return next((kind for kind in DISTILLATIONS if kind.word in words), None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,9 @@ UNUSED = {"safety_checker", "feature_extractor", "image_encoder"}
 """Parts of a pipeline that have no say in what it draws here."""
 INPUTS = {9: "an inpainting model", 8: "an InstructPix2Pix model", 5: "a model that is told of depth"}
 """Channels that the network reads, where a model of texts alone reads 4 → what it is then."""
+ENCODING = ("AutoencoderKL", "AsymmetricAutoencoderKL")
+"""Classes of autoencoders that tell the latents of a picture; that of tiny ones (taesd) does it in another scale."""
+PART_SETTINGS, QUANTIZED = "config.json", "quantization_config"
 
 
 class UsedFiles(NamedTuple):
@@ -34,10 +37,13 @@ class UsedFiles(NamedTuple):
     config: list[Path]
 
 
-def require_supported(name: str, index: Mapping[str, Any], supported: Sequence[str], folder: Path | None) -> None:
-    """Raise MemfixError for a pipeline of another class than those supported, by the name that its index gives.
+def require_supported(
+    name: str, index: Mapping[str, Any], supported: Sequence[str], folder: Path | None, without: Container[str] = ()
+) -> None:
+    """Raise MemfixError for a pipeline of another class than those supported, by the name that its index gives, and for
+    one with a part that is not.
 
-    folder: where the configuration of its parts lies, as far as it is there.
+    folder: where the configuration of its parts lies, as far as it is there. without: parts that come from elsewhere.
     """
     kind = str(index.get("_class_name"))
     hint = f"Give a {' or '.join(supported)}."
@@ -49,6 +55,28 @@ def require_supported(name: str, index: Mapping[str, Any], supported: Sequence[s
     if read != written:
         what = INPUTS.get(read or 0, f"a model that reads {read} channels")
         raise MemfixError(f"{name} is {what}, which is not supported so far.", hint)
+    for part, (_, made) in listed_parts(index).items():
+        if part not in without:
+            require_usable(name, part, str(made), folder / part if folder else None)
+
+
+def require_usable(name: str, part: str, made: str | None, folder: Path | None) -> None:
+    """Raise MemfixError for a VAE of a class that gives no latents of a picture, and for a part that is quantized.
+
+    made: name of the part's class, None to look it up in `folder`, where its configuration lies, as far as it is there.
+    """
+    told = _settings(folder / PART_SETTINGS) if folder else {}
+    made = made or told.get("_class_name")
+    if part == "vae" and made not in (None, *ENCODING):
+        raise MemfixError(
+            f"The vae of {name} is of the class {made}, which gives no latents of a picture as {ENCODING[0]} does.",
+            "Name another one, as the one of the model that it was distilled from: --vae FOLDER_OR_FILE.",
+        )
+    if told.get(QUANTIZED):
+        raise MemfixError(
+            f"The part {part} of {name} is quantized ({QUANTIZED} in its {PART_SETTINGS}), which is not supported.",
+            "Give the model in fp16, bf16 or fp32.",
+        )
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -158,8 +186,12 @@ def variant_of(names: list[str], variant: str | None) -> str | None:
 
 def parts_of(folder: Path) -> dict[str, list[Any]]:
     """The parts that have a say in what a model draws → the library and the class that the index names for each."""
-    index = read_index(folder).items()
-    listed = {name: value for name, value in index if name not in UNUSED and not name.startswith("_")}
+    return listed_parts(read_index(folder))
+
+
+def listed_parts(index: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The same of an index that has been read."""
+    listed = {name: value for name, value in index.items() if name not in UNUSED and not name.startswith("_")}
     return {name: value for name, value in listed.items() if isinstance(value, list) and value[:1] != [None]}
 
 

@@ -31,9 +31,9 @@ class LatentSpace:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """C, h, w of the latents of one picture."""
+        """C, h, w of the latents of one picture; h and w are 0 where a model says no size and none was given."""
         config = self._pipe.unet.config
-        size = config.sample_size
+        size = config.sample_size or 0
         height, width = (size, size) if isinstance(size, int) else size
         return int(config.in_channels), self._scaled(height), self._scaled(width)
 

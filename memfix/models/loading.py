@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -129,12 +129,13 @@ def locate(
                 f"{path} is not a diffusers model: it has no {folders.INDEX}.",
                 "Give the folder that pipeline.save_pretrained wrote.",
             )
-        folders.require_supported(model, folders.read_index(path), _supported(), path)
+        folders.require_supported(model, folders.read_index(path), _supported(), path, given)
         return ModelSource.of(model, path, variant=variant, donors=given)
     if path.is_absolute() or model.startswith(".") or model.count("/") != 1:
         looked = "" if path.is_absolute() else f" A relative path is looked for in {Path.cwd()}."
         raise MemfixError(f"There is no model at {model}.", f"{NAMES}{looked}")
-    folder = _download(model, revision, variant)
+    folder = _download(model, revision, variant, given)
+    folders.require_supported(model, folders.read_index(folder), _supported(), folder, given)
     return ModelSource.of(model, folder, folder.name, variant, given)
 
 
@@ -160,6 +161,8 @@ def _donor(part: str, donor: Path) -> Path:
             f"There is no {part} at {donor}.",
             f"Give {parts.donor_flag(part)} a folder of diffusers that has it, or a .safetensors file.",
         )
+    if donor.is_dir():
+        folders.require_usable(str(donor), part, None, parts.folder_in(donor, part))
     return donor
 
 
@@ -176,7 +179,7 @@ def _donors_for(file: Path, donors: Mapping[str, Path]) -> dict[str, Path]:
     return donors
 
 
-def _download(model: str, revision: str | None, variant: str | None) -> Path:
+def _download(model: str, revision: str | None, variant: str | None, without: Container[str]) -> Path:
     """The folder of the cache that a model of the hub lies in, fetched into it where there is a network."""
     _silence_libraries()
     here = is_offline() or not can_be_reached(ENDPOINT)
@@ -184,7 +187,7 @@ def _download(model: str, revision: str | None, variant: str | None) -> Path:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*local_dir_use_symlinks.*")  # which diffusers still passes on
             index = DiffusionPipeline.load_config(model, revision=revision, local_files_only=here)
-            folders.require_supported(model, index, _supported(), None)
+            folders.require_supported(model, index, _supported(), None, without)
             variant = variant if here else folders.variant_of(list_repo_files(model, revision=revision), variant)
             found = DiffusionPipeline.download(
                 model, revision=revision, variant=variant, use_safetensors=True, local_files_only=here
@@ -254,7 +257,7 @@ def load(
         if isinstance(module, nn.Module):
             module.requires_grad_(False).eval()
     model = make(pipe)
-    model.latents.resize(*size(model.latents.picture_size))
+    _resize(model, source.name, size)
     model.require_finite_weights(source.name)
     model.adapters.fuse(*adapters)
     if dtype:
@@ -263,6 +266,17 @@ def load(
     _check_prediction(model, source.name)
     model.remarks = [told for told in remarks if told]
     return model
+
+
+def _resize(model: DiffusionModel, name: str, size: Size) -> None:
+    """Raises MemfixError for a model that says no size where none is given."""
+    height, width = size(model.latents.picture_size)
+    if not height or not width:
+        raise MemfixError(
+            f"{name} does not say how large its pictures are (sample_size in unet/config.json).",
+            "Give --resolution, or write it there: the pictures' size in latents.",
+        )
+    model.latents.resize(height, width)
 
 
 def _of_folder(source: ModelSource) -> Any:

@@ -28,6 +28,7 @@ OF_PEFT = "adapter_model.safetensors"
 OF_TEXTS = ("text_encoder", "text_model", "lora_te")
 OTHER_KINDS = {
     "hada_": "LoHa", "lokr_": "LoKr", "oft_": "OFT", "ia3": "IA³", "on_input": "IA³", "lora_mid": "Tucker LoRA",
+    ".lora_B.bias": "LoRA with biases", ".lora_up.bias": "LoRA with biases",
     ".a1.weight": "GLoRA", ".diff": "full difference of weights", "dora_scale": "DoRA in the names of LyCORIS",
 }  # fmt: skip
 """Words in the names of weights → the adapters that have them. Tools do not agree on how to read such a DoRA."""
@@ -37,13 +38,11 @@ FIRST, SECOND = ".lora_A.", ".lora_B."  # the two factors of an adapter, which a
 HELD = "memfix_held"  # in a file's metadata: digests of the adapters that its weights are the sum of
 PEFT_PREFIX = "base_model.model."
 LENGTHS = ("lora_magnitude_vector", "dora_scale")  # of rows, which DoRA learns; as peft and as others name them
-KOHYA_TEXTS = re.compile(r"(?P<attention>(?P<encoder>lora_te\d?_).*_self_attn_)[qkv]_proj\.lora_down\.weight")
-OUT_PROJ = "out_proj"  # the last layer of an attention of CLIP
 BUNDLED = "bundle_emb."  # begins names of embeddings in a LoRA's file: bundle_emb.WORD.string_to_param.*
 ALPHA = ".alpha"
 FACTORS = (
     (".lora_down.weight", ".lora_up.weight"), (".lora_A.weight", ".lora_B.weight"), (".down.weight", ".up.weight"),
-    (".lora.down.weight", ".lora.up.weight"),
+    (".lora.down.weight", ".lora.up.weight"), (".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),
 )  # fmt: skip
 """How the two factors of a layer are named, behind its name or that of its adapter."""
 MARKS = ("lora", "alpha", "dora")  # of which each name of a weight has one
@@ -161,20 +160,10 @@ def opened_lora(file: Path) -> Iterator[Any]:
         ) from None
 
 
-def with_output_layers(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights of a LoRA with one more layer, which changes nothing, for each text encoder that needs it.
-
-    diffusers knows kohya's names of attention layers of texts by those of `out_proj`, and reads none without one.
-    """
-    added = dict[str, torch.Tensor]()
-    for key, down in state.items():
-        found = KOHYA_TEXTS.fullmatch(key)
-        if found and not any(name.startswith(found["encoder"]) and OUT_PROJ in name for name in {**state, **added}):
-            up = state[key.replace("lora_down", "lora_up")]
-            layer = f"{found['attention']}{OUT_PROJ}"
-            sides = {"lora_down.weight": down, "lora_up.weight": up}
-            added |= {f"{layer}.{side}": torch.zeros_like(value) for side, value in sides.items()}
-    return {**state, **added}
+def weights_of(file: Path) -> dict[str, torch.Tensor]:
+    """What an adapter's file holds, by name. Raises MemfixError where it cannot be read."""
+    with opened_lora(file) as found:
+        return {str(key): found.get_tensor(key) for key in found.keys()}  # noqa: SIM118  # a handle, no dict
 
 
 def with_strengths(file: Path, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

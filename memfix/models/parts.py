@@ -22,7 +22,7 @@ from memfix.errors import MemfixError
 from memfix.models import folders
 from memfix.models.part_names import encoder_as_read, lost_of_vae
 
-FAILURES = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, SingleFileComponentError)
+FAILURES = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, SingleFileComponentError)
 """What diffusers raises for files that are no models, or not whole."""
 ENCODER, SECOND_ENCODER = "text_encoder", "text_encoder_2"
 DONORS: dict[str, tuple[str, type[Any]]] = {
@@ -72,10 +72,11 @@ def without_numbers(part: nn.Module) -> list[str]:
 
 def donor_files(part: str, donor: Path) -> folders.PartFiles:
     """What a part is loaded from: one file, or its own folder, of a model or alone; nothing else has a say."""
-    return folders.files_of_part(_folder_in(donor, part), part) if donor.is_dir() else folders.PartFiles([donor], None)
+    return folders.files_of_part(folder_in(donor, part), part) if donor.is_dir() else folders.PartFiles([donor], None)
 
 
-def _folder_in(donor: Path, part: str) -> Path:
+def folder_in(donor: Path, part: str) -> Path:
+    """The folder of a part: that of its name in a model, or the one that is given."""
     return donor / part if (donor / part).is_dir() else donor
 
 
@@ -108,7 +109,7 @@ def load_part(part: str, donor: Path, config: Path) -> nn.Module:
     found: nn.Module
     try:
         if donor.is_dir():
-            return _load_folder(part, kind, _folder_in(donor, part), donor_files(part, donor).variant)
+            return _load_folder(part, kind, folder_in(donor, part), donor_files(part, donor).variant)
         held = load_single_file_checkpoint(donor)
         require_unscaled(donor, held)
         if kind is AutoencoderKL:

@@ -168,6 +168,11 @@ class RecheckStage(Stage):
     )
     attacks_left_out: list[str] = Field(default_factory=list, description="those that memfix knows and did not make")
     control_pictures: int = Field(0, description="clean training images that were attacked as well")
+    weights_doubt: str = Field(
+        "",
+        description="why samples of these weights are not what their users see, so that copies may be missed; empty if "
+        "they are",
+    )
 
 
 class Stages(HeaderPart):
@@ -185,7 +190,8 @@ class Stages(HeaderPart):
     @property
     def doubt(self) -> str:
         """Why no copies say little in this run: its samples are not what users of the model see. Empty if they are."""
-        return self.detect.sampling_doubt if self.detect else ""
+        told = [self.detect.sampling_doubt if self.detect else "", self.recheck.weights_doubt if self.recheck else ""]
+        return " ".join(dict.fromkeys(filter(None, told)))
 
     @property
     def copied_besides(self) -> Mapping[str, str]:

@@ -81,7 +81,7 @@ def _leave_out_later_fields(told: dict[str, Any]) -> None:
     hold nothing: the digests that such runs were sealed with are without them."""
     later = (
         "witnesses", "known_copies", "sources", "drawn", "rounds", "weights_sha256", "config_sha256", "sampling_doubt",
-        "copied_besides", "reference_detail",
+        "copied_besides", "reference_detail", "weights_doubt",
     )  # fmt: skip
     for name in later:
         if name in told and not told[name]:

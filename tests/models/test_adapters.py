@@ -140,7 +140,7 @@ def test_an_edit_is_one_more_change(model_folder: Path, two: list[Path], tmp_pat
 def test_what_does_not_add_up_is_refused(model_folder: Path, two: list[Path], tmp_path: Path) -> None:
     state = load_file(two[0] / lora.FILE)
     save_file({**state, "text_encoder.a.lora_A.weight": torch.zeros(2, 2)}, tmp_path / "texts.safetensors")
-    with pytest.raises(MemfixError, match=r"cannot be merged|does not fit"):
+    with pytest.raises(MemfixError, match="no layer of the model"):
         loaded(model_folder).adapters.read(tmp_path / "texts.safetensors")
     model, config = loaded(model_folder), LoraConfig(r=2, target_modules=["to_q"], use_dora=True)
     model.denoiser.module.add_adapter(config, adapter_name=lora.ADAPTER)
@@ -191,7 +191,7 @@ def test_a_lora_of_the_text_encoder_alone_changes_what_the_denoiser_is_told(mode
     [
         (of_texts(range(3)), "of the text encoder in .* only 64 were taken up"),
         (of_texts(range(2), "text_encoder_2"), "of the text encoder in .* only 0 were taken up"),
-        (of_texts(range(2), name="attn.q_proj"), "of no kind that diffusers knows"),
+        (of_texts(range(2), name="attn.q_proj"), "no layer of the model"),
     ],
     ids=["more layers", "another encoder", "other names"],
 )

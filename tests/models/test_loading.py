@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import (
+    AsymmetricAutoencoderKL,
+    AutoencoderTiny,
     DDIMScheduler,
     EDMEulerScheduler,
     EulerDiscreteScheduler,
@@ -15,6 +17,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
+from memfix.config.checks import DetectSettings
 from memfix.demo import MODEL
 from memfix.errors import MemfixError
 from memfix.models import loading
@@ -22,7 +25,7 @@ from memfix.models.model import DiffusionModel
 from memfix.models.sampling import batches, plan_samples
 from memfix.models.schedule import NoiseSchedule
 from memfix.records import Prompt
-from tests.conftest import TOKENS, tiny_pipeline
+from tests.conftest import TOKENS, picture, tiny_pipeline
 
 
 def test_half_precision_weights_are_loaded_as_fp32(tmp_path: Path) -> None:
@@ -249,3 +252,59 @@ def test_a_tokenizer_of_no_length_cuts_where_the_positions_end(
         text = "cat " * 2 * TOKENS
         assert torch.equal(bare.text.encode([text]).tokens, own.text.encode([text]).tokens)
         assert bare.text.cut_tokens(text) == own.text.cut_tokens(text) > 0
+
+
+def with_vae(folder: Path, vae) -> str:
+    pipe = tiny_pipeline()
+    pipe.register_modules(vae=vae)
+    pipe.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_vae_that_gives_no_latents_of_pictures_is_refused_before_weights_are_read(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    """Such as taesd: samples are drawn, and training pictures cannot be encoded, or not in the same scale."""
+    tiny = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    )  # fmt: skip
+    model = with_vae(tmp_path / "m", tiny)
+    with pytest.raises(MemfixError, match=r"vae of .* of the class AutoencoderTiny") as caught:
+        loading.locate(model)
+    assert "--vae" in caught.value.hint
+    with pytest.raises(MemfixError, match=r"vae of .* of the class AutoencoderTiny"):
+        loading.locate(str(model_folder), donors={"vae": model})
+    with pytest.raises(MemfixError, match=r"vae of .* of the class AutoencoderTiny"):
+        loading.locate(str(model_folder), donors={"vae": f"{model}/vae"})
+    given = loading.load(loading.locate(model, donors={"vae": str(model_folder)}))
+    assert len(list(given.latents.encode([picture(0)]))) == 1
+
+
+def test_a_vae_with_another_decoder_encodes_as_well(tmp_path: Path) -> None:
+    blocks = {"down_block_out_channels": (8, 8), "up_block_out_channels": (8, 8), "norm_num_groups": 4}
+    kinds = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    model = loading.load(loading.locate(with_vae(tmp_path, AsymmetricAutoencoderKL(**blocks, **kinds))))
+    (drawn,) = model.latents.drawn([picture(0)])
+    assert drawn.size == (16, 16)
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_quantized_parts_are_refused_before_weights_are_read(model_folder: Path, tmp_path: Path, part: str) -> None:
+    model = Path(shutil.copytree(model_folder, tmp_path / "m"))
+    edited(model, f"{part}/config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+    with pytest.raises(MemfixError, match=rf"part {part} of .* is quantized"):
+        loading.locate(str(model))
+    if part == "text_encoder":
+        with pytest.raises(MemfixError, match=rf"part {part} of .* is quantized"):
+            loading.locate(str(model_folder), donors={part: str(model)})
+
+
+def test_a_model_that_says_no_size_is_asked_for_one(model_folder: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(model_folder, tmp_path / "m"))
+    source = loading.locate(edited(model, "unet/config.json", sample_size=None))
+    with pytest.raises(MemfixError, match="does not say how large its pictures are") as caught:
+        loading.load(source)
+    assert "--resolution" in caught.value.hint
+    given = DetectSettings.model_validate({"resolution": 32})
+    assert loading.load(source, given.picture_size).latents.picture_size == (32, 32)

@@ -1,13 +1,17 @@
 """LoRAs that change the text encoder too, with a strength, several at once: as trainers and sharing sites have them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
+from peft import LoraConfig, inject_adapter_in_model
+from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from memfix.errors import MemfixError
-from memfix.models import kohya, loading, lora
+from memfix.models import arrived, kohya, loading, lora
 from memfix.models.lora import Adapter
 from memfix.models.model import DiffusionModel
 
@@ -79,7 +83,7 @@ def test_all_of_it_is_used_at_its_strength(model_folder: Path, tmp_path: Path, u
 @pytest.mark.parametrize("unet", [True, False], ids=["both", "text encoder alone"])
 @pytest.mark.parametrize("layers", ["q_proj", "q_proj k_proj v_proj", "q_proj fc1", "fc2"])
 def test_any_layers_of_the_text_encoder_are_used(model_folder: Path, tmp_path: Path, unet: bool, layers: str) -> None:
-    """diffusers knows those of attention by `out_proj` alone."""
+    """diffusers knows kohya's names of attention by `out_proj` alone, and of peft's names no layers of `mlp` alone."""
     names = tuple(f"{'mlp' if name.startswith('fc') else 'self_attn'}.{name}" for name in layers.split())
     added = kohya_file(model_folder, file := tmp_path / "style.safetensors", unet, in_texts=names)
     same(changed(model_folder, file), added)
@@ -139,6 +143,7 @@ def test_a_strength_is_part_of_what_an_adapter_is(model_folder: Path, tmp_path: 
 
 SIDES = {"lora_down.weight": (2, 8), "lora_up.weight": (8, 2)}
 OTHERS = {
+    "LoRA with biases": {"lora_A.weight": (2, 8), "lora_B.weight": (8, 2), "lora_B.bias": (8,)},
     "LoHa": {f"hada_{side}": (8, 8) for side in ("w1_a", "w1_b", "w2_a", "w2_b")},
     "LoKr": {"lokr_w1": (2, 2), "lokr_w2": (4, 4)},
     "full difference": {"diff": (8, 8)},
@@ -166,7 +171,7 @@ def test_other_kinds_of_adapters_are_refused_by_name(model_folder: Path, tmp_pat
         ("transformer.single_transformer_blocks.0.attn.to_q.lora_{}.weight", "flow transformer"),
         ("lora_unet_double_blocks_0_img_attn_qkv.lora_{}.weight", "flow transformer"),
         ("diffusion_model.double_blocks.0.img_attn.qkv.lora_{}.weight", "flow transformer"),
-        (f"unet.{IN_UNET}.lora_{{}}.weight", "of no kind that diffusers knows"),
+        ("net.mid.lora_{}.weight", "no layer of the model"),
     ],
 )
 def test_names_of_other_models_and_of_no_tool_are_told(
@@ -183,3 +188,66 @@ def test_a_folder_of_peft_is_refused(model_folder: Path, tmp_path: Path) -> None
     save_file({"base_model.model.x": torch.zeros(1)}, tmp_path / "peft/adapter_model.safetensors")
     with pytest.raises(MemfixError, match="peft"):
         loaded(model_folder).adapters.fuse(tmp_path / "peft")
+
+
+def dora_file(model_folder: Path, folder: Path, told: bool) -> dict[str, torch.Tensor]:
+    """Write a DoRA of the text encoder as diffusers' training scripts do, with its configuration or without it; the
+    weights of the layers that it changes, by its definition: each row of W + BA in the length that it has learned."""
+    torch.manual_seed(5)
+    pipe = StableDiffusionPipeline.from_pretrained(model_folder)
+    config = LoraConfig(
+        r=RANK, lora_alpha=RANK, use_dora=True, target_modules=["q_proj", "fc1"], init_lora_weights=False
+    )  # fmt: skip
+    inject_adapter_in_model(config, pipe.text_encoder)
+    pipe.text_encoder.peft_config = {"default": config}
+    for name, weight in pipe.text_encoder.named_parameters():
+        if "lora_magnitude" in name:
+            weight.data *= 1 + torch.rand_like(weight)
+    state, metadata = get_peft_model_state_dict(pipe.text_encoder), dict[str, Any]()
+    if told:
+        metadata["text_encoder_lora_adapter_metadata"] = config.to_dict() | {"target_modules": ["fc1", "q_proj"]}
+    pipe.save_lora_weights(folder, text_encoder_lora_layers=state, **metadata)
+    wanted = dict[str, torch.Tensor]()
+    for key, lengths in state.items():
+        layer = key.removesuffix(".lora_magnitude_vector")
+        if layer != key:
+            own = pipe.text_encoder.get_submodule(layer).base_layer.weight.detach()
+            turned = own + state[f"{layer}.lora_B.weight"] @ state[f"{layer}.lora_A.weight"]
+            wanted[layer] = lengths[:, None] * turned / turned.norm(dim=1, keepdim=True)
+    return wanted
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["with its configuration", "without"])
+def test_a_dora_of_the_text_encoder_has_the_lengths_of_its_file(model_folder: Path, tmp_path: Path, told: bool) -> None:
+    """transformers leaves them out without a word, and puts numbers by chance or those of the model in their place."""
+    wanted = dora_file(model_folder, tmp_path, told)
+    assert len(wanted) == 2
+    for _ in range(2):
+        model = loaded(model_folder)
+        model.adapters.fuse(tmp_path)
+        for layer, weight in wanted.items():
+            found = model._pipe.text_encoder.get_submodule(layer).weight
+            torch.testing.assert_close(found, weight, atol=1e-6, rtol=1e-5)
+
+
+def test_lengths_that_only_the_configuration_has_are_an_error(model_folder: Path, tmp_path: Path) -> None:
+
+    dora_file(model_folder, tmp_path, told=True)
+    state = load_file(file := tmp_path / lora.FILE)
+    with lora.opened_lora(file) as opened:
+        metadata = opened.metadata()
+    kept = {key: value for key, value in state.items() if "magnitude" not in key}
+    save_file(kept, file, metadata)  # the configuration says that there are lengths
+    with pytest.raises(MemfixError, match="text encoder"):
+        loaded(model_folder).adapters.fuse(file)
+
+
+def test_other_numbers_on_the_model_than_in_the_file_are_an_error(model_folder: Path, tmp_path: Path) -> None:
+    dora_file(model_folder, tmp_path, told=True)
+    pipe = StableDiffusionPipeline.from_pretrained(model_folder)
+    pipe.load_lora_weights(tmp_path, adapter_name="own")  # which leaves the lengths out
+    held, on = load_file(tmp_path / lora.FILE), {"text_encoder": pipe.text_encoder}
+    with pytest.raises(MemfixError, match=r"Of 208 weights of the text encoder in .* only 160 were taken up"):
+        arrived.require_complete(tmp_path / lora.FILE, held, on, "own")
+    arrived.give_lengths(held, on, "own")
+    arrived.require_complete(tmp_path / lora.FILE, held, on, "own")
