@@ -18,6 +18,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
+from memfix.files import is_hidden
 from memfix.inputs.arrays import NUMPY, SHARD, is_array_file, may_be_pictures
 
 HEAD = 512  # bytes that tell what a file is; the mark of a tar is behind the 256th
@@ -87,9 +88,6 @@ TGA_HEADER = 18
 MASK = re.compile(r"(.+)-(?:mask|cond)label\.png", re.IGNORECASE)
 """What OneTrainer weighs the loss of a picture with, or gives the network beside it: nobody wants it drawn."""
 
-SIDE_FILES = {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"}
-SIDE_FOLDERS = {"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
-
 
 class Content(StrEnum):
     """What a file is to memfix."""
@@ -108,16 +106,6 @@ class Known(NamedTuple):
 
     content: Content
     format: str = ""
-
-
-def is_hidden(path: str) -> bool:
-    """Whether a path below a folder is hidden, or is what systems and editors leave beside the files of people."""
-    parts = PurePosixPath(path).parts
-    return (
-        any(part.startswith(".") and part not in {".", ".."} for part in parts)
-        or any(part in SIDE_FOLDERS for part in parts)
-        or bool(parts and parts[-1].lower() in SIDE_FILES)
-    )
 
 
 def masked_by(name: str) -> str:

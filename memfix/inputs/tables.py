@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memfix.errors import MemfixError
-from memfix.files import errors_of, files_below
+from memfix.files import errors_of, files_below, is_hidden
 from memfix.inputs import columns, embedded, separated
-from memfix.inputs.contents import Content, by_head, is_hidden
+from memfix.inputs.contents import Content, by_head
 from memfix.inputs.json_lists import list_in, row_of
 from memfix.inputs.standard_input import binary
 from memfix.inputs.tally import PassedOver, Tally
