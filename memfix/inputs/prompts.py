@@ -278,7 +278,9 @@ def _in_folder(
         else:
             held = tables.Held() if path in listed else tables.held_in(path)
             tables.count_unread(path, held, tally)
-            if not held.unread:
+            inside = captions.named_images(path, WrongRows(skip=True)) if held.pictures and images else ()
+            tally.pass_over(PassedOver.UNCAPTIONED, str(path), sum(1 for _ in inside))
+            if not held.unread and not held.pictures:
                 tally.pass_over(PassedOver.CAPTIONS, str(path))
 
 
