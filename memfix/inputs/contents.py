@@ -79,6 +79,9 @@ UNPACKED: dict[bytes, Callable[..., Any]] = {
 PROGRAMS = (b"MZ", b"#!", b"\x7fELF")
 """What an archive that unpacks itself begins with."""
 
+POINTER = b"version https://git-lfs"
+"""What a file of Git LFS begins with where its content was not fetched."""
+
 LMDB = b"\xde\xc0\xef\xbe"
 MOST_NESTED = 3  # archives in archives
 MOST_UNPACKED = 64 << 20  # bytes of a file in an archive that are looked at
@@ -165,7 +168,7 @@ def by_bytes(file: IO[bytes], size: int, depth: int = MOST_NESTED) -> Known:
     for start, unpack in UNPACKED.items():
         if head.startswith(start):
             return Known(_in_packed(file, unpack, depth))
-    closed = head.startswith(CLOSED_ARCHIVES) or head[16:20] == LMDB or is_array_file(head, file, size)
+    closed = head.startswith((*CLOSED_ARCHIVES, POINTER)) or head[16:20] == LMDB or is_array_file(head, file, size)
     return Known(Content.CLOSED if closed else Content.OTHER)
 
 
