@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from stat import S_ISDIR
 from typing import BinaryIO, NamedTuple
 
@@ -26,6 +26,9 @@ OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 NOT_WHOLE = re.compile(r"\d+ requested and \d+ written")
 """How NumPy tells of one, and not which."""
+
+SIDE_FILES = {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"}
+SIDE_FOLDERS = {"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 
 
 @contextmanager
@@ -96,11 +99,22 @@ class Found(NamedTuple):
     problem: str = ""
 
 
+def is_hidden(path: str) -> bool:
+    """Whether a path below a folder is hidden, or is what systems and editors leave beside the files of people."""
+    parts = PurePosixPath(path).parts
+    return (
+        any(part.startswith(".") and part not in {".", ".."} for part in parts)
+        or any(part in SIDE_FOLDERS for part in parts)
+        or bool(parts and parts[-1].lower() in SIDE_FILES)
+    )
+
+
 def files_below(folder: Path, again: bool = False) -> Iterator[Found]:
     """Every file below a folder, ordered by the parts of its name as it is printed. Links are followed.
 
-    A folder is not entered from inside itself. A link to another part of `folder`, whose files are found there anyway,
-    is entered only to have them `again` under its name. Memory is that of the largest single folder.
+    A folder is not entered from inside itself. A link to another part of `folder`, whose files are found there anyway
+    and are not hidden there, is entered only to have them `again` under its name. Memory is that of the largest single
+    folder.
     """
     root = folder.resolve()
     yield from _walk(str(root), "", None if again else root, ())
@@ -113,7 +127,7 @@ def _walk(root: str, path: str, once: Path | None, above: tuple[tuple[int, int],
         if own in above:
             return
         with os.scandir(f"{root}/{path}") as entries:
-            kept = (entry for entry in entries if once is None or not _leads_into(once, entry))
+            kept = (entry for entry in entries if once is None or not _is_found_anyway(once, path, entry))
             listed = sorted((printable(entry.name), entry.name, *_looked_at(entry)) for entry in kept)
     except OSError as error:
         yield Found(path.rstrip("/") or ".", _why(error))
@@ -125,9 +139,14 @@ def _walk(root: str, path: str, once: Path | None, above: tuple[tuple[int, int],
             yield Found(f"{path}{name}", problem)
 
 
-def _leads_into(root: Path, entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a link to a folder in `root`."""
-    return entry.is_symlink() and Path(entry.path).is_dir() and Path(entry.path).resolve().is_relative_to(root)
+def _is_found_anyway(root: Path, path: str, entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a link to a folder in `root` whose files are no less hidden under the name of the link."""
+    if not entry.is_symlink() or not Path(entry.path).is_dir():
+        return False
+    target = Path(entry.path).resolve()
+    if not target.is_relative_to(root):
+        return False
+    return is_hidden(f"{path}{entry.name}") or not is_hidden(target.relative_to(root).as_posix())
 
 
 def _looked_at(entry: os.DirEntry[str]) -> tuple[bool, str]:

@@ -25,6 +25,7 @@ from memfix.files import (
     files_below,
     held,
     held_in_turn,
+    is_hidden,
     remove_folder,
     write_atomic,
 )  # fmt: skip
@@ -139,6 +140,38 @@ def test_a_folder_is_walked_with_its_links(tmp_path: Path) -> None:
     problems = {found.path: found.problem for found in files_below(root) if found.problem}
     assert problems == dict.fromkeys(["one/self", "up/other/self"], "Too many levels of symbolic links")
     assert [*files_below(root / "none")] == [(".", "No such file or directory")]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "._a.png", ".DS_Store", "a/.ipynb_checkpoints/a-checkpoint.png", "__MACOSX/._a.png", "__MACOSX/a.png",
+        "Thumbs.db", "in/THUMBS.DB", "desktop.ini", "@eaDir/a.png/SYNO_x.jpg", "./._a.png", "lost+found",
+    ],
+)  # fmt: skip
+def test_hidden_and_side_files(path: str) -> None:
+    assert is_hidden(path)
+
+
+@pytest.mark.parametrize("path", ["__drawn_by_someone__1.png", "./a.png", "../a.png", "a..png", "a/b.png"])
+def test_what_is_not_hidden(path: str) -> None:
+    assert not is_hidden(path)
+
+
+def test_a_link_into_a_hidden_folder_is_followed(tmp_path: Path) -> None:
+    """Its files are not found anyway: under their own names they are passed over."""
+    for file in (".store/pics/1", ".store/more/2", "@eaDir/3", "seen/4"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    for link, target in [
+        ("pics", ".store/pics"), ("side", "@eaDir"), ("again", "seen"), (".store/pics/more", "../more"),
+        (".store/pics/up", "../.."), (".store/more/back", "../pics"),
+    ]:  # fmt: skip
+        (tmp_path / link).symlink_to(target)
+    visible = [found.path for found in files_below(tmp_path) if not is_hidden(found.path)]
+    assert visible == ["pics/1", "pics/more/2", "seen/4", "side/3"]
+    hidden = [found.path for found in files_below(tmp_path) if is_hidden(found.path)]
+    assert hidden == [".store/more/2", ".store/pics/1", "@eaDir/3"]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from memfix.detect.design import MATCHES
 from memfix.errors import ExitCode, MemfixError
 from memfix.findings import SourceRecord
 from memfix.inputs.prompts import NOT_THERE, is_a_prompt, read_prompts
-from memfix.inputs.references import index_folder, read_references
+from memfix.inputs.references import first_picture, index_folder, read_references
 from memfix.inputs.tally import PassedOver, Tally, listed
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Reference, Role
@@ -64,6 +64,7 @@ class Sources:
                 "Without any, samples could only be compared with each other: correct the paths, or give --references.",
             )
         if not references and not index:
+            _require_no_pictures(prompt_list, of_prompts)
             _require_comparable(settings)
         named = prompt_list, settings.controls or "", settings.references or ""
         tallies = of_prompts, of_controls, of_references
@@ -122,6 +123,17 @@ def _counted(index: Path, tally: Tally) -> Container[str]:
     for row in store.unreadable():
         tally.pass_over(PassedOver.UNINDEXED, f"{row.file_name}, which {row.reason}")
     return store
+
+
+def _require_no_pictures(prompt_list: str, tally: Tally) -> None:
+    """Refuse a source of prompts that holds pictures where none of them is the training image of a prompt."""
+    first = "" if is_a_prompt(prompt_list) else first_picture(prompt_list)
+    if first or tally.passed_over[PassedOver.UNCAPTIONED]:
+        raise MemfixError(
+            f"{prompt_list} holds pictures, and none of them goes with a prompt, "
+            f"{first or tally.first[PassedOver.UNCAPTIONED]} among them.",
+            f"Give --references {prompt_list} to compare with them, or a list of the texts alone.",
+        )
 
 
 def _require_comparable(settings: DetectSettings) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from memfix.errors import MemfixError
-from memfix.files import files_below, printable
+from memfix.files import files_below, is_hidden, printable
 from memfix.index.rows import Row
 from memfix.inputs import embedded, tables
-from memfix.inputs.contents import Content, Known, content_of, is_hidden, is_mask
+from memfix.inputs.contents import Content, Known, content_of, is_mask
 from memfix.inputs.folders import is_missing, passed_over_as, required
 from memfix.inputs.references import read_references
 from memfix.inputs.tally import PassedOver, Tally

@@ -22,6 +22,8 @@ FILE_NAMES = re.compile(r"(?:\w+_)?file_names?")
 URL = ("url", "urls", "image_url", "image_urls", "img_url", "retrieved_urls")
 PERHAPS = "image if it is there"
 """Where this package puts images that a list names although people publish it without them: COCO, Flickr8k, kohya."""
+ROW_NAME = "name of the row"
+"""Where this package puts what a row of an object stands under: kohya's name of a picture, or anything else."""
 IMAGE_NAME, COMMENT = "image_name", "comment"  # Flickr30k: the names of a picture and of its text
 NUMBERS = ("comment_number", "id", "index", "seed")
 BESIDE_TEXT = {

@@ -18,6 +18,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
+from memfix.files import is_hidden
 from memfix.inputs.arrays import NUMPY, SHARD, is_array_file, may_be_pictures
 
 HEAD = 512  # bytes that tell what a file is; the mark of a tar is behind the 256th
@@ -78,6 +79,9 @@ UNPACKED: dict[bytes, Callable[..., Any]] = {
 PROGRAMS = (b"MZ", b"#!", b"\x7fELF")
 """What an archive that unpacks itself begins with."""
 
+POINTER = b"version https://git-lfs"
+"""What a file of Git LFS begins with where its content was not fetched."""
+
 LMDB = b"\xde\xc0\xef\xbe"
 MOST_NESTED = 3  # archives in archives
 MOST_UNPACKED = 64 << 20  # bytes of a file in an archive that are looked at
@@ -86,9 +90,6 @@ TGA_HEADER = 18
 
 MASK = re.compile(r"(.+)-(?:mask|cond)label\.png", re.IGNORECASE)
 """What OneTrainer weighs the loss of a picture with, or gives the network beside it: nobody wants it drawn."""
-
-SIDE_FILES = {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"}
-SIDE_FOLDERS = {"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 
 
 class Content(StrEnum):
@@ -108,16 +109,6 @@ class Known(NamedTuple):
 
     content: Content
     format: str = ""
-
-
-def is_hidden(path: str) -> bool:
-    """Whether a path below a folder is hidden, or is what systems and editors leave beside the files of people."""
-    parts = PurePosixPath(path).parts
-    return (
-        any(part.startswith(".") and part not in {".", ".."} for part in parts)
-        or any(part in SIDE_FOLDERS for part in parts)
-        or bool(parts and parts[-1].lower() in SIDE_FILES)
-    )
 
 
 def masked_by(name: str) -> str:
@@ -177,7 +168,7 @@ def by_bytes(file: IO[bytes], size: int, depth: int = MOST_NESTED) -> Known:
     for start, unpack in UNPACKED.items():
         if head.startswith(start):
             return Known(_in_packed(file, unpack, depth))
-    closed = head.startswith(CLOSED_ARCHIVES) or head[16:20] == LMDB or is_array_file(head, file, size)
+    closed = head.startswith((*CLOSED_ARCHIVES, POINTER)) or head[16:20] == LMDB or is_array_file(head, file, size)
     return Known(Content.CLOSED if closed else Content.OTHER)
 
 

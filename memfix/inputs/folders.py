@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from memfix.errors import MemfixError
-from memfix.files import Found, files_below
-from memfix.inputs.contents import Content, Known, content_of, is_hidden, is_mask
+from memfix.files import Found, files_below, is_hidden
+from memfix.inputs.contents import Content, Known, content_of, is_mask
 from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
 

@@ -26,12 +26,12 @@ class Further(NamedTuple):
 
 
 def further_pictures(table: Path, cells: columns.Cells) -> Further:
-    """What a row names beside the pictures of `columns.images` and `columns.perhaps`.
+    """What a row names beside the pictures of `columns.images` and `columns.perhaps`, also by what it stands under.
 
     The same picture by another path is none. Raises WrongCellError as these do.
     """
     sure = [*columns.images(cells), *columns.perhaps(cells)]
-    others = dict.fromkeys([*(("", name) for name in columns.further(cells)), *_named(cells)])
+    others = dict.fromkeys([*(("", name) for name in columns.further(cells)), *_named(cells), *_stands_under(cells)])
     found = Further([], [])
     if not others:
         return found
@@ -45,11 +45,20 @@ def further_pictures(table: Path, cells: columns.Cells) -> Further:
             own.add(path)
             found.pictures.append(name)
         elif path is None and not any(_is_same(name, other) for other in sure):
+            if column == columns.ROW_NAME and name.isdecimal():  # rather the number of the row
+                continue
             if column:
                 found = found._replace(unread=found.unread or column)
             else:
                 found.missing.append(name)
     return found
+
+
+def _stands_under(cells: columns.Cells) -> Iterator[tuple[str, str]]:
+    """Column and text of what a row stands under in an object, which may be the name of its picture."""
+    name = cells.get(columns.ROW_NAME)
+    if isinstance(name, str) and name.strip():
+        yield columns.ROW_NAME, name
 
 
 def _named(cells: columns.Cells) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ FIRST_ITEMS = 20
 
 COCO_URLS = ("coco_url", "flickr_url", "url")
 OWN_TEXTS = ("tags", "p")  # of kohya and of DiffusionDB, where a row is a picture's
+KOHYA = {"caption", "tags", "train_resolution"}
 
 
 def list_in(path: Path, data: Any) -> list[Any]:
@@ -135,19 +136,20 @@ def _by_picture(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for key, value in data.items():
         is_picture = PurePosixPath(key.replace("\\", "/")).suffix.lower() in SUFFIXES
-        named = is_picture or "/" in key or "\\" in key  # kohya leaves suffixes out
+        named = is_picture or "/" in key or "\\" in key  # kohya leaves suffixes out, and folders if asked to
         if isinstance(value, dict):
             cells = _row(value)
             own = next((name for name in (*columns.TEXT, *OWN_TEXTS) if name in cells), None)
             if own is None or (own in OWN_TEXTS and not named):
                 return []
-            text = _with_tags(cells) if own == "caption" and named else cells[own]
+            text = _with_tags(cells) if own == "caption" and (named or cells.keys() <= KOHYA) else cells[own]
             cells = {name: cell for name, cell in cells.items() if name != own} | {columns.TEXT[0]: text}
         elif is_picture and _is_text(value):
             cells = {columns.TEXT[0]: value}
         else:
             return []
-        rows.append(cells | ({columns.PERHAPS: key} if named and not cells.keys() & {*columns.IMAGE} else {}))
+        place = {columns.PERHAPS if named else columns.ROW_NAME: key}
+        rows.append(cells if cells.keys() & {*columns.IMAGE} else cells | place)
     return rows
 
 

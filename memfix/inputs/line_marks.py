@@ -26,6 +26,10 @@ CELL = re.compile(r'"((?:[^"]|"")*)",?')
 PICTURE_IN_FRONT = re.compile(rf"\S+?{PICTURE_ENDING}\s", re.IGNORECASE)
 
 
+CELLS = re.compile(r"\d{1,9}\s*[,;|](?!\d{3}\b)\s*\S|.*[;|]\s*-?\d[\d.]*$")
+"""A number in a cell of its own beside the text."""
+
+
 class WrongMarkError(Exception):
     """A line that has not the mark of most lines, or one that is no mark; the message goes on from 'file:line'."""
 
@@ -36,11 +40,14 @@ class Marks(NamedTuple):
     numbers: bool = False
     quotes: bool = False
     pictures: bool = False
+    cells: bool = False
 
     def taken_off(self, text: str) -> str:
         """A line without numbers and quotes. Raises WrongMarkError where it has none, or where a picture is named."""
         if self.pictures and PICTURE_IN_FRONT.match(text):
             raise WrongMarkError("begins with the name of a picture, as most lines do")
+        if self.cells and CELLS.match(text):
+            raise WrongMarkError("is a row of cells without their names, as most lines are")
         if self.numbers:
             if not LINE_NUMBER.match(text):
                 raise WrongMarkError("has no number in front, as most lines have")
@@ -61,7 +68,8 @@ def marks_of(lines: Sequence[str]) -> Marks:
     numbers = _are_most(lines, found) and _count_up([int(number[1]) for number in found if number])
     bare = [_unnumbered(line) for line in lines] if numbers else lines
     quotes = [quoted for line in bare if (quoted := IN_QUOTES.fullmatch(line)) and quoted[2].strip()]
-    return Marks(numbers, _are_most(lines, quotes), _are_most(lines, [PICTURE_IN_FRONT.match(line) for line in lines]))
+    pictures, cells = ([pattern.match(line) for line in lines] for pattern in (PICTURE_IN_FRONT, CELLS))
+    return Marks(numbers, _are_most(lines, quotes), _are_most(lines, pictures), _are_most(lines, cells))
 
 
 def _unnumbered(text: str) -> str:

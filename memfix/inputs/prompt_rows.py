@@ -9,7 +9,7 @@ from typing import NamedTuple
 from memfix.inputs import columns
 from memfix.inputs.tally import PassedOver, Tally
 
-NO_TEXT = " ,.;:-=*_~+|"
+NO_TEXT = " ,.;:-=*_~+|{}[]()<>$%"
 """What says nothing: what is left of a style, or a row that parts others."""
 
 TAKEN_OUT = re.compile(r"\{prompt\}|<(?:lora|lyco|hypernet):[^<>]*>", re.IGNORECASE)

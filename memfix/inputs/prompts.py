@@ -15,7 +15,7 @@ from memfix.inputs.encoded import require_no_encoded
 from memfix.inputs.folders import parts
 from memfix.inputs.further import Further, further_pictures
 from memfix.inputs.line_options import holds_options
-from memfix.inputs.no_prompts import NO_VALUES
+from memfix.inputs.no_prompts import CONFLICT, NO_VALUES
 from memfix.inputs.paths import OUTSIDE, as_path, existing, leads_out, names_something
 from memfix.inputs.prompt_rows import PromptRow, with_pictures_of, without_place
 from memfix.inputs.references import index_folder
@@ -205,6 +205,8 @@ def _texts(cells: columns.Cells) -> list[str]:
     texts = columns.texts(cells)
     if nothing := next((text for text in texts if text.lower() in NO_VALUES), None):
         raise columns.WrongCellError(f"says nothing in place of its prompt ({nothing})")
+    if any(map(CONFLICT.match, texts)):
+        raise columns.WrongCellError("is a mark of a merge conflict")
     return texts
 
 
@@ -278,7 +280,9 @@ def _in_folder(
         else:
             held = tables.Held() if path in listed else tables.held_in(path)
             tables.count_unread(path, held, tally)
-            if not held.unread:
+            inside = captions.named_images(path, WrongRows(skip=True)) if held.pictures and images else ()
+            tally.pass_over(PassedOver.UNCAPTIONED, str(path), sum(1 for _ in inside))
+            if not held.unread and not held.pictures:
                 tally.pass_over(PassedOver.CAPTIONS, str(path))
 
 

@@ -82,6 +82,27 @@ def index_folder(source: str | None) -> Path | None:
     return path if (path / "segments").is_dir() or (path / "plan").is_dir() else None
 
 
+def first_picture(source: str) -> str:
+    """Something in a folder that is a picture or holds one, read or not; nothing where there is none, or no folder."""
+    folder, tally, wrong = as_path(source), Tally(), WrongRows(skip=True)
+    if not folder.is_dir():
+        return ""
+    for _, path, content in parts(folder, wrong, tally):
+        of_table = content is Content.TABLE and _held(path, wrong).pictures
+        inside = named_images(path, WrongRows(skip=True)) if of_table else ()
+        if content is Content.PICTURE or any(True for _ in inside) or (content is Content.TAR and _any_in(path)):
+            return str(path)
+    return next(iter(wrong.first_pictures), "") or tally.first.get(PassedOver.FOREIGN, "")
+
+
+def _any_in(tar: Path) -> bool:
+    """Whether a tar holds a picture, or may: it is broken."""
+    try:
+        return any(True for _ in tars.members(tar, Tally()))
+    except MemfixError:
+        return True
+
+
 def _listed(root: Path, wrong: WrongRows, flag: str, tally: Tally, captions_from: str | None) -> Iterator[Reference]:
     """The references of a folder, or of a file by its content."""
     if not root.is_file():

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memfix.errors import MemfixError
-from memfix.files import errors_of, files_below
+from memfix.files import errors_of, files_below, is_hidden
 from memfix.inputs import columns, embedded, separated
-from memfix.inputs.contents import Content, by_head, is_hidden
+from memfix.inputs.contents import POINTER, Content, by_head
 from memfix.inputs.json_lists import list_in, row_of
+from memfix.inputs.no_prompts import PULL
 from memfix.inputs.standard_input import binary
 from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.text_lists import LINES_THAT_SHOW, Form, form_of
@@ -42,7 +43,7 @@ OF_TEXT = {
 NO_LISTS = {
     ".yaml", ".yml", ".toml", ".ini", ".cfg", ".md", ".rst", ".html", ".htm", ".xml", ".py", ".ipynb", ".sh", ".rtf",
     ".tex", ".doc", ".docx", ".xls", ".xlsx", ".ods", ".odt", ".npy", ".npz", ".pkl", ".pt", ".safetensors", ".arrow",
-    ".feather", ".sqlite", ".db", ".zip",
+    ".feather", ".sqlite", ".db", ".zip", ".srt", ".vtt", ".ass", ".ssa",
 }  # fmt: skip
 """Names of files that are no lines of text and none of these tables."""
 
@@ -82,17 +83,24 @@ def rows(path: Path, wrong: WrongRows) -> Iterator[TableRow]:
 def form(path: Path) -> Table | None:
     """What kind of table a file is; None for lines of text. Raises MemfixError for what is neither."""
     if known := SUFFIXES.get(path.suffix.lower()):
-        return Table.PARQUET if _is_parquet(path) else known
+        begins = _beginning(path)
+        _require_no_pointer(path, begins)
+        return Table.PARQUET if begins.startswith(MAGIC) else known
     return Table.PARQUET if _head(path).startswith(MAGIC) else OF_TEXT[form_of(first_lines(path))]
 
 
-def _is_parquet(path: Path) -> bool:
-    """Whether a file is a parquet table under whatever name."""
+def _beginning(path: Path) -> bytes:
+    """The first bytes of a file under whatever name; nothing where it cannot be read."""
     try:
         with binary(path) as file:
-            return file.read(len(MAGIC)) == MAGIC
+            return file.read(len(POINTER))
     except OSError:  # reading it will say why
-        return False
+        return b""
+
+
+def _require_no_pointer(path: Path, head: bytes) -> None:
+    if head.startswith(POINTER):
+        raise MemfixError(f"{path} is a pointer of Git LFS, which stands for a file that was not fetched.", PULL)
 
 
 def first_lines(path: Path) -> list[str]:
@@ -112,6 +120,7 @@ def _head(path: Path) -> bytes:
             head = file.read(TEXT_HEAD)
     except OSError as error:
         raise MemfixError(f"{path} cannot be read: {error.strerror}.", "Restore it, or correct its rights.") from None
+    _require_no_pointer(path, head)
     if head.startswith(COMPRESSED):
         raise MemfixError(f"{path} is compressed.", "Unpack it first.")
     if known := by_head(head):

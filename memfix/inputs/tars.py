@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from memfix.errors import MemfixError
+from memfix.files import is_hidden
 from memfix.inputs.beside import DOUBLE, SUFFIXES_BESIDE, TEXT_LIMIT, texts_in
-from memfix.inputs.contents import Content, Known, content_in, is_hidden, masked_by
+from memfix.inputs.contents import Content, Known, content_in, masked_by
 from memfix.inputs.tally import PassedOver, Tally
 
 ADDRESS = re.compile(r"(?s)(.+)#(\d+)\+(\d+)")

@@ -25,7 +25,8 @@ LINES_THAT_SHOW = 100
 MARKS_TAKEN_OFF = "numbers of lines, or quotes around them, were taken off"
 CUT_OPTIONS = "options of another tool were cut off"
 PERHAPS_NONE = (
-    "lines that may be a comment, a name of columns, markup, or a text behind a number or a key were taken as prompts"
+    "lines that may be a comment, a name of columns, markup, a template, a row of cells, or a text behind a number or "
+    "a key were taken as prompts"
 )
 PERHAPS_OPTIONS = "words behind '--' may be options of another tool, and stayed"
 OTHER_HEADS = {
@@ -41,7 +42,9 @@ OPENS_JSON = re.compile(r"""\[\s*(?:"(?:[^"\\]|\\.)*"\s*,\s*)+|\{\s*"[^"]*"\s*:\
 """A first line of JSON that goes on below."""
 
 YAML_KEY = re.compile(r"\s*(?:[\w-]+:(?:\s|$)|- |$)")
-BARE_NUMBER = re.compile(r"\d{1,6}\s")
+BARE_NUMBER = re.compile(r"\d{1,6}\s|.*,\s*-?\d[\d.]*$")
+"""A number in front or behind a text that may be one of the text itself."""
+
 IDENTIFIER = re.compile(r"[A-Za-z_][\w .-]{0,30}|")
 
 NumberedLine = tuple[int, str]
@@ -159,7 +162,7 @@ def _may_name_columns(first: str) -> bool:
 
 
 def _count_lines(begin: Sequence[str]) -> bool:
-    """Whether most lines begin with a number that nothing sets apart from the text."""
+    """Whether most lines begin or end with a number that may as well belong to the text."""
     texts = [text for text in map(str.strip, begin) if text]
     return len(texts) > 1 and 2 * sum(bool(BARE_NUMBER.match(text)) for text in texts) > len(texts)
 

@@ -1,8 +1,11 @@
 """What a detection reads, with counts: each source seen, used and passed over, and none that was named and is empty."""
 
 import io
+import tarfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 
 from memfix.config.checks import DetectSettings
@@ -129,3 +132,50 @@ def test_further_frames_of_references_are_counted_and_told(tmp_path: Path) -> No
     told = sources.records()["references"]
     assert (told.seen, told.used) == (7, 4)
     assert sorted(told.passed_over.values()) == [1, 2]
+
+
+def table(path: Path, **cells: str | bytes) -> None:
+    """A parquet table of one row, in which bytes are a picture as `datasets` keeps it."""
+    columns = {
+        name: [{"bytes": cell, "path": "x.png"} if isinstance(cell, bytes) else cell] for name, cell in cells.items()
+    }
+    parquet.write_table(pa.table(columns), path)
+
+
+def drawn(number: int) -> bytes:
+    data = io.BytesIO()
+    picture(number).save(data, "PNG")
+    return data.getvalue()
+
+
+def test_pictures_of_a_table_without_captions_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be what the model draws, and no prompt brings them along."""
+    table(tmp_path / "a.parquet", image=drawn(0), text="a cat")
+    table(tmp_path / "b.parquet", image=drawn(1))
+    found = read(tmp_path)
+    assert found.tallies[SourceName.PROMPTS].passed_over == {PassedOver.UNCAPTIONED: 1}
+    said, talk = io.StringIO(), Talk()
+    monkeypatch.setattr(talk.err, "file", said)
+    monkeypatch.setattr(talk.err, "_width", 400)
+    found.tell(talk)
+    assert "1 picture without a caption" in said.getvalue() and f"--references {tmp_path}" in said.getvalue()
+
+
+@pytest.mark.parametrize("name", ["z.parquet", "z.png", "z.tar", "z.heic"])
+@pytest.mark.parametrize("limit", [None, 1])
+def test_texts_beside_pictures_of_their_own_need_references(tmp_path: Path, name: str, limit: int | None) -> None:
+    """Else samples would only be compared with each other, though training images are there."""
+    parquet.write_table(pa.table({"text": ["a cat", "a dog"]}), tmp_path / "a.parquet")
+    assert len(read(tmp_path).prompts) == 2
+    if name.endswith(".parquet"):
+        table(tmp_path / name, image=drawn(0))
+    elif name.endswith(".tar"):
+        with tarfile.open(tmp_path / name, "w") as tar:
+            info = tarfile.TarInfo("x.png")
+            info.size = len(drawn(0))
+            tar.addfile(info, io.BytesIO(drawn(0)))
+    else:
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" if name.endswith(".heic") else drawn(0))
+    with pytest.raises(MemfixError, match=f"none of them goes with a prompt, .*{name}") as caught:
+        read(tmp_path, limit=limit)
+    assert f"--references {tmp_path}" in caught.value.hint

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memfix.inputs.contents import HEAD, Content, by_bytes, by_head, content_of, is_hidden
+from memfix.inputs.contents import HEAD, Content, by_bytes, by_head, content_of
 from memfix.inputs.references import read_references
 from memfix.inputs.tally import PassedOver, Tally
 from tests.conftest import picture
@@ -148,22 +148,6 @@ def test_the_name_decides_what_a_broken_file_was_to_be(tmp_path: Path) -> None:
     for name, content in (names | {"a.HEIC": Content.FOREIGN, "a.cr2": Content.FOREIGN}).items():
         (tmp_path / name).write_bytes(b"")
         assert content_of(tmp_path / name).content is content
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "._a.png", ".DS_Store", "a/.ipynb_checkpoints/a-checkpoint.png", "__MACOSX/._a.png", "__MACOSX/a.png",
-        "Thumbs.db", "in/THUMBS.DB", "desktop.ini", "@eaDir/a.png/SYNO_x.jpg", "./._a.png", "lost+found",
-    ],
-)  # fmt: skip
-def test_hidden_and_side_files(path: str) -> None:
-    assert is_hidden(path)
-
-
-@pytest.mark.parametrize("path", ["__drawn_by_someone__1.png", "./a.png", "../a.png", "a..png", "a/b.png"])
-def test_what_is_not_hidden(path: str) -> None:
-    assert not is_hidden(path)
 
 
 def test_the_head_is_enough_to_tell_a_picture() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from memfix.errors import MemfixError
+from memfix.inputs.captions import UNREAD_COLUMN
 from memfix.inputs.json_lists import list_in, row_of
 from memfix.inputs.links import read_links
 from memfix.inputs.prompts import NOT_THERE, read_prompts
@@ -191,3 +192,21 @@ def test_a_row_with_a_picture_and_without_a_text_is_a_picture_without_a_caption(
     tally = Tally()
     assert len(read_prompts(str(tmp_path / "p.csv"), tally=tally)) == 1
     assert tally.passed_over == {PassedOver.UNCAPTIONED: 1}
+
+
+def test_keys_of_kohya_without_ending_and_folder_are_pictures(tmp_path: Path) -> None:
+    """As sd-scripts writes meta_cap.json unless it is asked for whole paths; what is no picture is told."""
+    for number, name in enumerate(["b.png", "c.png", "3.png"]):
+        picture(number).save(tmp_path / name)
+    data = {
+        "b": {"caption": "a cat", "tags": "grass", "train_resolution": [8, 8]}, "c.png": {"caption": "a dog"},
+        "3": {"caption": "an owl"}, "gone": {"caption": "a fox"}, "4": {"caption": "a hen"},
+    }  # fmt: skip
+    tally = Tally()
+    prompts = read_prompts(write(tmp_path, data), tally=tally)
+    assert {p.text: [Path(r).name for r in p.references] for p in prompts} == {
+        "a cat, grass": ["b.png"], "a dog": ["c.png"], "an owl": ["3.png"], "a fox": [], "a hen": [],
+    }  # fmt: skip
+    assert tally.altered == {UNREAD_COLUMN: 1} and "p.json:4" in tally.warnings()[0]
+    del data["gone"], data["4"]
+    assert [r.file_name for r in read_references(write(tmp_path, data), [])] == ["b.png", "c.png", "3.png"]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from memfix.errors import MemfixError
+from memfix.inputs.contents import Content, content_of
 from memfix.inputs.no_prompts import NO_VALUES
 from memfix.inputs.prompt_rows import WAS_TAKEN_OUT
 from memfix.inputs.prompts import ODD_CAPTION, read_prompts
@@ -81,6 +82,33 @@ def test_forms_that_are_understood(tmp_path: Path, content: str) -> None:
         ("[INFO] an owl", "a log"),
         ("WARNING: an owl", "a log"),
         ("2026-01-02 10:11:12 an owl", "a log"),
+        ("<<<<<<< HEAD", "a merge conflict"),
+        (">>>>>>> main", "a merge conflict"),
+        ("||||||| base", "a merge conflict"),
+        ("404: Not Found", "what a server says"),
+        ("Entry not found", "what a server says"),
+        ("00:00:01,000 --> 00:00:02,000", "subtitles"),
+        ("WEBVTT", "subtitles"),
+        ("an owl, 1.png", "names a picture"),
+        ("an owl|1.png", "names a picture"),
+        ("an owl -> 1.png", "names a picture"),
+        ("1.png: an owl", "names a picture"),
+        ("1.png=an owl", "names a picture"),
+        ("('an owl', 0.3)", "one of Python"),
+        ("('an owl',)", "one of Python"),
+        ("b'an owl'", "Python"),
+        ("www.example.com/owl", "a URL"),
+        ("example.com/owl.html", "a URL"),
+        ("data:image/png;base64,AAAA", "a URL"),
+        ("file:///x/y", "a URL"),
+        ("/data/img/003", "a path"),
+        ("{{prompt}}", "a wildcard"),
+        ("an owl, ${prompt}", "a wildcard"),
+        ("%s", "a wildcard"),
+        ("--- Set 1 ---", "a heading"),
+        ("(* owls *)", "a comment"),
+        ("@echo off", "a comment"),
+        ("' owls", "a comment"),
         *((word, "says nothing") for word in ("nan", "None", "NULL", "N/A")),
     ],
 )
@@ -109,6 +137,12 @@ def test_front_matter_is_refused_by_line(tmp_path: Path) -> None:
         ("title: an owl\na fox\n", PERHAPS_NONE),
         ("E = mc2\nan owl\n", PERHAPS_NONE),
         ("an owl<br/>\na fox\n", PERHAPS_NONE),
+        ("0,an owl\na fox\na hen\n", PERHAPS_NONE),
+        ("an owl;0\na fox\na hen\n", PERHAPS_NONE),
+        ("an owl, 1950\na fox, 1951\n", PERHAPS_NONE),
+        ("[Set A]\nan owl\n", PERHAPS_NONE),
+        ("an {animal}\nan owl\n", PERHAPS_NONE),
+        ("an owl in {{ink}}\nan owl\n", PERHAPS_NONE),
         ("an owl --foo bar\na fox\n", PERHAPS_OPTIONS),
     ],
 )
@@ -123,7 +157,8 @@ def test_what_may_be_a_prompt_stays_and_is_told(tmp_path: Path, content: str, to
     [
         "1 cat and 2 dogs", "<sks> dog", "<cat-toy> in a box", '"Starry Night", by a child', "rem, blue hair",
         "Title card, 1950s", "a cat > a dog", "100% wool", "None of them smile", "owl – ink", "[ink] owl", "INFO kiosk",
-        "2 dogs — one is red", "1.5 metres of snow", "A. Lincoln, oil", "3d render of an owl", "an <b>owl</b>",
+        "2 dogs — one is red", "1,000 owls", "a poster, 1950", "(masterpiece), owl", "(owl:1.2)", "404 owls in the sky",
+        "and/or", "1.5 metres of snow", "A. Lincoln, oil", "3d render of an owl", "an <b>owl</b>",
     ],
 )  # fmt: skip
 def test_honest_prompts_are_left_in_peace(tmp_path: Path, line: str) -> None:
@@ -172,3 +207,45 @@ def test_marks_and_options_are_counted(tmp_path: Path) -> None:
     tally = Tally()
     read_prompts(write(tmp_path, "1.an owl —ar 3:2\n2.a fox\n"), tally=tally)
     assert tally.altered == {MARKS_TAKEN_OFF: 2, CUT_OPTIONS: 1}
+
+
+@pytest.mark.parametrize("name", ["list.txt", "list.csv", "list.jsonl", "list.json", "list"])
+def test_a_pointer_of_git_lfs_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    """A clone without Git LFS has such a file in place of each that is kept there."""
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d' * 32}\nsize 12345\n"
+    with pytest.raises(MemfixError, match=rf"{name} is a pointer of Git LFS") as caught:
+        read_prompts(write(tmp_path, pointer, name), wrong=WrongRows(skip=True))
+    assert "git lfs pull" in caught.value.hint
+    assert content_of(tmp_path / "list" if name == "list" else Path(write(tmp_path, pointer, "a"))) == (
+        Content.CLOSED, "",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ["<html>", "<!DOCTYPE html>", "<script>"])
+def test_marks_of_a_web_page_are_refused_by_line(tmp_path: Path, line: str) -> None:
+    with pytest.raises(MemfixError, match=r"list\.txt:2 begins with markup"):
+        read_prompts(write(tmp_path, f"an owl\n{line}\na fox\n"))
+
+
+def test_subtitles_are_no_list(tmp_path: Path) -> None:
+    with pytest.raises(MemfixError, match=r"it ends in '\.srt'"):
+        read_prompts(write(tmp_path, "1\n00:00:01,000 --> 00:00:02,000\nan owl\n", "list.srt"))
+
+
+@pytest.mark.parametrize(
+    "content", ["0,an owl\n1,a fox\n2,a hen\n", "an owl;0\na fox;1\n", "an owl|0.5\na fox|1\n", "0|an owl\n1|a fox\n"]
+)
+def test_rows_of_cells_without_their_names_are_refused_by_line(tmp_path: Path, content: str) -> None:
+    with pytest.raises(MemfixError, match=r"list\.txt:1 is a row of cells without their names"):
+        read_prompts(write(tmp_path, content))
+
+
+def test_marks_of_a_merge_conflict_in_a_table_are_refused_by_line(tmp_path: Path) -> None:
+    with pytest.raises(MemfixError, match=r"list\.csv:2 is a mark of a merge conflict"):
+        read_prompts(write(tmp_path, "prompt\n<<<<<<< HEAD\nan owl\n=======\na fox\n>>>>>>> main\n", "list.csv"))
+
+
+def test_a_place_for_a_text_alone_is_an_empty_row(tmp_path: Path) -> None:
+    tally = Tally()
+    found = read_prompts(write(tmp_path, "prompt,seed\n{{prompt}},1\nan owl,2\n", "list.csv"), tally=tally)
+    assert [p.text for p in found] == ["an owl"] and tally.passed_over == {PassedOver.EMPTY: 1}

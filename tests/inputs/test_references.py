@@ -243,6 +243,17 @@ def test_pictures_in_a_folder_that_is_a_link_are_references(reference_folder: Pa
     assert found[0].path == str((reference_folder / "0.png").resolve())
 
 
+def test_pictures_that_a_link_shows_and_that_lie_hidden_are_references(tmp_path: Path) -> None:
+    """As tools keep them that leave links in place of data: the link is what people see."""
+    (tmp_path / ".store").mkdir()
+    for number in range(2):
+        picture(number).save(tmp_path / f".store/{number}.png")
+    (tmp_path / "pics").symlink_to(".store")
+    tally = Tally()
+    assert [r.file_name for r in read_references(str(tmp_path), [], tally=tally)] == ["pics/0.png", "pics/1.png"]
+    assert (tally.used, tally.passed_over) == (2, {PassedOver.HIDDEN: 2})
+
+
 @pytest.mark.parametrize("name", ["gone.png", "more"])
 def test_a_link_to_nowhere_in_a_folder_is_a_picture_that_is_missing(tmp_path: Path, name: str) -> None:
     picture(0).save(tmp_path / "0.png")
