@@ -98,11 +98,19 @@ class NewWeights:
         model = loading.load(source, detection.drawn_size, adapters, asked_in)
         if not self.are_own(detection.run):
             own = [*model.remarks, model.doubt()] if self.source else []
-            given, on_top = detection.settings, [adapter.path for adapter in adapters]
-            own.append(model.ill_sampled(source.name, given.num_inference_steps, given.guidance_scale, on_top))
-            for warning in filter(None, own):
+            for warning in filter(None, [*own, self.sampling_doubt(detection, model)]):
                 talk.warn(warning)
         return model
+
+    def sampling_doubt(self, detection: Detection, model: DiffusionModel) -> str:
+        """Why samples of these weights, on `model`, are not what their users see, where the detection does not say so
+        of its own; empty where nothing speaks for that."""
+        if self.are_own(detection.run):
+            return ""
+        given, on_top = detection.settings, [*self.below(detection), *map(lora.Adapter.of, self.adapters)]
+        name = (self.source or detection.source).name
+        paths = [adapter.path for adapter in on_top]
+        return model.ill_sampled(name, given.num_inference_steps, given.guidance_scale, paths)
 
     def rewording(self, run: Run) -> tuple[ContextEdit | None, Mapping[str, str]]:
         """The edit that the weights hold, where the run's own are among them, and prompt id → what it makes of the

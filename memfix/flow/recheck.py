@@ -58,6 +58,7 @@ def recheck(
         if advice := precision_advice(detection.settings.mixed_precision):
             talk.warn(advice)
         model = weights.load(detection, talk, detection.settings.mixed_precision)
+        entry.weights_doubt = weights.sampling_doubt(detection, model)
         judge, edit, wordings = detection.judge(model), *weights.rewording(run)
         if edit is None and any(r.applied for r in run.read("rewordings.jsonl", Rewording)):
             talk.warn(

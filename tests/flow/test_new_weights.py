@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 
 from memfix import flow
+from memfix.config.checks import RecheckSettings
 from memfix.config.unlearn import UnlearnSettings
 from memfix.console import Talk
 from memfix.flow.detection import Detection
@@ -127,5 +128,20 @@ def test_a_lora_that_was_distilled_to_few_steps_is_warned_of(
     detection = Detection.of(run)
     NewWeights.of(run).load(detection, Talk())
     assert "distilled" not in capsys.readouterr().err
-    NewWeights.of(run, [adapter(model_folder, tmp_path / "lcm-lora-sdv1-5", 0.05)]).load(detection, Talk())
+    given = adapter(model_folder, tmp_path / "lcm-lora-sdv1-5", 0.05)
+    NewWeights.of(run, [given]).load(detection, Talk())
     assert "distilled to be sampled in few steps (lcm)" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.slow
+def test_the_doubt_of_a_recheck_is_kept_and_counts_as_one_of_the_run(
+    unlearned: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    """The headline, the card and --fail-on ask the run."""
+    run = Run.open(Path(shutil.copytree(unlearned, tmp_path / "run")))
+    before = run.header.stages.doubt
+    weights = NewWeights.of(run, [adapter(model_folder, tmp_path / "lcm-lora-sdv1-5", 0.05)])
+    flow.recheck(run, RecheckSettings(num_fresh=1, attacks="none"), [], QUIET, weights)
+    stages = Run.open(run.path).header.stages
+    assert stages.recheck is not None and "(lcm)" in stages.recheck.weights_doubt
+    assert "(lcm)" not in before and stages.recheck.weights_doubt in stages.doubt
