@@ -235,6 +235,15 @@ def test_a_report_tells_of_no_other_weights(run: Run) -> None:
     flow.report(Run.open(run.path))
 
 
+@pytest.mark.parametrize("inside", ["before", "before/new", "of_my_own"])
+def test_a_report_is_not_written_into_what_a_run_is_made_of(run: Run, tmp_path: Path, inside: str) -> None:
+    """Else the run would have changed since its stages ended, and no later stage would take it."""
+    with pytest.raises(MemfixError, match="is a folder of the run"):
+        flow.report(Run.open(run.path), run.path / inside)
+    flow.report(Run.open(run.path), run.path)
+    assert flow.report(Run.open(run.path), tmp_path / "elsewhere").is_file()
+
+
 def test_an_earlier_recheck_is_kept_where_no_other_can_be_made(run: Run, model: Path, tmp_path: Path) -> None:
     recheck(run, model=model)
     picture(77).save(tmp_path / "pictures/2.png")
