@@ -17,6 +17,7 @@ from memfix.unlearn.train.attacked import ToBeNoised
 from memfix.unlearn.train.validation import NOISED_TO, Monitor
 
 CLEAN_PICTURES, CLEAN_SAMPLES = 8, 8  # that the model before training is asked to complete, and how often
+CAPTION_SAMPLES = 4  # of the caption of each of twice as many, since one that is memorized is not clean
 
 
 def new_monitor(
@@ -49,14 +50,20 @@ def to_be_noised(detection: Detection, monitor: Monitor, ids: Sequence[str], set
     the weights have not moved yet.
 
     As in the re-check, a target gives more than clean training images do where at most MOST_FORCED of them give as
-    large a share of copies. There are no pictures where they always give copies, or where none are there to tell.
+    large a share of copies; an image whose caption gives copies is none of these, whatever the list asks for. There are
+    no pictures where clean images always give copies, or where there are none.
     """
-    clean = never_copied(detection, representatives(detection.references))[:CLEAN_PICTURES]
-    pictures = {Prompt(id=f"clean{n:04d}", text=r.text): open_image(r.path) for n, r in enumerate(clean)}
+    listed = never_copied(detection, representatives(detection.references))[: 2 * CLEAN_PICTURES]
+    images = {Prompt(id=f"clean{n:04d}", text=r.text): r.path for n, r in enumerate(listed)}
     steps = min(settings.validation_inference_steps, detection.settings.num_inference_steps)
-    if not pictures or steps * NOISED_TO < 1:
+    if not images or steps * NOISED_TO < 1:
         return ToBeNoised()
-    shares = sorted(monitor.completed(pictures, CLEAN_SAMPLES), reverse=True)
+    asked = monitor.shares(list(images), CAPTION_SAMPLES)
+    clean = [p for p in images if not asked[p.id]][:CLEAN_PICTURES]
+    if not clean:
+        return ToBeNoised()
+    given = {p.id: open_image(images[p]) for p in clean}
+    shares = sorted(monitor.shares(clean, CLEAN_SAMPLES, given).values(), reverse=True)
     forced = shares[int(MOST_FORCED * len(shares))]
     if forced == 1:
         return ToBeNoised()

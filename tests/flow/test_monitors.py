@@ -1,5 +1,6 @@
 """What looks at a training are prompts that were clean, and noised training images where these say something."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from memfix.flow.detection import Detection
 from memfix.flow.monitors import new_monitor, to_be_noised
 from memfix.flow.pairs import gather
 from memfix.inputs.prompts import id_of
-from memfix.records import Role
+from memfix.records import Prompt, Role
 from memfix.unlearn.data.bank import Bank
 from memfix.unlearn.data.encode import build_bank, encode_pairs
 from memfix.unlearn.objective.methods import get_method
@@ -69,10 +70,12 @@ def test_noised_images_are_looked_at_unless_clean_ones_are_completed_as_well(
     detection.__dict__["scores"] = [s for s in detection.scores if s.shows == shown.file_name or not s.copy_]
     asked: list[list[str]] = []
 
-    def found(*shares: float) -> ToBeNoised:
-        monkeypatch.setattr(
-            monitor, "completed", lambda given, each: asked.append([p.text for p in given]) or list(shares)
-        )  # the weights of a tiny network cannot be made to complete just some
+    def found(*completed: float, captions: float = 0.0) -> ToBeNoised:
+        def shares(prompts: Sequence[Prompt], each: int, given: Mapping[str, Image.Image] | None = None):
+            asked.append([p.text for p in prompts])
+            return dict(enumerate(completed)) if given else {p.id: captions for p in prompts}
+
+        monkeypatch.setattr(monitor, "shares", shares)  # a tiny network cannot be made to complete just some
         return to_be_noised(detection, monitor, IDS, SETTINGS)
 
     assert found(0, 0.5, 0, 0, 0).pictures.keys() == set(IDS)
@@ -81,6 +84,7 @@ def test_noised_images_are_looked_at_unless_clean_ones_are_completed_as_well(
     assert found(0, 0.5, 0, 0).forced == 0.5
     assert found(0.625, 0, 0.125, 0, 0.875, 0, 0, 0).forced == 0.625  # a target with 6 of 8 gives more
     assert found(0, 1.0, 1.0, 0, 0) == ToBeNoised()
+    assert found(0, captions=0.25) == ToBeNoised()  # what the list does not ask for, and is memorized
     few = SETTINGS.model_copy(update={"validation_inference_steps": 1})
     assert to_be_noised(detection, monitor, IDS, few) == ToBeNoised()
 

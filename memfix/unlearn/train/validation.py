@@ -85,10 +85,12 @@ class Monitor:
         _, scores = self._draw(targets, each, number * ROOM * len(self._targets), instead, given)
         return _copies(targets, scores), scores
 
-    def completed(self, given: Mapping[Prompt, Image.Image], each: int) -> list[float]:
-        """Of each prompt the share of copies among samples that begin at a noised picture, which is given."""
-        _, scores = self._draw(list(given), each, 0, given={p.id: picture for p, picture in given.items()})
-        return [n / each for n in _copies(list(given), scores).values()]
+    def shares(
+        self, prompts: Sequence[Prompt], each: int, given: Mapping[str, Image.Image] | None = None
+    ) -> dict[str, float]:
+        """Of each prompt, by its id, the share of copies among `each` samples, which may begin at pictures, noised."""
+        _, scores = self._draw(prompts, each, 0, given=given)
+        return {i: n / each for i, n in _copies(prompts, scores).items()}
 
     def _shapeless(self, scores: Sequence[Score]) -> dict[str, int]:
         """How many samples of a target are no pictures, for those that have such samples."""
