@@ -26,10 +26,17 @@ def doctor(call: Call, run: Run = None) -> None:
     else:
         bad = "missing" if run is None else "changed"
         call.talk.table(
-            "memfix doctor", ["what", "found", ""], [[k, v, "ok" if ok else bad] for k, v, ok in rows], text=(0, 1)
+            "memfix doctor", ["what", "found", ""], [[k, v, _word(v, ok, bad)] for k, v, ok in rows], text=(0, 1)
         )
     if not all(ok for _, _, ok in rows):
         raise typer.Exit(int(ExitCode.ERROR))
+
+
+def _word(found: str, ok: bool, bad: str) -> str:
+    """How it stands with what was found. What does not fit is no fault of this machine, and no reason to be content."""
+    from memfix.models.cards import NO_FIT
+
+    return bad if not ok else "warning" if found.startswith(NO_FIT) else "ok"
 
 
 def _of_run(run: Path) -> list[tuple[str, str, bool]]:

@@ -90,9 +90,12 @@ def counted_families() -> list[Counted]:
     return [Counted(**{**row, "plain": Growth(*row["plain"]), "again": Growth(*row["again"])}) for row in rows]
 
 
+NO_FIT = "does not fit"
+
+
 def fit_in_words(fit: Fit | None, items: int) -> str:
     """For a cell of a table: what of so many items passes at once."""
     if fit is None:
-        return "does not fit"
+        return NO_FIT
     again = ", checkpointing" if fit.checkpointing else ""
     return f"{'all' if fit.at_once == items else fit.at_once}{again}"
