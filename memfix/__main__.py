@@ -5,7 +5,7 @@ import sys
 from memfix.errors import ExitCode
 
 
-def start() -> None:
+def begin() -> None:
     """Run the command line. An interruption while Python still imports it ends as one later does."""
     try:
         from memfix.cli import main
@@ -17,4 +17,4 @@ def start() -> None:
 
 
 if __name__ == "__main__":
-    start()
+    begin()

@@ -13,8 +13,8 @@ class Interrupting:
         if name == "memfix.cli.detect":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupting())
-from memfix.__main__ import start
-start()
+from memfix.__main__ import begin
+begin()
 """
 
 
@@ -25,4 +25,4 @@ def test_an_interruption_while_python_imports_is_told_in_one_line() -> None:
 
 def test_the_command_starts_there() -> None:
     project = (Path(__file__).parent.parent / "pyproject.toml").read_text()
-    assert '[project.scripts]\nmemfix = "memfix.__main__:start"\n' in project
+    assert '[project.scripts]\nmemfix = "memfix.__main__:begin"\n' in project

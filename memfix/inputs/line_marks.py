@@ -26,7 +26,7 @@ CELL = re.compile(r'"((?:[^"]|"")*)",?')
 PICTURE_IN_FRONT = re.compile(rf"\S+?{PICTURE_ENDING}\s", re.IGNORECASE)
 
 
-CELLS = re.compile(r"\d{1,9}\s*[,;|](?!\d{3}\b)\s*\S|.*[;|]\s*-?\d[\d.]*$")
+NUMBER_BESIDE = re.compile(r"\d{1,9}\s*[,;|](?!\d{3}\b)\s*\S|.*[;|]\s*-?\d[\d.]*$")
 """A number in a cell of its own beside the text."""
 
 
@@ -46,7 +46,7 @@ class Marks(NamedTuple):
         """A line without numbers and quotes. Raises WrongMarkError where it has none, or where a picture is named."""
         if self.pictures and PICTURE_IN_FRONT.match(text):
             raise WrongMarkError("begins with the name of a picture, as most lines do")
-        if self.cells and CELLS.match(text):
+        if self.cells and NUMBER_BESIDE.match(text):
             raise WrongMarkError("is a row of cells without their names, as most lines are")
         if self.numbers:
             if not LINE_NUMBER.match(text):
@@ -68,7 +68,7 @@ def marks_of(lines: Sequence[str]) -> Marks:
     numbers = _are_most(lines, found) and _count_up([int(number[1]) for number in found if number])
     bare = [_unnumbered(line) for line in lines] if numbers else lines
     quotes = [quoted for line in bare if (quoted := IN_QUOTES.fullmatch(line)) and quoted[2].strip()]
-    pictures, cells = ([pattern.match(line) for line in lines] for pattern in (PICTURE_IN_FRONT, CELLS))
+    pictures, cells = ([pattern.match(line) for line in lines] for pattern in (PICTURE_IN_FRONT, NUMBER_BESIDE))
     return Marks(numbers, _are_most(lines, quotes), _are_most(lines, pictures), _are_most(lines, cells))
 
 

@@ -46,10 +46,10 @@ WILDCARD = re.compile(
     r"\{[^{}|]*\|[^{}]*\}|(?<!\w)__[A-Za-z][\w/*.-]*__(?!\w)|\$\{\w+\}|\{\{\s*(?:prompt|text|caption)s?\s*\}\}"
     r"|^(?:%s|%\(\w+\)s|\$\w+|\{\{[^{}]*\}\}|\{\w*\})$(?<!\{prompt\})"
 )
-ADDRESS = re.compile(
+WEB_ADDRESS = re.compile(
     r"(?:[a-z][a-z0-9+.-]*://|www\.|file:|data:[\w.+-]+/[\w.+-]+[;,])\S*$|(?:[\w-]+\.)+[a-z]{2,}/\S*$", re.IGNORECASE
 )
-PATH = re.compile(r"(?:/|~/|\.{1,2}/|[A-Za-z]:[\\/]|\\\\)\S+$")
+A_PATH = re.compile(r"(?:/|~/|\.{1,2}/|[A-Za-z]:[\\/]|\\\\)\S+$")
 SAID_BY_SERVERS = re.compile(
     r"(?:[45]\d\d: [A-Za-z ]+|(?:[45]\d\d )?(?:(?:entry |repository |page |file )?not found|forbidden|unauthorized"
     r"|access denied|bad (?:request|gateway|credentials)|internal server error|service unavailable|gateway timeout"
@@ -81,8 +81,8 @@ REFUSALS = (
     Refusal(SAID_BY_SERVERS, "is what a server says in place of a file", "Fetch the file again."),
     Refusal(SUBTITLE, "belongs to subtitles", "Give the texts alone."),
     Refusal(PICTURE_BESIDE, "names a picture beside its text", TABLE),
-    Refusal(ADDRESS, "is a URL", "'memfix fetch' makes pictures of URLs, for --references."),
-    Refusal(PATH, "is a path, and no prompt", TABLE),
+    Refusal(WEB_ADDRESS, "is a URL", "'memfix fetch' makes pictures of URLs, for --references."),
+    Refusal(A_PATH, "is a path, and no prompt", TABLE),
     Refusal(IN_PYTHON, "is a text of Python", "Give the text alone."),
     Refusal(re.compile(r"([-=*_~+])\1+\s.*\s\1\1+$"), "is a heading", TAKE_OUT),
     Refusal(
