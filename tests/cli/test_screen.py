@@ -27,7 +27,7 @@ SMALL = [
     "--mixed-precision",
     "no",
 ]
-HOSTILE = '<script>alert("x")</script> [bold]& \x1b[31mred'
+HOSTILE = 'red <script>alert("x")</script> [bold]& \x1b[31mred'
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
 
 

@@ -41,7 +41,7 @@ FEW = ["--train_batch_size", 4, "--keep-margin", 0]
 TRAINING = [*FEW, "--max-train-steps", 40, "--keep_variants", 2]
 UNATTACKED = ["--attacks", "none"]
 FIRST = id_of("disc")
-HOSTILE = '<script>alert("x")</script> [bold]& \x1b[31mred'
+HOSTILE = 'red <script>alert("x")</script> [bold]& \x1b[31mred'
 
 
 PIXELWISE = ["--measure", "tiled_l2"]
