@@ -38,6 +38,8 @@ CLIP_OF_XL, OPEN_CLIP_OF_XL = "conditioner.embedders.0.transformer.", "condition
 XL_WIDTH = 2048  # of what its cross-attention reads, from both encoders
 FAMILY_OF_KIND = {"v1": "sd1", "v2": "sd2", "xl_base": "xl"}
 """What diffusers calls the kinds of files that are supported → family; it takes files of unknown kinds for v1."""
+EDM = "edm_vpred."
+"""Begins the names of what a file says of such noise; the network's own weights look like those of XL."""
 LORA_WORDS = ("lora_down", "lora_up", "lora_A", "lora_B", "hada_", "lokr_")
 OTHERS = {
     "xl_refiner": "the refiner of Stable Diffusion XL", "playground-v2-5": "Playground 2.5",
@@ -110,6 +112,9 @@ def _family(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
     kind = infer_diffusers_model_type({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
     if kind not in FAMILY_OF_KIND:
         raise MemfixError(f"{file} is {OTHERS.get(kind, f'of the kind {kind}')}, which is not supported so far.", hint)
+    if edm := next((key for key in shapes if key.startswith(EDM)), None):
+        what = f"was trained with the noise of EDM, as CosXL is ({edm})"
+        raise MemfixError(f"The model in {file} {what}, which is not supported so far.", hint)
     if FIRST_LAYER not in shapes:
         some = ", ".join(sorted(shapes)[:2]) or "no weights"
         raise MemfixError(f"{file} has no UNet in the original layout; it contains {some}, and others.", hint)

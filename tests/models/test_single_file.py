@@ -78,6 +78,7 @@ def of_velocity() -> StableDiffusionPipeline:
         (base(2048, 8) | {XL_TEXTS: (8,), CLASSES: (8, 8)}, "told more than texts"),
         (base(1280) | {CLASSES: (8, 8)}, "told more than texts"),
         (base(2048) | {XL_TEXTS: (8,), CLASSES: (8, 8), "edm_mean": (4,)}, "Playground"),
+        (base(2048) | {XL_TEXTS: (8,), CLASSES: (8, 8), "edm_vpred.sigma_max": (1,)}, "noise of EDM, as CosXL"),
         ({"conditioner.embedders.0.model.transformer.resblocks.9.mlp.c_proj.bias": (8,)}, "refiner"),
         (base(768, 9), "inpainting"),
         (base(1024, 9), "inpainting"),
@@ -88,8 +89,8 @@ def of_velocity() -> StableDiffusionPipeline:
         ({"conv_in.weight": (8, 4, 3, 3)}, "no UNet in the original layout"),
     ],
     ids=[
-        "flux", "xl's texts", "xl inpainting", "xl pix2pix", "refiner's unet", "playground", "refiner", "inpainting",
-        "inpainting 2", "pix2pix", "depth", "unclip", "lora", "unet alone",
+        "flux", "xl's texts", "xl inpainting", "xl pix2pix", "refiner's unet", "playground", "cosxl", "refiner",
+        "inpainting", "inpainting 2", "pix2pix", "depth", "unclip", "lora", "unet alone",
     ],
 )  # fmt: skip
 def test_other_models_are_refused_by_name(tmp_path: Path, shapes: dict[str, tuple[int, ...]], told: str) -> None:
