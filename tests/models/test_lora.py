@@ -66,17 +66,24 @@ def test_full_weights_through_diffusers(model_folder: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_names_that_are_not_taken_up_are_an_error(model_folder: Path, trained) -> None:
-    """Files that mix two naming schemes load in part, without a word; such a model would only look unlearned."""
+def test_a_file_of_two_naming_schemes_is_read_whole_and_names_that_nobody_knows_are_an_error(
+    model_folder: Path, trained, tmp_path: Path
+) -> None:
+    """Loaded in part, without a word, such a model would only look unlearned."""
     _, folder = trained
     state = load_file(folder / lora.FILE)
-    mixed = {
-        k.replace("lora_A", "lora.down").replace("lora_B", "lora.up") if ".attn" in k else k: v
-        for k, v in state.items()
-    }
-    save_file(mixed, folder / lora.FILE)
-    with pytest.raises(MemfixError, match=r"only .* were taken up"):
-        loaded(model_folder).adapters.fuse(folder)
+
+    def fused(down: str, up: str) -> torch.Tensor:
+        (tmp_path / down).mkdir()
+        renamed = {k.replace("lora_A", down).replace("lora_B", up) if ".attn" in k else k: v for k, v in state.items()}
+        save_file(renamed, tmp_path / down / lora.FILE)
+        model = loaded(model_folder)
+        model.adapters.fuse(tmp_path / down)
+        return torch.cat([p.detach().flatten() for p in model.denoiser.module.parameters()])
+
+    assert torch.equal(fused("lora.down", "lora.up"), fused("lora_A", "lora_B"))
+    with pytest.raises(MemfixError):
+        fused("lora_first", "lora_second")
 
 
 def test_lost_lengths_are_an_error(model_folder: Path, tmp_path: Path) -> None:
