@@ -25,12 +25,12 @@ def detail_of_references(details: Sequence[float]) -> tuple[float, float] | None
 
 
 def detail_range(before: Sequence[Score], references: tuple[float, float] | None = None) -> tuple[float, float]:
-    """The detail that pictures of this model may have, widened by LOOSE: 1st to 99th percentile of all samples before,
-    and what `detail_of_references` gives. Samples of few prompts alone would call pictures broken that are none of
-    theirs."""
-    low, high = np.percentile([s.detail for s in before], [1, 99])
+    """The detail that pictures of this model may have: 1st to 99th percentile of all samples before, widened by LOOSE,
+    and what `detail_of_references` gives, as it is. Samples of few prompts alone would call pictures broken that are
+    none of theirs; plain training images, widened, would let blank ones pass."""
+    low, high = (float(x) for x in np.percentile([s.detail for s in before], [1, 99]))
     lowest, highest = references or (low, high)
-    return float(min(low, lowest)) / LOOSE, float(max(high, highest)) * LOOSE
+    return min(low / LOOSE, lowest), max(high * LOOSE, highest)
 
 
 def broken_share(scores: Sequence[Score], detail: tuple[float, float]) -> float:

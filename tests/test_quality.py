@@ -28,6 +28,12 @@ def test_samples_may_be_as_plain_and_as_rich_as_training_images() -> None:
     images = [d / 100 for d in range(3, 24)]  # percentiles 1 and 99 are 0.032 and 0.228
     told = detail_of_references([*images, 0.0, BLANK / 2])
     assert told == pytest.approx((0.032, 0.228))
-    assert detail_range(few, told) == pytest.approx((0.032 / 1.5, 0.228 * 1.5))
+    assert detail_range(few, told) == pytest.approx((0.032, 0.228))
     assert detail_range(few, (0.105, 0.106)) == detail_range(few)
     assert detail_of_references(images[:19]) is None
+
+
+def test_what_is_plainer_than_all_training_images_is_broken_though_they_are_plain() -> None:
+    """Drawings of a line or two, and a model that gives flat colours since it was unlearned: that mitigates nothing."""
+    drawings = detail_of_references([0.0060 + i / 1e5 for i in range(30)])
+    assert broken_share(scores(*[0.0045] * 16), detail_range(scores(*[0.01] * 16), drawings)) == 1.0
