@@ -7,43 +7,51 @@ from PIL import Image
 
 from memfix.models.conditioning import Conditioning
 from memfix.records import Score, Validation
-from memfix.unlearn.train.attacked import AttackMonitor, ToBeNoised
+from memfix.unlearn.train.attacked import AT_ONCE, AttackMonitor, ToBeNoised
 
 IDS = ("a", "b")
+MANY = tuple(f"p{n:02d}" for n in range(2 * AT_ONCE + 1))
 BLACK = Image.new("RGB", (8, 8))
 
 
 class Seen:
-    """A monitor with given copies of the first target: plain, from its picture, under an embedding."""
+    """A monitor with given copies of one target: plain, from its picture, under an embedding."""
 
-    def __init__(self, plain: int = 0, noised: int = 0, embedded: int = 0) -> None:
-        self.plain, self.noised, self.embedded, self.numbers = plain, noised, embedded, list[int]()
+    def __init__(self, plain: int = 0, noised: int = 0, embedded: int = 0, whose: str = "a") -> None:
+        self.plain, self.noised, self.embedded, self.whose = plain, noised, embedded, whose
+        self.numbers, self.before = list[int](), list[int]()
 
     def __call__(self, number: int, looked: Sequence[str], each: int) -> Validation:
         self.numbers.append(number)
         return Validation(
-            step=number, copies=dict.fromkeys(looked, 0) | {"a": self.plain}, samples=each, drift=0.1, broken=0.0,
+            step=number, copies=self._copies(looked, self.plain), samples=each, drift=0.1, broken=0.0,
             broken_targets=0.0, loss_keep=1, loss_forget=1, skew_keep=0, skew_forget=0, seconds=1,
         )  # fmt: skip
 
     def sampled(
         self, number: int, looked: Sequence[str], each: int, instead: Mapping[str, Conditioning] | None = None,
-        given: Mapping[str, Image.Image] | None = None,
+        given: Mapping[str, Image.Image] | None = None, before: int = 0,
     ) -> tuple[dict[str, int], list[Score]]:  # fmt: skip
         self.numbers.append(number)
-        return dict.fromkeys(looked, 0) | {"a": self.noised if given else self.embedded}, []
+        if not given:
+            self.before.append(before)
+        return self._copies(looked, self.noised if given else self.embedded), []
+
+    def _copies(self, looked: Sequence[str], n: int) -> dict[str, int]:
+        return {i: n if i == self.whose else 0 for i in looked}
 
     def evaluations(self, targets: int, each: int) -> int:
         return targets * each
 
 
 class Searched:
-    """An adversary that counts its searches."""
+    """An adversary that knows which targets it searched."""
 
-    times = 0
+    def __init__(self) -> None:
+        self.places: list[list[int]] = []
 
     def attack(self, places: Sequence[int], draw: object, each: int) -> list[None]:
-        self.times += 1
+        self.places.append(list(places))
         return [None for _ in places]
 
 
@@ -51,7 +59,7 @@ def look(seen: Seen, each: int, given: bool = True, forced: float = 0.0) -> tupl
     searched = Searched()
     pictures = ToBeNoised(dict.fromkeys(IDS, BLACK), forced) if given else ToBeNoised()
     monitor = AttackMonitor(seen, searched, IDS, 100, pictures, usual=2)
-    return monitor(7, IDS, each), searched.times
+    return monitor(7, IDS, each), len(searched.places)
 
 
 def test_copies_of_all_kinds_are_counted_from_noise_of_their_own() -> None:
@@ -80,3 +88,21 @@ def test_a_last_look_searches_unless_the_cheap_part_sees_copies(
 ) -> None:
     found, times = look(seen, 8)
     assert (found.copies["a"], found.samples, times) == (copies, samples, searched)
+
+
+@pytest.mark.parametrize(("whose", "searched"), [("p16", 1), ("p08", 2), ("p00", 3), ("none", 3)])
+def test_a_last_look_searches_no_further_once_some_targets_copy(whose: str, searched: int) -> None:
+    seen, adversary = Seen(embedded=3, whose=whose), Searched()
+    order = MANY[::-1]
+    found = AttackMonitor(seen, adversary, MANY, 100, ToBeNoised(), usual=2)(7, order, 8)
+    places = [[MANY.index(i) for i in order[n : n + AT_ONCE]] for n in range(0, len(order), AT_ONCE)]
+    assert adversary.places == places[:searched]
+    assert seen.before == [0, AT_ONCE, 2 * AT_ONCE][:searched]  # so that no two targets begin at the same noise
+    assert list(found.copies) == list(order[: AT_ONCE * searched])  # the others are not said to be clean
+    assert found.total == (0 if whose == "none" else 3)
+
+
+def test_on_the_way_all_targets_are_searched_at_once() -> None:
+    adversary = Searched()
+    found = AttackMonitor(Seen(embedded=1, whose="p00"), adversary, MANY, 100, ToBeNoised(), usual=2)(7, MANY, 2)
+    assert (len(adversary.places), list(found.copies)) == (1, list(MANY))

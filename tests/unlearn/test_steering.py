@@ -64,6 +64,20 @@ def test_once_all_are_forgotten_the_rate_falls_and_more_samples_of_all_are_taken
     assert ending.sentence == "Training ended after step 25. The last samples of all 2 prompts show no copy."
 
 
+def test_the_look_at_all_begins_with_those_that_copied_last() -> None:
+    validations = [seen(0, drift=0), seen(10, p1=0, p2=2, p3=1, p4=1), seen(20, p1=0, p2=0, p3=1, p4=0)]
+    validations += [seen(25, p2=0, p3=0, p4=0), seen(30, p3=0)]
+    assert steer(validations, SETTINGS, ("p1", "p2", "p3", "p4")).looked == ("p3", "p2", "p4", "p1")
+
+
+def test_a_target_that_a_last_look_did_not_come_to_keeps_what_was_known_of_it() -> None:
+    clean = [seen(10, p1=0, p2=0), seen(20, p1=0, p2=0)]
+    heading = after(*clean, seen(25, samples=8, p1=1))
+    assert heading.ending is None and heading.looked == ("p1",)
+    again = after(*clean, seen(25, samples=8, p1=1), seen(30, p1=0), seen(35, p1=0))
+    assert (again.cooling, again.looked, again.each) == ((35, 40), TARGETS, 2 * CONFIRMING)
+
+
 def test_a_copy_among_these_takes_a_target_up_again() -> None:
     clean = [seen(10, p1=0, p2=0), seen(20, p1=0, p2=0)]
     heading = after(*clean, seen(25, samples=8, p1=0, p2=1))

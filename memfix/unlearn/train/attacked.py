@@ -15,6 +15,7 @@ from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.train.adversary import SHORT_STEPS, Adversary
 from memfix.unlearn.train.validation import Monitor
 
+AT_ONCE = 8  # targets of a last look that are searched before it is asked whether anything was found
 PLAIN = 2  # times as many samples under a target's own prompt as of each attack, for which there is less to search
 
 
@@ -38,7 +39,9 @@ class AttackMonitor:
     points. So the last look is as thorough as the re-check's attacks, which take eight of both.
 
     A look with more samples than `usual` is to confirm that nothing is left. Where the cheap part of one sees copies,
-    the search for embeddings is left out: something is left, and training goes on anyway.
+    the search for embeddings is left out, and where that of some targets sees copies, that of those that come after
+    them: something is left, and training goes on anyway. So targets come in the order in which copies are expected of
+    them, and those that were not searched are not among the copies that such a look counts.
 
     `targets` are the ids of the bank's targets, in their order. `first` is a step that no earlier validation of the
     monitor was at.
@@ -53,22 +56,32 @@ class AttackMonitor:
 
     def __call__(self, step: int, looked: Sequence[str], each: int) -> Validation:
         """What can be seen after a step, with `each` samples of a target under each attack; all copies are counted."""
-        started, number, samples = time.monotonic(), self.first + 3 * step, self._samples(each)
-        plain = self.monitor(number, looked, PLAIN * each)
-        seen = [plain.copies]
+        started, number, last = time.monotonic(), self.first + 3 * step, each > self.usual
+        plain, samples = self.monitor(number, looked, PLAIN * each), self._samples(each)
+        copies = dict(plain.copies)
         if self.given.pictures:
-            found, _ = self.monitor.sampled(number + 2, looked, each, given=self.given.pictures)
-            seen.append({i: n if n > self.given.forced * each else 0 for i, n in found.items()})
-        if each > self.usual and any(sum(own.values()) for own in seen):
+            noised, _ = self.monitor.sampled(number + 2, looked, each, given=self.given.pictures)
+            copies |= {i: copies[i] + n for i, n in noised.items() if n > self.given.forced * each}
+        if last and any(copies.values()):
             samples -= each
         else:
-            places = [self.targets.index(i) for i in looked]
-            own = self.adversary.attack(places, Draw(number=number, purpose="validations under attack"), each)
-            seen.append(self.monitor.sampled(number + 1, looked, each, dict(zip(looked, own, strict=True)))[0])
-        copies = {i: sum(own[i] for own in seen) for i in plain.copies}
+            found = self._searched(number, looked, each, AT_ONCE if last else len(looked))
+            copies = {i: copies[i] + n for i, n in found.items()}
         seconds = round(time.monotonic() - started, 3)
         told = {"step": step, "copies": copies, "samples": samples, "plain": plain.samples, "seconds": seconds}
         return plain.model_copy(update=told)
+
+    def _searched(self, number: int, looked: Sequence[str], each: int, together: int) -> dict[str, int]:
+        """Copies under embeddings of a fresh attack, of so many targets `together`, up to those that have any."""
+        draw, found = Draw(number=number, purpose="validations under attack"), dict[str, int]()
+        for first in range(0, len(looked), together):
+            now = looked[first : first + together]
+            own = self.adversary.attack([self.targets.index(i) for i in now], draw, each)
+            told = dict(zip(now, own, strict=True))
+            found |= self.monitor.sampled(number + 1, now, each, told, before=first)[0]
+            if any(found.values()):
+                break
+        return found
 
     def evaluations(self, targets: int, each: int) -> int:
         """How often a validation asks the network about an item, for so many targets; a sample that begins at a picture

@@ -139,7 +139,7 @@ def steer(
     few = 1 if copying else each  # that nearly all still copy is seen with fewer
     return Heading(
         rate=state.rate, active=_in_turns(left, held) or (() if state.keeping else tuple(targets)),
-        looked=left or tuple(targets), each=few if left else CONFIRMING * each, back=back,
+        looked=left or _likeliest_first(validations, targets), each=few if left else CONFIRMING * each, back=back,
         cooling=None if left else state.cooling,
         kept=best.validation.step, ending=ending,
     )  # fmt: skip
@@ -148,6 +148,12 @@ def steer(
 def _in_turns(left: tuple[str, ...], held: tuple[str, ...]) -> tuple[str, ...]:
     """Targets that are `left` to forget, and those that are `held` meanwhile, about as many turns for either."""
     return (*held, *left * max(1, round(len(held) / len(left)))) if left else ()
+
+
+def _likeliest_first(validations: Sequence[Validation], targets: Sequence[str]) -> tuple[str, ...]:
+    """Targets in the order in which copies are expected of them: those that gave some last come first."""
+    seen = {i: v.step for v in validations for i, n in v.copies.items() if n}
+    return tuple(sorted(targets, key=lambda i: -seen.get(i, -1)))
 
 
 def _begun(targets: Sequence[str], before: int) -> _State:

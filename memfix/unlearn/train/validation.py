@@ -73,16 +73,17 @@ class Monitor:
 
     def sampled(
         self, number: int, looked: Sequence[str], each: int, instead: Mapping[str, Conditioning] | None = None,
-        given: Mapping[str, Image.Image] | None = None,
+        given: Mapping[str, Image.Image] | None = None, before: int = 0,
     ) -> tuple[dict[str, int], list[Score]]:  # fmt: skip
         """Copies of each target with these ids, disputed ones too, and the scores of its samples, whose noise no other
-        `number` has.
+        `number` has, nor those of as many targets as came `before` these under this one.
 
         `instead` holds what takes the place of what is told of a target's text, and `given` pictures that its samples
         begin at, noised.
         """
         targets = [p for p in self._targets if p.id in looked]
-        _, scores = self._draw(targets, each, number * ROOM * len(self._targets), instead, given)
+        skipped = number * ROOM * len(self._targets) + before * each
+        _, scores = self._draw(targets, each, skipped, instead, given)
         return _copies(targets, scores), scores
 
     def shares(
