@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
 from memfix.demo import REFERENCES
 from memfix.inputs.opening import open_image
@@ -80,7 +80,7 @@ def test_a_threshold_is_the_measures_own_where_references_say_nothing_else(tmp_p
 
 
 def test_unrelated_references_that_are_alike_make_a_threshold_stricter(tmp_path: Path) -> None:
-    inverted = [ImageOps.invert(one) for one in drawings(3)]
+    inverted = [ImageOps.invert(one).filter(ImageFilter.GaussianBlur(n)) for n, one in enumerate(drawings(3))]
     witness = settle_witness(listed(tmp_path, [*drawings(10), *inverted], [f"{i}" for i in range(13)]), Structure())
     background = witness.record.background
     assert background and 0.7 < background.closest < 0.95
