@@ -86,3 +86,15 @@ def test_results_are_on_stdout_unless_json_is(capsys: pytest.CaptureFixture[str]
         said = capsys.readouterr()
         assert ("siss" in said.out, "2 of 3" in said.out, said.out == "") == (not data, not data, data)
         assert ("siss" in said.err) is data and "Next" in said.err
+
+
+def test_a_remark_hides_no_bad_verdict_and_promises_no_good_one() -> None:
+    file = io.StringIO()
+    found = Talk()
+    found.out = Console(file=file, width=80, theme=THEME, highlight=False, force_terminal=True, color_system="standard")
+    words = ["memorized (verbatim)", "memorized", "mitigated (reworded)", "mitigated", "clean (by estimate)"]
+    found.table("Verdicts", ["prompt", "verdict"], [["x", word] for word in words])
+    lines = {word: line for line in file.getvalue().splitlines() for word in words if f"{word}\x1b" in line}
+    assert set(lines) == {"memorized (verbatim)", "memorized", "mitigated"}  # the others end without a colour
+    assert all("\x1b[1;31m" in lines[word] for word in ("memorized (verbatim)", "memorized"))
+    assert "\x1b[1;32m" in lines["mitigated"]

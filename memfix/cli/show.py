@@ -246,6 +246,8 @@ def _tell_of_adversarial_steps(call: Call, run: Run, found: Sequence[Change]) ->
 
 
 def _outcome(change: Change) -> str:
+    if change.outcome is Outcome.CHANGED and change.after is Label.MEMORIZED:
+        return f"{change.outcome} (memorized now)"
     if change.wording is None:
         return change.outcome.value
     return f"{change.outcome} (reworded)"  # the page says as what; here the prompt itself would be cut for it

@@ -37,6 +37,7 @@ THEME = Theme(
         "hint": "cyan", "quiet": "bright_black", "title": "bold",
     }
 )  # fmt: skip
+WELL = ("clean", "mitigated", "unchanged")
 T = TypeVar("T")
 
 
@@ -149,8 +150,11 @@ class Talk:
 
 
 def _cell(cell: str) -> str:
-    """A cell in the colour of its word, if it has one."""
-    return f"[{cell}]{cell}[/]" if cell in THEME.styles else escape(cell)
+    """A cell in the colour of its word, if it has one. A word with a remark in brackets keeps its colour unless that
+    says that all is well, which the remark may qualify."""
+    word = cell.split(" (")[0]
+    known = word in THEME.styles and (word == cell or word not in WELL)
+    return f"[{word}]{escape(cell)}[/]" if known else escape(cell)
 
 
 def _widths(columns: list[str], rows: list[list[str]], wraps: set[int], most: int) -> list[int] | None:

@@ -80,3 +80,13 @@ def test_who_can_do_something_about_persistent_prompts_is_told(
     said = " ".join(capsys.readouterr().err.split())
     assert ("still gives copies" in said) is bool(told)
     assert f"--overwrite {told}" in said if told else "--overwrite" not in said
+
+
+def test_a_prompt_that_copies_for_the_first_time_is_not_just_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = rechecked(tmp_path / "run", Outcome.CHANGED)
+    change = run.read("changes.jsonl", Change)[0]
+    run.write("changes.jsonl", [change.model_copy(update={"before": Label.CLEAN, "after": Label.MEMORIZED})])
+    changes(Call(Talk()), run)
+    assert "changed (memorized now)" in capsys.readouterr().out
