@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from memfix.errors import MemfixError
 from memfix.files import atomic_file, held, held_in_turn
@@ -18,10 +19,13 @@ from memfix.index.plan import Counts, Plan, commit, compare, make_plan
 from memfix.index.rows import Row, as_line, write_lines
 from memfix.index.store import Store
 from memfix.index.walk import walk_source
+from memfix.inputs.frames import NotOwn, frames_behind
+from memfix.inputs.opening import open_image
 from memfix.inputs.tally import PassedOver, Tally
 from memfix.measures.descriptor import Descriptor
 from memfix.world import ALONE, World
 
+NOT_FINITE = "has no finite descriptor"
 OWN_RANK = "Wait for it, or give each process its own --process-index."
 
 
@@ -99,7 +103,7 @@ def describe(
     store: Store, plan: Plan, descriptor: Descriptor, world: World, batch_size: int, workers: int, tally: Tally
 ) -> Iterator[int]:
     """Build the missing segments of a rank, yielding how many further pictures are dealt with. `tally` hears of frames
-    that are not described."""
+    that are no pictures of their own."""
     with ThreadPoolExecutor(workers) as pool:
         for name in world.shard(plan.pictures):
             if store.file(name, ".jsonl").exists():
@@ -121,6 +125,10 @@ class _Segment:
         self._rows = [planned.row for planned in self._planned]
         shape = len(self._rows), store.manifest.dimension
         self._vectors: NDArray[np.floating] = np.zeros(shape, store.manifest.precision.value)
+        self._several = list[int]()
+        """Places of files with more than one picture, of which the further ones are not described yet."""
+        self._behind: dict[int, list[tuple[Row, NDArray[np.float32]]]] = {}
+        """What comes behind the rows in these places."""
 
     def build(self, descriptor: Descriptor, pool: Executor, batch_size: int) -> Iterator[int]:
         """Carry over what is as it was, describe the rest, write the files."""
@@ -139,6 +147,7 @@ class _Segment:
             done += len(batch)
             yield len(batch)
         yield len(open_places) - done
+        self._describe_frames(descriptor, batch_size)
         self._write()
 
     def _path(self, place: int) -> str:
@@ -147,7 +156,8 @@ class _Segment:
     def _seen(self, place: int, found: Looked) -> Row:
         """The row once its file was read."""
         row = self._rows[place] = self._rows[place]._replace(sha256=found.sha256, reason=found.reason)
-        self._tally.pass_over(PassedOver.UNDESCRIBED, row.file_name, found.further)
+        if found.further:
+            self._several.append(place)
         return row
 
     def _settle(self, place: int, row: Row) -> bool:
@@ -159,15 +169,43 @@ class _Segment:
         self._vectors[place] = self._base[self._old_vector[old]]
         return True
 
+    def _describe_frames(self, descriptor: Descriptor, batch_size: int) -> None:
+        """Add rows for the further pictures of each file that has several, to come behind its own row."""
+        for place in self._several:
+            row = self._rows[place]
+            own = self._own_frames(row) if not row.reason else iter(())
+            while batch := list(islice(own, batch_size)):
+                described = descriptor([image for _, image in batch]).numpy()
+                finite = np.isfinite(described).all(1)
+                found = [row.behind(frame) for frame, _ in batch]
+                found = [r if well else r._replace(reason=NOT_FINITE) for r, well in zip(found, finite, strict=True)]
+                self._behind.setdefault(place, []).extend(zip(found, described, strict=True))
+
+    def _own_frames(self, row: Row) -> Iterator[tuple[int, Image.Image]]:
+        """The further pictures of a file by their numbers, from 2 on; what is none of its own is counted."""
+        address = str(self._folder / row.path)
+        for name, found in frames_behind(address, open_image(address)):
+            if isinstance(found, NotOwn):
+                why = PassedOver.AGAIN if found is NotOwn.SAME else PassedOver.FRAMES
+                self._tally.pass_over(why, row.file_name)
+            else:
+                yield int(name.rpartition("#")[2]), found
+
     def _fill(self, places: list[int], vectors: NDArray[np.float32]) -> None:
         self._vectors[places] = vectors
         for broken in np.unique(np.nonzero(~np.isfinite(vectors))[0]):
             i = places[int(broken)]
-            self._rows[i] = self._rows[i]._replace(reason="has no finite descriptor")
+            self._rows[i] = self._rows[i]._replace(reason=NOT_FINITE)
 
     def _write(self) -> None:
         """The vectors, then the rows, whose presence completes the segment."""
+        rows, vectors = list[Row](), list[NDArray[np.floating]]()
+        for i, row in enumerate(self._rows):
+            for each, vector in ((row, self._vectors[i]), *self._behind.get(i, ())):
+                rows.append(each)
+                if not each.reason:
+                    vectors.append(vector)
+        shape, kind = (len(vectors), self._store.manifest.dimension), self._vectors.dtype
         with atomic_file(self._store.file(self._name, ".npy")) as file:
-            readable = np.array([not row.reason for row in self._rows])
-            np.save(file, self._vectors[readable], allow_pickle=False)
-        write_lines(self._store.file(self._name, ".jsonl"), map(as_line, self._rows))
+            np.save(file, np.array(vectors, kind).reshape(shape), allow_pickle=False)
+        write_lines(self._store.file(self._name, ".jsonl"), map(as_line, rows))

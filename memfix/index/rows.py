@@ -13,7 +13,9 @@ from memfix.files import atomic_file
 class Row(NamedTuple):
     """A picture: its name, its address in the folder, what its file looked like, and why it has no vector, if so.
 
-    `text` is its caption in a tar or table; that of other pictures is read where it lies.
+    `text` is its caption in a tar or table; that of other pictures is read where it lies. Rows of pictures behind the
+    first one of a file follow that of the file, whose size, time and hash they have; `frame` is which of its pictures
+    one is, from 2 on.
     """
 
     file_name: str
@@ -23,6 +25,18 @@ class Row(NamedTuple):
     sha256: str = ""
     reason: str = ""
     text: str = ""
+    frame: int = 0
+
+    def behind(self, frame: int) -> Row:
+        """The row of a further picture in the same file, from 2 on."""
+        return self._replace(
+            file_name=frame_name(self.file_name, frame), path=f"{self.path}#{frame}", frame=frame, reason=""
+        )
+
+    @property
+    def file(self) -> str:
+        """The name of the file or member that the picture is in, or of the table's cell."""
+        return self.file_name.rpartition("/")[0] if self.frame else self.file_name
 
     @property
     def key(self) -> list[str]:
@@ -32,6 +46,11 @@ class Row(NamedTuple):
     def unchanged(self, other: Row) -> bool:
         """Whether both tell of the same file, as far as its address, size and time say."""
         return (self.path, self.size, self.mtime_ns) == (other.path, other.size, other.mtime_ns)
+
+
+def frame_name(file_name: str, frame: int) -> str:
+    """The name of a further picture in a file, from 2 on: it comes right behind that of the file, in order."""
+    return f"{file_name}/#{frame:06}"
 
 
 def write_lines(path: Path, lines: Iterable[dict[str, object]]) -> None:

@@ -56,7 +56,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     descriptor: str
     identity: str
     weights: str = ""  # what to ask for to get the descriptor's weights again; nothing if it has none

@@ -18,6 +18,7 @@ from memfix.index.build import build, describe, prepare
 from memfix.index.store import Store
 from memfix.inputs.references import read_references
 from memfix.inputs.tally import Tally
+from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures import get_measure
 from memfix.measures.base import Measure
 from memfix.measures.copy_rule import CopyRule
@@ -118,6 +119,25 @@ def test_own_descriptor_scores_as_in_memory(folder: Path) -> None:
     assert wanted[4].reference == "more.tar/t2.png" and wanted[4].copy_
     assert [judged(index).is_distinct(s) for s in wanted] == [judged(held).is_distinct(s) for s in wanted]
     assert judged(index).score([], []) == []
+
+
+def test_frames_behind_the_first_are_found_as_in_memory(folder: Path) -> None:
+    """An index of first frames alone called copies of the others distinct, and their prompts clean."""
+    first, *others = (picture(i) for i in (2000, 1500, 1501))
+    first.save(folder / "in" / "pages.tif", save_all=True, append_images=others)
+    (folder / "in" / "pages.txt").write_text("three pages")
+    held_with, index = both(folder, embedding(Pixels()))
+    held = HeldReferences(read_references(str(folder), []), embedding(Pixels()), WrongRows(skip=True))
+    assert len(held) == len(index) == len(held_with) + 2
+    samples, _ = generated()
+    wanted, found = (judged(r).score(samples[:2], [o.resize((48, 48)) for o in others]) for r in (held, index))
+    assert [s.reference for s in wanted] == ["in/pages.tif#2", "in/pages.tif#3"] and all(s.copy_ for s in wanted)
+    assert [s.reference for s in found] == ["in/pages.tif/#000002", "in/pages.tif/#000003"]
+    assert [s.measures for s in found] == [pytest.approx(s.measures, abs=2e-5) for s in wanted]
+    assert all(s.copy_ for s in found)
+    records = index.recorded(judged(index).rule, [s.reference for s in found])
+    assert {r.text for r in records} == {"three pages"}
+    assert [r.path for r in records][:2] == [str(folder / f"in/pages.tif#{n}") for n in (2, 3)]
 
 
 def test_references_have_the_detail_of_their_pictures(folder: Path) -> None:
