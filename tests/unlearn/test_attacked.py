@@ -7,10 +7,10 @@ from PIL import Image
 
 from memfix.models.conditioning import Conditioning
 from memfix.records import Score, Validation
-from memfix.unlearn.train.attacked import AT_ONCE, AttackMonitor, ToBeNoised
+from memfix.unlearn.train.attacked import SEARCHED_AT_ONCE, AttackMonitor, ToBeNoised
 
 IDS = ("a", "b")
-MANY = tuple(f"p{n:02d}" for n in range(2 * AT_ONCE + 1))
+MANY = tuple(f"p{n:02d}" for n in range(2 * SEARCHED_AT_ONCE + 1))
 BLACK = Image.new("RGB", (8, 8))
 
 
@@ -95,10 +95,12 @@ def test_a_last_look_searches_no_further_once_some_targets_copy(whose: str, sear
     seen, adversary = Seen(embedded=3, whose=whose), Searched()
     order = MANY[::-1]
     found = AttackMonitor(seen, adversary, MANY, 100, ToBeNoised(), usual=2)(7, order, 8)
-    places = [[MANY.index(i) for i in order[n : n + AT_ONCE]] for n in range(0, len(order), AT_ONCE)]
+    places = [[MANY.index(i) for i in order[n : n + SEARCHED_AT_ONCE]] for n in range(0, len(order), SEARCHED_AT_ONCE)]
     assert adversary.places == places[:searched]
-    assert seen.before == [0, AT_ONCE, 2 * AT_ONCE][:searched]  # so that no two targets begin at the same noise
-    assert list(found.copies) == list(order[: AT_ONCE * searched])  # the others are not said to be clean
+    assert (
+        seen.before == [0, SEARCHED_AT_ONCE, 2 * SEARCHED_AT_ONCE][:searched]
+    )  # so that no two targets begin at the same noise
+    assert list(found.copies) == list(order[: SEARCHED_AT_ONCE * searched])  # the others are not said to be clean
     assert found.total == (0 if whose == "none" else 3)
 
 

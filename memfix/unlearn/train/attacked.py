@@ -15,7 +15,7 @@ from memfix.unlearn.data.draws import Draw
 from memfix.unlearn.train.adversary import SHORT_STEPS, Adversary
 from memfix.unlearn.train.validation import Monitor
 
-AT_ONCE = 8  # targets of a last look that are searched before it is asked whether anything was found
+SEARCHED_AT_ONCE = 8  # targets of a last look that are searched before it is asked whether anything was found
 PLAIN = 2  # times as many samples under a target's own prompt as of each attack, for which there is less to search
 
 
@@ -65,7 +65,7 @@ class AttackMonitor:
         if last and any(copies.values()):
             samples -= each
         else:
-            found = self._searched(number, looked, each, AT_ONCE if last else len(looked))
+            found = self._searched(number, looked, each, SEARCHED_AT_ONCE if last else len(looked))
             copies = {i: copies[i] + n for i, n in found.items()}
         seconds = round(time.monotonic() - started, 3)
         told = {"step": step, "copies": copies, "samples": samples, "plain": plain.samples, "seconds": seconds}
