@@ -6,6 +6,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 
 from memfix.config.checks import DetectSettings
 from memfix.console import Talk, counted
@@ -52,7 +53,10 @@ class Sources:
             controls = read_prompts(
                 settings.controls, Role.CONTROL, wrong=wrong, tally=of_controls, captions_from=names
             )
-            prompts += [p for p in controls if p.text not in known]
+            own = [p for p in controls if p.text not in known]
+            of_controls.use(len(own) - len(controls))
+            of_controls.pass_over(PassedOver.LISTED, count=len(controls) - len(own))
+            prompts += own
         index = index_folder(settings.references)
         indexed = _counted(index, of_references) if index else ()
         references = read_references(
@@ -115,13 +119,19 @@ class Sources:
 
 
 def _counted(index: Path, tally: Tally) -> Container[str]:
-    """The names of the pictures in an index, which are counted."""
+    """The names of the pictures in an index, which are counted; so is what is in its folder by now and not in it."""
+    from memfix.index.build import newer
     from memfix.index.store import Store  # it takes torch along, which a --dry-run can do without
 
     store = Store.open(index)
     tally.use(len(store))
     for row in store.unreadable():
         tally.pass_over(PassedOver.UNINDEXED, f"{row.file_name}, which {row.reason}")
+    source = Path(store.manifest.source)
+    if source.exists():
+        count, first = newer(store, source)
+        update = f"bring the index up to date by memfix index {quote(str(source))} --out {quote(str(index))}"
+        tally.pass_over(PassedOver.NEWER, f"{first} ({update})", count)
     return store
 
 

@@ -93,6 +93,15 @@ def preview(store: Store, source: Path, tally: Tally | None = None) -> Counts:
     return counts
 
 
+def newer(store: Store, source: Path) -> tuple[int, str]:
+    """How many pictures were added to a source or changed since the index was made, and the name of the first."""
+    counts, first = Counts(), ""
+    for _, piece in compare(store, walk_source(source), counts):
+        unknown = (p.row.file_name for p in piece or () if not p.row.sha256)
+        first = first or next(unknown, "")
+    return counts.new + counts.changed, first
+
+
 def finish(store: Store, plan: Plan) -> Store | None:
     """The finished index, or None while other processes still have segments to build."""
     with held_in_turn(store.path):

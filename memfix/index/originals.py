@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 from PIL import Image
 
@@ -50,7 +51,8 @@ class Originals:
         if examine(address).sha256 != row.sha256:
             raise MemfixError(
                 f"{address} has changed since {self._store.path} was made.",
-                f"Restore it, or {self._update(self._store.manifest.source)}",
+                f"Restore it, or give it a new time, since by that and its size changes are found, and "
+                f"{self._update(self._store.manifest.source, container(address))}",
             )
         return open_image(address)
 
@@ -65,5 +67,6 @@ class Originals:
             f"Mount or restore it. If it was moved to FOLDER, {self._update('FOLDER')}",
         )
 
-    def _update(self, folder: str) -> str:
-        return f"bring the index up to date: memfix index {folder} --out {self._store.path}"
+    def _update(self, folder: str, changed: Path | None = None) -> str:
+        touch = f"touch {quote(str(changed))}; " if changed else ""
+        return f"bring the index up to date: {touch}memfix index {folder} --out {self._store.path}"

@@ -27,11 +27,13 @@ class PassedOver(StrEnum):
     AGAIN = "pictures that were there already"
     BROKEN = "pictures that are missing or broken"
     UNINDEXED = "files that the index could not read"
+    NEWER = "pictures that were added or changed since the index was made"
     WRONG = "wrong rows"
     REPEATED = "texts that were there already"
     EMPTY = "rows without a text"
     NO_PICTURE = "rows without a picture"
     COMMENT = "comments and names of columns"
+    LISTED = "texts that are prompts of the list as well"
     UNCAPTIONED = "pictures without a caption"
 
 
@@ -43,6 +45,7 @@ LOUD = (
     PassedOver.FRAMES,
     PassedOver.LARGE,
     PassedOver.UNINDEXED,
+    PassedOver.NEWER,
 )
 """What may be a training image that nothing is compared with."""
 

@@ -1,6 +1,7 @@
 """What a detection reads, with counts: each source seen, used and passed over, and none that was named and is empty."""
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from memfix.index.store import Store
 from memfix.inputs.tally import PassedOver
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.measures.descriptor import Pixels
+from memfix.records import Role
 from tests.conftest import picture
 
 
@@ -90,6 +92,35 @@ def test_pictures_of_an_index_are_counted(tmp_path: Path) -> None:
     assert (found.seen, found.used, found.passed_over) == (3, 1, {str(PassedOver.UNINDEXED): 2})
     (line,) = sources.tallies[SourceName.REFERENCES].warnings()
     assert "files that the index could not read (2), b.png, which cannot be read as a picture" in line
+
+
+def test_pictures_that_came_after_an_index_are_counted_and_told(tmp_path: Path) -> None:
+    """Copies of them are called distinct, and the prompt clean, as long as the index does not hold them."""
+    folder = tmp_path / "my pictures"
+    folder.mkdir()
+    picture(0).save(folder / "a.png")
+    picture(1).save(folder / "b.png")
+    build(Store.create(tmp_path / "index", folder, Pixels()), folder, Pixels())
+    (tmp_path / "p.txt").write_text("a cat\n")
+    assert read(tmp_path / "p.txt", tmp_path / "index").records()["references"].passed_over == {}
+    picture(2).save(folder / "0.png")
+    picture(3).save(folder / "b.png")
+    os.utime(folder / "b.png", (1, 1))
+    sources = read(tmp_path / "p.txt", tmp_path / "index")
+    assert sources.records()["references"].passed_over == {str(PassedOver.NEWER): 2}
+    (line,) = sources.tallies[SourceName.REFERENCES].warnings()
+    assert "(2), 0.png (bring the index up to date by memfix index '" in line and "my pictures' --out " in line
+    folder.rename(tmp_path / "moved")
+    assert read(tmp_path / "p.txt", tmp_path / "index").records()["references"].used == 2
+
+
+def test_controls_that_are_prompts_as_well_are_no_controls_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a cat\na dog\n")
+    (tmp_path / "c.txt").write_text("a dog\na bird\n")
+    sources = read(tmp_path / "p.txt", controls=str(tmp_path / "c.txt"), num_samples=4)
+    found = sources.records()["controls"]
+    assert (found.seen, found.used, found.passed_over) == (2, 1, {str(PassedOver.LISTED): 1})
+    assert [p.text for p in sources.prompts if p.role is Role.CONTROL] == ["a bird"]
 
 
 def test_training_images_that_are_not_compared_with_are_told_of(

@@ -389,8 +389,9 @@ def test_a_picture_that_is_gone_or_another(folder: Path) -> None:
     kept = (folder / "in" / "7.png").stat().st_mtime_ns
     picture(77).save(folder / "in" / "7.png")
     os.utime(folder / "in" / "7.png", ns=(kept, kept))  # as a copy that keeps times does
-    with pytest.raises(MemfixError, match=r"in/7\.png has changed"):
+    with pytest.raises(MemfixError, match=r"in/7\.png has changed") as caught:
         judged(index).score(samples[:1], [picture(7)])
+    assert f"touch {folder / 'in' / '7.png'}; {again}" in caught.value.hint
     folder.rename(folder.with_name("moved"))
     with pytest.raises(MemfixError, match=r"in/8\.png cannot be read: there is no .*pictures") as caught:
         judged(index).score(samples[:1], [picture(8)])
