@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from memfix.cli import (
     unlearn,
 )
 from memfix.cli.short_help import Commands, ShortHelp
+from memfix.console import Talk
+from memfix.failures import machine_error
 
 app = typer.Typer(
     name="memfix", cls=Commands, no_args_is_help=True, add_completion=True, rich_markup_mode="rich",
@@ -73,7 +76,15 @@ def main() -> None:
     where this is the first process of a container, which else does not hear it."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.argv[1:] = [_dashed(a) for a in sys.argv[1:]]
-    app()
+    try:
+        app()
+    except OSError as error:  # of help and version, whose output is refused before a command begins
+        told = machine_error(error)
+        if told is None:
+            raise
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # Python empties what is left into it at the end
+        Talk().error(told.message, told.hint)
+        sys.exit(told.exit_code)
 
 
 def _dashed(argument: str) -> str:
