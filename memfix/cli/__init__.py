@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import typer
 
@@ -82,7 +83,7 @@ def main() -> None:
         told = machine_error(error)
         if told is None:
             raise
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # Python empties what is left into it at the end
+        sys.stdout = Path(os.devnull).open("w")  # Python empties what is left into it at the end
         Talk().error(told.message, told.hint)
         sys.exit(told.exit_code)
 
