@@ -83,7 +83,7 @@ def main() -> None:
         told = machine_error(error)
         if told is None:
             raise
-        sys.stdout = Path(os.devnull).open("w")  # Python empties what is left into it at the end
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # Python empties what is left into it at the end
         Talk().error(told.message, told.hint)
         sys.exit(told.exit_code)
 
