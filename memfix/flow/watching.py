@@ -124,7 +124,7 @@ class ClosedLoop(Watch):
     def __call__(self) -> Decision:
         """Validate where that is due, and let the trainer go on as the validations say."""
         if not self.validations:
-            self._validate(self._targets if self._before else (), self._trainer.settings.num_validation_images)
+            self._validate(self._targets if self._before else (), 1)
             return self._follow(self._heading())
         heading, step = self._heading(), self._trainer.step
         if step in (self.validations[-1].step, self._due(heading)) or step == self._trainer.last:

@@ -7,10 +7,10 @@ from PIL import Image
 
 from memfix.models.conditioning import Conditioning
 from memfix.records import Score, Validation
-from memfix.unlearn.train.attacked import SEARCHED_AT_ONCE, AttackMonitor, ToBeNoised
+from memfix.unlearn.train.attacked import LOOKED_AT_ONCE, AttackMonitor, ToBeNoised
 
 IDS = ("a", "b")
-MANY = tuple(f"p{n:02d}" for n in range(2 * SEARCHED_AT_ONCE + 1))
+MANY = tuple(f"p{n:02d}" for n in range(2 * LOOKED_AT_ONCE + 1))
 BLACK = Image.new("RGB", (8, 8))
 
 
@@ -21,11 +21,12 @@ class Seen:
         self.plain, self.noised, self.embedded, self.whose = plain, noised, embedded, whose
         self.numbers, self.before = list[int](), list[int]()
 
-    def __call__(self, number: int, looked: Sequence[str], each: int) -> Validation:
+    def __call__(self, number: int, looked: Sequence[str], each: int, before: int) -> Validation:
         self.numbers.append(number)
+        self.before.append(before)
         return Validation(
             step=number, copies=self._copies(looked, self.plain), samples=each, drift=0.1, broken=0.0,
-            broken_targets=0.0, loss_keep=1, loss_forget=1, skew_keep=0, skew_forget=0, seconds=1,
+            broken_targets=before / 100, shapeless={looked[0]: 1}, loss_keep=1, loss_forget=1, skew_keep=0, skew_forget=0, seconds=1,
         )  # fmt: skip
 
     def sampled(
@@ -33,8 +34,7 @@ class Seen:
         given: Mapping[str, Image.Image] | None = None, before: int = 0,
     ) -> tuple[dict[str, int], list[Score]]:  # fmt: skip
         self.numbers.append(number)
-        if not given:
-            self.before.append(before)
+        self.before.append(before)
         return self._copies(looked, self.noised if given else self.embedded), []
 
     def _copies(self, looked: Sequence[str], n: int) -> dict[str, int]:
@@ -90,18 +90,23 @@ def test_a_last_look_searches_unless_the_cheap_part_sees_copies(
     assert (found.copies["a"], found.samples, times) == (copies, samples, searched)
 
 
-@pytest.mark.parametrize(("whose", "searched"), [("p16", 1), ("p08", 2), ("p00", 3), ("none", 3)])
-def test_a_last_look_searches_no_further_once_some_targets_copy(whose: str, searched: int) -> None:
-    seen, adversary = Seen(embedded=3, whose=whose), Searched()
-    order = MANY[::-1]
-    found = AttackMonitor(seen, adversary, MANY, 100, ToBeNoised(), usual=2)(7, order, 8)
-    places = [[MANY.index(i) for i in order[n : n + SEARCHED_AT_ONCE]] for n in range(0, len(order), SEARCHED_AT_ONCE)]
-    assert adversary.places == places[:searched]
-    assert (
-        seen.before == [0, SEARCHED_AT_ONCE, 2 * SEARCHED_AT_ONCE][:searched]
-    )  # so that no two targets begin at the same noise
-    assert list(found.copies) == list(order[: SEARCHED_AT_ONCE * searched])  # the others are not said to be clean
-    assert found.total == (0 if whose == "none" else 3)
+@pytest.mark.parametrize("kind", ["plain", "noised", "embedded"])
+@pytest.mark.parametrize(("whose", "looks"), [("p16", 1), ("p08", 2), ("p00", 3), ("none", 3)])
+def test_a_last_look_looks_no_further_once_some_targets_copy(kind: str, whose: str, looks: int) -> None:
+    seen, adversary = Seen(whose=whose, **{kind: 3}), Searched()
+    order, given = MANY[::-1], ToBeNoised(dict.fromkeys(MANY, BLACK), 0.125)
+    found = AttackMonitor(seen, adversary, MANY, 100, given, usual=2)(7, order, 8)
+    cheap = kind != "embedded" and whose != "none"
+    places = [[MANY.index(i) for i in order[n : n + LOOKED_AT_ONCE]] for n in range(0, len(order), LOOKED_AT_ONCE)]
+    assert adversary.places == places[: looks - cheap]
+    each = [LOOKED_AT_ONCE * n for n in range(looks) for _ in range(3)]
+    assert seen.before == each[: len(each) - cheap]  # so that no two targets begin at the same noise
+    assert list(found.copies) == list(order[: LOOKED_AT_ONCE * looks])  # the others are not said to be clean
+    assert (found.total, found.samples) == (0 if whose == "none" else 3, 24 if cheap else 32)
+    assert set(found.shapeless) == {order[LOOKED_AT_ONCE * n] for n in range(looks)}
+    sizes = [len(order[n : n + LOOKED_AT_ONCE]) for n in range(0, len(order), LOOKED_AT_ONCE)][:looks]
+    shares = [n * LOOKED_AT_ONCE * size / 100 for n, size in enumerate(sizes)]
+    assert found.broken_targets == pytest.approx(sum(shares) / sum(sizes))
 
 
 def test_on_the_way_all_targets_are_searched_at_once() -> None:

@@ -105,7 +105,7 @@ def test_after_steps_at_a_height_the_first_look_at_all_ends_nothing() -> None:
     ending = steer([first, seen(10, samples=16, p1=0, p2=0)], SETTINGS, TARGETS, before=40).ending
     assert ending is not None and ending.good and ending.step == 10
     some = steer([seen(0, samples=4, p1=0, p2=3)], SETTINGS, TARGETS, before=40)
-    assert some.looked == ("p2",)
+    assert (some.looked, some.each) == (("p2",), 1)  # on the way one sample under each attack says enough
     assert some.ending is None and some.rate == 1 and some.active == ("p1", "p2")
     clean = [seen(0, samples=4, p1=0, p2=3), seen(20, samples=4, p2=0)]
     assert steer(clean, SETTINGS, TARGETS, before=40).cooling == (20, 35)

@@ -136,7 +136,7 @@ def steer(
         ending = _ending("all steps", best, last, targets, enough, state.lost)
     copying = sum(state.shares[i] for i in left) > STAY * len(left)
     held = tuple(i for i in targets if i not in left) if before else ()
-    few = 1 if copying else each  # that nearly all still copy is seen with fewer
+    few = 1 if copying or before else each  # that nearly all still copy is seen with fewer, and an attack is a search
     return Heading(
         rate=state.rate, active=_in_turns(left, held) or (() if state.keeping else tuple(targets)),
         looked=left or _likeliest_first(validations, targets), each=few if left else CONFIRMING * each, back=back,

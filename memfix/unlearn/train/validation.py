@@ -51,14 +51,17 @@ class Monitor:
         self._range = detail_range([*before, *scores], reference_detail)
         self._loss_forget, self._loss_keep = self._losses()
 
-    def __call__(self, step: int, looked: Sequence[str] | None = None, each: int | None = None) -> Validation:
+    def __call__(
+        self, step: int, looked: Sequence[str] | None = None, each: int | None = None, before: int = 0
+    ) -> Validation:
         """What can be seen after a step, with `each` samples of the targets with these ids; of all, by default.
 
+        `before` is how many other targets were looked at after the same step.
         A disputed sample counts as a copy, since nothing may be called forgotten that a witness still sees.
         """
         started, each = time.monotonic(), each or self._settings.num_validation_images
         looked = [p.id for p in self._targets] if looked is None else looked
-        copies, scores = self.sampled(step, looked, each)
+        copies, scores = self.sampled(step, looked, each, before=before)
         now, control_scores = self._draw(self._controls, 1, 0)
         drifts = [rms_difference(a, b) for a, b in zip(self._before, now, strict=True)]
         forget, keep = self._losses()
