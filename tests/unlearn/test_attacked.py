@@ -26,7 +26,8 @@ class Seen:
         self.before.append(before)
         return Validation(
             step=number, copies=self._copies(looked, self.plain), samples=each, drift=0.1, broken=0.0,
-            broken_targets=before / 100, shapeless={looked[0]: 1}, loss_keep=1, loss_forget=1, skew_keep=0, skew_forget=0, seconds=1,
+            broken_targets=before / 100, shapeless={looked[0]: 1}, loss_keep=1, loss_forget=1,
+            skew_keep=0, skew_forget=0, seconds=1,
         )  # fmt: skip
 
     def sampled(
