@@ -125,11 +125,9 @@ def _say_counts(call: Call, result: dict[str, Any]) -> None:
     words = ", ".join(f"{result[word]:,} {word}" for word in ("new", "changed", "removed", "same"))
     call.talk.tell(f"{result['index']}: {words}")
     if result["passed_over"]:
-        from memfix.inputs.tally import PassedOver, listed
+        from memfix.inputs.tally import listed
 
         call.talk.tell(f"Passed over: {listed(result['passed_over'])}.")
-        if PassedOver.UNDESCRIBED in result["passed_over"]:
-            call.talk.warn("Frames that are not described are compared where the file is given as references itself.")
 
 
 def _show(call: Call, result: dict[str, Any]) -> None:

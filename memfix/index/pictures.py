@@ -15,7 +15,7 @@ from PIL import Image
 
 from memfix.errors import MemfixError
 from memfix.files import sha256 as file_sha256
-from memfix.inputs.inside import read
+from memfix.inputs.inside import parted, read
 from memfix.inputs.opening import further_frames, open_image, undecoded
 
 PIXELS_AT_ONCE = 1 << 25  # of one batch: 96 MiB decoded
@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 class Looked(NamedTuple):
     """A file before its picture is decoded: its hash, the pixels its header promises, why it cannot be read, and how
-    many frames are behind the first one, which alone is described."""
+    many frames are behind the first one."""
 
     sha256: str
     pixels: int
@@ -36,7 +36,8 @@ class Looked(NamedTuple):
 
 
 def examine(path: str) -> Looked:
-    """Hash a file, or a member of a tar, and read the size of its picture."""
+    """Hash a file, or a member of a tar, and read the size of its picture; of a frame, those of its whole file."""
+    path, _ = parted(path)
     try:
         inside = read(path)
         digest = file_sha256([Path(path)]) if inside is None else sha256(inside).hexdigest()

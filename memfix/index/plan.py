@@ -82,6 +82,8 @@ class Walk:
 def merge_segment(old: list[Row], walk: Walk, counts: Counts) -> Iterator[Planned]:
     """The rows of a segment and the files up to its last row: what the segment becomes."""
     for place, row in enumerate(old):
+        if row.frame:  # it comes with its file
+            continue
         while walk.head is not None and walk.head.key < row.key:
             counts.new += 1
             yield Planned(walk.pop(), None)

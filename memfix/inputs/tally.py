@@ -23,7 +23,6 @@ class PassedOver(StrEnum):
     UNREAD = "columns of tables that may hold pictures and are not read"
     LINKED = "links and sparse files in a tar"
     FRAMES = "frames and pages that are previews, broken, or of more than are looked at"
-    UNDESCRIBED = "further frames and pages, of which an index describes none"
     LARGE = "files in a tar that are too large for a picture"
     AGAIN = "pictures that were there already"
     BROKEN = "pictures that are missing or broken"
@@ -42,7 +41,6 @@ LOUD = (
     PassedOver.UNREAD,
     PassedOver.LINKED,
     PassedOver.FRAMES,
-    PassedOver.UNDESCRIBED,
     PassedOver.LARGE,
     PassedOver.UNINDEXED,
 )

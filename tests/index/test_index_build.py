@@ -69,12 +69,49 @@ def test_vectors_belong_to_their_pictures(folder: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(store.vectors(range(18))), expected, atol=1e-3, rtol=0)
 
 
-def test_frames_behind_the_first_are_told_and_not_described(folder: Path, tmp_path: Path) -> None:
-    first, *others = (Image.new("RGB", (32, 32), colour) for colour in ("red", "blue", "lime"))
-    first.save(folder / "pages.tif", save_all=True, append_images=others)
+def pages(file: Path, *colours: str) -> None:
+    first, *others = (Image.new("RGB", (32, 32), colour) for colour in colours)
+    first.save(file, save_all=True, append_images=others)
+
+
+def test_each_frame_of_its_own_has_a_vector_behind_its_file(folder: Path, tmp_path: Path) -> None:
+    pages(folder / "0/pages.tif", "red", "blue", "red", "lime")
+    pictures(folder, ["0/pages.tif!.png"], first=80)  # sorts before '#'
     done = built(folder, tmp_path / "out")
-    assert len(done.store) == 19 and done.tally.passed_over[PassedOver.UNDESCRIBED] == 2
-    assert done.tally.first[PassedOver.UNDESCRIBED] == "pages.tif"
+    store = done.store
+    assert len(store) == 22 and done.tally.passed_over == {PassedOver.AGAIN: 1}
+    first = store.find("0/pages.tif")
+    assert first is not None
+    assert [store.row(first + i).file_name for i in range(4)] == [
+        "0/pages.tif", "0/pages.tif#2", "0/pages.tif#4", "0/pages.tif!.png",
+    ]  # fmt: skip
+    assert store.find("0/pages.tif#4") == first + 2 and "0/pages.tif#3" not in store
+    blue = Originals(store).open(store.row(first + 1))
+    assert blue.getpixel((0, 0)) == (0, 0, 255)
+    torch.testing.assert_close(torch.from_numpy(store.vectors([first + 1])), Pixels()([blue]), atol=1e-3, rtol=0)
+
+
+def test_frames_stay_with_their_file_in_later_runs(folder: Path, tmp_path: Path) -> None:
+    out, counting = tmp_path / "out", Counting()
+    pages(folder / "1/pages.tif", "red", "blue", "lime")
+    built(folder, out)
+    assert built(folder, out, descriptor=counting).counts.same == 19 and counting.seen == 0
+    os.utime(folder / "1/pages.tif", ns=(1, 1))
+    pictures(folder, ["1/new.png"], first=80)
+    done = built(folder, out, descriptor=counting)
+    assert counting.seen == 1 and content(done.store) == content(built(folder, tmp_path / "anew").store)
+    pages(folder / "1/pages.tif", "red", "yellow")
+    done = built(folder, out)
+    assert len(done.store) == 21 and content(done.store) == content(built(folder, tmp_path / "other").store)
+
+
+def test_a_file_called_like_a_frame_keeps_its_name(folder: Path, tmp_path: Path) -> None:
+    pages(folder / "0/pages.tif", "red", "blue", "lime")
+    picture(80).save(folder / "0/pages.tif#2", "PNG")
+    done = built(folder, tmp_path / "out")
+    assert len(done.store) == 21 and done.tally.passed_over == {PassedOver.FRAMES: 1}
+    found = done.store.find("0/pages.tif#2")
+    assert found is not None and not done.store.row(found).frame
 
 
 def test_unreadable_pictures_are_listed_and_stop_nothing(folder: Path, tmp_path: Path) -> None:
