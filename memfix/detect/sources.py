@@ -125,8 +125,11 @@ def _counted(index: Path, tally: Tally) -> Container[str]:
 
     store = Store.open(index)
     tally.use(len(store))
-    for row in store.unreadable():
-        tally.pass_over(PassedOver.UNINDEXED, f"{row.file_name}, which {row.reason}")
+    for row in store.all_rows():
+        if row.reason:
+            tally.pass_over(PassedOver.UNINDEXED, f"{row.file_name}, which {row.reason}")
+        tally.pass_over(PassedOver.AGAIN, row.file_name, row.same_frames)
+        tally.pass_over(PassedOver.FRAMES, row.file_name, row.unused_frames)
     source = Path(store.manifest.source)
     if source.exists():
         count, first = newer(store, source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,15 +17,13 @@ from memfix.files import atomic_file, held, held_in_turn
 from memfix.index.pictures import READ_AHEAD, Looked, ahead, decoded, examine, picture_batches
 from memfix.index.plan import Counts, Plan, commit, compare, make_plan
 from memfix.index.rows import Row, as_line, write_lines
-from memfix.index.store import Store
+from memfix.index.store import Store, Vectors
 from memfix.index.walk import walk_source
 from memfix.inputs.frames import NotOwn, frames_behind
-from memfix.inputs.opening import open_image
 from memfix.inputs.tally import PassedOver, Tally
 from memfix.measures.descriptor import Descriptor
 from memfix.world import ALONE, World
 
-NOT_FINITE = "has no finite descriptor"
 OWN_RANK = "Wait for it, or give each process its own --process-index."
 
 
@@ -53,7 +51,7 @@ def build(
             tally = Tally()
             store, plan, resumed = prepare(store, source, tally)
             if plan is None:
-                counts.same = sum(segment.rows for segment in store.manifest.segments)
+                counts.same = sum(not row.frame for row in store.all_rows())
                 return Built(store, counts, True, tally)
             done, total = 0, sum(plan.pictures[name] for name in world.shard(plan.pictures))
             for more in describe(store, plan, descriptor, world, batch_size, workers, tally):
@@ -111,8 +109,8 @@ def finish(store: Store, plan: Plan) -> Store | None:
 def describe(
     store: Store, plan: Plan, descriptor: Descriptor, world: World, batch_size: int, workers: int, tally: Tally
 ) -> Iterator[int]:
-    """Build the missing segments of a rank, yielding how many further pictures are dealt with. `tally` hears of frames
-    that are no pictures of their own."""
+    """Build the missing segments of a rank, yielding how many further files are dealt with. `tally` hears of frames
+    that are not described."""
     with ThreadPoolExecutor(workers) as pool:
         for name in world.shard(plan.pictures):
             if store.file(name, ".jsonl").exists():
@@ -122,7 +120,7 @@ def describe(
 
 
 class _Segment:
-    """One segment in the making: rows, and vectors for those that are readable."""
+    """One segment in the making: rows of files, vectors for those that are readable, and the frames behind them."""
 
     def __init__(self, store: Store, plan: Plan, name: str, tally: Tally) -> None:
         self._store, self._name, self._folder = store, name, Path(store.manifest.folder)
@@ -134,10 +132,8 @@ class _Segment:
         self._rows = [planned.row for planned in self._planned]
         shape = len(self._rows), store.manifest.dimension
         self._vectors: NDArray[np.floating] = np.zeros(shape, store.manifest.precision.value)
-        self._several = list[int]()
-        """Places of files with more than one picture, of which the further ones are not described yet."""
-        self._behind: dict[int, list[tuple[Row, NDArray[np.float32]]]] = {}
-        """What comes behind the rows in these places."""
+        self._frames: dict[int, list[tuple[Row, Vectors]]] = {}
+        self._further: dict[int, int] = {}
 
     def build(self, descriptor: Descriptor, pool: Executor, batch_size: int) -> Iterator[int]:
         """Carry over what is as it was, describe the rest, write the files."""
@@ -153,10 +149,12 @@ class _Segment:
                     self._rows[i] = self._rows[i]._replace(reason=reason)
             if images:
                 self._fill([i for i, _ in images], descriptor([image for _, image in images]).numpy())
+            for i, image in images:
+                if self._further.get(i):
+                    self._describe_frames(i, image, descriptor, batch_size)
             done += len(batch)
             yield len(batch)
         yield len(open_places) - done
-        self._describe_frames(descriptor, batch_size)
         self._write()
 
     def _path(self, place: int) -> str:
@@ -165,8 +163,7 @@ class _Segment:
     def _seen(self, place: int, found: Looked) -> Row:
         """The row once its file was read."""
         row = self._rows[place] = self._rows[place]._replace(sha256=found.sha256, reason=found.reason)
-        if found.further:
-            self._several.append(place)
+        self._further[place] = found.further
         return row
 
     def _settle(self, place: int, row: Row) -> bool:
@@ -176,45 +173,49 @@ class _Segment:
             return bool(row.reason)
         assert self._base is not None
         self._vectors[place] = self._base[self._old_vector[old]]
+        before, row = self._old_rows[old], self._rows[place]
+        row = self._rows[place] = row._replace(same_frames=before.same_frames, unused_frames=before.unused_frames)
+        for at in takewhile(lambda at: self._old_rows[at].frame, range(old + 1, len(self._old_rows))):
+            vector = self._base[self._old_vector[at]].astype(np.float32)
+            self._frames.setdefault(place, []).append((row.further(self._old_rows[at].frame), vector))
         return True
 
-    def _describe_frames(self, descriptor: Descriptor, batch_size: int) -> None:
-        """Add rows for the further pictures of each file that has several, to come behind its own row."""
-        for place in self._several:
-            row = self._rows[place]
-            own = self._own_frames(row) if not row.reason else iter(())
-            while batch := list(islice(own, batch_size)):
-                described = descriptor([image for _, image in batch]).numpy()
-                finite = np.isfinite(described).all(1)
-                found = [row.behind(frame) for frame, _ in batch]
-                found = [r if well else r._replace(reason=NOT_FINITE) for r, well in zip(found, finite, strict=True)]
-                self._behind.setdefault(place, []).extend(zip(found, described, strict=True))
+    def _describe_frames(self, place: int, first: Image.Image, descriptor: Descriptor, batch_size: int) -> None:
+        """Each further frame that is a picture of its own gets a row behind that of its file."""
+        same, kept, row = 0, self._frames.setdefault(place, []), self._rows[place]
+        unused = self._further[place]
+        own = self._own_frames(place, first)
+        while batch := list(islice(own, batch_size)):
+            pictures = [(frame, found) for frame, found in batch if isinstance(found, Image.Image)]
+            same += sum(found is NotOwn.SAME for _, found in batch)
+            vectors = descriptor([image for _, image in pictures]).numpy() if pictures else np.zeros((0, 0), np.float32)
+            for (frame, _), vector in zip(pictures, vectors, strict=True):
+                if np.isfinite(vector).all():
+                    kept.append((row.further(frame), vector))
+        unused -= same + len(kept)
+        self._rows[place] = row._replace(same_frames=same, unused_frames=unused)
+        self._tally.pass_over(PassedOver.AGAIN, row.file_name, same)
+        self._tally.pass_over(PassedOver.FRAMES, row.file_name, unused)
 
-    def _own_frames(self, row: Row) -> Iterator[tuple[int, Image.Image]]:
-        """The further pictures of a file by their numbers, from 2 on; what is none of its own is counted."""
-        address = str(self._folder / row.path)
-        for name, found in frames_behind(address, open_image(address)):
-            if isinstance(found, NotOwn):
-                why = PassedOver.AGAIN if found is NotOwn.SAME else PassedOver.FRAMES
-                self._tally.pass_over(why, row.file_name)
-            else:
-                yield int(name.rpartition("#")[2]), found
+    def _own_frames(self, place: int, first: Image.Image) -> Iterator[tuple[int, Image.Image | NotOwn]]:
+        """The frames behind the first one by their numbers; one is not used where a file is called as it would be."""
+        for address, found in frames_behind(self._path(place), first):
+            yield int(address.rpartition("#")[2]), NotOwn.UNUSED if Path(address).is_file() else found
 
     def _fill(self, places: list[int], vectors: NDArray[np.float32]) -> None:
         self._vectors[places] = vectors
         for broken in np.unique(np.nonzero(~np.isfinite(vectors))[0]):
             i = places[int(broken)]
-            self._rows[i] = self._rows[i]._replace(reason=NOT_FINITE)
+            self._rows[i] = self._rows[i]._replace(reason="has no finite descriptor")
 
     def _write(self) -> None:
         """The vectors, then the rows, whose presence completes the segment."""
-        rows, vectors = list[Row](), list[NDArray[np.floating]]()
-        for i, row in enumerate(self._rows):
-            for each, vector in ((row, self._vectors[i]), *self._behind.get(i, ())):
-                rows.append(each)
-                if not each.reason:
-                    vectors.append(vector)
-        shape, kind = (len(vectors), self._store.manifest.dimension), self._vectors.dtype
+        rows, vectors, kind = list[Row](), [self._vectors[:0]], self._vectors.dtype
+        for place, row in enumerate(self._rows):
+            further = [] if row.reason else self._frames.get(place, [])
+            rows += [row, *(frame for frame, _ in further)]
+            vectors += [] if row.reason else [self._vectors[place : place + 1]]
+            vectors += [vector[None].astype(kind) for _, vector in further]
         with atomic_file(self._store.file(self._name, ".npy")) as file:
-            np.save(file, np.array(vectors, kind).reshape(shape), allow_pickle=False)
+            np.save(file, np.concatenate(vectors), allow_pickle=False)
         write_lines(self._store.file(self._name, ".jsonl"), map(as_line, rows))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from memfix.errors import MemfixError
 from memfix.index.pictures import examine
-from memfix.index.rows import Row, frame_name
+from memfix.index.rows import Row
 from memfix.index.store import Store
 from memfix.inputs.embedded import ordered_name
 from memfix.inputs.inside import container, parted
@@ -31,10 +31,9 @@ class Originals:
         """The vector of the picture at an address; `file_name` is its name in the index if it lies in a tar."""
         inside = Path(address).is_relative_to(self.folder)
         own = Path(address).relative_to(self.folder).as_posix() if inside else file_name
-        frame = parted(address)[1] + 1
-        bare, own = (name.removesuffix(f"#{frame}") for name in (file_name, own))
-        for bare_name in (bare, own, ordered_name(own)):
-            name = bare_name if frame == 1 else frame_name(bare_name, frame)
+        frame = parted(address)[1]
+        behind = f"#{frame + 1}" if frame else ""
+        for name in (file_name, own, ordered_name(own.removesuffix(behind)) + behind):
             vector = self._store.find(name)
             if vector is not None and self.address(self._store.row(vector)) == address:
                 return vector

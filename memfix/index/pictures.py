@@ -36,7 +36,7 @@ class Looked(NamedTuple):
 
 
 def examine(path: str) -> Looked:
-    """Hash a file, or a member of a tar, and read the size of its picture, the first one if it has several."""
+    """Hash a file, or a member of a tar, and read the size of its picture; of a frame, those of its whole file."""
     path, _ = parted(path)
     try:
         inside = read(path)

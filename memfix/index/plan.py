@@ -80,27 +80,18 @@ class Walk:
 
 
 def merge_segment(old: list[Row], walk: Walk, counts: Counts) -> Iterator[Planned]:
-    """The rows of a segment and the files up to its last row: what the segment becomes.
-
-    Rows of frames stay where their file is as before. Else they are found anew when it is read again.
-    """
-    as_before = False
+    """The rows of a segment and the files up to its last row: what the segment becomes."""
     for place, row in enumerate(old):
-        if row.frame:
-            if as_before:
-                counts.same += 1
-                yield Planned(row, place)
+        if row.frame:  # it comes with its file
             continue
         while walk.head is not None and walk.head.key < row.key:
             counts.new += 1
             yield Planned(walk.pop(), None)
         if walk.head is None or walk.head.key != row.key:
             counts.removed += 1
-            as_before = False
             continue
         found = walk.pop()
-        as_before = row.unchanged(found)
-        if as_before:
+        if row.unchanged(found):
             counts.same += 1
             yield Planned(row, place)
         else:
@@ -116,18 +107,13 @@ def rest(walk: Walk, counts: Counts) -> Iterator[Planned]:
 
 
 def cut(rows: Iterable[Planned], size: int) -> Iterator[list[Planned]]:
-    """Rows in pieces of `size`; the last one holds up to twice as many, so that no crumb is left.
-
-    All pictures of a file are in one piece, which may be larger for that.
-    """
+    """Rows in pieces of `size`; the last one holds up to twice as many, so that no crumb is left."""
     piece: list[Planned] = []
     for row in rows:
         piece.append(row)
-        if len(piece) >= 2 * size:
-            end = next((i for i in range(size, len(piece)) if not piece[i].row.frame), None)
-            if end is not None:
-                yield piece[:end]
-                del piece[:end]
+        if len(piece) == 2 * size:
+            yield piece[:size]
+            del piece[:size]
     if piece:
         yield piece
 
@@ -137,15 +123,9 @@ def compare(store: Store, found: Iterable[Row], counts: Counts) -> Iterator[tupl
     walk = Walk(found)
     names = [segment.name for segment in store.manifest.segments]
     for name in names:
-        before, as_before = counts.differences, list[list[Planned]]()
+        before = counts.differences
         for piece in cut(merge_segment(store.rows(name), walk, counts), store.manifest.segment_size):
-            as_before.append(piece)
-            if counts.differences != before:
-                yield from ((name, one) for one in as_before)
-                as_before.clear()
-        if counts.differences == before:
-            yield name, None
-        yield from ((name, one) for one in as_before if counts.differences != before)
+            yield name, None if counts.differences == before else piece
     yield from ((None, piece) for piece in cut(rest(walk, counts), store.manifest.segment_size))
 
 

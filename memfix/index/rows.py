@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memfix.files import atomic_file
+from memfix.inputs.inside import FRAME_OF
 
 
 class Row(NamedTuple):
     """A picture: its name, its address in the folder, what its file looked like, and why it has no vector, if so.
 
-    `text` is its caption in a tar or table; that of other pictures is read where it lies. Rows of pictures behind the
-    first one of a file follow that of the file, whose size, time and hash they have; `frame` is which of its pictures
-    one is, from 2 on.
+    `text` is its caption in a tar or table; that of other pictures is read where it lies. A further frame of a file has
+    a row of its own behind that of the file, `m.tif#2`, whose `frame` is 2.
     """
 
     file_name: str
@@ -26,31 +26,41 @@ class Row(NamedTuple):
     reason: str = ""
     text: str = ""
     frame: int = 0
-
-    def behind(self, frame: int) -> Row:
-        """The row of a further picture in the same file, from 2 on."""
-        return self._replace(
-            file_name=frame_name(self.file_name, frame), path=f"{self.path}#{frame}", frame=frame, reason=""
-        )
-
-    @property
-    def file(self) -> str:
-        """The name of the file or member that the picture is in, or of the table's cell."""
-        return self.file_name.rpartition("/")[0] if self.frame else self.file_name
+    same_frames: int = 0
+    """Of the first frame: how many behind it are the same as one before them, and have no row."""
+    unused_frames: int = 0
+    """How many are not used for another reason."""
 
     @property
     def key(self) -> list[str]:
-        """What rows are ordered by: a folder's files come where the folder does."""
-        return self.file_name.split("/")
+        """What rows are ordered by: a folder's files come where the folder does, and frames directly behind theirs."""
+        return [*self.whole.split("/"), _place(self.frame)] if self.frame else self.file_name.split("/")
+
+    @property
+    def whole(self) -> str:
+        """The name of the file or member that a picture is in."""
+        return self.file_name.removesuffix(f"#{self.frame}")
+
+    def further(self, frame: int) -> Row:
+        """The row of a frame behind this one, counted from 1."""
+        return self._replace(
+            file_name=f"{self.file_name}#{frame}", path=f"{self.path}#{frame}", frame=frame,
+            same_frames=0, unused_frames=0,
+        )  # fmt: skip
 
     def unchanged(self, other: Row) -> bool:
         """Whether both tell of the same file, as far as its address, size and time say."""
         return (self.path, self.size, self.mtime_ns) == (other.path, other.size, other.mtime_ns)
 
 
-def frame_name(file_name: str, frame: int) -> str:
-    """The name of a further picture in a file, from 2 on: it comes right behind that of the file, in order."""
-    return f"{file_name}/#{frame:06}"
+def keys_of(file_name: str) -> list[list[str]]:
+    """The keys that the row of a name may have: a file may be called like a frame of another one."""
+    frame = FRAME_OF.fullmatch(file_name)
+    return [file_name.split("/"), *([[*frame[1].split("/"), _place(int(frame[2]))]] if frame else [])]
+
+
+def _place(frame: int) -> str:
+    return f"{frame:06}"
 
 
 def write_lines(path: Path, lines: Iterable[dict[str, object]]) -> None:

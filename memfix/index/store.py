@@ -30,7 +30,7 @@ from memfix.config.choices import Precision
 from memfix.errors import MemfixError
 from memfix.files import atomic_file, held_in_turn, require_no_file
 from memfix.files import sha256 as file_sha256
-from memfix.index.rows import Row, from_line, read_lines
+from memfix.index.rows import Row, from_line, keys_of, read_lines
 from memfix.measures.descriptor import Descriptor
 
 SEGMENT_SIZE = 8192
@@ -261,7 +261,9 @@ class Store:
 
     def find(self, file_name: str) -> int | None:
         """The vector of a picture by its name; None if the index has no such picture, or none for it."""
-        key = file_name.split("/")
+        return next((found for key in keys_of(file_name) if (found := self._find(key)) is not None), None)
+
+    def _find(self, key: list[str]) -> int | None:
         segments = [place for place, segment in enumerate(self.manifest.segments) if segment.vectors]
         at = bisect_right(segments, key, key=lambda place: self._readable(place)[0].key) - 1
         if at < 0:

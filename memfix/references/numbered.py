@@ -68,10 +68,10 @@ class IndexReferences:
     def records(self, numbers: Sequence[int]) -> list[Reference]:
         """References with their captions: those in the index, else those that the indexed folder gives."""
         read = {n: self._get(n) for n in sorted(numbers)}  # in this order no segment of the index is read twice
-        files = {n: self._store.row(n).file for n in read if n < self._first}
-        texts = captions(self._originals.folder, set(files.values()))
+        whole = {n: self._store.row(n).whole for n in read if n < self._first}
+        texts = captions(self._originals.folder, set(whole.values()))
         return [
-            read[n].model_copy(update={"text": texts.get(files[n], read[n].text)}) if n < self._first else read[n]
+            read[n].model_copy(update={"text": texts.get(whole[n], read[n].text)}) if n in whole else read[n]
             for n in numbers
         ]
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -70,76 +69,49 @@ def test_vectors_belong_to_their_pictures(folder: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(store.vectors(range(18))), expected, atol=1e-3, rtol=0)
 
 
-def pages(file: Path, *colours: str) -> Path:
-    """A TIFF of pages in these colours, none of which is of any shape."""
+def pages(file: Path, *colours: str) -> None:
     first, *others = (Image.new("RGB", (32, 32), colour) for colour in colours)
     first.save(file, save_all=True, append_images=others)
-    return file
 
 
-def test_each_frame_of_its_own_is_a_picture_of_the_index(folder: Path, tmp_path: Path) -> None:
-    file = pages(folder / "1/pages.tif", "red", "blue", "red", "lime")
+def test_each_frame_of_its_own_has_a_vector_behind_its_file(folder: Path, tmp_path: Path) -> None:
+    pages(folder / "0/pages.tif", "red", "blue", "red", "lime")
+    pictures(folder, ["0/pages.tif!.png"], first=80)  # sorts before '#'
     done = built(folder, tmp_path / "out")
-    names = [f"1/pages.tif/#{n:06}" for n in (2, 4)]
-    assert len(done.store) == 21 and done.tally.passed_over == {PassedOver.AGAIN: 1}
-    originals = Originals(done.store)
-    for name, place, colour in zip(names, (2, 4), ((0, 0, 255), (0, 255, 0)), strict=True):
-        vector = done.store.find(name)
-        assert vector is not None and vector == originals.find(f"1/pages.tif#{place}", f"{file}#{place}")
-        row = done.store.row(vector)
-        assert originals.open(row).getpixel((3, 3)) == colour
-        torch.testing.assert_close(
-            torch.from_numpy(done.store.vectors([vector])), Pixels()([originals.open(row)]), atol=1e-3, rtol=0
-        )
-    keys = [row.key for row in done.store.all_rows()]
-    assert keys == sorted(keys)
+    store = done.store
+    assert len(store) == 22 and done.tally.passed_over == {PassedOver.AGAIN: 1}
+    first = store.find("0/pages.tif")
+    assert first is not None
+    assert [store.row(first + i).file_name for i in range(4)] == [
+        "0/pages.tif", "0/pages.tif#2", "0/pages.tif#4", "0/pages.tif!.png",
+    ]  # fmt: skip
+    assert store.find("0/pages.tif#4") == first + 2 and "0/pages.tif#3" not in store
+    blue = Originals(store).open(store.row(first + 1))
+    assert blue.getpixel((0, 0)) == (0, 0, 255)
+    torch.testing.assert_close(torch.from_numpy(store.vectors([first + 1])), Pixels()([blue]), atol=1e-3, rtol=0)
 
 
-def test_frames_follow_their_file(folder: Path, tmp_path: Path) -> None:
-    file = pages(folder / "1/pages.tif", "red", "blue", "lime")
-    counted = Counting()
-    first = built(folder, tmp_path / "out", descriptor=counted)
-    assert counted.seen == 21
-    again = Counting()
-    assert built(folder, tmp_path / "out", descriptor=again).counts.same == 21 and again.seen == 0
-    (folder / "0/00.png").unlink()  # another row of the same segments
-    assert len(built(folder, tmp_path / "out", descriptor=again).store) == 20 and again.seen == 0
-    os.utime(file, ns=(1, 1))
-    touched = built(folder, tmp_path / "out")
-    assert len(touched.store) == 20 and touched.counts.changed == 1
-    pages(file, "white", "black")
-    changed = built(folder, tmp_path / "out")
-    assert [r.file_name for r in changed.store.all_rows() if r.frame] == ["1/pages.tif/#000002"]
-    assert content(changed.store) == content(built(folder, tmp_path / "anew").store)
-    file.unlink()
-    assert len(built(folder, tmp_path / "out").store) == 17
-    assert len(first.store) == 21
+def test_frames_stay_with_their_file_in_later_runs(folder: Path, tmp_path: Path) -> None:
+    out, counting = tmp_path / "out", Counting()
+    pages(folder / "1/pages.tif", "red", "blue", "lime")
+    built(folder, out)
+    assert built(folder, out, descriptor=counting).counts.same == 19 and counting.seen == 0
+    os.utime(folder / "1/pages.tif", ns=(1, 1))
+    pictures(folder, ["1/new.png"], first=80)
+    done = built(folder, out, descriptor=counting)
+    assert counting.seen == 1 and content(done.store) == content(built(folder, tmp_path / "anew").store)
+    pages(folder / "1/pages.tif", "red", "yellow")
+    done = built(folder, out)
+    assert len(done.store) == 21 and content(done.store) == content(built(folder, tmp_path / "other").store)
 
 
-@pytest.mark.parametrize("colours", [3, 12])
-def test_no_cut_parts_the_pictures_of_a_file(folder: Path, tmp_path: Path, colours: int) -> None:
-    for n in range(3):
-        pages(folder / f"{n}/pages.tif", *(f"rgb({n}, {20 * i}, 255)" for i in range(colours)))
-    built(folder, tmp_path / "out")
-    for n in range(6):  # each time others are put between them
-        pictures(folder, [f"{n % 3}/p{n}.png", f"{n % 3}/q{n}.png", f"{n % 3}/z{n}.png"], first=100 + 3 * n)
-        store = built(folder, tmp_path / "out").store
-        firsts = [store.rows(segment.name)[0] for segment in store.manifest.segments]
-        assert not any(row.frame for row in firsts)
-    assert content(store) == content(built(folder, tmp_path / "anew").store)
-
-
-def test_frames_of_members_of_tars(tmp_path: Path) -> None:
-    file = pages(tmp_path / "pages.tif", "red", "blue")
-    (tmp_path / "pictures").mkdir()
-    with tarfile.open(tmp_path / "pictures/a.tar", "w") as archive:
-        archive.add(file, "one.tif")
-        (tmp_path / "one.txt").write_text("two pages")
-        archive.add(tmp_path / "one.txt", "one.txt")
-    store = built(tmp_path / "pictures", tmp_path / "out").store
-    assert [r.file_name for r in store.all_rows()] == ["a.tar/one.tif", "a.tar/one.tif/#000002"]
-    assert [r.text for r in store.all_rows()] == ["two pages"] * 2
-    assert Originals(store).open(store.row(1)).getpixel((3, 3)) == (0, 0, 255)
+def test_a_file_called_like_a_frame_keeps_its_name(folder: Path, tmp_path: Path) -> None:
+    pages(folder / "0/pages.tif", "red", "blue", "lime")
+    picture(80).save(folder / "0/pages.tif#2", "PNG")
+    done = built(folder, tmp_path / "out")
+    assert len(done.store) == 21 and done.tally.passed_over == {PassedOver.FRAMES: 1}
+    found = done.store.find("0/pages.tif#2")
+    assert found is not None and not done.store.row(found).frame
 
 
 def test_unreadable_pictures_are_listed_and_stop_nothing(folder: Path, tmp_path: Path) -> None:

@@ -56,6 +56,16 @@ def test_captions_come_from_the_table_of_the_folder(references: IndexReferences)
     ]  # fmt: skip
 
 
+def test_frames_have_the_caption_of_their_file_and_are_opened_as_such(tmp_path: Path) -> None:
+    (folder := tmp_path / "set").mkdir()
+    picture(0).save(folder / "m.tif", save_all=True, append_images=[picture(1)])
+    (folder / "m.txt").write_text("an owl\n")
+    store = Store.create(tmp_path / "index", folder, Pixels(), Precision.FLOAT32)
+    references = IndexReferences(build(store, folder, Pixels(), ALONE, workers=1).store, Pixels(), [])
+    assert [(r.file_name, r.text) for r in references.records([0, 1])] == [("m.tif", "an owl"), ("m.tif#2", "an owl")]
+    assert references.open([1])[0].tobytes() == picture(1).tobytes()
+
+
 def test_captions_of_tables_and_tars_are_in_the_index(tmp_path: Path) -> None:
     (folder := tmp_path / "set").mkdir()
     table(folder / "a.parquet", [0, 1])
