@@ -148,7 +148,7 @@ def load_single_file(
     found = contents(file)
     pipe = _build(file, found, found.prediction or EPSILON, donors, config)
     reader = XLReader(pipe, LatentSpace(pipe)) if found.family == "xl" else TextReader(pipe)
-    asked = asked_prediction(pipe, reader.encode([""]))
+    asked = asked_prediction(pipe, reader.encode([None]))
     if asked is None and found.prediction != V:  # what is said to be V may be untrained, which `doubt` tells
         raise MemfixError(
             f"The network of {file} answers noise neither as one of '{EPSILON}' nor as one of '{V}' does: its weights "
