@@ -189,7 +189,7 @@ def test_screen_ranks_by_what_the_page_tells(run_example: Any) -> None:
             pulls = []
             for seed in sampling.seeds:
                 x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
-                told, untold = (model.denoiser.predict(x, time, model.text.encode([t])) for t in (text, ""))
+                told, untold = (model.denoiser.predict(x, time, model.text.encode([t])) for t in (text, None))
                 pulls.append(float((told - untold).norm()))
             wanted.append(max(pulls))
     torch.testing.assert_close(found, torch.tensor(wanted), rtol=1e-4, atol=1e-6)
@@ -210,7 +210,7 @@ def test_attack_brings_back_what_the_plain_prompt_does_not_show(run_example: Any
     [attack] = attack_table.get_attacks(RecheckSettings(attacks="faded"))
     model, tiled = tiny_model(), get_measure("tiled_l2")
     bench = Bench(model, SETTINGS, lambda one, other: False, {}, [], samples=2, seed=900)
-    own, empty = (model.text.encode([text]) for text in ("owl", ""))
+    own, empty = (model.text.encode([text]) for text in ("owl", None))
     halfway = replace(own, tokens=(own.tokens + empty.tokens) / 2)
     plan = plan_samples([Prompt(id="p", text="owl")], [901], steps=2, guidance=3.0)
     drawn = {"r.png": model.sample(plan, "no", {("p", "same"): halfway})[0], "clean.png": picture(7)}

@@ -45,7 +45,7 @@ class SeedSearch:
         course = model.course([*seeds] * len(prompts), steps)
         if self._unguided is None:
             own = course.latents[: len(seeds)]
-            nothing = model.text.encode([""]).expand(len(own))
+            nothing = model.text.encode([None]).expand(len(own))
             self._unguided = model.denoiser.predict(own, course.time, nothing)
         without = self._unguided.repeat(len(prompts), 1, 1, 1)
         with_prompt = model.denoiser.predict(course.latents, course.time, told)

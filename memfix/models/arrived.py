@@ -22,8 +22,10 @@ ROW_LENGTHS = "lora_magnitude_vector"
 CHECK = "and check the diffusers and peft versions with 'memfix doctor'."
 GIVE_KNOWN = (
     "Give the model it was made for. If that is this one, save it in the names of diffusers, peft, kohya's scripts, "
-    "LyCORIS or ComfyUI, which are known."
+    "LyCORIS or ComfyUI, which are known; or, if only those few names are no layer's, take them out of the file. "
+    "None is passed over, since another model than the file was made for would be looked at."
 )
+LISTED = 3  # names of weights, in a message
 OLD_ROOT = "text_model."
 """Begins names of layers of the text encoder in files; newer transformers leave it out."""
 
@@ -56,7 +58,7 @@ def require_complete(
     since adapters come under several naming schemes. What is left on the meta device has a layer that the file names,
     but no weights. unknown: names of the file that are those of no layer.
     """
-    why = f", and no layer of the model is called as {min(unknown)}" if unknown else ""
+    why = f", and no layer of the model is called as {listed_names(unknown)}" if unknown else ""
     for of_texts in (False, True):
         own = _contents(value for key, value in held.items() if key.startswith(TEXT_PREFIXES) is of_texts)
         there = _contents(
@@ -77,6 +79,12 @@ def require_complete(
             f"Of {_count(own):,} weights{where} in {path} only {_count(own & there):,} were taken up{why}.",
             GIVE_KNOWN if unknown else f"Give the model it was made for, {CHECK}",
         )
+
+
+def listed_names(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - LISTED
+    return ", ".join(sorted(names)[:LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 Content = tuple[int, str]

@@ -88,11 +88,11 @@ def _together(make: Callable[..., torch.Tensor], *several: Conditioning) -> Cond
 class Texts:
     """The conditioning of texts that are asked for again and again, kept on the CPU."""
 
-    def __init__(self, texts: Iterable[str], rows: Conditioning, device: torch.device) -> None:
-        """rows: one for each text; device: where they are wanted."""
+    def __init__(self, texts: Iterable[str | None], rows: Conditioning, device: torch.device) -> None:
+        """rows: one for each text, None for no prompt; device: where they are wanted."""
         self._place = {text: i for i, text in enumerate(texts)}
         self._rows, self._device = rows.to("cpu"), device
 
-    def stack(self, texts: Iterable[str]) -> Conditioning:
+    def stack(self, texts: Iterable[str | None]) -> Conditioning:
         """A row for each text, [n]. Raises KeyError for one that is not kept."""
         return self._rows.pick(torch.tensor([self._place[text] for text in texts], dtype=torch.long)).to(self._device)

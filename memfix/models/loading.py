@@ -32,7 +32,7 @@ from memfix.models.inversion import Inversion, add_embeddings
 from memfix.models.lora import Adapter
 from memfix.models.model import DiffusionModel
 from memfix.models.probe import EPSILON, V
-from memfix.models.samplers import keep_zero_snr
+from memfix.models.samplers import SOME_STEPS, keep_zero_snr, unfit
 from memfix.models.text import bound_texts
 from memfix.models.xl import XLModel
 from memfix.offline import can_be_reached, is_offline
@@ -42,7 +42,6 @@ FAMILIES: dict[type[Any], Callable[[Any], DiffusionModel]] = {
     StableDiffusionPipeline: DiffusionModel, StableDiffusionXLPipeline: XLModel,
 }  # fmt: skip
 """Class of a pipeline → what makes a model of it."""
-FEW = 10  # steps, of which the first one is looked at
 NAMES = "Give a diffusers folder, a .safetensors file or a hub id."
 NAMING = "-m MODEL, MEMFIX_MODEL, or model under [detect] in the file of --config"
 Size = Callable[[tuple[int, int]], tuple[int, int]]
@@ -301,6 +300,12 @@ def _check_noise(pipe: Any, name: str) -> None:
             "(betas) are supported.",
             "Give a model of Stable Diffusion 1, 2 or XL, with a scheduler such as DDIMScheduler.",
         )
+    if why := unfit(pipe.scheduler):
+        raise MemfixError(
+            f"{name} has a {kind}, which {why}.",
+            "Give the model the scheduler that its pictures are drawn with, such as DDIMScheduler: scheduler/ and "
+            "model_index.json.",
+        )
     if config.get("prediction_type", "epsilon") not in PREDICTIONS:
         raise MemfixError(
             f"{name} predicts '{config.prediction_type}' (prediction_type of its scheduler); so far only "
@@ -319,7 +324,7 @@ def _check_noise(pipe: Any, name: str) -> None:
 def _begins_without_signal(pipe: Any) -> bool:
     """Whether its sampler divides by the signal where there is none."""
     signals = pipe.scheduler.alphas_cumprod
-    first = round(float(sampler(pipe, FEW).timesteps.max()))
+    first = round(float(sampler(pipe, SOME_STEPS).timesteps.max()))
     return float(signals[min(first, len(signals) - 1)]) == 0
 
 

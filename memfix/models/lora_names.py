@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from memfix.errors import MemfixError
-from memfix.models.arrived import GIVE_KNOWN, ROW_LENGTHS
+from memfix.models.arrived import GIVE_KNOWN, ROW_LENGTHS, listed_names
 
 TOOL_PREFIXES = {
     "unet": ("unet_", "lora_unet_", "lycoris_unet_", "diffusion_model_", "model_diffusion_model_", ""),
@@ -75,7 +75,8 @@ def _ending(layer: str, side: str | None, alpha: str | None) -> str:
 
 def unknown_names(file: Path, names: Sequence[str]) -> MemfixError:
     """What to say of a LoRA with names that neither memfix nor loaders know."""
-    return MemfixError(f"LoRA {file} cannot be read: no layer of the model is called as {min(names)}.", GIVE_KNOWN)
+    what = f"no layer of the model is called as {listed_names(names)}"
+    return MemfixError(f"LoRA {file} cannot be read: {what}.", GIVE_KNOWN)
 
 
 def _spellings(parts: Mapping[str, nn.Module]) -> Iterator[tuple[str, str]]:

@@ -88,7 +88,7 @@ class DiffusionModel:
     def asked_prediction(self) -> str | None:
         """What its network predicts by its answers to noise; see `probe`."""
         with self.denoiser.as_held():
-            return asked_prediction(self._pipe, self.text.encode([""]))
+            return asked_prediction(self._pipe, self.text.encode([None]))
 
     def ill_sampled(self, name: str, steps: int, guidance: float, adapters: Iterable[Path] = ()) -> str:
         """Why samples of these steps and guidance are not what its users see; empty where nothing speaks for that.
@@ -268,9 +268,9 @@ class DiffusionModel:
 
     def _told(self, batch: Sequence[Sample], instead: Instead) -> dict[str, Any]:
         """What a pipeline is called with, whatever it starts from."""
-        rows = self.text.keep([*(s.text for s in batch), ""])
+        rows = self.text.keep([*(s.text for s in batch), None])
         own = [instead.get((s.prompt_id, s.condition)) or rows.stack([s.text]) for s in batch]
-        told, without = Conditioning.cat([row.to(self.device) for row in own]), rows.stack([""] * len(batch))
+        told, without = Conditioning.cat([row.to(self.device) for row in own]), rows.stack([None] * len(batch))
         whole = {"pooled_prompt_embeds": told.pooled, "negative_pooled_prompt_embeds": without.pooled}
         return {
             "prompt_embeds": told.tokens,

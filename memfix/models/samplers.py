@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from diffusers import (
     DDIMScheduler,
+    DDPMScheduler,
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     StableDiffusionPipeline,
@@ -25,6 +28,28 @@ SAMPLERS: dict[str, Callable[[Any], Any]] = {
 
 ZERO_SNR = "rescale_betas_zero_snr"
 """The setting of a scheduler whose noise ends in noise alone (zero terminal SNR)."""
+
+
+STEP_TAKES = {"self", "model_output", "timestep", "sample"}
+"""What every pipeline that draws pictures of texts gives to a step of its sampler."""
+SOME_STEPS = 10  # of which a sampler is asked where it begins
+
+
+def unfit(scheduler: Any) -> str:
+    """Why a scheduler draws no pictures of noise under the noise that its betas say, as a half-sentence; empty where it
+    does. It is what a tool leaves that inverted pictures or filled in parts of them."""
+    begun = copy.deepcopy(scheduler)
+    begun.set_timesteps(SOME_STEPS)
+    if float(begun.timesteps[0]) < float(begun.timesteps[-1]):
+        return "goes from pictures to noise (an inverse scheduler), and draws none"
+    taken = inspect.signature(type(scheduler).step).parameters.values()
+    needed = [p.name for p in taken if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    if lacking := [name for name in needed if name not in STEP_TAKES]:
+        return f"takes its steps only with {' and '.join(lacking)}, which texts do not give"
+    said = DDPMScheduler.from_config(scheduler.config).alphas_cumprod
+    if not torch.allclose(scheduler.alphas_cumprod.cpu().float(), said, atol=1e-4):
+        return "draws with other noise than its betas say"
+    return ""
 
 
 def keep_zero_snr(pipe: Any) -> str:

@@ -40,6 +40,9 @@ FAMILY_OF_KIND = {"v1": "sd1", "v2": "sd2", "xl_base": "xl"}
 """What diffusers calls the kinds of files that are supported → family; it takes files of unknown kinds for v1."""
 EDM = "edm_vpred."
 """Begins the names of what a file says of such noise; the network's own weights look like those of XL."""
+V_MARK, ZERO_SNR_MARK = "v_pred", "ztsnr"
+"""Names that files of NoobAI's kind have among their weights, most of them both. The second one alone says nothing of
+what the network predicts."""
 LORA_WORDS = ("lora_down", "lora_up", "lora_A", "lora_B", "hada_", "lokr_")
 OTHERS = {
     "xl_refiner": "the refiner of Stable Diffusion XL", "playground-v2-5": "Playground 2.5",
@@ -80,8 +83,8 @@ def contents(file: Path) -> Contents:
     parts |= {SECOND_ENCODER: (OPEN_CLIP_OF_XL,)} if family == "xl" else {}
     lacks = tuple(part for part, prefixes in parts.items() if not any(key.startswith(prefixes) for key in shapes))
     return Contents(
-        family, V if "v_pred" in shapes else told, _size(metadata.get("modelspec.resolution", "")), lacks,
-        tuple(shapes), "ztsnr" in shapes,
+        family, V if V_MARK in shapes else told, _size(metadata.get("modelspec.resolution", "")), lacks,
+        tuple(shapes), ZERO_SNR_MARK in shapes,
     )  # fmt: skip
 
 
@@ -145,7 +148,7 @@ def load_single_file(
     found = contents(file)
     pipe = _build(file, found, found.prediction or EPSILON, donors, config)
     reader = XLReader(pipe, LatentSpace(pipe)) if found.family == "xl" else TextReader(pipe)
-    asked = asked_prediction(pipe, reader.encode([""]))
+    asked = asked_prediction(pipe, reader.encode([None]))
     if asked is None and found.prediction != V:  # what is said to be V may be untrained, which `doubt` tells
         raise MemfixError(
             f"The network of {file} answers noise neither as one of '{EPSILON}' nor as one of '{V}' does: its weights "
@@ -159,6 +162,15 @@ def load_single_file(
         raise MemfixError(
             f"{file} says that it predicts '{found.prediction}', but its network answers as one of '{asked}' does.",
             "Correct modelspec.prediction_type in its metadata.",
+        )
+    if found.zero_snr and pipe.scheduler.config.prediction_type == EPSILON:
+        raise MemfixError(
+            f"{file} is marked as trained down to noise alone ({ZERO_SNR_MARK}), but not as one of '{V}' ({V_MARK}), "
+            f"and its network answers as one of '{EPSILON}' does, which says nothing of a picture there. User "
+            f"interfaces do not agree on what noise it is then drawn with.",
+            f"Take {ZERO_SNR_MARK} out of the file if it was trained on the usual noise, as ComfyUI takes it; else "
+            "give a folder of diffusers whose scheduler says how it is drawn (rescale_betas_zero_snr, "
+            "timestep_spacing).",
         )
     return pipe
 

@@ -34,21 +34,25 @@ class TextReader:
     def __init__(self, pipe: StableDiffusionPipeline | StableDiffusionXLPipeline) -> None:
         self._pipe = pipe
 
-    def encode(self, texts: Sequence[str]) -> Conditioning:
-        """What the denoiser is told of each text, a row a text, on the device; one that comes again is encoded once."""
+    def encode(self, texts: Sequence[str | None]) -> Conditioning:
+        """What the denoiser is told of each text, a row a text, on the device; one that comes again is encoded once.
+
+        None is no prompt, as guidance asks beside a prompt. Some models tell it from an empty one.
+        """
         return self.keep(texts).stack(texts)
 
     @torch.no_grad()
-    def keep(self, texts: Iterable[str]) -> Texts:
+    def keep(self, texts: Iterable[str | None]) -> Texts:
         """The same of all texts, to be asked for later by text; one text or more."""
         different = list(dict.fromkeys(texts))
         rows = [self._encode(different[i : i + BATCH]) for i in range(0, len(different), BATCH)]
         return Texts(different, Conditioning.cat(rows), self._pipe.device)
 
-    def _encode(self, texts: list[str]) -> Conditioning:
+    def _encode(self, texts: Sequence[str | None]) -> Conditioning:
         """On the CPU."""
+        read = [text or "" for text in texts]
         embeds, _ = self._pipe.encode_prompt(
-            texts, self._pipe.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+            read, self._pipe.device, num_images_per_prompt=1, do_classifier_free_guidance=False
         )
         return Conditioning(embeds.float().cpu())
 

@@ -32,7 +32,7 @@ class Pull:
 
     def __init__(self, model: DiffusionModel, prompts: Sequence[str], each: int) -> None:
         self._model = model
-        told = model.text.encode([*prompts, ""])
+        told = model.text.encode([*prompts, None])
         with_prompt, without = told.pick(slice(-1)).repeat_interleave(each), told.pick(slice(-1, None))
         self._told = Conditioning.cat([with_prompt, without.expand(len(with_prompt))])
 

@@ -28,11 +28,12 @@ class XLReader(TextReader):
         super().__init__(pipe)
         self._latents = latents
 
-    def _encode(self, texts: list[str]) -> Conditioning:
-        """On the CPU. The empty text stands for no prompt, which the pipeline itself tells by zeros."""
-        told = self._read(texts)
+    def _encode(self, texts: Sequence[str | None]) -> Conditioning:
+        """On the CPU. No prompt is told by zeros if the model's index says so (force_zeros_for_empty_prompt); an empty
+        one is read like any other text, as by the pipeline itself."""
+        told = self._read([text or "" for text in texts])
         if self._pipe.config.force_zeros_for_empty_prompt:
-            worded = torch.tensor([bool(text) for text in texts])
+            worded = torch.tensor([text is not None for text in texts])
             nothing = Conditioning(*(torch.zeros_like(part) for part in told.parts()))
             told = replace(told.where(worded, nothing), time_ids=told.time_ids)
         return told

@@ -62,7 +62,8 @@ def reword(
 
 def the_edit(model: DiffusionModel, applied: Mapping[str, str], others: Iterable[str]) -> ContextEdit:
     """Solve for the edit that makes each text of `applied` read like its wording."""
-    known, anything = sorted({*others, ""} - applied.keys()), random_texts(model.text.vocabulary)
+    known = [None, *sorted({*others} - {"", *applied})]
+    anything = random_texts(model.text.vocabulary)
     rows = model.text.keep([*applied, *applied.values(), *known, *anything])
     return solve(*(rows.stack(texts).tokens.cpu() for texts in (applied, applied.values(), known, anything)))
 

@@ -44,7 +44,7 @@ def descent(subject: Subject) -> Iterator[torch.Tensor]:
         return network(course.latents, course.time, one.expand(len(seeds)))
 
     with torch.no_grad():
-        without = predict(model.text.encode([""]))
+        without = predict(model.text.encode([None]))
     for _ in range(max(DESCENT)):
         score = (predict(replace(told, tokens=moved)) - without).square().flatten(1).sum(1).mean()
         (moved.grad,) = torch.autograd.grad(score, [moved])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from memfix import flow
 from memfix.config.unlearn import UnlearnSettings
@@ -15,9 +15,9 @@ from memfix.console import Talk
 from memfix.errors import MemfixError
 from memfix.flow.detection import Detection
 from memfix.flow.new_weights import NewWeights
-from memfix.models import single_file
+from memfix.models import loading, single_file
 from memfix.run.folder import Run
-from tests.conftest import tiny_pipeline
+from tests.conftest import tiny_pipeline, tiny_xl
 from tests.detected import FEW, detected_run
 from tests.original_layout import original_state, save_original
 from tests.processes import memfix
@@ -112,6 +112,27 @@ def test_a_file_in_the_layout_of_the_users_own(
     (tmp_path / "own.safetensors").write_bytes((tmp_path / "new.safetensors").read_bytes())
     with pytest.raises(MemfixError, match="weights of the model changed"):
         flow.export(run, "checkpoint", tmp_path / "again.safetensors", QUIET)
+
+
+@pytest.mark.parametrize(("weights", "dora"), [("lora", False), ("lora", True), ("full", False)])
+def test_a_file_of_xl_in_the_layout_of_the_users_own(
+    reference_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str, dora: bool
+) -> None:
+    """With both encoders, marks of velocity and zero terminal SNR, as it was; read again, it answers as the run's."""
+    pipe = tiny_xl("v_prediction", layers=10)
+    pipe.save_pretrained(tmp_path / "configs/xl")
+    monkeypatch.setattr(single_file, "CONFIGS", tmp_path / "configs")
+    monkeypatch.setattr(single_file, "XL_WIDTH", 16 + 24)
+    marks = {"v_pred": torch.ones(1), "ztsnr": torch.ones(1)}
+    save_file(original_state(pipe) | marks, tmp_path / "own.safetensors")
+    run = unlearned(tmp_path, tmp_path / "own.safetensors", reference_folder, weights, dora)
+    wanted = new_weights(run)
+    flow.export(run, "checkpoint", tmp_path / "new.safetensors", QUIET)
+    pipe.unet.load_state_dict(wanted)
+    alike(load_file(tmp_path / "new.safetensors"), original_state(pipe) | marks, rtol=1e-3)
+    again = loading.load(loading.locate(str(tmp_path / "new.safetensors")))
+    alike(dict(again.denoiser.module.state_dict()), wanted, rtol=1e-3)
+    assert again.schedule.prediction_type == "v_prediction"
 
 
 @pytest.mark.slow

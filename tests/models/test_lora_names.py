@@ -1,5 +1,6 @@
 """LoRAs in the names of many tools: each changes the same layers by the same numbers, or is refused by name."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,29 @@ def test_names_that_nobody_knows_are_told_with_those_that_are_known(model_folder
     with pytest.raises(MemfixError, match=r"no layer of the model is called as net\.q\.lora_A\.weight") as told:
         loading.load(loading.locate(str(model_folder))).adapters.fuse(tmp_path / "x.safetensors")
     assert "ComfyUI" in told.value.hint
+
+
+@pytest.mark.parametrize("between", [".", "_"])
+@pytest.mark.parametrize(
+    "stray",
+    [
+        {"lora_key": (3,)}, {"lora_unet_foo.lora_down.weight": (2, 8)}, {"lora_unet_foo.alpha": ()},
+        {"lora_unet_foo.lora_down.weight": (2, 8), "lora_unet_foo.lora_up.weight": (8, 2)},
+        {"lora_te_text_model_encoder_layers_9_mlp_fc1.lora_down.weight": (2, 16)},
+        {f"lora_unet_foo{i}.lora_up.weight": (8, 2) for i in range(5)},
+    ],
+)  # fmt: skip
+def test_a_file_with_some_names_of_no_layer_is_refused_by_these_names(
+    model_folder: Path, tmp_path: Path, between: str, stray: dict[str, tuple[int, ...]]
+) -> None:
+    """Whether the rest is in the names of kohya's scripts or in those of diffusers; some tools leave them out."""
+    model = loading.load(loading.locate(str(model_folder)))
+    layer = {".": "unet.conv_in.", "_": "lora_unet_conv_in."}[between]
+    state = {f"{layer}{KOHYA[0]}": torch.ones(2, 4, 3, 3), f"{layer}{KOHYA[1]}": torch.ones(8, 2, 1, 1)}
+    save_file(state | {name: torch.ones(shape) for name, shape in stray.items()}, tmp_path / "x.safetensors")
+    with pytest.raises(MemfixError, match=re.escape(min(stray))) as told:
+        model.adapters.fuse(tmp_path / "x.safetensors")
+    if len(stray) > 3:
+        assert "and 2 more" in str(told.value)
+    if min(stray) != "lora_unet_foo.alpha":
+        assert "take them out of the file" in told.value.hint

@@ -7,16 +7,21 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    CogVideoXDDIMScheduler,
+    DDIMInverseScheduler,
     DDIMScheduler,
+    DPMSolverMultistepInverseScheduler,
     DPMSolverMultistepScheduler,
     HeunDiscreteScheduler,
     LMSDiscreteScheduler,
     PNDMScheduler,
+    RePaintScheduler,
     StableDiffusionPipeline,
 )
 from PIL import Image
 from safetensors.torch import save_file
 
+from memfix.errors import MemfixError
 from memfix.models import loading, single_file
 from memfix.models.model import DiffusionModel
 from memfix.models.samplers import ZERO_SNR
@@ -84,3 +89,20 @@ def test_a_file_that_is_marked_so_is_drawn_down_to_noise_alone(tmp_path: Path, m
     model = loading.load(loading.locate(str(file)))
     assert any("PNDMScheduler" in told for told in model.remarks)
     assert float(model._pipe.scheduler.alphas_cumprod[-1]) == 0 and model.timesteps(4)[0] == 999
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (DDIMInverseScheduler, "goes from pictures to noise"),
+        (DPMSolverMultistepInverseScheduler, "goes from pictures to noise"),
+        (RePaintScheduler, "takes its steps only with original_image and mask"),
+        (CogVideoXDDIMScheduler, "draws with other noise than its betas say"),
+    ],
+)
+def test_a_scheduler_that_draws_no_pictures_of_texts_is_refused_by_name(tmp_path: Path, kind: type, why: str) -> None:
+    pipe = tiny_pipeline()
+    pipe.register_modules(scheduler=kind.from_config(pipe.scheduler.config))
+    pipe.save_pretrained(tmp_path)
+    with pytest.raises(MemfixError, match=f"has a {kind.__name__}, which {why}"):
+        loading.load(loading.locate(str(tmp_path)))

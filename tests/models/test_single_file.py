@@ -194,6 +194,22 @@ def test_a_network_that_gives_back_what_noise_hides_is_one_of_velocity_and_users
         single_file.load_single_file(file, {}, model_folder)
 
 
+@pytest.mark.parametrize("told", [None, {"modelspec.prediction_type": "epsilon"}])
+def test_noise_alone_without_a_word_of_velocity_is_left_to_the_network_and_refused_for_one_of_noise(
+    model_folder: Path, tmp_path: Path, told: dict[str, str] | None
+) -> None:
+    """Files that are marked by `ztsnr` but not by `v_pred`: tools draw those of ε with one noise or another."""
+    bundled, velocity = tmp_path / "d.safetensors", tmp_path / "v.safetensors"
+    mark = {"ztsnr": torch.ones(1)}
+    save_file(original_state(loading.load(loading.locate("demo"))._pipe) | mark, bundled, told)
+    with pytest.raises(MemfixError, match=r"\(ztsnr\), but not as one of 'v_prediction' \(v_pred\)") as caught:
+        single_file.load_single_file(bundled, {}, MODEL)
+    assert "Take ztsnr out" in caught.value.hint
+    save_file(original_state(of_velocity()) | mark, velocity)
+    config = single_file.load_single_file(velocity, {}, model_folder).scheduler.config
+    assert config.prediction_type == "v_prediction" and config.rescale_betas_zero_snr
+
+
 @pytest.mark.parametrize("said", [None, "epsilon"])
 def test_a_network_that_answers_as_neither_is_refused(model_folder: Path, tmp_path: Path, said: str | None) -> None:
     """An untrained one, and a trained one that lost the scales of some weights."""

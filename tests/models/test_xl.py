@@ -84,6 +84,19 @@ def test_a_prompt_that_zeros_do_not_stand_for_is_encoded(
     assert np.array_equal(pixels(model.sample(PLAN, "no")), drawn_alone(alone, PLAN))
 
 
+@pytest.mark.parametrize("zeros", [True, False])
+def test_an_empty_prompt_is_read_as_diffusers_does_and_is_not_the_same_as_none(
+    alone: StableDiffusionXLPipeline, tmp_path: Path, zeros: bool
+) -> None:
+    """Nothing is told beside a prompt, by zeros if the index says so; an empty prompt is a text."""
+    alone.register_to_config(force_zeros_for_empty_prompt=zeros)
+    alone.save_pretrained(tmp_path)
+    model = loading.load(loading.locate(str(tmp_path)), lambda own: (HEIGHT, WIDTH))
+    plan = plan_samples([Prompt(id="p", text="")], [3, 4], steps=4, guidance=3.0)
+    assert np.array_equal(pixels(model.sample(plan, "no")), drawn_alone(alone, plan))
+    assert model.text.encode([""]).equals(model.text.encode([None])).tolist() == [not zeros]
+
+
 def test_samples_from_pictures_are_those_of_diffusers(model: DiffusionModel, alone: StableDiffusionXLPipeline) -> None:
     own = StableDiffusionXLImg2ImgPipeline(**alone.components, add_watermarker=False)
     own.set_progress_bar_config(disable=True)
@@ -96,7 +109,7 @@ def test_samples_from_pictures_are_those_of_diffusers(model: DiffusionModel, alo
 
 
 def test_a_denoiser_is_told_what_the_pipeline_tells_it(model: DiffusionModel, alone: StableDiffusionXLPipeline) -> None:
-    told = model.text.encode([*TEXTS, ""])
+    told = model.text.encode([*TEXTS, None])
     tokens, without, pooled, no_pooled = alone.encode_prompt(TEXTS)
     assert [tuple(part.shape) for part in told.parts()] == [(3, TOKENS, 40), (3, 12), (3, 6)]
     assert told.pooled is not None and told.time_ids is not None

@@ -6,8 +6,9 @@ import torch
 
 from memfix.models import loading
 from memfix.records import Pair, Side
+from memfix.unlearn.data.bank import Target
 from memfix.unlearn.data.draws import Draw
-from memfix.unlearn.data.encode import build_bank, encode_pairs
+from memfix.unlearn.data.encode import build_bank, encode_pairs, with_texts
 from tests.conftest import picture
 
 
@@ -37,3 +38,11 @@ def test_one_picture_of_each_prior_text_comes_without_text_too(model_folder: Pat
     assert told.draw(Draw(), 4, 0, 0.5, (0, 10)).reworded.all()  # the wording is among the texts that are encoded
     texts = [text for text, _ in build_bank(model, given, [*latents, torch.zeros_like(latents[0])]).prior]
     assert texts.count("") == 1
+
+
+def test_an_item_without_text_is_told_what_guidance_asks_beside_a_prompt(xl_folder: Path) -> None:
+    """Zeros, by the index of this model, which an empty prompt is not told by."""
+    model, latent = loading.load(loading.locate(str(xl_folder))), torch.zeros(4, 8, 8)
+    bank = with_texts(model, [Target("disc", [latent], [latent])], [("", latent)])
+    told = bank.draw(Draw(), 1, 1, 0.5, (0, 10)).prior.conditioning
+    assert told is not None and told.equals(model.text.encode([None])).all() and not told.tokens.any()

@@ -40,7 +40,7 @@ class Words:
         return Conditioning(torch.stack(rows) if rows else torch.empty(0, 3, WIDTH))
 
     def __getitem__(self, text: str) -> torch.Tensor:
-        return torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(sum(map(ord, text))))
+        return torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(sum(map(ord, text or ""))))
 
 
 class Net(nn.Module):

@@ -147,8 +147,9 @@ class Target:
 
 
 class Picked(NamedTuple):
-    """A picture for an item: its text, its latent, and what the network is told of its size and crop; None for that of
-    pictures that the model draws itself. `wording` is the text that it was drawn under, if that is another one."""
+    """A picture for an item: its text, empty for no prompt; its latent; and what the network is told of its size and
+    crop, None for that of pictures that the model draws itself. `wording` is the text that it was drawn under, if that
+    is another one."""
 
     text: str
     latent: torch.Tensor
@@ -159,7 +160,7 @@ class Picked(NamedTuple):
 class TextStore(Protocol):
     """What a network is told of texts, a row a text."""
 
-    def stack(self, texts: Iterable[str]) -> Conditioning:
+    def stack(self, texts: Iterable[str | None]) -> Conditioning:
         """[n], also where there is none."""
         ...
 
@@ -304,7 +305,7 @@ class Bank:
         """What the network is told of each; None without prompts."""
         if self.texts is None:
             return None
-        return self.texts.stack(item.text for item in drawn).framed([item.frame for item in drawn])
+        return self.texts.stack(item.text or None for item in drawn).framed([item.frame for item in drawn])
 
 
 def _pick(generator: torch.Generator, n: int) -> int:

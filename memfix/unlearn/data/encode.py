@@ -60,7 +60,7 @@ def build_bank(model: DiffusionModel, pairs: Sequence[Pair], latents: Sequence[t
 
 
 def _without_text(prior: Sequence[Picked]) -> list[Picked]:
-    """One picture of each text under the empty prompt, which guidance asks beside every other one."""
+    """One picture of each text without a prompt, as guidance asks beside every other one."""
     firsts = {item.text: item for item in reversed(prior)}.values()
     return [item._replace(text="") for item in firsts] if all(item.text for item in prior) else []
 
@@ -71,5 +71,5 @@ def with_texts(
 ) -> Bank:  # fmt: skip
     """A bank of latents, with what the model makes of all their texts, and its noise."""
     worded = [w for t in targets for w in (*t.anchors, *t.wordings) if w is not None]
-    texts = [*(t.text for t in targets), *worded, *(text for text, _ in prior), ""]
+    texts = [*(t.text for t in targets), *worded, *(text or None for text, _ in prior), None]
     return Bank(targets, prior, model.text.keep(texts), model.schedule, frames)

@@ -17,7 +17,7 @@ CHUNK = 64
 def given_to_keep(
     pairs: Sequence[Pair], given: Sequence[Reference], judge: Judge, margin: float | None, talk: Talk
 ) -> list[Pair]:
-    """Keep pairs of the user's pictures under their captions, or under the empty prompt where they have none.
+    """Keep pairs of the user's pictures under their captions, or without a prompt where they have none.
 
     A picture whose caption is a memorized prompt is kept for that prompt. One that is a copy or a near-copy of what is
     forgotten, by the rule of `judge`, is left out and told of.

@@ -132,7 +132,7 @@ class Adversary:
         if start == "other text" and self._others:
             tokens = self._row(self._others[int(torch.randint(len(self._others), (), generator=stream))])
         elif start == "empty":
-            tokens = self._row("")
+            tokens = self._row(None)
         else:
             tokens = self._row(self._bank.targets[i].text)
         if start == "noise":
@@ -141,11 +141,11 @@ class Adversary:
         life = int(torch.randint(SHORTEST, LONGEST + 1, (), generator=stream))
         self._probes[i] = Probe.begun(tokens, rate, life, start != "prompt")
 
-    def _row(self, text: str) -> torch.Tensor:
+    def _row(self, text: str | None) -> torch.Tensor:
         return self._texts.stack([text]).tokens
 
     def _probe(self, state: Mapping[str, torch.Tensor]) -> Probe:
-        return Probe.of(state, self._row("").device)
+        return Probe.of(state, self._row(None).device)
 
     def _move(self, due: Sequence[int], draw: Draw) -> None:
         """Take the attack's next steps for some targets, each in one of the ranks; then all ranks know of all."""
