@@ -83,12 +83,11 @@ def require_complete(
 
 def listed_names(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
-    more = len(names) - LISTED
-    return ", ".join(sorted(names)[:LISTED]) + (f" and {more} more" if more > 0 else "")
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(sorted(names)[:LISTED]) + more
 
 
-Content = tuple[int, str]
-"""How many numbers a weight has, and a digest of them in fp32."""
+Content = tuple[int, str]  # how many numbers a weight has, and a digest of them in fp32
 
 
 def _contents(weights: Iterable[torch.Tensor]) -> Counter[Content]:
