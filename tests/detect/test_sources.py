@@ -94,7 +94,9 @@ def test_pictures_of_an_index_are_counted(tmp_path: Path) -> None:
     assert "files that the index could not read (2), b.png, which cannot be read as a picture" in line
 
 
-def test_pictures_that_came_after_an_index_are_counted_and_told(tmp_path: Path) -> None:
+def test_pictures_that_came_after_an_index_are_counted_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Copies of them are called distinct, and the prompt clean, as long as the index does not hold them."""
     folder = tmp_path / "my pictures"
     folder.mkdir()
@@ -110,6 +112,11 @@ def test_pictures_that_came_after_an_index_are_counted_and_told(tmp_path: Path) 
     assert sources.records()["references"].passed_over == {str(PassedOver.NEWER): 2}
     (line,) = sources.tallies[SourceName.REFERENCES].warnings()
     assert "(2), 0.png (bring the index up to date by memfix index '" in line and "my pictures' --out " in line
+    with monkeypatch.context() as patched:
+        patched.setattr("memfix.detect.sources.MOST_LOOKED_THROUGH", 1)
+        sources = read(tmp_path / "p.txt", tmp_path / "index")
+        (line,) = sources.tallies[SourceName.REFERENCES].warnings()
+        assert "was not looked at, since it holds 2. memfix index '" in line
     folder.rename(tmp_path / "moved")
     assert read(tmp_path / "p.txt", tmp_path / "index").records()["references"].used == 2
 
