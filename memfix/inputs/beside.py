@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from memfix.inputs import columns
+from memfix.inputs.contents import POINTER
 
 JSON = ".json"
 SUFFIXES_BESIDE = (".txt", ".caption", ".cap", JSON)
@@ -16,8 +17,10 @@ TEXT_LIMIT = 1 << 20  # bytes of such a file
 def texts_in(data: bytes, suffix: str) -> list[str]:
     """The texts of a caption: all of a file of text, or those of an object of JSON, if it has any.
 
-    Raises UnicodeDecodeError for a text that is none.
+    A pointer of Git LFS says nothing. Raises UnicodeDecodeError for a text that is none.
     """
+    if data.startswith(POINTER):
+        return []
     text = data.decode("utf-8-sig", errors="replace" if suffix == JSON else "strict")
     try:
         cells = json.loads(text) if suffix == JSON else {"text": text}

@@ -12,9 +12,10 @@ from posixpath import normpath
 
 from memfix.inputs import columns, tables
 from memfix.inputs.beside import DOUBLE, JSON, SUFFIXES_BESIDE, TEXT_LIMIT, texts_in
-from memfix.inputs.contents import HEAD, by_head
+from memfix.inputs.contents import HEAD, POINTER, by_head
 from memfix.inputs.encoded import require_no_encoded
 from memfix.inputs.further import further_pictures
+from memfix.inputs.no_prompts import PULL
 from memfix.inputs.paths import existing, spellings
 from memfix.inputs.tally import PassedOver, Tally
 from memfix.inputs.wrong_rows import WrongRows
@@ -130,11 +131,15 @@ def beside(picture: Path, wrong: WrongRows, tally: Tally | None = None, captions
 
     Several files may have one each, of which one was trained on. `tally` counts what is not taken as it is written.
     """
-    tally, found = tally or Tally(), list[str]()
+    tally, found, unfetched = tally or Tally(), list[str](), False
     for file in _files_beside(picture):
         suffix = file.suffix.lower()
         try:
             data = _caption_file(file)
+            if data.startswith(POINTER):
+                wrong.add(str(file), "is a pointer of Git LFS, which stands for a caption that was not fetched", PULL)
+                unfetched = True
+                continue
             lines = [data] if suffix == JSON else [line for line in data.splitlines() if line.strip(NOTHING_SAID)]
             found += texts_in(lines[0], suffix) if lines else []
         except UnicodeDecodeError:
@@ -145,6 +150,8 @@ def beside(picture: Path, wrong: WrongRows, tally: Tally | None = None, captions
             continue
         if len(lines) > 1:
             tally.alter(FIRST_LINE, str(file))
+    if unfetched:  # its picture has a caption, and it is not its name
+        return list(dict.fromkeys(found))
     if not found and captions_from and (own := columns.clean(OF_NAMES[captions_from](picture.stem))):
         tally.alter(OF_NAME, str(picture))
         return [own]

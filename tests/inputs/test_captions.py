@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from memfix.errors import MemfixError
-from memfix.inputs.captions import FIRST_LINE, OF_FOLDER, OF_NAME, captions
+from memfix.inputs.captions import FIRST_LINE, OF_FOLDER, OF_NAME, beside, captions
 from memfix.inputs.paths import OUTSIDE
 from memfix.inputs.prompts import read_prompts
 from memfix.inputs.references import read_references
@@ -156,3 +156,17 @@ def test_a_caption_that_may_not_be_read_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "a.txt").chmod(0)
     with pytest.raises(MemfixError, match=r"a\.txt cannot be read"):
         read_prompts(folder)
+
+
+@pytest.mark.parametrize("folder", ["plain", "10_cat"])
+def test_a_pointer_of_git_lfs_beside_a_picture_is_refused_or_a_missing_caption(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir()
+    file = tmp_path / folder / "a.png"
+    file.with_suffix(".txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(MemfixError, match=r"a\.txt is a pointer of Git LFS") as told:
+        beside(file, WrongRows())
+    assert "git lfs pull" in told.value.hint
+    wrong = WrongRows(skip=True)
+    assert beside(file, wrong, captions_from="names") == [] and wrong.count == 1
+    file.with_suffix(".caption").write_text("a cat\n")
+    assert beside(file, WrongRows(skip=True)) == ["a cat"]
