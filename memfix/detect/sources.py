@@ -14,7 +14,7 @@ from memfix.detect.design import MATCHES
 from memfix.errors import ExitCode, MemfixError
 from memfix.findings import SourceRecord
 from memfix.inputs.prompts import NOT_THERE, is_a_prompt, read_prompts
-from memfix.inputs.references import first_picture, index_folder, read_references
+from memfix.inputs.references import first_picture, first_row_with_picture, index_folder, read_references
 from memfix.inputs.tally import PassedOver, Tally, listed
 from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Reference, Role
@@ -72,6 +72,8 @@ class Sources:
             )
         if not references and not index:
             _require_no_pictures(prompt_list, of_prompts)
+            if limit:
+                _require_no_later_pictures(prompt_list, limit)
             _require_comparable(settings)
         named = prompt_list, settings.controls or "", settings.references or ""
         tallies = of_prompts, of_controls, of_references
@@ -154,6 +156,17 @@ def _require_no_pictures(prompt_list: str, tally: Tally) -> None:
             f"{prompt_list} holds pictures, and none of them goes with a prompt, "
             f"{first or tally.first[PassedOver.UNCAPTIONED]} among them.",
             f"Give --references {prompt_list} to compare with them, or a list of the texts alone.",
+        )
+
+
+def _require_no_later_pictures(prompt_list: str, limit: int) -> None:
+    """Refuse a table of prompts whose training images all belong to rows that the limit leaves out."""
+    first = "" if is_a_prompt(prompt_list) else first_row_with_picture(prompt_list)
+    if first:
+        raise MemfixError(
+            f"{prompt_list} holds pictures, and none of them in the rows that --limit {limit} takes: the first is in "
+            f"{first}.",
+            f"Give --references {prompt_list} to compare with all of them, or a higher --limit.",
         )
 
 

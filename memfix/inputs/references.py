@@ -95,6 +95,15 @@ def first_picture(source: str) -> str:
     return next(iter(wrong.first_pictures), "") or tally.first.get(PassedOver.FOREIGN, "")
 
 
+def first_row_with_picture(source: str) -> str:
+    """The first row of a table, as 'file:line', whose picture is there; nothing where there is none, or no table."""
+    table = as_path(source)
+    if not table.is_file() or not form(table):
+        return ""
+    named = named_images(table, WrongRows(skip=True))
+    return next((f"{table}:{line}" for line, name, _ in named if existing(table, name, near=True)), "")
+
+
 def _any_in(tar: Path) -> bool:
     """Whether a tar holds a picture, or may: it is broken."""
     try:

@@ -217,3 +217,17 @@ def test_texts_beside_pictures_of_their_own_need_references(tmp_path: Path, name
     with pytest.raises(MemfixError, match=f"none of them goes with a prompt, .*{name}") as caught:
         read(tmp_path, limit=limit)
     assert f"--references {tmp_path}" in caught.value.hint
+
+
+def test_pictures_that_come_behind_a_limit_are_not_passed_over_silently(tmp_path: Path) -> None:
+    file, kind = tmp_path / "late.parquet", pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    cells = [None, None, {"bytes": drawn(0), "path": "x.png"}]
+    texts = ["a cat", "a dog", "an owl"]
+    parquet.write_table(pa.table({"text": texts, "image": pa.array(cells, kind)}), file)
+    with pytest.raises(MemfixError, match=r"none of them in the rows that --limit 2 takes.*late\.parquet:3") as told:
+        read(file, limit=2)
+    assert f"--references {file}" in told.value.hint
+    assert len(read(file, limit=3).references) == 1
+    assert len(read(file, file, limit=2).references) == 1
+    parquet.write_table(pa.table({"text": texts}), file)
+    assert len(read(file, limit=2).prompts) == 2
