@@ -20,7 +20,7 @@ from memfix.inputs.wrong_rows import WrongRows
 from memfix.records import Prompt, Reference, Role
 
 MOST_LOOKED_THROUGH = 200_000
-"""Pictures of an index whose folder is looked through for newer ones before each detection: a minute on a local disk."""
+"""Pictures of an index whose folder is looked through for newer ones at each detection: a minute on a local disk."""
 
 
 class SourceName(StrEnum):
