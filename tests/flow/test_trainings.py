@@ -199,8 +199,8 @@ def test_adversarial_steps_in_a_closed_loop_are_validated_under_attack(ready: Re
     run = ready.detection.run
     ending, _ = ready.train(**CLOSED | {"adversarial_steps": 6})
     found = run.read(ADVERSARIAL.validations, Validation)
-    assert found[0].step == 0 and found[0].copies.keys() == ending.targets.keys() and found[0].samples in (6, 8)
-    assert found[1].samples in (3, 4, 6, 8)  # two plain ones to each under attack, of one kind or both
+    assert found[0].step == 0 and found[0].copies.keys() == ending.targets.keys() and found[0].samples in (3, 4)
+    assert found[1].samples in (3, 4)  # two plain ones to each under attack, of one kind or both
     assert ending.attacked.keys() == ending.targets.keys()
     shutil.rmtree(run.path / ADVERSARIAL.checkpoints)
     assert ready.train(**CLOSED | {"adversarial_steps": 6})[0] == ending

@@ -24,7 +24,7 @@ SMALL = {"train_batch_size": 4, "prior_batch_size": 2, "max_train_steps": 4, "le
 
 def bank_of(model: DiffusionModel) -> Bank:
     """Two prompts, with all that any method needs."""
-    texts = model.text.keep(["a", "b", "sky", "c", ""])
+    texts = model.text.keep(["a", "b", "sky", "c", None])
     generator = torch.Generator().manual_seed(0)
     z = [torch.randn(4, 8, 8, generator=generator) for _ in range(10)]
     targets = [
