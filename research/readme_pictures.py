@@ -27,7 +27,7 @@ COLUMNS = 100
 TALK = {"COLUMNS": str(COLUMNS), "FORCE_COLOR": "1", "TTY_INTERACTIVE": "0", "PYTHONUNBUFFERED": "1"}
 """Colours as on a terminal, both streams in their order, and each progress bar once."""
 
-PROGRESS = re.compile(r"\s.* [\d,]+/[\d,]+ left \S")  # a bar that ended
+PROGRESS = re.compile(r".* [\d,]+/[\d,]+ le(ft|…) ")  # a bar that ended, also one that was cut
 LINE, CHARACTER, MARGIN = 19, 8.43, 18  # pixels of a line and a character of PAGE, and around its text
 REPORT = (1120, 1180)
 PAGE = """<!DOCTYPE html><meta charset="utf-8"><style>
