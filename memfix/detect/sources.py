@@ -21,6 +21,7 @@ from memfix.records import Prompt, Reference, Role
 
 MOST_LOOKED_THROUGH = 200_000
 """Pictures of an index whose folder is looked through for newer ones at each detection: a minute on a local disk."""
+NOT_LOOKED_THROUGH = "index of a folder too large to be looked through for newer pictures"
 
 
 class SourceName(StrEnum):
@@ -138,10 +139,7 @@ def _counted(index: Path, tally: Tally) -> Container[str]:
     source = Path(store.manifest.source)
     update = f"memfix index {quote(str(source))} --out {quote(str(index))}"
     if len(store) > MOST_LOOKED_THROUGH:
-        tally.remarks.append(
-            f"Whether pictures were added to {source} or changed since {index} was made was not looked at, since it "
-            f"holds {len(store):,}. {update} brings it up to date."
-        )
+        tally.alter(NOT_LOOKED_THROUGH, f"{source} (bring the index up to date by {update})")
     elif source.exists():
         count, first = newer(store, source)
         tally.pass_over(PassedOver.NEWER, f"{first} (bring the index up to date by {update})", count)

@@ -65,8 +65,6 @@ class Tally:
         """What was used, but not as it is written: how → how often."""
         self.first: dict[str, str] = {}
         """The first of each kind, for the user."""
-        self.remarks: list[str] = []
-        """What else the user must know."""
 
     def use(self, count: int = 1) -> None:
         """So many things were used."""
@@ -107,4 +105,4 @@ class Tally:
         """What the user must know: what may be a training image and is not compared, and what was altered."""
         lines = [self.warning(why) for why in LOUD if self.passed_over[why]]
         altered = [f"{how} ({count:,}), {self.first[how]} among them." for how, count in self.altered.items()]
-        return lines + [line[0].upper() + line[1:] for line in altered] + self.remarks
+        return lines + [line[0].upper() + line[1:] for line in altered]

@@ -11,7 +11,7 @@ import pytest
 
 from memfix.config.checks import DetectSettings
 from memfix.console import Talk
-from memfix.detect.sources import SourceName, Sources, in_words
+from memfix.detect.sources import NOT_LOOKED_THROUGH, SourceName, Sources, in_words
 from memfix.errors import ExitCode, MemfixError
 from memfix.index.build import build
 from memfix.index.store import Store
@@ -116,7 +116,11 @@ def test_pictures_that_came_after_an_index_are_counted_and_told(
         patched.setattr("memfix.detect.sources.MOST_LOOKED_THROUGH", 1)
         sources = read(tmp_path / "p.txt", tmp_path / "index")
         (line,) = sources.tallies[SourceName.REFERENCES].warnings()
-        assert "was not looked at, since it holds 2. memfix index '" in line
+        assert line.startswith("Index of a folder too large to be looked through") and "by memfix index '" in line
+        found = sources.records()[
+            "references"
+        ]  # which the report shows, since new pictures would make no prompt memorized
+        assert found.altered == {NOT_LOOKED_THROUGH: 1} and found.passed_over == {}
     folder.rename(tmp_path / "moved")
     assert read(tmp_path / "p.txt", tmp_path / "index").records()["references"].used == 2
 

@@ -74,26 +74,16 @@ def test_steps_one_by_one_end_where_the_pipeline_does(model: DiffusionModel, alo
     torch.testing.assert_close(last.clean, wanted, rtol=1e-4, atol=1e-4)  # Euler's last step goes to the clean latents
 
 
-def test_a_prompt_that_zeros_do_not_stand_for_is_encoded(
-    xl_folder: Path, alone: StableDiffusionXLPipeline, tmp_path: Path
-) -> None:
-    """Where the index says that an empty prompt is not told by zeros, it is read like any other text."""
-    alone.register_to_config(force_zeros_for_empty_prompt=False)
-    alone.save_pretrained(tmp_path)
-    model = loading.load(loading.locate(str(tmp_path)), lambda own: (HEIGHT, WIDTH))
-    assert np.array_equal(pixels(model.sample(PLAN, "no")), drawn_alone(alone, PLAN))
-
-
 @pytest.mark.parametrize("zeros", [True, False])
 def test_an_empty_prompt_is_read_as_diffusers_does_and_is_not_the_same_as_none(
     alone: StableDiffusionXLPipeline, tmp_path: Path, zeros: bool
 ) -> None:
-    """Nothing is told beside a prompt, by zeros if the index says so; an empty prompt is a text."""
+    """Beside a prompt nothing is told by zeros if the index says so, and else as an empty prompt, which is a text."""
     alone.register_to_config(force_zeros_for_empty_prompt=zeros)
     alone.save_pretrained(tmp_path)
     model = loading.load(loading.locate(str(tmp_path)), lambda own: (HEIGHT, WIDTH))
-    plan = plan_samples([Prompt(id="p", text="")], [3, 4], steps=4, guidance=3.0)
-    assert np.array_equal(pixels(model.sample(plan, "no")), drawn_alone(alone, plan))
+    for plan in (PLAN, plan_samples([Prompt(id="p", text="")], [3, 4], steps=4, guidance=3.0)):
+        assert np.array_equal(pixels(model.sample(plan, "no")), drawn_alone(alone, plan))
     assert model.text.encode([""]).equals(model.text.encode([None])).tolist() == [not zeros]
 
 
